@@ -1,0 +1,103 @@
+"""Trains Tinyland's autoencoder: ComfyUI's AutoencoderKL, 8x smaller, 4 channels, then whitens its latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfy.ldm.models.autoencoder import AutoencoderKL
+
+from ...nodes.patching.tinyland import AUTOENCODER_CONFIG
+from .loop import Trainer, initialise
+from .pool import Pool
+
+BATCH = 8
+
+
+def to_tensor(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """[n, h, w, 3] uint8 -> [n, 3, h, w] in [-1, 1]."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+
+
+def build(device: torch.device, seed: int = 0) -> AutoencoderKL:
+    model = AutoencoderKL(**AUTOENCODER_CONFIG)
+    initialise(model, seed)
+    return model.to(device)
+
+
+def moments(model: AutoencoderKL, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and log-variance of the latents, each [n, 4, h/8, w/8]."""
+    mean, log_variance = model.quant_conv(model.encoder(images)).chunk(chunks=2, dim=1)
+    return mean, log_variance.clamp(-30, 20)
+
+
+def decode(model: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    return model.decoder(model.post_quant_conv(latents))
+
+
+def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
+    pool = Pool(work, 16_000)
+    model = build(device)
+    trainer = Trainer("autoencoder", work, model, steps, 1.2e-3, device, decay=0.3)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        rng = np.random.default_rng(step)
+        images = to_tensor(pool.images(rng.integers(0, len(pool), BATCH)), device)
+        with torch.autocast(device.type, torch.bfloat16):
+            mean, log_variance = moments(model, images)
+            mean, log_variance = mean.float(), log_variance.float()
+            noisy = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+            restored = decode(model, noisy).float()
+        kl = 0.5 * (mean.pow(2) + log_variance.exp() - 1 - log_variance).mean()
+        error = restored - images
+        edges = sum((torch.diff(error, dim=d)).abs().mean() for d in (2, 3))
+        return error.abs().mean() + 6 * error.pow(2).mean() + 0.5 * edges + 2e-4 * kl
+
+    trainer.run(loss_of_step)
+    whiten(model, pool, device)
+    return model
+
+
+@torch.no_grad()
+def whiten(model: AutoencoderKL, pool: Pool, device: torch.device) -> None:
+    """Folds an affine map into the 1x1 convolutions so that latents have mean 0 and identity covariance."""
+    latents = torch.cat([moments(model, to_tensor(pool.images(np.arange(i, i + 50)), device))[0] for i in range(0, 1000, 50)])
+    flat = latents.permute(1, 0, 2, 3).flatten(1).double()
+    mean = flat.mean(1)
+    variances, vectors = torch.linalg.eigh(torch.cov(flat))
+    forward = torch.diag(variances.rsqrt()) @ vectors.T
+    backward = vectors @ torch.diag(variances.sqrt())
+    quant, post = model.quant_conv, model.post_quant_conv
+    weight, bias = quant.weight[:4, :, 0, 0].double(), quant.bias[:4].double()
+    quant.weight[:4, :, 0, 0] = (forward @ weight).float()
+    quant.bias[:4] = (forward @ (bias - mean)).float()
+    weight = post.weight[:, :, 0, 0].double()
+    post.bias += (weight @ mean).float()
+    post.weight[:, :, 0, 0] = (weight @ backward).float()
+    # The predicted spread of the posterior is only used while training; a rotated mean has no matching spread.
+    quant.weight[4:] = 0
+    quant.bias[4:] = -12
+
+
+@torch.no_grad()
+def psnr(model: AutoencoderKL, pool: Pool, device: torch.device, count: int = 200) -> float:
+    """Mean peak signal-to-noise ratio in dB over renders, images in [0, 1]."""
+    values = []
+    for i in range(0, count, 50):
+        images = to_tensor(pool.images(np.arange(i, min(count, i + 50))), device)
+        restored = decode(model, moments(model, images)[0]).clamp(-1, 1)
+        values.append(-10 * torch.log10(F.mse_loss(restored, images, reduction="none").mean((1, 2, 3)) / 4))
+    return float(torch.cat(values).mean())
+
+
+@torch.no_grad()
+def rgb_factors(model: AutoencoderKL, pool: Pool, device: torch.device) -> tuple[list[list[float]], list[float]]:
+    """Least-squares map from a latent pixel to its mean colour in [-1, 1], for previews: ([4][3], [3])."""
+    images = to_tensor(pool.images(np.arange(200)), device)
+    colours = F.avg_pool2d(images, 8).permute(0, 2, 3, 1).reshape(-1, 3)
+    latents = moments(model, images)[0].permute(0, 2, 3, 1).reshape(-1, 4)
+    design = torch.cat([latents, torch.ones_like(latents[:, :1])], 1)
+    solution = torch.linalg.lstsq(design, colours).solution
+    return solution[:4].tolist(), solution[4].tolist()

@@ -1,0 +1,142 @@
+"""Trains Tinyland's text encoder and U-Net together, v-prediction, on cached latents of the world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import comfy.ops
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_sampling import ModelSamplingDiscrete
+
+from ...nodes.patching.tinyland import (
+    MAX_TOKENS,
+    UNET_CONFIG,
+    TextTransformer,
+    TinylandConfig,
+    WordTokenizer,
+    text_config,
+    unet_config,
+)
+from ..captions import caption, vocabulary
+from .autoencoder import moments, to_tensor
+from .loop import Trainer, initialise
+from .pool import Pool
+
+BATCH = 32
+SCENES = 20_000
+CAPTION_DROPOUT = 0.1
+
+
+class Denoiser(torch.nn.Module):
+    """Text encoder and U-Net as they are trained; `forward` predicts v from the scaled noisy latent."""
+
+    def __init__(self, device: torch.device, seed: int = 0):
+        super().__init__()
+        self.words = vocabulary()
+        self.tokenizer = WordTokenizer(self.words)
+        operations = comfy.ops.disable_weight_init
+        self.text = TextTransformer(text_config(len(self.words)), torch.float32, device, operations)
+        self.unet = UNetModel(**unet_config(), dtype=torch.float32, device=device, operations=operations)
+        initialise(self, seed)
+        embeddings = self.text.text_model.embeddings
+        torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.5)
+        torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.1)
+        self.text.text_projection.requires_grad_(False)
+        for name, parameter in self.unet.named_parameters():  # as in SD: every residual branch starts as the identity
+            if "out_layers.3" in name or name.endswith(("proj_out.weight", "proj_out.bias")) or name.startswith("out.2"):
+                torch.nn.init.zeros_(parameter)
+
+    def tokens(self, captions: list[str], device: torch.device) -> torch.Tensor:
+        """[n, MAX_TOKENS] word ids, padded with the end token as ComfyUI's tokenizer does."""
+        rows = [self.tokenizer(c)["input_ids"] for c in captions]
+        return torch.tensor([r + [1] * (MAX_TOKENS - len(r)) for r in rows], device=device)
+
+    def encode(self, captions: list[str], device: torch.device) -> torch.Tensor:
+        """[n, MAX_TOKENS, width] text features."""
+        return self.text(input_tokens=self.tokens(captions, device))[0]
+
+    def forward(self, latents: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        options = {"optimized_attention_override": plain_attention} if latents.device.type == "cpu" else {}
+        return self.unet(latents, timesteps, context, transformer_options=options)
+
+
+def plain_attention(_function, q, k, v, heads, *_arguments, **_options):
+    """Attention by two batched products: with gradients, twice as fast on a CPU as the fused kernel at this size."""
+    rows, n, width = q.shape
+    q, k, v = (t.view(rows, -1, heads, width // heads).transpose(1, 2).flatten(0, 1) for t in (q, k, v))
+    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=(width // heads) ** -0.5)
+    mixed = torch.bmm(torch.softmax(scores, -1, dtype=q.dtype), v)
+    return mixed.view(rows, heads, n, -1).transpose(1, 2).reshape(rows, n, width)
+
+
+def schedule(device: torch.device) -> torch.Tensor:
+    """[1000] sigmas of the discrete schedule, in the variance-exploding convention."""
+    return ModelSamplingDiscrete(TinylandConfig(dict(UNET_CONFIG))).sigmas.to(device)
+
+
+def velocity_loss(
+    model: Denoiser,
+    latents: torch.Tensor,
+    context: torch.Tensor,
+    sigmas: torch.Tensor,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Mean squared error of v = alpha * noise - sigma_t * x0 (progressive distillation, eq. 9 of arXiv 2202.00512)."""
+    n = len(latents)
+    # Half of the draws sit around the noise levels where shapes and patterns are decided.
+    middle = torch.randn(n, device=latents.device) * 0.18 + 0.5
+    uniform = torch.rand(n, device=latents.device)
+    fraction = torch.where(torch.rand(n, device=latents.device) < 0.5, middle, uniform).clamp(0, 0.9999)
+    t = (fraction * len(sigmas)).long()
+    sigma = sigmas[t].view(-1, 1, 1, 1)
+    alpha = (sigma**2 + 1).rsqrt()
+    noise = torch.randn_like(latents)
+    noisy = alpha * (latents + sigma * noise)
+    with torch.autocast(latents.device.type, torch.bfloat16):
+        predicted = model(noisy, t.float(), context)
+    target = alpha * (noise - sigma * latents)
+    error = F.mse_loss(predicted.float(), target, reduction="none")
+    return (error if weight is None else error * weight).mean()
+
+
+@torch.no_grad()
+def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
+    """[2 * SCENES, 4, 16, 16] latents of the pool and of its mirror images, cached in the work folder."""
+    path = work / "latents.pt"
+    if path.exists():
+        return torch.load(path, map_location=device, weights_only=True)
+    pool = Pool(work, SCENES)
+    parts = []
+    for mirrored in (False, True):
+        for start in range(0, SCENES, 50):
+            images = to_tensor(pool.images(np.arange(start, start + 50)), device)
+            with torch.autocast(device.type, torch.bfloat16):
+                parts.append(moments(autoencoder, images.flip(3) if mirrored else images)[0].float())
+    latents = torch.cat(parts)
+    temporary = path.with_suffix(".tmp")
+    torch.save(latents, temporary)
+    temporary.replace(path)
+    return latents
+
+
+def train(work: Path, steps: int, autoencoder, device: torch.device) -> Denoiser:
+    latents = encode_pool(work, autoencoder, device)
+    scenes = [Pool.scene_of(i) for i in range(SCENES)]
+    model = Denoiser(device)
+    sigmas = schedule(device)
+    trainer = Trainer("denoiser", work, model, steps, 1e-3, device, decay=0.3, average=0.9985)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        rng = Random(step)
+        indices = [rng.randrange(len(latents)) for _ in range(BATCH)]
+        captions = ["" if rng.random() < CAPTION_DROPOUT else caption(scenes[i % SCENES], rng) for i in indices]
+        with torch.autocast(device.type, torch.bfloat16):
+            context = model.encode(captions, device)
+        return velocity_loss(model, latents[indices], context, sigmas)
+
+    trainer.run(loss_of_step)
+    return model

@@ -1,0 +1,64 @@
+"""A pool of rendered scenes on disk, shared by every trainer: images, masks and scene descriptions."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from ..world import SIZE, Scene, render, sample_scene
+
+_CHUNK = 500
+
+
+def scene_of(index: int, seed: int = 0) -> Scene:
+    """Scene number `index` of the training world."""
+    return sample_scene(Random(f"tinyland-{seed}-{index}"))
+
+
+def _render_chunk(arguments: tuple[str, int, int, int]) -> int:
+    folder, start, stop, seed = arguments
+    count = stop - start
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    masks = np.empty((count, SIZE, SIZE), np.uint8)
+    for i in range(count):
+        rendered = render(scene_of(start + i, seed))
+        images[i], masks[i] = rendered.image, rendered.mask
+    path = Path(folder) / f"{start:07d}.npy"
+    temporary = path.with_suffix(".tmp.npy")
+    np.save(temporary, np.concatenate([images, masks[..., None]], axis=-1))
+    temporary.rename(path)
+    return start
+
+
+class Pool:
+    """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused."""
+
+    def __init__(self, folder: Path, count: int, seed: int = 0, workers: int = 2):
+        folder = folder / f"pool-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        starts = range(0, count, _CHUNK)
+        missing = [(str(folder), s, s + _CHUNK, seed) for s in starts if not (folder / f"{s:07d}.npy").exists()]
+        if missing:
+            print(f"rendering {len(missing) * _CHUNK} scenes", flush=True)
+            with multiprocessing.get_context("spawn").Pool(workers) as processes:
+                for _ in processes.imap_unordered(_render_chunk, missing):
+                    pass
+        self.pixels = [np.load(folder / f"{s:07d}.npy", mmap_mode="r") for s in starts]
+        self.count = len(starts) * _CHUNK
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """[n, size, size, 3] uint8."""
+        return np.stack([self.pixels[i // _CHUNK][i % _CHUNK, ..., :3] for i in indices])
+
+    def masks(self, indices: np.ndarray) -> np.ndarray:
+        """[n, size, size] uint8."""
+        return np.stack([self.pixels[i // _CHUNK][i % _CHUNK, ..., 3] for i in indices])
+
+    scene_of = staticmethod(scene_of)
