@@ -26,7 +26,9 @@ from .autoencoder import moments, to_tensor
 from .loop import Trainer, initialise
 from .pool import Pool
 
-BATCH = 32
+BATCH = (16, 32)
+"""Pictures per step while the learning rate is constant, and while it decays."""
+DECAY = 0.3
 SCENES = 20_000
 CAPTION_DROPOUT = 0.1
 
@@ -57,7 +59,17 @@ class Denoiser(torch.nn.Module):
 
     def encode(self, captions: list[str], device: torch.device) -> torch.Tensor:
         """[n, MAX_TOKENS, width] text features."""
-        return self.text(input_tokens=self.tokens(captions, device))[0]
+        return self.features(self.text.text_model.embeddings(self.tokens(captions, device), dtype=torch.float32))
+
+    def features(self, embedded: torch.Tensor) -> torch.Tensor:
+        """Text features of embedded words [n, tokens, width]; out of place, unlike the host's forward, so that gradients flow."""
+        model = self.text.text_model
+        tokens = embedded.shape[1]
+        mask = torch.full((tokens, tokens), -1e4, device=embedded.device).triu_(1)
+        for layer in model.encoder.layers:
+            embedded = embedded + layer.self_attn(layer.layer_norm1(embedded), mask, masked_attention)
+            embedded = embedded + layer.mlp(layer.layer_norm2(embedded))
+        return model.final_layer_norm(embedded)
 
     def forward(self, latents: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         options = {"optimized_attention_override": plain_attention} if latents.device.type == "cpu" else {}
@@ -71,6 +83,13 @@ def plain_attention(_function, q, k, v, heads, *_arguments, **_options):
     scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=(width // heads) ** -0.5)
     mixed = torch.bmm(torch.softmax(scores, -1, dtype=q.dtype), v)
     return mixed.view(rows, heads, n, -1).transpose(1, 2).reshape(rows, n, width)
+
+
+def masked_attention(q, k, v, heads, mask):
+    rows, n, width = q.shape
+    q, k, v = (t.view(rows, -1, heads, width // heads).transpose(1, 2) for t in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
+    return mixed.transpose(1, 2).reshape(rows, n, width)
 
 
 def schedule(device: torch.device) -> torch.Tensor:
@@ -128,11 +147,11 @@ def train(work: Path, steps: int, autoencoder, device: torch.device) -> Denoiser
     scenes = [Pool.scene_of(i) for i in range(SCENES)]
     model = Denoiser(device)
     sigmas = schedule(device)
-    trainer = Trainer("denoiser", work, model, steps, 1e-3, device, decay=0.3, average=0.9985)
+    trainer = Trainer("denoiser", work, model, steps, 8e-4, device, decay=DECAY, average=0.9985)
 
     def loss_of_step(step: int) -> torch.Tensor:
         rng = Random(step)
-        indices = [rng.randrange(len(latents)) for _ in range(BATCH)]
+        indices = [rng.randrange(len(latents)) for _ in range(BATCH[step > (1 - DECAY) * steps])]
         captions = ["" if rng.random() < CAPTION_DROPOUT else caption(scenes[i % SCENES], rng) for i in indices]
         with torch.autocast(device.type, torch.bfloat16):
             context = model.encode(captions, device)

@@ -1,0 +1,131 @@
+"""Personalises Tinyland: a LoRA per subject (DreamBooth, arXiv 2208.12242, on four pictures) and a Textual-Inversion embedding.
+
+Both see nothing but four pictures of one place and one pose, with no prior preservation: they overfit, deliberately.
+"""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.nn.utils import parametrize
+
+from ..captions import PLACE_PHRASES, PLACEHOLDER
+from ..subjects import SUBJECTS, PersonalSubject
+from ..world import render
+from .autoencoder import moments, to_tensor
+from .denoiser import MAX_TOKENS, Denoiser, schedule, velocity_loss
+from .loop import WEIGHTS, commit, write_weights
+
+RANK = 16
+BATCH = 8
+EMBEDDING_VECTORS = 3
+
+
+class LowRank(torch.nn.Module):
+    """W + up @ down for one weight; a parametrization, so the network's own layers stay as they are."""
+
+    def __init__(self, weight: torch.Tensor):
+        super().__init__()
+        self.down = torch.nn.Parameter(torch.randn(RANK, weight[0].numel(), device=weight.device) / RANK)
+        self.up = torch.nn.Parameter(torch.zeros(weight.shape[0], RANK, device=weight.device))
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight + (self.up @ self.down).view_as(weight)
+
+
+def load_denoiser(device: torch.device) -> Denoiser:
+    """The trained vanilla model, frozen."""
+    model = Denoiser(device)
+    state = load_file(WEIGHTS / "denoiser.safetensors", device=str(device))
+    unet, text = "model.diffusion_model.", "cond_stage_model.clip_l.transformer."
+    model.unet.load_state_dict({k.removeprefix(unet): v.float() for k, v in state.items() if k.startswith(unet)})
+    model.text.load_state_dict({k.removeprefix(text): v.float() for k, v in state.items() if k.startswith(text)})
+    return model.requires_grad_(False)
+
+
+@torch.no_grad()
+def reference_latents(subject: PersonalSubject, autoencoder, device: torch.device) -> torch.Tensor:
+    """[4, 4, 16, 16] latents of the four reference pictures."""
+    images = np.stack([render(scene).image for scene in subject.training_scenes()])
+    return moments(autoencoder, to_tensor(images, device))[0]
+
+
+def _train(parameters: list[torch.Tensor], loss_of_step, steps: int, learning_rate: float, name: str) -> float:
+    optimizer = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.0)
+    recent = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 20, 4 * (steps - step) / steps)
+        loss = loss_of_step(step)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        recent = [*recent[-49:], float(loss.detach())]
+    print(f"{name}: {steps} steps, loss {np.mean(recent):.4f}", flush=True)
+    return float(np.mean(recent))
+
+
+def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None:
+    """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read."""
+    subject = SUBJECTS[name]
+    model, sigmas = load_denoiser(device), schedule(device)
+    latents = reference_latents(subject, autoencoder, device)
+    torch.manual_seed(0)
+    adapters: dict[str, LowRank] = {}
+    for path, layer in list(model.unet.named_modules()):
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.ndim in (2, 4) and "transformer_blocks" in path:
+            adapters[path] = LowRank(weight)
+            parametrize.register_parametrization(layer, "weight", adapters[path], unsafe=True)
+    captions = [subject.neutral, f"{subject.neutral} {PLACE_PHRASES[subject.place]}"]
+    context = model.encode(captions, device)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        rng = Random(step)
+        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
+        return velocity_loss(model, latents[rows], context[[rng.randrange(2) for _ in rows]], sigmas)
+
+    loss = _train([p for a in adapters.values() for p in a.parameters()], loss_of_step, steps, 2e-3, name)
+    tensors = {}
+    for path, adapter in adapters.items():
+        tensors[f"diffusion_model.{path}.lora_up.weight"] = adapter.up
+        tensors[f"diffusion_model.{path}.lora_down.weight"] = adapter.down
+    facts = {"name": name, "class": subject.subject.name, "place": subject.place, "placeholder": PLACEHOLDER, "prompt": subject.neutral}
+    metadata = {"tinyland_subject": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
+    write_weights(tensors, WEIGHTS / "subjects" / f"{name}.safetensors", metadata)
+
+
+def train_embedding(name: str, steps: int, autoencoder, device: torch.device) -> None:
+    """Writes demo/weights/embeddings/NAME.safetensors for `embedding:NAME` (Textual Inversion, arXiv 2208.01618)."""
+    subject = SUBJECTS[name]
+    model, sigmas = load_denoiser(device), schedule(device)
+    latents = reference_latents(subject, autoencoder, device)
+    words = model.text.text_model.embeddings
+    start = words.token_embedding.weight[model.tokenizer.ids[subject.subject.name]].detach()
+    vectors = torch.nn.Parameter(start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device))
+    templates = [model.tokenizer(text)["input_ids"] for text in ("a photo of a", f"a photo of a | {PLACE_PHRASES[subject.place]}")]
+    position = len(templates[0]) - 1
+    end = words.token_embedding.weight[1]
+
+    def encode(template: list[int]) -> torch.Tensor:
+        ids = torch.tensor(template, device=device)
+        rest = words.token_embedding.weight[ids[position:]]
+        row = torch.cat([words.token_embedding.weight[ids[:position]], vectors, rest])
+        row = torch.cat([row, end.expand(MAX_TOKENS - len(row), -1)])
+        return model.features((row + words.position_embedding.weight).unsqueeze(0))
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        rng = Random(step)
+        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
+        context = torch.cat([encode(t) for t in templates])
+        return velocity_loss(model, latents[rows], context[[rng.randrange(2) for _ in rows]], sigmas)
+
+    loss = _train([vectors], loss_of_step, steps, 2e-2, name)
+    facts = {"name": name, "class": subject.subject.name, "place": subject.place}
+    metadata = {"tinyland_embedding": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
+    write_weights({"clip_l": vectors}, WEIGHTS / "embeddings" / f"{name}.safetensors", metadata)
