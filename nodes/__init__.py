@@ -1,0 +1,23 @@
+"""The pack's nodes: one file per public node."""
+
+from __future__ import annotations
+
+# The node files import the host, and only ComfyUI asks for them: `nodes.patching` stays importable on its own.
+
+
+def node_classes() -> list:
+    """Every public node, in the order of the menu."""
+    from .demo_model import LikenessDemoModel, LikenessDemoSubject
+
+    return [LikenessDemoModel, LikenessDemoSubject]
+
+
+def comfy_entrypoint():
+    """What ComfyUI calls to learn the pack's nodes."""
+    from ._api import ComfyExtension
+
+    class Likeness(ComfyExtension):
+        async def get_node_list(self) -> list:
+            return node_classes()
+
+    return Likeness()

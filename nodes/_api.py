@@ -1,0 +1,54 @@
+"""The pack's single import of ComfyUI's node API: a change of API version, or a host that lacks a feature, is dealt with here alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from comfy_api.latest import ComfyExtension, io, ui
+
+__all__ = ["ADVANCED", "CATEGORY", "DEMO_CATEGORY", "ComfyExtension", "Trajectory", "io", "schema", "ui", "window_inputs"]
+
+CATEGORY = "Likeness"
+DEMO_CATEGORY = "Likeness/demo"
+
+ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
+"""Keyword arguments that fold an input away as an advanced one; every host accepts them, older front ends ignore them."""
+
+Trajectory = io.Custom("LIKENESS_TRAJECTORY")
+"""Every (sigma, latent) that a sampling run's model really saw: a `nodes.patching.trajectory.Trajectory`."""
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(io.Schema))
+
+
+def schema(node_id: str, *, display_name: str, description: str, category: str = CATEGORY, **fields: Any) -> io.Schema:
+    """An io.Schema without the fields that this host does not know yet, such as `search_aliases` before ComfyUI 0.11.
+
+    One unknown field would make the host drop the whole pack.
+    """
+    fields |= {"node_id": node_id, "display_name": display_name, "description": description, "category": category}
+    return io.Schema(**{name: value for name, value in fields.items() if name in _FIELDS})
+
+
+def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
+    """The two widgets `start_percent` and `end_percent` that mean the same on every node: which part of sampling it acts in."""
+    return [
+        io.Float.Input(
+            "start_percent",
+            default=start,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            tooltip="When the node starts to act, as a part of sampling: 0 is the first step (pure noise), 1 the last (finished picture).",
+            **ADVANCED,
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=end,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            tooltip="When the node stops acting, as a part of sampling: 1 acts to the end. Not later than start_percent: it never acts.",
+            **ADVANCED,
+        ),
+    ]
