@@ -1,0 +1,48 @@
+"""`run.py bench NAME`: runs one benchmark, prints its table and writes its JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+BENCHMARKS = {
+    "tinyland": "the bundled model, its judge and the problem that personalised models have",
+    "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
+}
+
+
+def main(arguments: list[str]) -> None:
+    listed = "\n".join(f"  {name:10} {about}" for name, about in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="run.py bench",
+        description=__doc__,
+        epilog=f"benchmarks:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="a small sample within five minutes on two cores; nothing is published")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to FILE instead of benchmarks/results")
+    options = parser.parse_args(arguments)
+
+    import torch
+
+    prepare_host()
+    benchmark = importlib.import_module(f".{options.name}", __package__)
+    from . import report
+
+    with torch.inference_mode():  # as ComfyUI runs its nodes
+        result = benchmark.run(quick=options.quick)
+    print(report.table(result), flush=True)
+    if options.json or not options.quick:
+        for path in report.save(result, json_file=options.json):
+            print(f"written: {path}", flush=True)
+
+
+def prepare_host() -> None:
+    """Chooses ComfyUI's device and attention; has to run before its modules are imported."""
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    args.use_pytorch_cross_attention = True

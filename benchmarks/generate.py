@@ -1,0 +1,94 @@
+"""Samples many pictures in one process with ComfyUI's own objects: what KSampler gives for each seed, but in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import comfy.sample
+import comfy.samplers
+import numpy as np
+import torch
+from comfy.samplers import CFGGuider
+
+BATCH = 16
+LATENT_SCALE = 8
+Prompt = TypeVar("Prompt")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the widgets of KSampler say; `size` is the height and width of the picture in pixels.
+
+    The sampler has to be deterministic: an ancestral one draws noise that depends on the rest of the batch.
+    """
+
+    steps: int = 25
+    cfg: float = 4.0
+    sampler: str = "euler"
+    scheduler: str = "normal"
+    size: int = 128
+
+
+class TextEncoder:
+    """CONDITIONING with one row per prompt; each distinct text is encoded once."""
+
+    def __init__(self, clip):
+        self.clip = clip
+        self._encoded: dict[str, list] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list:
+        """[[features [n, tokens, width], {"pooled_output": [n, width]}]]; ValueError where token counts differ."""
+        entries = [self._encode(text) for text in texts]
+        features, pooled = [e[0] for e in entries], [e[1].get("pooled_output") for e in entries]
+        if len({f.shape for f in features}) != 1:
+            counts = sorted({f.shape[1] for f in features})
+            raise ValueError(f"expected prompts with one number of tokens in a batch, got {counts}; shorten the longest prompt")
+        return [[torch.cat(features), {} if pooled[0] is None else {"pooled_output": torch.cat(pooled)}]]
+
+    def _encode(self, text: str) -> list:
+        if text not in self._encoded:
+            ((features, rest),) = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+            self._encoded[text] = [features, rest]
+        return self._encoded[text]
+
+
+def plain(model, encode: TextEncoder, settings: Settings) -> Callable[[Sequence[str]], CFGGuider]:
+    """From the texts of one batch to the guider inside KSampler; `model` may carry any patch."""
+
+    def guide(texts: Sequence[str]) -> CFGGuider:
+        guider = CFGGuider(model)
+        guider.set_conds(encode(texts), encode([""]))
+        guider.set_cfg(settings.cfg)
+        return guider
+
+    return guide
+
+
+def pictures(
+    guide: Callable[[Sequence[Prompt]], CFGGuider],
+    vae,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    settings: Settings,
+) -> np.ndarray:
+    """[n, size, size, 3] uint8: one picture per prompt and seed, the same one whatever else is in its batch."""
+    parts = [slice(start, start + BATCH) for start in range(0, len(prompts), BATCH)]
+    return np.concatenate([decode(vae, latents(guide(prompts[p]), seeds[p], settings)) for p in parts])
+
+
+def latents(guider: CFGGuider, seeds: Sequence[int], settings: Settings) -> torch.Tensor:
+    """[n, channels, h, w] samples; row i starts from the noise that KSampler draws for seeds[i] alone."""
+    model = guider.model_patcher
+    channels, side = model.get_model_object("latent_format").latent_channels, settings.size // LATENT_SCALE
+    empty = torch.zeros(1, channels, side, side)
+    noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
+    schedule = comfy.samplers.KSampler(model, settings.steps, model.load_device, settings.sampler, settings.scheduler)
+    sampler = comfy.samplers.sampler_object(settings.sampler)
+    return guider.sample(noise, torch.zeros_like(noise), sampler, schedule.sigmas, disable_pbar=True, seed=seeds[0])
+
+
+def decode(vae, samples: torch.Tensor) -> np.ndarray:
+    """[n, height, width, 3] uint8."""
+    return (vae.decode(samples).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

@@ -1,0 +1,109 @@
+"""Subjects x prompts x seeds: the comparison that personalisation papers publish, sampled and judged for any method."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from comfy.samplers import CFGGuider
+from PIL import Image, ImageDraw
+
+from ..demo import judge
+from ..demo.captions import PLACE_PHRASES
+from ..demo.subjects import PersonalSubject
+from ..demo.world import CLASSES, PLACES, Scene, render
+from . import generate
+from .report import mean_interval
+
+_PHRASINGS = ("a photo of a {words} {where}", "{where} there is a {words}")
+
+
+@dataclass(frozen=True)
+class GridPrompt:
+    """A place and a phrasing, still without the words by which a method names the subject."""
+
+    place: str
+    phrasing: str
+
+    def text(self, words: str) -> str:
+        return self.phrasing.format(words=words, where=PLACE_PHRASES[self.place])
+
+
+Method = Callable[[PersonalSubject], Callable[[Sequence[GridPrompt]], CFGGuider]]
+"""For one subject, how the prompts of a batch become the guider that samples them."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every subject in `prompts` prompts, never in the place of its own reference pictures, with `seeds` seeds each."""
+
+    subjects: tuple[PersonalSubject, ...]
+    prompts: int
+    seeds: int
+
+    def prompts_of(self, subject: PersonalSubject) -> list[GridPrompt]:
+        elsewhere = [place for place in PLACES if place != subject.place]
+        all_of_them = [GridPrompt(place, phrasing) for phrasing in _PHRASINGS for place in elsewhere]
+        if self.prompts > len(all_of_them):
+            raise ValueError(f"expected at most {len(all_of_them)} prompts, got {self.prompts}; add phrasings to the grid")
+        return all_of_them[: self.prompts]
+
+    def sample(self, method: Method, vae, settings: generate.Settings) -> np.ndarray:
+        """[subjects, prompts, seeds, size, size, 3] uint8; every method starts a cell from the same noise."""
+        images = []
+        for subject in self.subjects:
+            prompts = [p for p in self.prompts_of(subject) for _ in range(self.seeds)]
+            first = zlib.crc32(subject.name.encode())
+            seeds = [first + i for i in range(len(prompts))]
+            images.append(generate.pictures(method(subject), vae, prompts, seeds, settings))
+        return np.stack(images).reshape(len(self.subjects), self.prompts, self.seeds, *images[0].shape[1:])
+
+    def score(self, images: np.ndarray, eye: judge.Judge) -> dict[str, np.ndarray]:
+        """What the judge sees: identity and prompt [subjects, prompts, seeds], layout [subjects, prompts]."""
+        identity, prompt, layout = [], [], []
+        for subject, pictures in zip(self.subjects, images, strict=True):
+            verdict = eye.look(pictures.reshape(-1, *pictures.shape[2:]))
+            identity.append(judge.identity(verdict, eye.look(renders(subject.training_scenes()))))
+            places = np.repeat([PLACES.index(p.place) for p in self.prompts_of(subject)], self.seeds)
+            prompt.append((verdict.class_index == CLASSES.index(subject.subject.name)) & (verdict.place_index == places))
+            layout.append([judge.layout_spread(eye.look(cell)) for cell in pictures])
+        shape = images.shape[:3]
+        return {
+            "identity": np.reshape(identity, shape),
+            "prompt": np.reshape(prompt, shape).astype(float),
+            "layout": np.array(layout),
+        }
+
+
+def row(name: str, scores: dict[str, np.ndarray]) -> dict:
+    """A row of a report. Whole subjects are resampled, or whole prompts where there is but one subject."""
+    return {"name": name, **{metric: mean_interval(values.ravel(), _clusters(values)) for metric, values in scores.items()}}
+
+
+def _clusters(values: np.ndarray) -> np.ndarray:
+    axis = 0 if len(values) > 1 else 1
+    return np.indices(values.shape)[axis].ravel()
+
+
+def renders(scenes: Sequence[Scene]) -> np.ndarray:
+    """[n, size, size, 3] uint8."""
+    return np.stack([render(scene).image for scene in scenes])
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], headings: Sequence[tuple[str, int]]) -> Image.Image:
+    """A labelled sheet of equal pictures: rows of (label, pictures), and above them (heading, number of columns) groups."""
+    side, left, top, gap = rows[0][1][0].shape[0], 76, 22, 10
+    group_of_column = [group for group, (_, columns) in enumerate(headings) for _ in range(columns)]
+    x = [left + column * (side + 2) + group * gap for column, group in enumerate(group_of_column)]
+    sheet = Image.new("RGB", (x[-1] + side + 2, top + len(rows) * (side + 2)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for group, (heading, _) in enumerate(headings):
+        draw.text((x[group_of_column.index(group)], 6), heading, fill="black")
+    for line, (label, pictures) in enumerate(rows):
+        y = top + line * (side + 2)
+        draw.text((4, y + side // 2 - 6), label, fill="black")
+        for position, picture in zip(x, pictures, strict=True):
+            sheet.paste(Image.fromarray(picture), (position, y))
+    return sheet

@@ -1,0 +1,190 @@
+"""One form for every benchmark's result: rows of metrics with 95 % bootstrap intervals, and single figures with targets."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from ..demo.training.loop import commit
+
+RESULTS = Path(__file__).resolve().parent / "results"
+RESAMPLES = 4000
+_TAIL = (2.5, 97.5)
+
+
+def mean_interval(values: Iterable[float], clusters: ArrayLike | None = None, seed: int = 0) -> list[float]:
+    """[mean, low, high]: the mean and its 95 % percentile bootstrap interval.
+
+    With `clusters`, one label per value, whole clusters are drawn: pictures of one subject or one prompt fail together.
+    """
+    values = _finite(values)
+    _, members = np.unique(np.arange(len(values)) if clusters is None else np.asarray(clusters), return_inverse=True)
+    if len(members) != len(values):
+        raise ValueError(f"expected one cluster per value, got {len(members)} for {len(values)} values; pass both in the same order")
+    totals, sizes = np.bincount(members, values), np.bincount(members)
+    drawn = np.random.default_rng(seed).integers(0, len(sizes), (RESAMPLES, len(sizes)))
+    return _interval(values.mean(), totals[drawn].sum(1) / sizes[drawn].sum(1))
+
+
+def median_interval(values: Iterable[float], seed: int = 0) -> list[float]:
+    """[median, low, high]: the median and its 95 % percentile bootstrap interval."""
+    values = _finite(values)
+    drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    return _interval(np.median(values), np.median(values[drawn], axis=1))
+
+
+def _finite(values: Iterable[float]) -> np.ndarray:
+    array = np.asarray(list(values), float)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"expected a list of finite numbers, got {array.shape} with {np.isfinite(array).sum()} finite")
+    return array
+
+
+def _interval(middle: float, resampled: np.ndarray) -> list[float]:
+    low, high = np.percentile(resampled, _TAIL)
+    return [float(middle), float(low), float(high)]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bar for a figure: `Target("at least", 0.95)` or `Target("at most", 1.005)`."""
+
+    sense: str
+    value: float
+
+    def met(self, figure: float) -> bool:
+        return figure >= self.value if self.sense == "at least" else figure <= self.value
+
+
+@dataclass(frozen=True)
+class Report:
+    """`rows` are dicts {"name": text, METRIC: [mean, low, high], ...}; notes and picture only go to the Markdown page."""
+
+    bench: str
+    rows: list[dict[str, Any]]
+    figures: dict[str, float]
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    picture: Image.Image | None = None
+    picture_caption: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The one JSON form of every benchmark."""
+        return {
+            "bench": self.bench,
+            "commit": commit(),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "rows": [{k: v if k == "name" else [_rounded(x) for x in v] for k, v in row.items()} for row in self.rows],
+            "figures": {k: _rounded(v) for k, v in self.figures.items()},
+        }
+
+
+def machine() -> str:
+    """The device, its threads and the versions that decide speed, in one line."""
+    import torch
+    from comfyui_version import __version__ as host_version
+
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"{_processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    return f"{device}, {platform.system()}, torch {torch.__version__}, ComfyUI {host_version}"
+
+
+def _processor() -> str:
+    description = Path("/proc/cpuinfo")
+    lines = description.read_text(encoding="utf-8").splitlines() if description.exists() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _rounded(value: float) -> float:
+    """Five significant digits, and never fewer than the whole part."""
+    return round(float(value), max(0, 4 - math.floor(math.log10(abs(value))))) if value else 0.0
+
+
+def table(report: Report) -> str:
+    """The rows and figures as aligned plain text."""
+    parts = [f"{report.bench}: {machine()}"]
+    parts += [_aligned(cells) for cells in (_row_cells(report), _figure_cells(report)) if len(cells) > 1]
+    return "\n\n".join(parts)
+
+
+def markdown(report: Report, facts: Mapping[str, Any], picture: str | None = None) -> str:
+    """The committed page: the same tables, how they were measured, and the picture where there is one."""
+    parts = [f"# {report.bench}", f"{facts['machine']}; commit {facts['commit']}, {facts['date']}."]
+    parts += [_piped(cells) for cells in (_row_cells(report), _figure_cells(report)) if len(cells) > 1]
+    if picture:
+        parts += [f"![{report.picture_caption}]({picture})", report.picture_caption]
+    parts += ["\n".join(f"* {note}" for note in report.notes)] if report.notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def save(report: Report, folder: Path = RESULTS, json_file: Path | None = None) -> list[Path]:
+    """Writes NAME.json, NAME.md and the picture to `folder`, or the JSON alone to `json_file`; each file whole or not at all."""
+    facts = report.as_dict()
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    if json_file is not None:
+        return [_write(json_file, text.encode())]
+    written = [_write(folder / f"{report.bench}.json", text.encode())]
+    picture = None
+    if report.picture is not None:
+        picture = f"{report.bench}.jpg"
+        written.append(_write(folder / picture, report.picture))
+    return [*written, _write(folder / f"{report.bench}.md", markdown(report, facts, picture).encode())]
+
+
+def _write(path: Path, content: bytes | Image.Image) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            content.save(temporary, "JPEG", quality=88)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _row_cells(report: Report) -> list[list[str]]:
+    metrics = list(dict.fromkeys(k for row in report.rows for k in row if k != "name"))
+    lines = [[row["name"], *(_shown(row[m]) if m in row else "-" for m in metrics)] for row in report.rows]
+    return [["", *metrics], *lines]
+
+
+def _shown(interval: Sequence[float]) -> str:
+    middle, low, high = interval
+    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _figure_cells(report: Report) -> list[list[str]]:
+    lines = [["figure", "value", "target"]]
+    for name, value in report.figures.items():
+        target = report.targets.get(name)
+        verdict = f"{target.sense} {target.value:g}: {'met' if target.met(value) else 'missed'}" if target else ""
+        lines.append([name, f"{value:.4f}", verdict])
+    return lines
+
+
+def _aligned(cells: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _piped(cells: list[list[str]]) -> str:
+    head, *body = ["| " + " | ".join(line) + " |" for line in cells]
+    return "\n".join([head, "|" + "---|" * len(cells[0]), *body])

@@ -1,0 +1,198 @@
+"""Is the bundled model good, is its judge, and do its personalised models have the problem that the papers solve?
+
+Everything is judged on pictures and renders that no training has seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import comfy.sd
+import numpy as np
+import torch
+from comfy.samplers import CFGGuider
+from PIL import Image
+from scipy.stats import mannwhitneyu
+
+from ..demo import judge
+from ..demo.captions import PLACEHOLDER, caption
+from ..demo.subjects import HELD_OUT, SUBJECTS, PersonalSubject
+from ..demo.world import CLASSES, COLOURS, PATTERNS, PLACES, Scene, sample_scene, sample_subject
+from ..nodes.patching import tinyland
+from . import generate
+from .grid import Grid, GridPrompt, Method, contact_sheet, renders, row
+from .report import Report, Target
+
+TARGETS = {
+    "class_accuracy": Target("at least", 0.95),
+    "place_accuracy": Target("at least", 0.95),
+    "colour_accuracy": Target("at least", 0.90),
+    "pattern_accuracy": Target("at least", 0.85),
+    "autoencoder_psnr_db": Target("at least", 28.0),
+    "identity_auc": Target("at least", 0.99),
+}
+NOTES = (
+    "class, place, colour and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; colour and pattern"
+    " only where the caption names them.",
+    "judge_accuracy: share of unseen renders with class, colour, pattern and place all right; *_judge_accuracy: one attribute alone.",
+    "identity_auc: a render's identity to its own subject against its identity to any other; identity_auc_same_class: others of the"
+    " same class only.",
+    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted, never the"
+    " place of the references. layout: spread of the subject's centre and size over seeds of one prompt.",
+    "Intervals are 95 % bootstrap intervals; whole subjects are resampled, or whole prompts in a row with one subject.",
+)
+
+
+def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
+    settings = generate.Settings()
+    model, clip, vae = tinyland.load(weights, str(weights / "embeddings"))
+    eye = judge.Judge.load()
+    with timed("prompts"):
+        figures = caption_accuracies(model, clip, vae, eye, settings, 48 if quick else 500)
+    with timed("renders"):
+        figures["autoencoder_psnr_db"] = autoencoder_psnr(vae, 50 if quick else 200)
+        figures |= judge_figures(eye, 200 if quick else 1000)
+    everyone = tuple(SUBJECTS.values())
+    grid = Grid(everyone[:2], 4, 3) if quick else Grid(everyone, 10, 4)
+    rows, sheet = personal_rows(personal_methods(model, clip, settings, weights), grid, vae, eye, settings)
+    caption = "One prompt per line, the same seeds for every method: an overfitted model brings its references' layout along."
+    return Report("tinyland", rows, figures, TARGETS, NOTES, sheet, caption)
+
+
+@contextlib.contextmanager
+def timed(part: str) -> Iterator[None]:
+    """Prints how long a part took, so that a long run shows that it moves."""
+    started = time.monotonic()
+    yield
+    print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+def caption_accuracies(model, clip, vae, eye: judge.Judge, settings: generate.Settings, count: int) -> dict[str, float]:
+    """Of `count` captions of unseen scenes, the share drawn right, attribute by attribute where the caption names it."""
+    scenes = unseen_scenes(count)
+    captions = [caption(scene, Random(i)) for i, scene in enumerate(scenes)]
+    guide = generate.plain(model, generate.TextEncoder(clip), settings)
+    right = attributes_right(eye.look(generate.pictures(guide, vae, captions, range(count), settings)), scenes)
+    words = [set(text.split()) for text in captions]
+    named = {
+        "colour": np.array([scene.subject.colour in w for scene, w in zip(scenes, words, strict=True)]),
+        "pattern": np.array([scene.subject.pattern in w for scene, w in zip(scenes, words, strict=True)]),
+    }
+    return {f"{attribute}_accuracy": float(r[named.get(attribute, slice(None))].mean()) for attribute, r in right.items()}
+
+
+def attributes_right(verdict: judge.Verdict, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
+    """For each attribute, bool [n]: whether the judge sees what the scene says."""
+    return {
+        "class": verdict.class_index == [CLASSES.index(s.subject.name) for s in scenes],
+        "place": verdict.place_index == [PLACES.index(s.place) for s in scenes],
+        "colour": verdict.colour_index == [tuple(COLOURS).index(s.subject.colour) for s in scenes],
+        "pattern": verdict.pattern_index == [PATTERNS.index(s.subject.pattern) for s in scenes],
+    }
+
+
+def autoencoder_psnr(vae, count: int) -> float:
+    """Mean peak signal-to-noise ratio in dB over unseen renders, encoded and decoded by ComfyUI's VAE."""
+    images = torch.from_numpy(renders(unseen_scenes(count))).float() / 255
+    restored = vae.decode(vae.encode(images)).float().cpu().clamp(0, 1)
+    return float((-10 * torch.log10((restored - images).square().mean((1, 2, 3)))).mean())
+
+
+def judge_figures(eye: judge.Judge, count: int) -> dict[str, float]:
+    """The judge's own accuracy on `count` unseen renders, and how well its identity separates subjects."""
+    scenes = unseen_scenes(count)
+    right = attributes_right(eye.look(renders(scenes)), scenes)
+    figures = {"judge_accuracy": float(np.logical_and.reduce(list(right.values())).mean())}
+    figures |= {f"{attribute}_judge_accuracy": float(values.mean()) for attribute, values in right.items()}
+
+    named = [s.subject for s in (*SUBJECTS.values(), *HELD_OUT.values())]
+    subjects = [*named, *(sample_subject(Random(f"bench-subject-{i}")) for i in range(count // 10))]
+    views = 4
+    seen = [sample_scene(Random(f"bench-view-{i}-{v}"), s) for i, s in enumerate(subjects) for v in range(views)]
+    references = [[sample_scene(Random(f"bench-reference-{i}-{v}"), s) for v in range(views)] for i, s in enumerate(subjects)]
+    verdict = eye.look(renders(seen))
+    scores = np.stack([judge.identity(verdict, eye.look(renders(r))) for r in references], axis=1)
+    owner = np.repeat(np.arange(len(subjects)), views)
+    same = owner[:, None] == np.arange(len(subjects))
+    classes = np.array([CLASSES.index(s.name) for s in subjects])
+    alike = classes[owner][:, None] == classes
+    figures["identity_auc"] = area_under_curve(scores[same], scores[~same])
+    figures["identity_auc_same_class"] = area_under_curve(scores[same], scores[~same & alike])
+    return figures
+
+
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+    """The chance that a positive scores above a negative, ties counted half (Mann-Whitney)."""
+    return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
+
+
+@dataclass(frozen=True)
+class PersonalMethod:
+    """A row of the comparison, and the subjects that it can draw."""
+
+    name: str
+    sample: Method
+    subjects: frozenset[str]
+
+
+def personal_methods(model, clip, settings: generate.Settings, weights: Path) -> list[PersonalMethod]:
+    """Vanilla names the subject by colour and class, the LoRA by the placeholder, textual inversion by its embedding."""
+
+    def drawn(model, clip, words: str) -> Callable[[Sequence[GridPrompt]], CFGGuider]:
+        guide = generate.plain(model, generate.TextEncoder(clip), settings)
+        return lambda prompts: guide([prompt.text(words) for prompt in prompts])
+
+    def vanilla(personal: PersonalSubject):
+        return drawn(model, clip, f"{personal.subject.colour} {personal.subject.name}")
+
+    def lora(personal: PersonalSubject):
+        tensors, _ = tinyland.read_weights(weights / "subjects" / f"{personal.name}.safetensors", "tinyland_subject")
+        patched_model, patched_clip = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 1.0)
+        return drawn(patched_model, patched_clip, f"{PLACEHOLDER} {personal.subject.name}")
+
+    def textual_inversion(personal: PersonalSubject):
+        return drawn(model, clip, f"embedding:{personal.name}")
+
+    embedded = frozenset(path.stem for path in (weights / "embeddings").glob("*.safetensors"))
+    return [
+        PersonalMethod("vanilla", vanilla, frozenset(SUBJECTS)),
+        PersonalMethod("lora", lora, frozenset(SUBJECTS)),
+        PersonalMethod("textual_inversion", textual_inversion, embedded),
+    ]
+
+
+def personal_rows(
+    methods: Sequence[PersonalMethod], grid: Grid, vae, eye: judge.Judge, settings: generate.Settings
+) -> tuple[list[dict], Image.Image]:
+    """A row per method, and a sheet of the grid's first prompt.
+
+    Where a method cannot draw every subject, the others get a second row over the subjects that it can.
+    """
+    rows, more, scores = [], [], {}
+    seeds = min(3, grid.seeds)
+    lines = {s.name: [*renders(s.training_scenes()[:1])] for s in grid.subjects}
+    for method in methods:
+        numbers = [i for i, s in enumerate(grid.subjects) if s.name in method.subjects]
+        if not numbers:
+            continue
+        part = replace(grid, subjects=tuple(grid.subjects[i] for i in numbers))
+        with timed(method.name):
+            images = part.sample(method.sample, vae, settings)
+            scores[method.name] = part.score(images, eye)
+        rows.append(row(method.name, scores[method.name]))
+        if len(numbers) < len(grid.subjects):
+            full = [(n, s) for n, s in scores.items() if n != method.name]
+            more += [row(f"{name}, subjects of {method.name}", {k: v[numbers] for k, v in s.items()}) for name, s in full]
+        for i, subject in enumerate(grid.subjects):
+            blank = np.full(images.shape[3:], 255, np.uint8)
+            lines[subject.name] += [*images[numbers.index(i), 0, :seeds]] if i in numbers else [blank] * seeds
+    return rows + more, contact_sheet(list(lines.items()), [("reference", 1), *((name, seeds) for name in scores)])
+
+
+def unseen_scenes(count: int) -> list[Scene]:
+    return [sample_scene(Random(f"bench-{i}")) for i in range(count)]
