@@ -1,31 +1,37 @@
-"""Makes the pack importable as `likeness` and the host's modules importable, without our nodes/ hiding ComfyUI's nodes.py."""
+"""Makes the pack importable as `likeness`, whatever its folder is called, and puts the host named by COMFYUI_PATH on the path.
+
+Without COMFYUI_PATH only the tests that need no host are collected.
+"""
+
+from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
+WITHOUT_HOST = ("kernels", "launcher")
 
+_spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
+assert _spec is not None and _spec.loader is not None
+_launch = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_launch)
+_launch.alias_pack(HOST)
 
-def _launch():
-    spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if "COMFYUI_PATH" in os.environ else None
-_launch().alias_pack(HOST)
-
+collect_ignore: list[str] = []
 if HOST is None:
-    collect_ignore = ["patching", "nodes", "server", "browser", "demo", "benchmarks"]
+    collect_ignore += [p.name for p in Path(__file__).parent.iterdir() if p.is_dir() and p.name not in WITHOUT_HOST]
 else:
-    from comfy.cli_args import args
+    _nodes = importlib.util.find_spec("nodes")
+    assert _nodes is not None and _nodes.origin is not None, f"COMFYUI_PATH: expected a ComfyUI folder with nodes.py, got {HOST}."
+    assert Path(_nodes.origin).resolve().parent == HOST, f"`import nodes` must give ComfyUI's nodes.py in {HOST}, got {_nodes.origin}."
 
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
-    import nodes
+    import torch
+    from comfy.cli_args import args  # pyright: ignore[reportMissingImports]
 
-    assert Path(nodes.__file__).resolve().parent == HOST, f"ComfyUI's nodes.py is hidden by {nodes.__file__}"
-    sys.modules.setdefault("likeness_conftest", sys.modules[__name__])
+    args.cpu = not torch.cuda.is_available()  # must be set before comfy.model_management looks for a device
+
+
+def pytest_report_header() -> str:
+    return f"ComfyUI: {HOST or 'COMFYUI_PATH is not set, tests that need a host are left out'}"

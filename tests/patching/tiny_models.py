@@ -1,6 +1,12 @@
-"""Small random U-Nets of the supported families, built from the host's own classes, and one way to sample with them."""
+"""Small random U-Nets of the shapes of SD1.x, SD2 and SDXL, made of ComfyUI's own classes, and ways to sample with them.
+
+Tests import it as `likeness.tests.patching.tiny_models`; the fixtures in this folder's conftest.py cover the common cases.
+"""
 
 from __future__ import annotations
+
+import functools
+import math
 
 import comfy.model_management
 import comfy.model_patcher
@@ -8,104 +14,136 @@ import comfy.sample
 import comfy.samplers
 import comfy.supported_models
 import torch
+from comfy.model_base import BaseModel, ModelType
 
 FAMILIES = ("sd1", "sd2", "sdxl")
+WIDTH_TEXT = 24
+WIDTH_POOLED = 8
+BLOCKS = {  # attention blocks in call order, as (name, transformers)
+    "sd1": [*((f"input{n}", 1) for n in (1, 2, 4, 5, 7, 8)), ("middle0", 1), *((f"output{n}", 1) for n in range(3, 12))],
+    "sdxl": [("input4", 1), ("input5", 1), ("input7", 2), ("input8", 2), ("middle0", 2)]
+    + [(f"output{n}", 2) for n in (0, 1, 2)]
+    + [(f"output{n}", 1) for n in (3, 4, 5)],
+}
+BLOCKS["sd2"] = BLOCKS["sd1"]
+
 _COMMON = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "use_spatial_transformer": True, "legacy": False,
-}  # fmt: skip
-_SHAPES = {
-    "sd1": (
-        comfy.supported_models.SD15,
-        {
-            "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1],
-            "transformer_depth_middle": 1, "context_dim": 24, "use_linear_in_transformer": False, "adm_in_channels": None,
-            "use_temporal_attention": False,
-        },
-    ),
-    "sd2": (
-        comfy.supported_models.SD20,
-        {
-            "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1],
-            "transformer_depth_middle": 1, "context_dim": 32, "use_linear_in_transformer": True, "adm_in_channels": None,
-            "use_temporal_attention": False,
-        },
-    ),
-    "sdxl": (
-        comfy.supported_models.SDXL,
-        {
-            "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [0, 2], "transformer_depth_output": [2, 2, 0, 0],
-            "transformer_depth_middle": 3, "context_dim": 40, "use_linear_in_transformer": True, "adm_in_channels": 64,
-            "use_temporal_attention": False, "num_classes": "sequential",
-        },
-    ),
-}  # fmt: skip
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "context_dim": WIDTH_TEXT,
+    "use_spatial_transformer": True,
+    "legacy": False,
+}
+_FOUR_LEVELS = {
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1] * 9 + [0] * 3,
+    "transformer_depth_middle": 1,
+}
+_CONFIGS = {
+    "sd1": _COMMON | _FOUR_LEVELS | {"use_linear_in_transformer": False},
+    "sd2": _COMMON | _FOUR_LEVELS | {"use_linear_in_transformer": True},
+    "sdxl": _COMMON
+    | {
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 2],
+        "transformer_depth": [0, 0, 1, 1, 2, 2],
+        "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+        "transformer_depth_middle": 2,
+        "use_linear_in_transformer": True,
+        "adm_in_channels": 6 * 256 + WIDTH_POOLED,
+        "num_classes": "sequential",
+    },
+}
 
 
-def initialise(module: torch.nn.Module, seed: int) -> None:
-    """Random weights everywhere, also where a real network starts with zeros, so that every layer matters."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        if parameter.ndim > 1:
-            parameter.data = torch.randn(parameter.shape, generator=generator).to(parameter.dtype) / parameter[0].numel() ** 0.5
-        else:
-            parameter.data = torch.full_like(parameter, float("norm" in name or "layers.0.weight" in name or name.endswith("out.0.weight")))
-            if name.endswith("bias"):
-                parameter.data.zero_()
+class _SD1(comfy.supported_models.SD15):
+    unet_extra_config = {"num_heads": 4, "num_head_channels": -1}
 
 
-def tiny_model(family: str = "sd1", dtype: torch.dtype = torch.float32, seed: int = 0, v_prediction: bool = False):
-    """A ModelPatcher around a small random U-Net with the block structure of `family`."""
-    kind, shape = _SHAPES[family]
-    config = kind({**_COMMON, **shape})
-    if v_prediction:
-        config.model_type = lambda *_a, **_k: comfy.model_base.ModelType.V_PREDICTION
-    elif family == "sd2":
-        config.model_type = lambda *_a, **_k: comfy.model_base.ModelType.EPS
-    config.unet_config.update(num_heads=2, num_head_channels=-1)
-    config.set_inference_dtype(dtype, None)
-    if family == "sdxl":
-        config.model_type = lambda *_a, **_k: comfy.model_base.ModelType.EPS
-    base = comfy.model_base.SDXL(config, device="cpu") if family == "sdxl" else config.get_model({}, device="cpu")
-    initialise(base.diffusion_model, seed)
-    base.eval().requires_grad_(False)
-    if family == "sdxl":
-        base.encode_adm = lambda **_k: torch.ones(1, 64)
+class _SD2(comfy.supported_models.SD20):
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 16, "attn_precision": torch.float32}
+
+    def model_type(self, state_dict, prefix=""):
+        return ModelType.V_PREDICTION
+
+
+class _SDXL(comfy.supported_models.SDXL):
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
+
+
+_CLASSES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL}
+
+
+def tiny_model(family: str = "sd1", dtype: torch.dtype = torch.float32, seed: int = 0) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of the family's shape with random weights; eps-prediction for sd1 and sdxl, v-prediction for sd2.
+
+    Equal calls give clones of one MODEL, which share its weights as the host's own clones do; other seeds are other checkpoints.
+    """
+    return _loaded_model(family, dtype, seed).clone()
+
+
+@functools.cache
+def _loaded_model(family: str, dtype: torch.dtype, seed: int) -> comfy.model_patcher.ModelPatcher:
     device = comfy.model_management.get_torch_device()
-    return comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=torch.device("cpu"))
+    return comfy.model_patcher.CoreModelPatcher(_base_model(family, dtype, seed), device, comfy.model_management.unet_offload_device())
 
 
-def conditioning(model, tokens: int = 7, seed: int = 0, rows: int = 1):
-    """CONDITIONING of random text features [rows, tokens, width]."""
-    width = model.model.model_config.unet_config["context_dim"]
-    generator = torch.Generator().manual_seed(1000 + seed)
-    return [[torch.randn(rows, tokens, width, generator=generator), {"pooled_output": torch.zeros(rows, 8)}]]
-
-
-def latent(batch: int = 1, height: int = 8, width: int = 8) -> dict:
-    return {"samples": torch.zeros(batch, 4, height, width)}
-
-
-def sample(
-    model, positive=None, negative=None, *, batch=1, height=8, width=8, steps=4, cfg=4.0, sampler="euler", scheduler="normal", denoise=1.0,
-    seed=3, noise_mask=None, samples=None, callback=None,
-) -> torch.Tensor:  # fmt: skip
-    """The samples that the host's KSampler gives, on the CPU."""
-    samples = latent(batch, height, width)["samples"] if samples is None else samples
-    return comfy.sample.sample(
-        model, comfy.sample.prepare_noise(samples, seed), steps, cfg, sampler, scheduler,
-        positive or conditioning(model), negative or conditioning(model, seed=1), samples, denoise=denoise, noise_mask=noise_mask,
-        callback=callback, disable_pbar=True, seed=seed,
-    )  # fmt: skip
-
-
-def add_lora(model, seed: int = 5, strength: float = 0.5):
-    """A clone whose weights differ by a random low-rank patch of every attention projection."""
-    clone = model.clone()
+def _base_model(family: str, dtype: torch.dtype, seed: int) -> BaseModel:
+    config = _CLASSES[family](dict(_CONFIGS[family]))
+    config.set_inference_dtype(dtype, None)
+    base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
     generator = torch.Generator().manual_seed(seed)
-    patches = {}
-    for key, weight in model.model.state_dict().items():
-        if "attn" in key and weight.ndim == 2:
-            patches[key] = (0.3 * torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5,)
-    assert patches
-    clone.add_patches(patches, strength)
-    return clone
+    for name, parameter in base.diffusion_model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() > 1:
+            value = noise / math.sqrt(parameter[0].numel()) * (0.2 if name == "out.2.weight" else 1.0)  # the output has about unit variance
+        else:
+            value = 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
+        parameter.data.copy_(value)
+    return base
+
+
+def conditioning(model: comfy.model_patcher.ModelPatcher, rows: int = 1, tokens: int = 7, seed: int = 1) -> list:
+    """CONDITIONING of `rows` different random prompts of `tokens` tokens (one prompt per latent row where rows > 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    text = torch.randn(rows, tokens, WIDTH_TEXT, generator=generator)
+    pooled = torch.randn(rows, WIDTH_POOLED, generator=generator)
+    return [[text, {"pooled_output": pooled}]]
+
+
+def latent(rows: int = 1, height: int = 8, width: int = 8, seed: int = 2) -> dict[str, torch.Tensor]:
+    """LATENT of white noise; sizes are in latent pixels."""
+    return {"samples": torch.randn(rows, 4, height, width, generator=torch.Generator().manual_seed(seed))}
+
+
+def run_ksampler(
+    model: comfy.model_patcher.ModelPatcher,
+    positive: list | None = None,
+    negative: list | None = None,
+    latent_image: dict | None = None,
+    *,
+    seed: int = 3,
+    steps: int = 3,
+    cfg: float = 4.0,
+    sampler: str = "euler",
+    scheduler: str = "normal",
+    denoise: float = 1.0,
+    apart: bool = False,
+    callback=None,
+) -> torch.Tensor:
+    """Samples as the KSampler node does; `apart` makes the host run cond and uncond in two calls, as it does when memory is short."""
+    positive = conditioning(model, seed=10) if positive is None else positive
+    negative = conditioning(model, seed=11) if negative is None else negative
+    image = (latent() if latent_image is None else latent_image)["samples"]
+    if apart:
+        model = model.clone()
+        model.get_free_memory = lambda device: 0  # pyright: ignore[reportAttributeAccessIssue]
+    noise = comfy.sample.prepare_noise(image, seed)
+    return comfy.sample.sample(
+        model, noise, steps, cfg, sampler, scheduler, positive, negative, image,
+        denoise=denoise, callback=callback, disable_pbar=True, seed=seed,
+    )  # fmt: skip
