@@ -8,17 +8,30 @@ import torch
 from likeness.nodes.patching import step_blended
 from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
 from likeness.nodes.patching.trajectory import Trajectory
-
-from tiny_models import add_lora, conditioning, latent, sample, tiny_model
+from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 
 STEPS = 5
+
+
+def add_lora(model, strength=0.5):
+    """A clone whose attention projections carry a random weight patch, as a LoRA's are."""
+    clone = model.clone()
+    generator = torch.Generator().manual_seed(5)
+    weights = {k: w for k, w in model.model.state_dict().items() if "attn" in k and w.ndim == 2}
+    patches = {k: (0.3 * torch.randn(w.shape, generator=generator) / w.shape[1] ** 0.5,) for k, w in weights.items()}
+    assert clone.add_patches(patches, strength)
+    return clone
+
+
+def latent(batch=1):
+    return {"samples": torch.zeros(batch, 4, 8, 8)}
 
 
 def blended(vanilla, personalized, switch, *, sampler="euler", cfg=4.0, batch=1, denoise=1.0, noise_mask=None, rows=None, **other):
     """Samples and guider of a step-blended run, with the prompts that `alone` gives each model."""
     guider = StepBlendedGuider(vanilla, personalized, switch)
     seed = 0 if other.get("same_prompt") else 2
-    guider.set_blended_conds(conditioning(vanilla), conditioning(vanilla, seed=seed), conditioning(vanilla, seed=1))
+    guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=seed), conditioning(vanilla, seed=1))
     guider.set_cfg(cfg)
     start = latent(batch) if rows is None else {"samples": rows}
     if noise_mask is not None:
@@ -27,7 +40,9 @@ def blended(vanilla, personalized, switch, *, sampler="euler", cfg=4.0, batch=1,
 
 
 def alone(model, personalized: bool, **settings):
-    return sample(model, conditioning(model, seed=2 if personalized else 0), conditioning(model, seed=1), **{"steps": STEPS, **settings})
+    image = latent(settings.pop("batch", 1))
+    positive = conditioning(model, seed=2 if personalized else 0)
+    return run_ksampler(model, positive, conditioning(model, seed=1), image, **{"steps": STEPS, **settings})
 
 
 @pytest.fixture(params=["lora", "checkpoint"])
@@ -91,7 +106,7 @@ def test_switch_falls_where_the_paper_says(models):
 
 def test_multistep_history_survives_the_switch():
     vanilla = tiny_model()
-    whole, _ = blended(vanilla, tiny_model(), Switch(steps=2), sampler="dpmpp_2m", same_prompt=True)
+    whole, _ = blended(vanilla, add_lora(vanilla, strength=0.0), Switch(steps=2), sampler="dpmpp_2m", same_prompt=True)
     assert torch.equal(whole, alone(vanilla, False, sampler="dpmpp_2m"))
 
 
@@ -167,7 +182,7 @@ def test_nothing_is_left_after_a_failure(models, error, at):
     vanilla, personalized = models
     before, expected = fingerprint(vanilla), alone(vanilla, False)
     guider = StepBlendedGuider(vanilla, personalized, Switch(steps=2))
-    guider.set_blended_conds(conditioning(vanilla), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1))
+    guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1))
     options = [m.model_options for m in (vanilla, personalized)]
 
     def callback(step, *_):
@@ -187,7 +202,7 @@ def test_nothing_is_left_after_a_failure(models, error, at):
 def test_progress_reports_every_step_once():
     vanilla = tiny_model()
     guider = StepBlendedGuider(vanilla, add_lora(vanilla), Switch(steps=2))
-    guider.set_blended_conds(conditioning(vanilla), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1))
+    guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1))
     steps = []
     noise = torch.randn(1, 4, 8, 8)
     sigmas = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "dpmpp_2m", "normal", 1.0).sigmas
@@ -204,12 +219,12 @@ def test_refuses_what_cannot_be_blended():
     with pytest.raises(ValueError, match="one latent format, got SD15 and SDXL"):
         StepBlendedGuider(vanilla, tiny_model("sdxl"), Switch(steps=2))
     with pytest.raises(ValueError, match="one prediction type, got .*EPS.* and .*V_PREDICTION"):
-        StepBlendedGuider(vanilla, tiny_model(v_prediction=True), Switch(steps=2))
+        StepBlendedGuider(vanilla, tiny_model("sd2"), Switch(steps=2))
     with pytest.raises(ValueError, match="expected a LATENT of shape"):
         blended(vanilla, personalized, Switch(steps=2), rows=torch.zeros(1, 4, 2, 8, 8))
     guider = StepBlendedGuider(vanilla, vanilla.clone(), Switch(steps=2))
     with pytest.raises(ValueError, match="got the same weights and the same conditioning"):
-        guider.set_blended_conds(conditioning(vanilla), conditioning(vanilla), conditioning(vanilla, seed=1))
+        guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=0), conditioning(vanilla, seed=1))
 
 
 def test_a_trajectory_needs_a_guider_that_sampled():
