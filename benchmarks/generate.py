@@ -81,9 +81,9 @@ def pictures(
 def latents(guider: CFGGuider, seeds: Sequence[int], settings: Settings) -> torch.Tensor:
     """[n, channels, h, w] samples; row i starts from the noise that KSampler draws for seeds[i] alone."""
     model = guider.model_patcher
-    channels, side = model.get_model_object("latent_format").latent_channels, settings.size // LATENT_SCALE
-    empty = torch.zeros(1, channels, side, side)
-    noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
+    side = settings.size // LATENT_SCALE
+    empty = torch.zeros(1, model.model.latent_format.latent_channels, side, side)
+    noise = torch.cat([torch.as_tensor(comfy.sample.prepare_noise(empty, seed)) for seed in seeds])
     schedule = comfy.samplers.KSampler(model, settings.steps, model.load_device, settings.sampler, settings.scheduler)
     sampler = comfy.samplers.sampler_object(settings.sampler)
     return guider.sample(noise, torch.zeros_like(noise), sampler, schedule.sigmas, disable_pbar=True, seed=seeds[0])
