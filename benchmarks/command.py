@@ -21,8 +21,12 @@ def main(arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
-    parser.add_argument("--quick", action="store_true", help="a small sample within five minutes on two cores; nothing is published")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to FILE instead of benchmarks/results")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small sample within five minutes on two cores, printed and not written to benchmarks/results",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to FILE as well")
     options = parser.parse_args(arguments)
 
     import torch
@@ -31,12 +35,17 @@ def main(arguments: list[str]) -> None:
     benchmark = importlib.import_module(f".{options.name}", __package__)
     from . import report
 
-    with torch.inference_mode():  # as ComfyUI runs its nodes
-        result = benchmark.run(quick=options.quick)
+    try:
+        with torch.inference_mode():  # as ComfyUI runs its nodes
+            result = benchmark.run(quick=options.quick)
+    except FileNotFoundError as error:  # weights that were never trained or not installed
+        raise SystemExit(f"bench {options.name}: {error}") from error
     print(report.table(result), flush=True)
-    if options.json or not options.quick:
-        for path in report.save(result, json_file=options.json):
-            print(f"written: {path}", flush=True)
+    written = [] if options.quick else report.publish(result, report.RESULTS)
+    if options.json:
+        written.append(report.write_json(result.as_dict(), options.json))
+    for path in written:
+        print(f"written: {path}", flush=True)
 
 
 def prepare_host() -> None:

@@ -132,18 +132,18 @@ def markdown(report: Report, facts: Mapping[str, Any], picture: str | None = Non
     return "\n\n".join(parts) + "\n"
 
 
-def save(report: Report, folder: Path = RESULTS, json_file: Path | None = None) -> list[Path]:
-    """Writes NAME.json, NAME.md and the picture to `folder`, or the JSON alone to `json_file`; each file whole or not at all."""
-    facts = report.as_dict()
-    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    if json_file is not None:
-        return [_write(json_file, text.encode())]
-    written = [_write(folder / f"{report.bench}.json", text.encode())]
-    picture = None
+def publish(report: Report, folder: Path) -> list[Path]:
+    """Writes NAME.json, NAME.md and the picture, each whole or not at all."""
+    facts, picture, written = report.as_dict(), None, []
     if report.picture is not None:
         picture = f"{report.bench}.jpg"
         written.append(_write(folder / picture, report.picture))
-    return [*written, _write(folder / f"{report.bench}.md", markdown(report, facts, picture).encode())]
+    written.append(_write(folder / f"{report.bench}.md", markdown(report, facts, picture).encode()))
+    return [*written, write_json(facts, folder / f"{report.bench}.json")]
+
+
+def write_json(facts: Mapping[str, Any], path: Path) -> Path:
+    return _write(path, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _write(path: Path, content: bytes | Image.Image) -> Path:

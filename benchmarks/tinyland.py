@@ -58,7 +58,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
         figures["autoencoder_psnr_db"] = autoencoder_psnr(vae, 50 if quick else 200)
         figures |= judge_figures(eye, 200 if quick else 1000)
     everyone = tuple(SUBJECTS.values())
-    grid = Grid(everyone[:2], 4, 3) if quick else Grid(everyone, 10, 4)
+    grid = Grid(everyone[:2], 4, 3) if quick else Grid(everyone, 10, 6)
     rows, sheet = personal_rows(personal_methods(model, clip, settings, weights), grid, vae, eye, settings)
     caption = "One prompt per line, the same seeds for every method: an overfitted model brings its references' layout along."
     return Report("tinyland", rows, figures, TARGETS, NOTES, sheet, caption)

@@ -90,7 +90,7 @@ def test_the_table_is_aligned_and_tells_which_targets_are_met(example):
 
 
 def test_a_full_run_writes_page_json_and_picture(example, tmp_path):
-    paths = report.save(example, tmp_path)
+    paths = report.publish(example, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["example.jpg", "example.json", "example.md"] == sorted(p.name for p in paths)
     page = (tmp_path / "example.md").read_text(encoding="utf-8")
     assert "| vanilla | 0.200 [0.123, 0.300] | - |" in page and "* measured so." in page and "![A square.](example.jpg)" in page
@@ -98,13 +98,13 @@ def test_a_full_run_writes_page_json_and_picture(example, tmp_path):
 
 
 def test_json_alone(example, tmp_path):
-    assert report.save(example, tmp_path / "unused", tmp_path / "deep" / "x.json") == [tmp_path / "deep" / "x.json"]
-    assert not (tmp_path / "unused").exists()
+    path = report.write_json(example.as_dict(), tmp_path / "deep" / "x.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["figures"] == example.figures and len(list(path.parent.iterdir())) == 1
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(example, tmp_path, monkeypatch):
     (tmp_path / "example.json").write_text("old", encoding="utf-8")
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
-        report.save(example, tmp_path)
+        report.publish(example, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["example.json"] and (tmp_path / "example.json").read_text(encoding="utf-8") == "old"
