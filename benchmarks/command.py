@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a small sample within five minutes on two cores, printed and not written to benchmarks/results",
+        help="a small sample within five minutes on two cores; only printed",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to FILE as well")
     options = parser.parse_args(arguments)
