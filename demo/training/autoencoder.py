@@ -40,7 +40,7 @@ def decode(model: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
 def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
     pool = Pool(work, 16_000)
     model = build(device)
-    trainer = Trainer("autoencoder", work, model, steps, 1.2e-3, device, decay=0.3)
+    trainer = Trainer("autoencoder", work, model, steps, 6e-4, device, decay=0.3)
 
     def loss_of_step(step: int) -> torch.Tensor:
         rng = np.random.default_rng(step)
@@ -53,7 +53,7 @@ def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
         kl = 0.5 * (mean.pow(2) + log_variance.exp() - 1 - log_variance).mean()
         error = restored - images
         edges = sum((torch.diff(error, dim=d)).abs().mean() for d in (2, 3))
-        return error.abs().mean() + 6 * error.pow(2).mean() + 0.5 * edges + 2e-4 * kl
+        return error.abs().mean() + 10 * error.pow(2).mean() + 0.5 * edges + 2e-4 * kl
 
     trainer.run(loss_of_step)
     whiten(model, pool, device)

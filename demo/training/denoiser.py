@@ -124,17 +124,15 @@ def velocity_loss(
 
 @torch.no_grad()
 def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
-    """[2 * SCENES, 4, 16, 16] latents of the pool and of its mirror images, cached in the work folder."""
+    """[SCENES, 4, 16, 16] latents of the pool, cached in the work folder."""
     path = work / "latents.pt"
     if path.exists():
         return torch.load(path, map_location=device, weights_only=True)
     pool = Pool(work, SCENES)
     parts = []
-    for mirrored in (False, True):
-        for start in range(0, SCENES, 50):
-            images = to_tensor(pool.images(np.arange(start, start + 50)), device)
-            with torch.autocast(device.type, torch.bfloat16):
-                parts.append(moments(autoencoder, images.flip(3) if mirrored else images)[0].float())
+    for start in range(0, SCENES, 50):
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(moments(autoencoder, to_tensor(pool.images(np.arange(start, start + 50)), device))[0].float())
     latents = torch.cat(parts)
     temporary = path.with_suffix(".tmp")
     torch.save(latents, temporary)
@@ -152,7 +150,7 @@ def train(work: Path, steps: int, autoencoder, device: torch.device) -> Denoiser
     def loss_of_step(step: int) -> torch.Tensor:
         rng = Random(step)
         indices = [rng.randrange(len(latents)) for _ in range(BATCH[step > (1 - DECAY) * steps])]
-        captions = ["" if rng.random() < CAPTION_DROPOUT else caption(scenes[i % SCENES], rng) for i in indices]
+        captions = ["" if rng.random() < CAPTION_DROPOUT else caption(scenes[i], rng) for i in indices]
         with torch.autocast(device.type, torch.bfloat16):
             context = model.encode(captions, device)
         return velocity_loss(model, latents[indices], context, sigmas)
