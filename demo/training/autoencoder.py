@@ -37,23 +37,50 @@ def decode(model: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     return model.decoder(model.post_quant_conv(latents))
 
 
+def _batch(pool: Pool, step: int, device: torch.device) -> torch.Tensor:
+    return to_tensor(pool.images(np.random.default_rng(step).integers(0, len(pool), BATCH)), device)
+
+
+def reconstruction_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """L1 + 10 * MSE + half the L1 of horizontal and vertical differences, so that edges stay sharp."""
+    error = restored - images
+    edges = torch.diff(error, dim=2).abs().mean() + torch.diff(error, dim=3).abs().mean()
+    return error.abs().mean() + 10 * error.pow(2).mean() + 0.5 * edges
+
+
+def refine_decoder(work: Path, model: AutoencoderKL, steps: int, device: torch.device) -> AutoencoderKL:
+    """Trains the decoder alone: latents, and with them every model trained on them, stay as they are."""
+    pool = Pool(work, 16_000)
+    model.requires_grad_(False)
+    model.decoder.requires_grad_(True)
+    trainer = Trainer("decoder", work, model, steps, 6e-4, device, decay=0.4)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        images = _batch(pool, step, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                latents = moments(model, images)[0].float()
+            restored = decode(model, latents + 0.03 * torch.randn_like(latents)).float()
+        return reconstruction_loss(restored, images)
+
+    trainer.run(loss_of_step)
+    return model
+
+
 def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
     pool = Pool(work, 16_000)
     model = build(device)
     trainer = Trainer("autoencoder", work, model, steps, 6e-4, device, decay=0.3)
 
     def loss_of_step(step: int) -> torch.Tensor:
-        rng = np.random.default_rng(step)
-        images = to_tensor(pool.images(rng.integers(0, len(pool), BATCH)), device)
+        images = _batch(pool, step, device)
         with torch.autocast(device.type, torch.bfloat16):
             mean, log_variance = moments(model, images)
             mean, log_variance = mean.float(), log_variance.float()
             noisy = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
             restored = decode(model, noisy).float()
         kl = 0.5 * (mean.pow(2) + log_variance.exp() - 1 - log_variance).mean()
-        error = restored - images
-        edges = sum((torch.diff(error, dim=d)).abs().mean() for d in (2, 3))
-        return error.abs().mean() + 10 * error.pow(2).mean() + 0.5 * edges + 2e-4 * kl
+        return reconstruction_loss(restored, images) + 2e-4 * kl
 
     trainer.run(loss_of_step)
     whiten(model, pool, device)

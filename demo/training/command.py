@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-PARTS = ("autoencoder", "denoiser", "judge", "subjects", "embedding")
-DEFAULT_STEPS = {"autoencoder": 1900, "denoiser": 12_000, "judge": 3000, "subjects": 400, "embedding": 400}
+PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embedding")
+DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 12_000, "judge": 3000, "subjects": 400, "embedding": 400}
 
 
 def main(arguments: list[str]) -> None:
@@ -34,9 +34,20 @@ def main(arguments: list[str]) -> None:
 
 def _train_autoencoder(options: argparse.Namespace, steps: int, device) -> None:
     from . import autoencoder
+
+    _write_autoencoder(options, autoencoder.train(options.work, steps, device), steps, device)
+
+
+def _train_decoder(options: argparse.Namespace, steps: int, device) -> None:
+    from . import autoencoder
+
+    _write_autoencoder(options, autoencoder.refine_decoder(options.work, _autoencoder(device), steps, device), steps, device)
+
+
+def _write_autoencoder(options: argparse.Namespace, model, steps: int, device) -> None:
+    from . import autoencoder
     from .loop import WEIGHTS, write_weights
 
-    model = autoencoder.train(options.work, steps, device)
     held_out = autoencoder.Pool(options.work, 500, seed=1)
     factors, bias = autoencoder.rgb_factors(model, held_out, device)
     print(f"autoencoder: {autoencoder.psnr(model, held_out, device):.2f} dB on held-out renders", flush=True)
