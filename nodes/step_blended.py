@@ -54,12 +54,8 @@ def _negative_input() -> io.Conditioning.Input:
     )  # fmt: skip
 
 
-def _guider(model, personalized_model, positive, personalized_positive, negative, cfg, switch_by, switch_step, switch_percent, other):
-    switch = Switch(steps=switch_step) if switch_by == _STEP else Switch(percent=switch_percent)
-    guider = StepBlendedGuider(model, personalized_model, switch)
-    guider.set_blended_conds(positive, personalized_positive, negative, other)
-    guider.set_cfg(cfg)
-    return guider
+def _switch(switch_by: str, switch_step: int, switch_percent: float, steps: int | None = None) -> Switch:
+    return Switch(steps=switch_step, of=steps) if switch_by == _STEP else Switch(percent=switch_percent)
 
 
 class StepBlendedSampler(io.ComfyNode):
@@ -79,9 +75,11 @@ class StepBlendedSampler(io.ComfyNode):
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
                     tooltip="The seed of the noise; the same seed gives what KSampler draws.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="How many sampling steps. The paper uses 50; no neutral value."),
+                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="How many sampling steps: the paper's 50; no neutral value."),
                 _cfg(),
-                io.Combo.Input("sampler", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="Any sampler. The paper uses ddim."),
+                io.Combo.Input(
+                    "sampler", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="Any sampler. The paper uses ddim.",
+                ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform",
                     tooltip="Any scheduler. The paper's DDIM steps are ddim_uniform.",
@@ -104,10 +102,10 @@ class StepBlendedSampler(io.ComfyNode):
         cls, model, personalized_model, positive, personalized_positive, negative, latent, seed, steps, cfg, sampler, scheduler, denoise,
         switch_by, switch_step, switch_percent, personalized_negative=None,
     ) -> io.NodeOutput:  # fmt: skip
-        guider = _guider(
-            model, personalized_model, positive, personalized_positive, negative, cfg, switch_by, switch_step, switch_percent,
-            personalized_negative,
-        )  # fmt: skip
+        switch = _switch(switch_by, switch_step, switch_percent, steps)
+        guider = StepBlendedGuider(model, personalized_model, switch, "StepBlendedSampler")
+        guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
+        guider.set_cfg(cfg)
         samples = step_blended.sample(guider, latent, seed, steps, sampler, scheduler, denoise)
         return io.NodeOutput(samples, guider.trajectory)
 
@@ -129,12 +127,11 @@ class LikenessStepBlendedGuider(io.ComfyNode):
         cls, model, personalized_model, positive, personalized_positive, negative, cfg, switch_by, switch_step, switch_percent,
         personalized_negative=None,
     ) -> io.NodeOutput:  # fmt: skip
-        return io.NodeOutput(
-            _guider(
-                model, personalized_model, positive, personalized_positive, negative, cfg, switch_by, switch_step, switch_percent,
-                personalized_negative,
-            )
-        )  # fmt: skip
+        switch = _switch(switch_by, switch_step, switch_percent)
+        guider = StepBlendedGuider(model, personalized_model, switch, "LikenessStepBlendedGuider")
+        guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
+        guider.set_cfg(cfg)
+        return io.NodeOutput(guider)
 
 
 class LikenessRecordedTrajectory(io.ComfyNode):
@@ -147,11 +144,13 @@ class LikenessRecordedTrajectory(io.ComfyNode):
             description="The TRAJECTORY that a Step-Blended Guider recorded while SamplerCustomAdvanced ran.",
             inputs=[
                 io.Guider.Input("guider", tooltip="The Step-Blended Guider that sampled."),
-                io.Latent.Input("latent", tooltip="The output of the SamplerCustomAdvanced that used this guider: it makes this node wait."),
+                io.Latent.Input(
+                    "latent", tooltip="The output of the SamplerCustomAdvanced that used this guider: it tells which run is meant."
+                ),
             ],
             outputs=[Trajectory.Output("trajectory", display_name="TRAJECTORY", tooltip="Every (sigma, latent) that the models saw.")],
         )
 
     @classmethod
     def execute(cls, guider, latent) -> io.NodeOutput:
-        return io.NodeOutput(step_blended.recorded(guider))
+        return io.NodeOutput(step_blended.recorded(guider, latent))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import torch
 
+_BEHAVIOUR = (
+    "patches", "object_patches", "weight_wrapper_patches", "hook_patches", "model_options", "wrappers", "callbacks", "injections",
+    "attachments", "additional_models",
+)  # fmt: skip
+
 
 def check_latent(samples: torch.Tensor, node: str) -> None:
     """Raises ValueError for nested and video latents."""
@@ -16,25 +21,61 @@ def check_latent(samples: torch.Tensor, node: str) -> None:
         )
 
 
+def check_models(vanilla, personalized, node: str) -> None:
+    """Raises ValueError where two MODELs cannot take turns on one latent."""
+    for what, of in (("latent format", _latent_format), ("prediction type", describe_sampling), ("device", lambda m: str(m.load_device))):
+        first, second = of(vanilla), of(personalized)
+        if first != second:
+            raise ValueError(
+                f"{node}: expected models with one {what}, got {first} and {second}; "
+                "connect a personalized_model made from the same family as model."
+            )
+
+
 def describe_sampling(model) -> str:
     """The prediction type of a MODEL, e.g. 'V_PREDICTION', with any patch that replaced it."""
-    bases = [base.__name__ for base in type(model.get_model_object("model_sampling")).__mro__]
-    named = [b for b in bases if b not in ("ModelSampling", "ModelSamplingAdvanced", "Module", "object")]
-    return " + ".join(dict.fromkeys(named))
+    bases = type(model.get_model_object("model_sampling")).__mro__
+    return next(base.__name__ for base in bases if "calculate_denoised" in vars(base))
 
 
-def same_patches(first, second) -> bool:
+def _latent_format(model) -> str:
+    latent_format = model.get_model_object("latent_format")
+    return f"{type(latent_format).__name__} (scale {latent_format.scale_factor}, {latent_format.latent_channels} channels)"
+
+
+def same_model(first, second) -> bool:
     """Whether two MODELs share their weights and carry the same patches, so that they compute the same function."""
     if first.model is not second.model:
         return False
-    return all(_same(getattr(first, kind), getattr(second, kind)) for kind in ("patches", "object_patches", "model_options"))
+    return all(same(getattr(first, kind, None), getattr(second, kind, None)) for kind in _BEHAVIOUR)
 
 
-def _same(first, second) -> bool:
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(_same(first[k], second[k]) for k in first)
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
-    if isinstance(first, int | float | str | bool | type(None)):
-        return first == second
-    return first is second
+def same(first, second) -> bool:
+    """Whether nested dictionaries, lists and tuples hold equal numbers, texts and tensors and otherwise the same objects."""
+    if first is second:
+        return True
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, torch.Tensor):
+        return first.device == second.device and first.dtype == second.dtype and torch.equal(first, second)
+    return isinstance(first, int | float | str) and first == second
+
+
+def added(now: dict, before: dict, onto: dict) -> dict:
+    """A copy of `onto` with everything laid over it that `now` has and `before` has not: new keys, new values, new list items."""
+    merged = dict(onto)
+    for key, value in now.items():
+        old = before.get(key)
+        if same(value, old):
+            continue
+        if isinstance(value, dict):
+            merged[key] = added(value, old or {}, merged.get(key) or {})
+        elif isinstance(value, list):
+            merged[key] = [*(merged.get(key) or []), *(item for item in value if not any(same(item, known) for known in old or []))]
+        else:
+            merged[key] = value
+    return merged

@@ -53,9 +53,14 @@ class TrajectoryRecorder:
     sigmas: list[float] = field(default_factory=list)
     latents: list[torch.Tensor] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.sigmas)
+
     def record(self, sigma: float, latent: torch.Tensor) -> None:
         self.sigmas.append(sigma)
-        self.latents.append(latent.detach().to("cpu", torch.float32, copy=True))
+        # The host samples in inference mode, whose tensors no later run could use with gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            self.latents.append(torch.empty(latent.shape, dtype=torch.float32).copy_(latent))
 
     def finish(self) -> Trajectory:
         return Trajectory(tuple(self.sigmas), tuple(self.latents))
