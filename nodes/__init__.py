@@ -8,8 +8,15 @@ from __future__ import annotations
 def node_classes() -> list:
     """Every public node, in the order of the menu."""
     from .demo_model import LikenessDemoModel, LikenessDemoSubject
+    from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
 
-    return [LikenessDemoModel, LikenessDemoSubject]
+    return [
+        StepBlendedSampler,
+        LikenessStepBlendedGuider,
+        LikenessRecordedTrajectory,
+        LikenessDemoModel,
+        LikenessDemoSubject,
+    ]
 
 
 def comfy_entrypoint():

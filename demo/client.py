@@ -1,0 +1,146 @@
+"""A small client for ComfyUI's HTTP interface: queue an API-format prompt, follow its progress, fetch what it made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+Prompt = dict[str, dict[str, Any]]
+"""API format: {node id: {"class_type": ..., "inputs": {...}}}; a link is [node id, output index]."""
+
+
+class Rejected(ValueError):
+    """The server refused a prompt before running it. `errors`: {node id: [sentence, ...]}."""
+
+    def __init__(self, reply: dict):
+        self.errors = {
+            node: [f"{e['message']}: {e['details']}" for e in found["errors"]] for node, found in (reply.get("node_errors") or {}).items()
+        }
+        sentences = [s for found in self.errors.values() for s in found] or [reply.get("error", {}).get("message", "no reason given")]
+        super().__init__(f"ComfyUI refused the workflow: {'; '.join(sentences)}")
+
+
+class Failed(RuntimeError):
+    """A node raised. `node` is its id, `kind` its class, `sentence` what it said."""
+
+    def __init__(self, node: str, kind: str, sentence: str):
+        self.node, self.kind, self.sentence = node, kind, sentence
+        super().__init__(f"{kind} (node {node}): {sentence}")
+
+
+class Interrupted(RuntimeError):
+    """The run was interrupted."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: the node that works, its class, and how many of its steps are done (0 of 0: it counts none)."""
+
+    node: str
+    kind: str
+    value: int = 0
+    maximum: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: {node id: what it showed or saved}, as the server's history has it."""
+
+    prompt_id: str
+    outputs: dict[str, dict[str, Any]]
+
+    def images(self, node: str | None = None) -> list[dict[str, str]]:
+        """The image records ({filename, subfolder, type}) of one node, or of all in the order of their ids."""
+        nodes = [node] if node else sorted(self.outputs, key=lambda n: (len(n), n))
+        return [image for n in nodes for image in self.outputs.get(n, {}).get("images", [])]
+
+    def text(self, node: str) -> str:
+        return "\n".join(self.outputs[node]["text"])
+
+
+class Client:
+    """Talks to one server. Every method may raise urllib.error.URLError or aiohttp.ClientError where it is gone."""
+
+    def __init__(self, address: str):
+        self.address = address
+
+    def get(self, path: str, **query: str) -> bytes:
+        with urllib.request.urlopen(f"http://{self.address}{path}?{urllib.parse.urlencode(query)}", timeout=60) as reply:
+            return reply.read()
+
+    def post(self, path: str, content: dict) -> dict:
+        request = urllib.request.Request(
+            f"http://{self.address}{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return json.loads(reply.read() or b"{}")
+
+    def object_info(self) -> dict[str, Any]:
+        return json.loads(self.get("/object_info"))
+
+    def queue(self, prompt: Prompt, client_id: str = "") -> str:
+        """The id of the queued prompt. Raises Rejected where it is not valid."""
+        try:
+            return self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"]
+        except urllib.error.HTTPError as error:
+            if error.code != 400:
+                raise
+            raise Rejected(json.loads(error.read())) from error
+
+    def interrupt(self) -> None:
+        self.post("/interrupt", {})
+
+    def image(self, record: dict[str, str]) -> bytes:
+        """The file's bytes of an image record."""
+        return self.get("/view", **{k: record[k] for k in ("filename", "subfolder", "type")})
+
+    def run(self, prompt: Prompt, progress: Callable[[Progress], None] | None = None, timeout: float = 600.0) -> Result:
+        """Queues a prompt, waits for its end and returns what it made.
+
+        Raises Rejected, Failed, Interrupted, or TimeoutError after `timeout` seconds, when the run is interrupted.
+        """
+        try:
+            prompt_id = asyncio.run(asyncio.wait_for(self._follow(prompt, progress or (lambda _: None)), timeout))
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            self.interrupt()
+            raise TimeoutError(f"the workflow did not end within {timeout:.0f} s") from error
+        return self.result(prompt_id)
+
+    def result(self, prompt_id: str) -> Result:
+        """The result of a prompt that has ended. Raises Failed or Interrupted."""
+        record = json.loads(self.get(f"/history/{prompt_id}"))[prompt_id]
+        for event, said in record["status"]["messages"]:
+            if event == "execution_error":
+                raise Failed(said["node_id"], said["node_type"], said["exception_message"].strip())
+            if event == "execution_interrupted":
+                raise Interrupted(f"interrupted at {said['node_type']} (node {said['node_id']})")
+        return Result(prompt_id, record["outputs"])
+
+    async def _follow(self, prompt: Prompt, progress: Callable[[Progress], None]) -> str:
+        client_id = uuid.uuid4().hex
+        socket = f"ws://{self.address}/ws?clientId={client_id}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages:
+            # Connected before it is queued: the end of a quick run is not missed.
+            prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
+            async for message in messages:
+                if message.type != aiohttp.WSMsgType.TEXT:  # previews are binary
+                    continue
+                event = json.loads(message.data)
+                said = event["data"]
+                if said.get("prompt_id") != prompt_id or event["type"] not in ("executing", "progress"):
+                    continue
+                node = said["node"]
+                if node is None:
+                    return prompt_id
+                kind = prompt[node]["class_type"] if node in prompt else ""
+                progress(Progress(node, kind, said.get("value", 0), said.get("max", 0)))
+        raise ConnectionError("ComfyUI closed the connection before the workflow ended")

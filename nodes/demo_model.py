@@ -1,0 +1,91 @@
+"""LikenessDemoModel and LikenessDemoSubject: the bundled tiny model and its personalised subjects."""
+
+from __future__ import annotations
+
+import folder_paths
+
+from ._api import DEMO_CATEGORY, io, schema
+from .patching import demo_subject, tinyland
+
+
+class LikenessDemoModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessDemoModel",
+            display_name="Demo Model (Tinyland)",
+            category=DEMO_CATEGORY,
+            description="The pack's bundled tiny model: an SD 1.x network at small width that draws 128x128 scenes. No download.",
+            search_aliases=["tinyland", "tiny model", "test checkpoint"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("model", display_name="MODEL", tooltip="The vanilla model; it works with every sampler and LoRA loader."),
+                io.Clip.Output("clip", display_name="CLIP", tooltip="Its text encoder, with the pack's own embeddings."),
+                io.Vae.Output("vae", display_name="VAE", tooltip="Its autoencoder: latents of 4 channels, 8 times smaller."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls):
+        return demo_subject.file_state(tinyland.WEIGHTS / "denoiser.safetensors", tinyland.WEIGHTS / "autoencoder.safetensors")
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        embeddings = [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
+        return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings))
+
+
+class LikenessDemoSubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessDemoSubject",
+            display_name="Demo Subject (Tinyland)",
+            category=DEMO_CATEGORY,
+            description="Personalises the demo model to one of the bundled subjects, each tuned on four pictures of one place and pose, "
+            "and gives the four pictures and matching prompts.",
+            search_aliases=["tinyland subject", "personalized model", "reference images"],
+            inputs=[
+                io.Model.Input("model", tooltip="The demo model. Any other model is refused: the subjects were tuned on this one."),
+                io.Combo.Input("subject", options=demo_subject.names(), tooltip="Which subject the model learns."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-2.0,
+                    max=2.0,
+                    step=0.01,
+                    tooltip="How strongly the subject's LoRA acts. Neutral: 0, the model as it came. The subjects were tuned for 1.",
+                ),
+                io.String.Input(
+                    "scene",
+                    default="in the snow",
+                    tooltip="What the two prompts say about the surroundings. Neutral: empty. "
+                    "The demo model knows: on the beach, in the snow, on the grass, in the desert, at night, in the city, "
+                    "in the sea, in a room.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("personalized_model", display_name="PERSONALIZED MODEL", tooltip="The model with the subject's LoRA."),
+                io.Image.Output("references", display_name="REFERENCES", tooltip="The subject's four pictures."),
+                io.String.Output(
+                    "personalized_prompt", display_name="PERSONALIZED PROMPT", tooltip="The prompt with the placeholder word."
+                ),
+                io.String.Output(
+                    "prompt", display_name="PROMPT", tooltip="The same prompt without the placeholder, for the vanilla model."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, subject: str = "", **_others):
+        return demo_subject.file_state(*demo_subject.files(subject))
+
+    @classmethod
+    def execute(cls, model, subject: str, strength: float, scene: str) -> io.NodeOutput:
+        chosen = demo_subject.Subject.load(subject)
+        return io.NodeOutput(
+            chosen.personalise(model, strength),
+            chosen.references(),
+            chosen.personalized_prompt(scene),
+            chosen.prompt(scene),
+        )

@@ -1,0 +1,32 @@
+"""The pack's node classes, and a weights folder whose gaps are filled with random weights."""
+
+import shutil
+
+import pytest
+from likeness.nodes import node_classes
+from likeness.nodes.patching import tinyland
+from likeness.tests.random_weights import fill
+
+
+def pytest_generate_tests(metafunc):
+    if "node" in metafunc.fixturenames:
+        nodes = node_classes()
+        metafunc.parametrize("node", nodes, ids=[n.__name__ for n in nodes])
+
+
+@pytest.fixture(scope="session")
+def filled_weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filled") / "weights"
+    if tinyland.WEIGHTS.exists():
+        shutil.copytree(tinyland.WEIGHTS, folder)
+    fill(folder)
+    return folder
+
+
+@pytest.fixture
+def weights(filled_weights, tmp_path, monkeypatch):
+    """A private copy of a complete weights folder, which the nodes use."""
+    folder = tmp_path / "weights"
+    shutil.copytree(filled_weights, folder)
+    monkeypatch.setattr(tinyland, "WEIGHTS", folder)
+    return folder

@@ -1,0 +1,125 @@
+"""The demo nodes: real ComfyUI objects, and one sentence for every file that is not what it should be."""
+
+import numpy as np
+import pytest
+import torch
+from likeness.demo.references import strip
+from likeness.demo.subjects import SUBJECTS
+from likeness.nodes.demo_model import LikenessDemoModel, LikenessDemoSubject
+from likeness.tests.patching import tiny_models
+from PIL import Image
+
+NAME = next(iter(SUBJECTS))
+
+
+@pytest.fixture
+def loaded(weights):
+    return LikenessDemoModel.execute().result
+
+
+def personalise(model, subject=NAME, strength=1.0, scene="in the snow"):
+    return LikenessDemoSubject.execute(model, subject, strength, scene).result
+
+
+def test_model_clip_and_vae_work_together(loaded):
+    import nodes
+
+    model, clip, vae = loaded
+    positive = nodes.CLIPTextEncode().encode(clip, "a photo of a red fish in the sea")[0]
+    negative = nodes.CLIPTextEncode().encode(clip, "")[0]
+    latent = nodes.EmptyLatentImage().generate(128, 128, 2)[0]
+    sampled = nodes.KSampler().sample(model, 1, 2, 4.0, "euler", "normal", positive, negative, latent)[0]
+    images = nodes.VAEDecode().decode(vae, sampled)[0]
+    assert images.shape == (2, 128, 128, 3) and images.isfinite().all()
+    assert nodes.VAEEncode().encode(vae, images)[0]["samples"].shape == (2, 4, 16, 16)
+    assert np.shape(model.model.latent_format.latent_rgb_factors) == (4, 3)
+
+
+def test_words_of_the_prompt_reach_the_conditioning(loaded):
+    clip = loaded[1]
+    encoded = [clip.encode_from_tokens(clip.tokenize(text)) for text in ("a photo of a fish", "a photo of a car", f"embedding:{NAME} car")]
+    assert not torch.equal(encoded[0], encoded[1])
+    assert not torch.equal(encoded[1], encoded[2])
+
+
+def test_subject_patches_a_clone(loaded):
+    model = loaded[0]
+    personalised, references, with_placeholder, without = personalise(model)
+    assert personalised.patches and not model.patches
+    assert personalised.model is model.model
+    assert references.shape == (4, 128, 128, 3) and references.dtype == torch.float32
+    assert with_placeholder == "a photo of a sks fish in the snow" and without == "a photo of a fish in the snow"
+    assert personalise(model, scene="  ")[3] == "a photo of a fish"
+
+
+def test_strength_zero_is_the_model_as_it_came(loaded):
+    import nodes
+
+    model, clip, _ = loaded
+    text = nodes.CLIPTextEncode().encode(clip, "a photo of a sks fish")[0]
+    latent = {"samples": torch.zeros(1, 4, 16, 16)}
+
+    def sampled(m):
+        return nodes.KSampler().sample(m, 3, 2, 4.0, "euler", "normal", text, text, latent)[0]["samples"]
+
+    plain = sampled(model)
+    assert torch.equal(sampled(personalise(model, strength=0.0)[0]), plain)
+    assert not torch.equal(sampled(personalise(model)[0]), plain)
+    assert torch.equal(sampled(model), plain), "the vanilla model was changed by its personalised clone"
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_bundled_pictures_are_the_subjects_renders(weights, name):
+    with Image.open(weights / "subjects" / f"{name}.png") as picture:
+        difference = np.abs(np.asarray(picture, dtype=int) - strip(SUBJECTS[name]))
+    assert difference.mean() < 0.5  # other versions of Pillow may round edges differently
+
+
+def refusal(action, *expected):
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        action()
+    sentence = str(caught.value)
+    assert "\n" not in sentence and sentence.endswith("."), sentence
+    for words in ("expected", "got", *expected):
+        assert words in sentence.replace("found none", "got none"), sentence
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_another_models_subject_is_refused(weights, family):
+    refusal(lambda: personalise(tiny_models.tiny_model(family)), "LikenessDemoSubject", "connect LikenessDemoModel to model")
+
+
+@pytest.mark.parametrize("file", ["denoiser", "autoencoder"])
+def test_missing_or_truncated_model_is_refused(weights, file):
+    path = weights / f"{file}.safetensors"
+    content = path.read_bytes()
+    for damage in (content[: len(content) // 2], content[:100], b"", None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        refusal(LikenessDemoModel.execute, "LikenessDemoModel", path.name)
+
+
+def test_missing_truncated_or_foreign_lora_is_refused(loaded, weights):
+    path = weights / "subjects" / f"{NAME}.safetensors"
+    content = path.read_bytes()
+    foreign = (weights / "autoencoder.safetensors").read_bytes()
+    for damage in (content[: len(content) // 2], content[:100], b"", foreign, None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        refusal(lambda: personalise(loaded[0]), "LikenessDemoSubject", path.name)
+    assert NAME in LikenessDemoSubject.GET_SCHEMA().inputs[1].options
+
+
+def test_missing_truncated_or_misshapen_pictures_are_refused(loaded, weights):
+    path = weights / "subjects" / f"{NAME}.png"
+    content = path.read_bytes()
+    Image.new("RGB", (128, 128)).save(path)
+    for damage in (path.read_bytes(), content[: len(content) // 2], b"", None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        refusal(lambda: personalise(loaded[0]), "LikenessDemoSubject", path.name)
+
+
+def test_a_changed_file_is_noticed(weights):
+    before = LikenessDemoSubject.fingerprint_inputs(subject=NAME), LikenessDemoModel.fingerprint_inputs()
+    (weights / "subjects" / f"{NAME}.png").unlink()
+    (weights / "denoiser.safetensors").write_bytes(b"")
+    after = LikenessDemoSubject.fingerprint_inputs(subject=NAME), LikenessDemoModel.fingerprint_inputs()
+    assert before[0] != after[0] and before[1] != after[1]

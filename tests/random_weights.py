@@ -1,0 +1,53 @@
+"""Fills a weights folder's gaps with random weights of the right shapes, so that the host can be tested before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from likeness.demo import references
+from likeness.demo.subjects import SUBJECTS
+from likeness.demo.training import autoencoder, denoiser
+from likeness.demo.training.loop import write_weights
+
+CPU = torch.device("cpu")
+
+
+def fill(folder: Path) -> None:
+    """Adds every file that a trained folder has and this one lacks."""
+    torch.manual_seed(0)
+    if not (folder / "autoencoder.safetensors").exists():
+        tensors = {f"first_stage_model.{k}": v for k, v in autoencoder.build(CPU).state_dict().items()}
+        facts = {"latent_rgb_factors": [[0.2, 0.1, 0.0]] * 4, "latent_rgb_factors_bias": [0.0] * 3}
+        write_weights(tensors, folder / "autoencoder.safetensors", {"tinyland": facts})
+    if not (folder / "denoiser.safetensors").exists():
+        model = denoiser.Denoiser(CPU)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
+        tensors |= {f"cond_stage_model.clip_l.transformer.{k}": v for k, v in model.text.state_dict().items()}
+        write_weights(tensors, folder / "denoiser.safetensors", {"tinyland": {"vocabulary": model.words}})
+    missing = [name for name in SUBJECTS if not (folder / "subjects" / f"{name}.safetensors").exists()]
+    for name in missing:
+        write_lora(folder / "subjects" / f"{name}.safetensors", name)
+    if not all((folder / "subjects" / f"{name}.png").exists() for name in SUBJECTS):
+        references.write(folder / "subjects")
+    if not list((folder / "embeddings").glob("*.safetensors")):
+        first = next(iter(SUBJECTS))
+        write_weights({"clip_l": torch.randn(3, 128)}, folder / "embeddings" / f"{first}.safetensors", {"tinyland_embedding": "{}"})
+
+
+def write_lora(path: Path, name: str, rank: int = 4) -> None:
+    """A LoRA of random weights for every cross-attention value projection of Tinyland."""
+    facts = {"name": name, "class": SUBJECTS[name].subject.name, "place": SUBJECTS[name].place, "placeholder": "sks"}
+    lora = {}
+    for key, weight in denoiser.Denoiser(CPU).unet.named_parameters():
+        if key.endswith("attn2.to_v.weight"):
+            layer = f"diffusion_model.{key.removesuffix('.weight')}"
+            lora |= {
+                f"{layer}.lora_up.weight": torch.randn(len(weight), rank),
+                f"{layer}.lora_down.weight": torch.randn(rank, weight.shape[1]),
+            }
+    write_weights(lora, path, {"tinyland_subject": json.dumps(facts)})

@@ -1,0 +1,254 @@
+"""The pack in a real ComfyUI: listed, documented, executed over HTTP, and still serving after every bad input."""
+
+import io
+import json
+import threading
+import time
+import urllib.error
+import urllib.parse
+from pathlib import Path
+
+import numpy as np
+import pytest
+from likeness.demo.client import Failed, Interrupted, Rejected
+from likeness.demo.subjects import SUBJECTS
+from likeness.nodes import node_classes
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+IDS = [node.GET_SCHEMA().node_id for node in node_classes()]
+WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
+NAME = next(iter(SUBJECTS))
+
+
+def only(prompt: dict, kind: str) -> dict:
+    """The inputs of the workflow's only node of a kind."""
+    (found,) = [entry["inputs"] for entry in prompt.values() if entry["class_type"] == kind]
+    return found
+
+
+def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Failed:
+    with pytest.raises(Failed) as caught:
+        client.run(prompt)
+    said = caught.value.sentence
+    for words in expected:
+        assert words in said, said
+    if sentences:
+        assert "\n" not in said and said.endswith("."), said
+        assert "expected" in said and ("got" in said or "found" in said), said
+        assert said.startswith(caught.value.kind) or caught.value.kind in said, said
+    return caught.value
+
+
+@pytest.fixture
+def still_serving(client, workflow):
+    yield
+    prompt = workflow("demo_model")
+    only(prompt, "KSampler")["seed"] = time.time_ns() % 10**9
+    assert client.run(prompt).images()
+
+
+def test_every_node_is_listed(client):
+    listed = client.object_info()
+    for node in IDS:
+        assert listed[node]["python_module"] == "custom_nodes.likeness"
+        assert listed[node]["category"].startswith("Likeness")
+        assert listed[node]["description"]
+    assert [n for n, found in listed.items() if found["python_module"] == "custom_nodes.likeness"].__len__() == len(IDS)
+
+
+def test_every_help_page_is_served(client):
+    for node in IDS:
+        assert client.get(f"/extensions/likeness/docs/{node}.md").decode("utf-8").startswith("# ")
+
+
+def test_every_workflow_is_a_template(client):
+    listed = json.loads(client.get("/workflow_templates"))["likeness"]
+    assert sorted(listed) == WORKFLOWS
+    for name in listed:
+        graph = json.loads(client.get(f"/api/workflow_templates/likeness/{urllib.parse.quote(name)}.json"))
+        assert graph["version"] == 0.4 and graph["nodes"]
+
+
+def test_the_workflows_use_every_node():
+    used = {e["class_type"] for n in WORKFLOWS for e in json.loads((ROOT / "workflows" / "api" / f"{n}.json").read_text("utf-8")).values()}
+    assert set(IDS) <= used
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflow_runs(client, workflow, name):
+    prompt = workflow(name)
+    steps = []
+    result = client.run(prompt, steps.append)
+    for node, entry in prompt.items():
+        if entry["class_type"] == "SaveImage":
+            images = [np.asarray(Image.open(io.BytesIO(client.image(record)))) for record in result.images(node)]
+            assert len(images) == 2 and all(image.shape == (128, 128, 3) for image in images)
+            assert not np.array_equal(*images), "two noises gave one picture"
+        if entry["class_type"] == "PreviewAny":
+            assert result.text(node).strip() not in ("", "None")
+    sampled = [p for p in steps if p.kind in ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced") and p.maximum]
+    assert sampled and max(p.value for p in sampled) == 4 == sampled[-1].maximum
+
+
+def test_reference_pictures_arrive_whole(client, workflow, pack):
+    prompt = workflow("demo_subject")
+    records = client.run(prompt).images("9")
+    seen = np.concatenate([np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in records], axis=1)
+    with Image.open(pack / "demo" / "weights" / "subjects" / f"{NAME}.png") as strip:
+        assert np.array_equal(seen, np.asarray(strip))
+
+
+def saved_pictures(client, prompt: dict) -> list[bytes]:
+    """Pixels of the saved pictures; the files themselves hold the workflow, too."""
+    return [np.asarray(Image.open(io.BytesIO(client.image(r)))).tobytes() for r in client.run(prompt).images()]
+
+
+def test_the_hosts_own_lora_loader_gives_the_same_model(client, workflow):
+    prompt = workflow("demo_subject")
+    del prompt["9"]
+    ours = saved_pictures(client, prompt)
+    loader = {"lora_name": f"{NAME}.safetensors", "strength_model": 1.0, "model": ["1", 0]}
+    prompt["20"] = {"class_type": "LoraLoaderModelOnly", "inputs": loader}
+    only(prompt, "KSampler")["model"] = ["20", 0]
+    assert saved_pictures(client, prompt) == ours
+    loader["strength_model"] = 0.0
+    assert saved_pictures(client, prompt) != ours
+
+
+def test_the_embedding_works_by_name(client, workflow):
+    prompt = workflow("demo_model")
+    texts = [entry["inputs"] for entry in prompt.values() if entry["class_type"] == "CLIPTextEncode"]
+    texts[0]["text"] = "a photo of a fish"
+    plain = saved_pictures(client, prompt)
+    texts[0]["text"] = f"a photo of a embedding:{NAME} fish"
+    assert saved_pictures(client, prompt) != plain
+
+
+def test_the_model_can_be_saved_as_a_checkpoint(client, host):
+    prompt = {
+        "1": {"class_type": "LikenessDemoModel", "inputs": {}},
+        "2": {
+            "class_type": "CheckpointSave",
+            "inputs": {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2], "filename_prefix": "tinyland"},
+        },
+    }
+    client.run(prompt)
+    (file,) = (host.base / "output").glob("tinyland*.safetensors")
+    assert file.stat().st_size > 1e6
+
+
+def test_a_picture_can_be_encoded_and_denoised_again(client, workflow):
+    prompt = workflow("demo_subject")
+    prompt["20"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["2", 1], "vae": ["1", 2]}}
+    only(prompt, "KSampler").update(latent_image=["20", 0], denoise=0.5)
+    assert len(client.run(prompt).images("8")) == 4
+
+
+def test_every_sampler_and_scheduler_runs(client, workflow):
+    """Twelve samplers with the schedulers in turn: every kind of step that the host knows, on the demo model."""
+    info = client.object_info()["KSampler"]["input"]["required"]
+    schedulers = info["scheduler"][0]
+    names = [
+        "euler",
+        "euler_ancestral",
+        "heun",
+        "dpm_2",
+        "lms",
+        "dpm_fast",
+        "dpmpp_2m",
+        "dpmpp_2m_sde",
+        "dpmpp_sde",
+        "ddim",
+        "uni_pc",
+        "lcm",
+    ]
+    prompt = workflow("demo_model")
+    sampler, last = only(prompt, "KSampler"), max(map(int, prompt))
+    for i, name in enumerate(names):
+        numbers = [str(last + 1 + 3 * i + k) for k in range(3)]
+        settings = {**sampler, "sampler_name": name, "scheduler": schedulers[i % len(schedulers)], "steps": 5}
+        prompt[numbers[0]] = {"class_type": "KSampler", "inputs": settings}
+        prompt[numbers[1]] = {"class_type": "VAEDecode", "inputs": {"samples": [numbers[0], 0], "vae": ["1", 2]}}
+        prompt[numbers[2]] = {"class_type": "PreviewImage", "inputs": {"images": [numbers[1], 0]}}
+    result = client.run(prompt)
+    for i, name in enumerate(names):
+        pixels = np.asarray(Image.open(io.BytesIO(client.image(result.images(str(last + 3 + 3 * i))[0]))))
+        assert pixels.std() > 0, f"{name} with {schedulers[i % len(schedulers)]} gave an empty picture"
+
+
+@pytest.mark.usefixtures("still_serving")
+class TestBadInput:
+    @pytest.mark.parametrize("damage", ["missing", "truncated"])
+    @pytest.mark.parametrize(
+        "file", ["denoiser.safetensors", "autoencoder.safetensors", f"subjects/{NAME}.safetensors", f"subjects/{NAME}.png"]
+    )
+    def test_damaged_weights(self, client, workflow, pack, file, damage):
+        path = pack / "demo" / "weights" / file
+        content = path.read_bytes()
+        try:
+            path.unlink() if damage == "missing" else path.write_bytes(content[: len(content) // 2])
+            failure(client, workflow("demo_subject"), path.name)
+        finally:
+            path.write_bytes(content)
+
+    def test_subject_of_another_model(self, client, workflow, pack):
+        prompt = workflow("demo_subject")
+        path = pack / "demo" / "weights" / "subjects" / f"{NAME}.safetensors"
+        content = path.read_bytes()
+        try:
+            path.write_bytes((pack / "demo" / "weights" / "autoencoder.safetensors").read_bytes())
+            failure(client, prompt, "LikenessDemoSubject", path.name, "another model")
+        finally:
+            path.write_bytes(content)
+
+    def test_unknown_subject(self, client, workflow):
+        prompt = workflow("demo_subject")
+        only(prompt, "LikenessDemoSubject")["subject"] = "nobody"
+        with pytest.raises(Rejected, match="nobody"):
+            client.run(prompt)
+
+    @pytest.mark.parametrize("name", ["step_blended_sampler", "step_blended_guider"])
+    def test_switch_beyond_the_steps(self, client, workflow, name):
+        prompt = workflow(name)
+        next(e["inputs"] for e in prompt.values() if "switch_step" in e["inputs"])["switch_step"] = 99
+        failure(client, prompt, "switch_step", "99")
+
+    def test_same_model_twice(self, client, workflow):
+        prompt = workflow("step_blended_sampler")
+        only(prompt, "StepBlendedSampler").update(personalized_model=["1", 0], personalized_positive=["4", 0])
+        failure(client, prompt, "StepBlendedSampler", "personalized_model")
+
+    def test_video_latent(self, client, workflow):
+        prompt = workflow("step_blended_sampler")
+        prompt["6"] = {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 128, "height": 128, "length": 5, "batch_size": 1}}
+        failure(client, prompt, "StepBlendedSampler", "LATENT")
+
+
+def test_interrupt_ends_a_run_and_the_server_keeps_serving(client, workflow):
+    prompt = workflow("step_blended_sampler")
+    sampler = only(prompt, "StepBlendedSampler")
+    sampler.update(steps=2000, switch_step=1000)
+    timer = threading.Timer(3.0, client.interrupt)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        client.run(prompt)
+    timer.cancel()
+    assert time.monotonic() - started < 60
+    sampler.update(steps=4, switch_step=2)
+    assert client.run(prompt).images()
+
+
+def test_a_run_that_takes_too_long_is_given_up(client, workflow):
+    prompt = workflow("demo_model")
+    only(prompt, "KSampler")["steps"] = 5000
+    with pytest.raises(TimeoutError, match="1 s"):
+        client.run(prompt, timeout=1.0)
+    prompt = workflow("demo_model")
+    assert client.run(prompt).images()
+
+
+def test_unknown_paths_are_errors(client):
+    with pytest.raises(urllib.error.HTTPError):
+        client.get("/extensions/likeness/docs/NoSuchNode.md")
