@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -18,8 +19,11 @@ def scene_of(index: int, seed: int = 0) -> Scene:
     return sample_scene(Random(f"tinyland-{seed}-{index}"))
 
 
-def _render_chunk(arguments: tuple[str, int, int, int]) -> int:
-    folder, start, stop, seed = arguments
+SceneOf = Callable[[int, int], Scene]
+
+
+def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
+    folder, start, stop, seed, scene_of = arguments
     count = stop - start
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     masks = np.empty((count, SIZE, SIZE), np.uint8)
@@ -36,11 +40,11 @@ def _render_chunk(arguments: tuple[str, int, int, int]) -> int:
 class Pool:
     """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused."""
 
-    def __init__(self, folder: Path, count: int, seed: int = 0, workers: int = 2):
-        folder = folder / f"pool-{seed}"
+    def __init__(self, folder: Path, count: int, seed: int = 0, workers: int = 2, scene_of: SceneOf = scene_of, name: str = "pool"):
+        folder = folder / f"{name}-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, count, _CHUNK)
-        missing = [(str(folder), s, s + _CHUNK, seed) for s in starts if not (folder / f"{s:07d}.npy").exists()]
+        missing = [(str(folder), s, s + _CHUNK, seed, scene_of) for s in starts if not (folder / f"{s:07d}.npy").exists()]
         if missing:
             print(f"rendering {len(missing) * _CHUNK} scenes", flush=True)
             with multiprocessing.get_context("spawn").Pool(workers) as processes:
