@@ -1,0 +1,119 @@
+"""The judge's metrics against cases computed by hand, and the committed judge against unseen renders."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from likeness.demo.judge import Judge, Verdict, identity, layout_spread, prompt_accuracy, ranking_auc
+from likeness.demo.judge.network import WEIGHTS, Network, _layout
+from likeness.demo.look_alikes import GROUP, VIEWS, look_alike, scene_of_group
+from likeness.demo.training.judge import contrast
+from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES, render, sample_scene, sample_subject
+
+
+def verdict(**fields) -> Verdict:
+    n = len(next(iter(fields.values())))
+    zeros = np.zeros(n, int)
+    defaults = {
+        "class_index": zeros, "colour_index": zeros, "pattern_index": zeros, "place_index": zeros,
+        "mask": np.zeros((n, 4, 4)), "embedding": np.eye(n), "centre": np.zeros((n, 2)), "size": np.zeros(n),
+    }  # fmt: skip
+    return Verdict(**{**defaults, **fields})
+
+
+def test_identity_is_the_cosine_to_the_mean_reference():
+    seen = verdict(embedding=np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    references = verdict(embedding=np.array([[1.0, 0.0], [0.0, 1.0]]))
+    np.testing.assert_allclose(identity(seen, references), [0.5**0.5, 0.5**0.5, -(0.5**0.5)])
+
+
+def test_layout_spread_by_hand():
+    centre = np.array([[0.2, 0.5], [0.6, 0.5], [np.nan, np.nan]])
+    seen = verdict(centre=centre, size=np.array([0.3, 0.5, 0.0]))
+    assert layout_spread(seen) == pytest.approx((0.2**2 + 0.1**2) ** 0.5)
+    assert layout_spread(verdict(centre=centre[1:], size=np.array([0.5, 0.0]))) == 0.0
+
+
+def test_prompt_accuracy_wants_everything_named():
+    seen = verdict(class_index=np.array([1, 1, 2]), place_index=np.array([3, 4, 3]), colour_index=np.array([0, 0, 5]))
+    wanted = {"class": CLASSES[1], "place": PLACES[3]}
+    assert prompt_accuracy(seen, [wanted] * 3).tolist() == [True, False, False]
+    assert prompt_accuracy(seen, [{"colour": tuple(COLOURS)[0]}] * 3).tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="expected the wanted attributes of 3 pictures, got 1"):
+        prompt_accuracy(seen, [wanted])
+
+
+def test_ranking_auc_by_hand():
+    assert ranking_auc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
+    assert ranking_auc(np.array([0.5]), np.array([0.0, 1.0])) == 0.5
+    assert ranking_auc(np.array([1.0]), np.array([1.0])) == 0.5
+
+
+def test_layout_of_a_rectangle():
+    mask = np.zeros((2, 10, 20))
+    mask[0, 2:6, 10:20] = 1
+    centre, size = _layout(mask)
+    np.testing.assert_allclose(centre[0], [0.75, 0.4])
+    assert size[0] == pytest.approx(0.2**0.5) and size[1] == 0 and np.isnan(centre[1]).all()
+
+
+def test_contrast_by_brute_force():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.nn.functional.normalize(torch.randn(6, 5, generator=generator), dim=1)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    expected = 0.0
+    for i in range(6):
+        scores = [(embeddings[i] @ embeddings[j] / 0.1).exp() for j in range(6)]
+        partner = i + 1 if i % 2 == 0 else i - 1
+        expected -= (scores[partner] / sum(s for j, s in enumerate(scores) if j != i)).log() / 6
+    torch.testing.assert_close(contrast(embeddings, labels), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_look_alikes_differ_visibly():
+    for seed in range(40):
+        subject = sample_subject(Random(seed))
+        other = look_alike(subject, Random(seed + 1000))
+        scene = sample_scene(Random(seed), subject=subject)
+        assert (render(scene).image != render(sample_scene(Random(seed), subject=other)).image).any() or other == subject
+        assert other != subject and other.name == subject.name and other.colour == subject.colour
+
+
+def test_groups_hold_two_views_of_each_subject():
+    scenes = [scene_of_group(i, 3) for i in range(GROUP)]
+    for i in range(0, GROUP, VIEWS):
+        assert scenes[i].subject == scenes[i + 1].subject and scenes[i].pose != scenes[i + 1].pose
+    assert len({s.subject for s in scenes}) > 1
+
+
+def test_refuses_other_pictures():
+    with pytest.raises(ValueError, match="expected uint8 pictures"):
+        Judge(Network()).look(np.zeros((1, 64, 64, 3), np.uint8))
+    with pytest.raises(FileNotFoundError, match="expected the weights nothing"):
+        Judge.load(WEIGHTS.with_name("nothing.safetensors"))
+
+
+def test_the_committed_judge_sees_what_is_there():
+    scenes = [sample_scene(Random(f"judge-test-{i}")) for i in range(120)]
+    renders = [render(s) for s in scenes]
+    seen = Judge.load().look(np.stack([r.image for r in renders]))
+    names = {"class": (CLASSES, "name"), "colour": (tuple(COLOURS), "colour"), "pattern": (PATTERNS, "pattern")}
+    for attribute, (values, field) in names.items():
+        right = [values[i] == getattr(s.subject, field) for i, s in zip(getattr(seen, f"{attribute}_index"), scenes, strict=True)]
+        assert np.mean(right) >= 0.95, attribute
+    assert np.mean([PLACES[i] == s.place for i, s in zip(seen.place_index, scenes, strict=True)]) >= 0.98
+    overlap = [
+        np.minimum(m > 0.5, r.mask > 127).sum() / np.maximum(m > 0.5, r.mask > 127).sum() for m, r in zip(seen.mask, renders, strict=True)
+    ]
+    assert np.mean(overlap) > 0.85
+    assert np.abs(seen.centre - [[s.pose.x, s.pose.y] for s in scenes]).max() < 0.2
+
+
+def test_the_committed_judge_tells_subjects_apart():
+    judge = Judge.load()
+    views = judge.look(np.stack([render(scene_of_group(i, 5)).image for i in range(0, 60 * GROUP, GROUP) for i in (i, i + 1)]))
+    vectors = views.embedding.reshape(60, 2, -1)
+    scores = vectors[:, 0] @ vectors[:, 1].T
+    assert ranking_auc(np.diag(scores), scores[~np.eye(60, dtype=bool)]) >= 0.99
