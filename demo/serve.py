@@ -1,0 +1,55 @@
+"""`run.py serve`: ComfyUI in the browser, with the pack, its demo model and its workflows, in a folder of its own in the cache."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import webbrowser
+from pathlib import Path
+
+import torch
+
+from .host import Host, HostError, prepare
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="run.py serve", description=__doc__, epilog="Further arguments go to ComfyUI's main.py.")
+    parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument("--cpu", action="store_true", help="as it is by itself where there is no GPU")
+    options, further = parser.parse_known_args(arguments)
+    if in_use(options.port):
+        raise SystemExit(f"serve: port {options.port} is in use: stop what uses it, or choose another with --port.")
+    base = Path(os.environ["LIKENESS_CACHE"]) / "serve"
+    prepare(base)
+    host = Host(
+        Path(os.environ["COMFYUI_PATH"]),
+        base,
+        cpu=options.cpu or not has_gpu(),
+        port=options.port,
+        arguments=("--preview-method", "auto", *further),
+    )
+    address = f"http://127.0.0.1:{options.port}"
+    try:
+        with host:
+            print(f"ComfyUI is at {address}; our workflows are in its template browser under likeness.", flush=True)
+            print(f"Its pictures go to {base / 'output'}, its messages to {host.log}. Ctrl-C stops it.", flush=True)
+            if not options.no_browser:
+                webbrowser.open(address)
+            status = host.wait()
+            if status != 0:
+                raise HostError(f"ComfyUI ended with code {status}; its last lines:\n{host.last_lines()}")
+    except HostError as error:
+        raise SystemExit(f"serve: {error}") from error
+    except KeyboardInterrupt:
+        print("serve: stopped.", flush=True)
+
+
+def has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+
+
+def in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

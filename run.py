@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+# ruff: noqa: E402, RUF005, UP010, UP031, UP036
+"""python run.py demo | serve | test | bench | train
+
+  demo    makes one personalised picture with a real ComfyUI, headless
+  serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
+  test    checks everything; further arguments go to pytest
+  bench   runs one benchmark: bench NAME [--quick] [--json FILE]
+  train   trains the demo model, resuming where it stopped
+
+The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
+
+  --host VERSION     uses another pinned ComfyUI: 0.30.0 (the default), 0.24.0 or 0.18.0
+  LIKENESS_CACHE     another folder than the user's cache
+  COMFYUI_PATH       your own ComfyUI instead of the private one, with the Python found in or beside it
+  LIKENESS_PYTHON    the Python of that ComfyUI, where it is elsewhere
+"""
+
+# An old Python must be able to parse this file to say that it is too old: no f-strings, no annotations, no stars in lists.
+from __future__ import print_function
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("run.py: needs Python 3.10 or newer, this one is %d.%d: install a newer one and run this with it." % sys.version_info[:2])
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # not there in Python's safe-path mode
+
+from demo import install
+from demo.files import Problem
+from demo.install import HOSTS, WINDOWS, ask, environment, python_in
+
+COMMANDS = ("demo", "serve", "test", "bench", "train")
+
+
+def own_comfyui(folder):
+    """The Python and the folder of the user's own ComfyUI."""
+    comfyui = Path(folder).expanduser().resolve()
+    if not (comfyui / "main.py").is_file() or not (comfyui / "comfy").is_dir():
+        raise Problem("COMFYUI_PATH is %s, where no ComfyUI is (main.py, comfy/): set it to ComfyUI's folder." % comfyui)
+    named = os.environ.get("LIKENESS_PYTHON")
+    places = [place / name for place in (comfyui, comfyui.parent) for name in ("venv", ".venv")]
+    places += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
+    candidates = [python_in(place) for place in places]
+    candidates += [comfyui.parent / "python_embeded" / "python.exe", Path(sys.executable)]
+    code = "import importlib.util, sys; print(sys.version_info >= (3, 10) and importlib.util.find_spec('torch') is not None)"
+    for python in [Path(named).expanduser()] if named else candidates:
+        if python.is_file() and ask(python, code) == "True":
+            return python.absolute(), comfyui
+    tried = "LIKENESS_PYTHON is %s" % named if named else "looked in and beside %s" % comfyui
+    raise Problem("No Python 3.10 or newer with torch was found (%s): set LIKENESS_PYTHON to the one that runs ComfyUI." % tried)
+
+
+def run_tests(python, variables, arguments):
+    """Runs every check, whatever the one before said; 0 where all passed."""
+    started, failed = time.monotonic(), []
+    tool = {name: str(python.parent / (name + (".exe" if WINDOWS else ""))) for name in ("ruff", "pyright", "pytest")}
+    safe = environment(**variables)
+    safe["PYTHONSAFEPATH"] = "1"  # or the repository's nodes/ could hide ComfyUI's nodes.py
+    checks = (
+        ("ruff format", [tool["ruff"], "format", "--check", "."], safe),
+        ("ruff check", [tool["ruff"], "check", "."], safe),
+        ("pyright", [tool["pyright"], "--pythonpath", str(python)], dict(safe, PYTHONPATH=variables["COMFYUI_PATH"])),
+        ("pytest", [tool["pytest"]] + arguments, safe),
+    )
+    for name, command, its_variables in checks:
+        print("== " + name, flush=True)
+        if subprocess.run(command, cwd=str(ROOT), env=its_variables).returncode != 0:
+            failed.append(name)
+    verdict = "FAILED: " + ", ".join(failed) if failed else "All checks passed: " + ", ".join(check[0] for check in checks)
+    print("%s (%.0f s)" % (verdict, time.monotonic() - started), flush=True)
+    return 1 if failed else 0
+
+
+def hand_over(command, variables):
+    """Lets a program take this one's place, so that signals and the exit status are its own."""
+    sys.stdout.flush()
+    if not WINDOWS:
+        os.execve(command[0], command, variables)
+    process = subprocess.Popen(command, env=variables)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the program has got it too, and is ending
+            continue
+
+
+def main(arguments):
+    version = install.DEFAULT_HOST
+    if "--host" in arguments:
+        at = arguments.index("--host")
+        version, arguments = " ".join(arguments[at + 1 : at + 2]), arguments[:at] + arguments[at + 2 :]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print((__doc__ or "").strip())
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        raise Problem("There is no command %s: use one of %s." % (command, ", ".join(COMMANDS)))
+    if version not in HOSTS:
+        raise Problem("There is no pinned ComfyUI for --host %s: use one of %s." % (version, ", ".join(HOSTS)))
+    cache, own = install.cache_folder(), os.environ.get("COMFYUI_PATH")
+    python, comfyui = own_comfyui(own) if own else install.private_comfyui(cache, version)
+    variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
+    if command == "test":
+        return run_tests(install.tools_python(cache, python), variables, rest)
+    return hand_over([str(python), str(ROOT / "demo" / "launch.py"), command] + rest, environment(**variables))
+
+
+def end(number, frame):
+    """SIGTERM ends Python without running any `finally`; as SystemExit it also ends what this program started."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Problem as problem:
+        sys.exit("run.py: %s" % problem)
+    except KeyboardInterrupt:
+        sys.exit("run.py: stopped; the same command goes on from here.")
