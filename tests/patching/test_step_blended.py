@@ -9,22 +9,9 @@ from likeness.nodes.patching import step_blended
 from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
 from likeness.nodes.patching.trajectory import Trajectory
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
+from likeness.tests.patching.two_models import add_lora, zeros
 
 STEPS = 5
-
-
-def add_lora(model, strength=0.5):
-    """A clone whose attention projections carry a random weight patch, as a LoRA's are."""
-    clone = model.clone()
-    generator = torch.Generator().manual_seed(5)
-    weights = {k: w for k, w in model.model.state_dict().items() if "attn" in k and w.ndim == 2}
-    patches = {k: (0.3 * torch.randn(w.shape, generator=generator) / w.shape[1] ** 0.5,) for k, w in weights.items()}
-    assert clone.add_patches(patches, strength)
-    return clone
-
-
-def latent(batch=1):
-    return {"samples": torch.zeros(batch, 4, 8, 8)}
 
 
 def blended(vanilla, personalized, switch, *, sampler="euler", cfg=4.0, batch=1, denoise=1.0, noise_mask=None, rows=None, **other):
@@ -33,14 +20,14 @@ def blended(vanilla, personalized, switch, *, sampler="euler", cfg=4.0, batch=1,
     seed = 0 if other.get("same_prompt") else 2
     guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=seed), conditioning(vanilla, seed=1))
     guider.set_cfg(cfg)
-    start = latent(batch) if rows is None else {"samples": rows}
+    start = {"samples": zeros(batch)} if rows is None else {"samples": rows}
     if noise_mask is not None:
         start["noise_mask"] = noise_mask
     return step_blended.sample(guider, start, 3, other.get("steps", STEPS), sampler, "normal", denoise)["samples"], guider
 
 
 def alone(model, personalized: bool, **settings):
-    image = latent(settings.pop("batch", 1))
+    image = {"samples": zeros(settings.pop("batch", 1))}
     positive = conditioning(model, seed=2 if personalized else 0)
     return run_ksampler(model, positive, conditioning(model, seed=1), image, **{"steps": STEPS, **settings})
 
@@ -102,6 +89,42 @@ def test_switch_falls_where_the_paper_says(models):
     for tau in (1, 3):
         result, _ = blended(vanilla, personalized, Switch(steps=tau))
         torch.testing.assert_close(result, euler_by_hand(vanilla, personalized, tau), rtol=1e-4, atol=1e-3)
+
+
+def denoised_by_hand(model, seed, x, sigma):
+    """The guided prediction of a clean latent: an Euler step from sigma to zero ends on it."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(conditioning(model, seed=seed), conditioning(model, seed=1))
+    guider.set_cfg(4.0)
+    sigmas = torch.tensor([float(sigma), 0.0])
+    return guider.sample(torch.zeros_like(x), x, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=3)
+
+
+def test_multistep_sampler_uses_the_vanilla_step_before_the_switch(models):
+    """DPM-Solver++(2M), eq. of its paper's algorithm 2, written out; two runs in a row lose the previous prediction."""
+    vanilla, personalized = models
+    tau, sigmas = 2, comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "dpmpp_2m", "normal", 1.0).sigmas
+    results = {}
+    for history in (True, False):
+        x = comfy.sample.prepare_noise(zeros(), 3) * torch.sqrt(1.0 + sigmas[0] ** 2) / vanilla.model.latent_format.scale_factor
+        previous, last_h = None, None
+        for k in range(STEPS):
+            denoised = denoised_by_hand(*((vanilla, 0) if k < tau else (personalized, 2)), x, sigmas[k])
+            if k == STEPS - 1:
+                x = denoised
+                break
+            h = torch.log(sigmas[k] / sigmas[k + 1])
+            if previous is None or (k == tau and not history):
+                mix = denoised
+            else:
+                r = last_h / h
+                mix = (1 + 1 / (2 * r)) * denoised - 1 / (2 * r) * previous
+            x = sigmas[k + 1] / sigmas[k] * x - torch.expm1(-h) * mix
+            previous, last_h = denoised, h
+        results[history] = x
+    whole, _ = blended(vanilla, personalized, Switch(steps=tau), sampler="dpmpp_2m")
+    difference = (results[True] - results[False]).abs().max()
+    assert (whole - results[True]).abs().max() < 1e-3 * difference
 
 
 def test_multistep_history_survives_the_switch():
@@ -176,7 +199,9 @@ def test_at_most_one_new_load_of_weights_per_run(models, monkeypatch):
     assert len(patched) <= 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), comfy.model_management.InterruptProcessingException()], ids=["error", "interrupt"])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("broken"), comfy.model_management.InterruptProcessingException()], ids=["error", "interrupt"]
+)
 @pytest.mark.parametrize("at", [0, 3])
 def test_nothing_is_left_after_a_failure(models, error, at):
     vanilla, personalized = models
@@ -216,9 +241,9 @@ def test_refuses_what_cannot_be_blended():
     personalized = add_lora(vanilla)
     with pytest.raises(ValueError, match="StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 6"):
         blended(vanilla, personalized, Switch(steps=6))
-    with pytest.raises(ValueError, match="one latent format, got SD15 and SDXL"):
+    with pytest.raises(ValueError, match=r"one latent format, got SD15 .* and SDXL "):
         StepBlendedGuider(vanilla, tiny_model("sdxl"), Switch(steps=2))
-    with pytest.raises(ValueError, match="one prediction type, got .*EPS.* and .*V_PREDICTION"):
+    with pytest.raises(ValueError, match=r"one prediction type, got .*EPS.* and .*V_PREDICTION"):
         StepBlendedGuider(vanilla, tiny_model("sd2"), Switch(steps=2))
     with pytest.raises(ValueError, match="expected a LATENT of shape"):
         blended(vanilla, personalized, Switch(steps=2), rows=torch.zeros(1, 4, 2, 8, 8))
@@ -230,6 +255,6 @@ def test_refuses_what_cannot_be_blended():
 def test_a_trajectory_needs_a_guider_that_sampled():
     vanilla = tiny_model()
     with pytest.raises(ValueError, match="got CFGGuider"):
-        step_blended.recorded(comfy.samplers.CFGGuider(vanilla))
+        step_blended.recorded(comfy.samplers.CFGGuider(vanilla), {"samples": zeros()})
     with pytest.raises(ValueError, match="expected a guider that has sampled"):
-        step_blended.recorded(StepBlendedGuider(vanilla, add_lora(vanilla), Switch(steps=1)))
+        step_blended.recorded(StepBlendedGuider(vanilla, add_lora(vanilla), Switch(steps=1)), {"samples": zeros()})

@@ -1,0 +1,299 @@
+"""What the host and other packs may put on either model, and what of it must reach that model's share of a step-blended run."""
+
+import comfy.controlnet
+import comfy.hooks
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.samplers
+import pytest
+import torch
+from likeness.nodes.patching import step_blended
+from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
+from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
+from likeness.tests.patching.two_models import add_lora, twins, zeros
+
+import nodes
+
+STEPS = 6
+SAMPLERS = [
+    "euler", "euler_cfg_pp", "euler_ancestral", "euler_ancestral_cfg_pp", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpm_fast",
+    "dpm_adaptive", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddpm", "lcm",
+    "ipndm", "deis", "res_multistep", "res_multistep_cfg_pp", "gradient_estimation", "er_sde", "seeds_2", "sa_solver", "ddim", "uni_pc",
+]  # fmt: skip
+
+
+def guider_of(vanilla, personalized, switch, positive=0, personalized_positive=2, cfg=4.0):
+    guider = StepBlendedGuider(vanilla, personalized, switch)
+    prompts = [conditioning(vanilla, seed=s) if isinstance(s, int) else s for s in (positive, personalized_positive)]
+    guider.set_blended_conds(*prompts, conditioning(vanilla, seed=1))
+    guider.set_cfg(cfg)
+    return guider
+
+
+def run(guider, sampler="euler", steps=STEPS, scheduler="normal", start=None):
+    return step_blended.sample(guider, {"samples": zeros()} if start is None else start, 3, steps, sampler, scheduler, 1.0)["samples"]
+
+
+def alone(model, prompt=0, start=None, **settings):
+    positive = conditioning(model, seed=prompt) if isinstance(prompt, int) else prompt
+    start = {"samples": zeros()} if start is None else start
+    return run_ksampler(model, positive, conditioning(model, seed=1), start, **{"steps": STEPS, **settings})
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_seam_between_equal_models_is_invisible(sampler):
+    """Two copies of one model, one prompt: whatever the sampler keeps or asks for must pass the switch, so nothing may change."""
+    vanilla, twin = twins()
+    assert torch.equal(run(guider_of(vanilla, twin, Switch(steps=2), 0, 0), sampler), alone(vanilla, sampler=sampler))
+
+
+def test_wrappers_around_sampling_run_for_both_models():
+    """State that a patch is given when sampling starts is there during that model's own calls, and only there."""
+    vanilla = tiny_model()
+    models = {"vanilla": vanilla.clone(), "personalized": add_lora(vanilla)}
+    seen = []
+
+    def attach(name, model):
+        def birth(executor, *args, **kwargs):
+            guider = executor.class_obj
+            before = guider.model_options
+            guider.model_options = comfy.model_patcher.create_model_options_clone(before)
+            guider.model_options["transformer_options"]["born"] = name
+            try:
+                return executor(*args, **kwargs)
+            finally:
+                guider.model_options = before
+
+        def spy(executor, *args, **kwargs):
+            options = kwargs.get("transformer_options") or args[-1]
+            seen.append((name, options.get("born")))
+            return executor(*args, **kwargs)
+
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "test", birth)
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", spy)
+
+    for name, model in models.items():
+        attach(name, model)
+    run(guider_of(*models.values(), Switch(steps=2)))
+    assert seen == [("vanilla", "vanilla")] * 2 + [("personalized", "personalized")] * 4
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_each_model_keeps_its_own_guidance_functions(cfg):
+    vanilla = tiny_model()
+    models = {"vanilla": vanilla.clone(), "personalized": add_lora(vanilla)}
+    seen = []
+    for name, model in models.items():
+        model.set_model_sampler_pre_cfg_function(
+            lambda args, name=name: seen.append((name, "pre", len(args["conds_out"]))) or args["conds_out"]
+        )
+        model.set_model_sampler_post_cfg_function(
+            lambda args, name=name: seen.append((name, "post", args["uncond"] is not None)) or args["denoised"],
+            disable_cfg1_optimization=name == "personalized",
+        )
+    run(guider_of(*models.values(), Switch(steps=2), cfg=cfg), steps=3)
+    uncond = cfg != 1.0
+    assert seen == [("vanilla", "pre", 2), ("vanilla", "post", uncond)] * 2 + [("personalized", "pre", 2), ("personalized", "post", True)]
+
+
+class _Control(comfy.controlnet.ControlBase):
+    """Adds a constant to the middle block, and notes for whom it was prepared."""
+
+    def __init__(self):
+        super().__init__()
+        self.prepared, self.cleaned = [], 0
+
+    def pre_run(self, model, percent_to_timestep_function):
+        super().pre_run(model, percent_to_timestep_function)
+        self.prepared.append(model)
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        return {"input": [], "middle": [torch.full((x_noisy.shape[0], 64, 1, 1), 0.5)], "output": []}
+
+    def cleanup(self):
+        super().cleanup()
+        self.cleaned += 1
+
+    def copy(self):
+        return self
+
+
+def controlled(model, control, seed):
+    return [[conditioning(model, seed=seed)[0][0], {"control": control, "control_apply_to_uncond": True}]]
+
+
+def test_control_reaches_the_model_that_samples():
+    vanilla, personalized = tiny_model(), tiny_model(seed=9)
+    control = _Control()
+    prompts = [controlled(vanilla, control, seed) for seed in (0, 2)]
+    middle = run(guider_of(vanilla, personalized, Switch(steps=2), *prompts))
+    assert control.prepared == [vanilla.model, personalized.model]
+    assert control.cleaned > 0
+    assert not torch.equal(middle, run(guider_of(vanilla, personalized, Switch(steps=2))))
+    assert torch.equal(
+        run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)), alone(personalized, controlled(vanilla, control, 2))
+    )
+
+
+def hooked(model, seed, strength):
+    """A prompt that brings its own LoRA, as conditioning hooks do."""
+    weights = {
+        key: (0.2 * torch.ones_like(weight),)
+        for key, weight in model.model.state_dict().items()
+        if "attn2.to_v" in key and weight.ndim == 2
+    }
+    hook = comfy.hooks.WeightHook(strength_model=strength)
+    hook.weights = weights
+    hook.need_weight_init = False
+    group = comfy.hooks.HookGroup()
+    group.add(hook)
+    return [[conditioning(model, seed=seed)[0][0], {"hooks": group}]]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_weight_hooks_of_either_prompt_are_taken_back(shared):
+    vanilla = tiny_model()
+    personalized = add_lora(vanilla) if shared else tiny_model(seed=9)
+    expected = [alone(vanilla), alone(personalized, 2)]
+    alone(vanilla)
+    prompts = hooked(vanilla, 0, 1.0), hooked(personalized, 2, 0.5)
+    middle = run(guider_of(vanilla, personalized, Switch(steps=2), *prompts))
+    assert not torch.equal(middle, run(guider_of(vanilla, personalized, Switch(steps=2))))
+    assert vanilla.hook_patches == {} and personalized.hook_patches == {}
+    assert torch.equal(run(guider_of(vanilla, personalized, Switch(steps=STEPS), *prompts)), alone(vanilla, prompts[0]))
+    assert torch.equal(run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)), alone(personalized, prompts[1]))
+    assert torch.equal(alone(vanilla), expected[0])
+    assert torch.equal(alone(personalized, 2), expected[1])
+
+
+def test_one_model_with_two_prompts():
+    """Textual Inversion: the weights are the same, only the personalised prompt has the subject's embedding."""
+    model = tiny_model()
+    guider = guider_of(model, model, Switch(steps=2))
+    result = run(guider)
+    assert not torch.equal(result, alone(model, 0)) and not torch.equal(result, alone(model, 2))
+    assert torch.equal(result, run(guider_of(model, model.clone(), Switch(steps=2))))
+    assert torch.equal(run(guider_of(model, model, Switch(steps=0))), alone(model, 2))
+
+
+def test_masks_of_a_batch_stay_with_their_images():
+    vanilla, twin = twins()
+    known = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(2, 64, 64)
+    mask[0, :, 32:] = 1
+    mask[1, 32:] = 1
+    guider = guider_of(vanilla, twin, Switch(steps=2), 0, 0)
+    start = {"samples": known, "noise_mask": mask}
+    expected = nodes.common_ksampler(
+        vanilla, 3, STEPS, 4.0, "euler", "normal", conditioning(vanilla, seed=0), conditioning(vanilla, seed=1), start
+    )
+    assert torch.equal(run(guider, start=start), expected[0]["samples"])
+
+
+@pytest.mark.parametrize("scheduler", comfy.samplers.KSampler.SCHEDULERS)
+def test_all_steps_are_the_vanilla_model_whatever_the_scheduler_makes_of_them(scheduler):
+    """Some schedulers make a step more or less than was asked for."""
+    vanilla, steps = tiny_model(), 30
+    guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=steps, of=steps))
+    assert torch.equal(run(guider, steps=steps, scheduler=scheduler), alone(vanilla, steps=steps, scheduler=scheduler))
+
+
+def test_no_steps_at_all_give_the_latent_back():
+    vanilla = tiny_model()
+    guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=2))
+    start = torch.randn(1, 4, 8, 8)
+    result = guider.sample(torch.zeros_like(start), start, comfy.samplers.sampler_object("euler"), torch.FloatTensor([]), seed=1)
+    assert torch.equal(result, start)
+    assert len(guider.trajectory) == 0
+
+
+def test_latent_keeps_and_loses_the_fields_that_ksampler_does():
+    vanilla = tiny_model()
+    start = {"samples": zeros(2), "batch_index": [4, 7], "downscale_ratio_spacial": 8, "mine": 1}
+    before = dict(start)
+    guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=STEPS))
+    result = step_blended.sample(guider, start, 3, STEPS, "euler", "normal", 1.0)
+    assert set(result) == {"samples", "batch_index", "mine"}
+    assert start.keys() == before.keys() and torch.equal(start["samples"], zeros(2))
+    expected = nodes.common_ksampler(
+        vanilla, 3, STEPS, 4.0, "euler", "normal", conditioning(vanilla, seed=0), conditioning(vanilla, seed=1), start
+    )[0]
+    assert torch.equal(result["samples"], expected["samples"])
+
+
+def test_the_users_interrupt_ends_the_run():
+    vanilla = tiny_model()
+    guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=2))
+    expected, done = alone(vanilla), []
+
+    def callback(step, *_):
+        done.append(step)
+        if step == 2:
+            comfy.model_management.interrupt_current_processing()
+
+    sigmas = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "euler", "normal", 1.0).sigmas
+    try:
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            guider.sample(torch.randn(1, 4, 8, 8), zeros(), comfy.samplers.sampler_object("euler"), sigmas, callback=callback, seed=1)
+    finally:
+        comfy.model_management.interrupt_current_processing(False)
+    assert done == [0, 1, 2]
+    assert guider.trajectory is None
+    assert torch.equal(alone(vanilla), expected)
+
+
+def test_a_failing_load_at_the_switch_leaves_both_models_usable(monkeypatch):
+    vanilla = tiny_model()
+    personalized = add_lora(vanilla)
+    expected = [alone(vanilla), alone(personalized, 2)]
+    guider = guider_of(vanilla, personalized, Switch(steps=2))
+
+    def fail(*_args, **_kwargs):
+        raise MemoryError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(personalized, "partially_load", fail)
+        with pytest.raises(MemoryError):
+            run(guider)
+    assert torch.equal(alone(vanilla), expected[0])
+    assert torch.equal(alone(personalized, 2), expected[1])
+    whole = run(guider)
+    assert torch.equal(whole, run(guider_of(vanilla, personalized, Switch(steps=2))))
+
+
+def test_a_difference_beside_the_weights_is_not_refused():
+    vanilla = tiny_model()
+    wrapped = vanilla.clone()
+    wrapped.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "test", lambda executor, *a, **k: executor(*a, **k))
+    guider_of(vanilla, wrapped, Switch(steps=2), 0, 0)
+    area = [[conditioning(vanilla, seed=0)[0][0], {"area": (4, 8, 0, 0)}]]
+    guider_of(vanilla, vanilla, Switch(steps=2), 0, area)
+
+
+@pytest.mark.parametrize("matched", [{}, {"no.such.layer": (torch.ones(1),)}])
+def test_a_lora_that_matched_nothing_is_refused(matched):
+    vanilla = add_lora(tiny_model())
+    useless = vanilla.clone()
+    useless.add_patches(matched, 1.0)
+    with pytest.raises(ValueError, match="got the same weights and the same conditioning"):
+        guider_of(vanilla, useless, Switch(steps=2), 0, 0)
+
+
+def test_a_trajectory_belongs_to_the_latent_of_its_run():
+    vanilla = tiny_model()
+    guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=2))
+    first = {"samples": run(guider)}
+    assert step_blended.recorded(guider, first) is guider.trajectory
+    second = {"samples": run(guider, "heun")}
+    assert len(step_blended.recorded(guider, second)) == 2 * STEPS - 1
+    with pytest.raises(ValueError, match="LikenessRecordedTrajectory: expected the latent of this guider's last run"):
+        step_blended.recorded(guider, first)
+
+
+def test_recorded_latents_can_be_used_with_gradients():
+    vanilla = tiny_model()
+    guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=2))
+    with torch.inference_mode():
+        run(guider)
+    for recorded in guider.trajectory.latents:
+        assert not recorded.is_inference() and recorded.device.type == "cpu"
