@@ -1,0 +1,61 @@
+"""Writes workflows/*.json (UI format) from their twins in workflows/api by exporting them from the real front end.
+
+COMFYUI_PATH=... python tests/browser/export_workflows.py [NAME ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTES = {
+    "demo_model": (
+        "Draws four pictures with the bundled demo model. Nothing is downloaded.\n\n"
+        "Its world: ball, cube, star, heart, house, fish, mushroom, car; eight colours; plain, striped, dotted, checked; on "
+        "the beach, in the snow, on the grass, in the desert, at night, in the city, in the sea, in a room."
+    ),
+    "demo_subject": (
+        "Draws a personalized subject with its LoRA alone. Compare the pictures with the references: the subject is right, "
+        "and so is its old place and pose, whatever the prompt says. The other workflows cure that."
+    ),
+    "first_picture": (
+        "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), where "
+        "the vanilla model draws the layout first.\n\n"
+        "Change the subject and the scene in *Demo Subject*, and **switch_step** in the sampler: 0 is the personalized model "
+        "alone, more steps follow the prompt better."
+    ),
+    "step_blended_sampler": (
+        "Layout-and-Retouch, stage 1: the vanilla model makes the first **switch_step** steps, with the prompt without the "
+        "placeholder; the personalized model makes the rest.\n\n"
+        "With your own models: replace *Demo Model* by *Load Checkpoint* and *Demo Subject* by *Load LoRA*, write both "
+        "prompts, and set the size of the latent."
+    ),
+    "step_blended_guider": (
+        "The step-blended sampler as a guider, for any sampler, noise and sigmas. *Recorded Trajectory* gives every noise "
+        "level and latent that the models saw."
+    ),
+    "attention_maps": ("Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."),
+}
+
+
+def main(names: list[str]) -> None:
+    comfyui = Path(os.environ["COMFYUI_PATH"])
+    runpy.run_path(str(ROOT / "demo" / "launch.py"))["alias_pack"](comfyui)
+    from likeness.demo.host import Host
+    from likeness.tests.browser import frontend
+
+    with Host(comfyui) as host, frontend.browser() as chromium:
+        page = frontend.open_front_end(chromium, host.client.address)
+        for name in names or NOTES:
+            source = ROOT / "workflows" / "api" / f"{name}.json"
+            text = frontend.export(page, json.loads(source.read_text(encoding="utf-8")), NOTES[name])
+            (ROOT / "workflows" / f"{name}.json").write_text(json.dumps(json.loads(text), indent=1) + "\n", encoding="utf-8", newline="\n")
+            print(f"workflows/{name}.json", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

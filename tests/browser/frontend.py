@@ -1,0 +1,81 @@
+"""Drives ComfyUI's real front end in the system's Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+
+CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge"))), None
+)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+IMAGE_NODES = ("SaveImage", "PreviewImage")
+_READY = "() => window.app?.extensionManager && window.LiteGraph && Object.keys(LiteGraph.registered_node_types).length > 100"
+# Everything in one call: what a page returns is copied value by value, which turns undefined into null, and JSON text is not.
+_EXPORT = """async ([prompt, note]) => {
+  await app.loadApiJson(prompt, "workflow");
+  const graph = app.graph;
+  for (const node of graph.nodes) {
+    for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
+    if (["SaveImage", "PreviewImage"].includes(node.type)) node.size = [330, 400];
+    if (node.type === "CLIPTextEncode") node.size = [330, 130];
+    if (node.type === "PreviewAny") node.size = [330, 130];
+  }
+  graph.arrange(60);
+  const left = Math.min(...graph.nodes.map(n => n.pos[0])), top = Math.min(...graph.nodes.map(n => n.pos[1]));
+  const remark = LiteGraph.createNode("MarkdownNote");
+  remark.title = "About this workflow";
+  remark.pos = [left - 460, top];
+  remark.size = [400, 320];
+  remark.widgets[0].value = note;
+  graph.add(remark);
+  const saved = graph.serialize();
+  saved.extra = {};
+  return JSON.stringify(saved);
+}"""
+_TO_PROMPT = """async graph => {
+  await app.loadGraphData(graph, true, true, "workflow");
+  return JSON.stringify((await app.graphToPrompt()).output);
+}"""
+
+
+@contextlib.contextmanager
+def browser():
+    """A Chromium that ends with the block."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+def open_front_end(chromium, address: str):
+    """A page with the front end loaded, cut off from everything but the server."""
+    page = chromium.new_page(viewport={"width": 1600, "height": 1000})
+    home = f"http://{address}/"
+    page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(home) else route.abort())
+    page.goto(home, timeout=180_000)
+    page.wait_for_function(_READY, timeout=180_000)
+    return page
+
+
+def export(page, prompt: dict, note: str) -> str:
+    """The UI-format JSON text of an API-format prompt, laid out, with a note for the reader."""
+    return page.evaluate(_EXPORT, [prompt, note])
+
+
+def to_prompt(page, graph: dict) -> str:
+    """Loads a UI-format workflow; the JSON text of the API-format prompt that the front end would queue."""
+    return page.evaluate(_TO_PROMPT, graph)

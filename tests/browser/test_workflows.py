@@ -1,0 +1,76 @@
+"""The shipped UI workflows in the real front end: they load, mean what their API twins mean, and run to their end."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from likeness.nodes import node_classes
+from likeness.tests.browser import frontend
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_ui_workflow_has_an_api_twin():
+    assert sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_loads_and_exports_to_its_api_twin(page, name):
+    graph = read(ROOT / "workflows" / f"{name}.json")
+    assert json.loads(frontend.to_prompt(page, graph)) == read(ROOT / "workflows" / "api" / f"{name}.json")
+    missing = page.evaluate("() => app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)")
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_runs_from_the_front_end(page, client, name):
+    frontend.to_prompt(page, read(ROOT / "workflows" / f"{name}.json"))
+    before = set(json.loads(client.get("/history")))
+    page.evaluate("() => app.queuePrompt(0, 1)")
+    deadline = time.monotonic() + 300
+    while not (new := {k: v for k, v in json.loads(client.get("/history")).items() if k not in before}):
+        assert time.monotonic() < deadline, f"{name} did not end"
+        page.wait_for_timeout(300)
+    ((_, record),) = new.items()
+    assert record["status"]["status_str"] == "success", record["status"]["messages"][-1]
+    assert any(output.get("images") for output in record["outputs"].values())
+
+
+def test_positions_do_not_overlap():
+    """A workflow whose nodes lie on each other cannot be read."""
+    for name in NAMES:
+        boxes = [(*node["pos"], *node["size"], node["type"]) for node in read(ROOT / "workflows" / f"{name}.json")["nodes"]]
+        for i, (x, y, w, h, kind) in enumerate(boxes):
+            for x2, y2, w2, h2, other in boxes[i + 1 :]:
+                apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+                assert apart, f"{name}: {kind} lies on {other}"
+
+
+def test_widgets_of_the_front_end_are_those_of_the_schema(page):
+    """Saved widget values are positional: the front end must build one widget per constant input, in the schema's order."""
+    for node in node_classes():
+        schema = node.GET_SCHEMA()
+        made = page.evaluate("id => (LiteGraph.createNode(id).widgets ?? []).map(w => w.name)", schema.node_id)
+        constants = [i.id for i in schema.inputs if i.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")]
+        assert [w for w in made if w != "control_after_generate"] == constants
+
+
+def test_templates_are_offered(page):
+    listed = page.evaluate("async () => JSON.stringify(await (await fetch('/workflow_templates')).json())")
+    assert sorted(json.loads(listed)["likeness"]) == NAMES
+
+
+def test_help_page_opens_in_the_front_end(page):
+    """The front end looks for a page under the language first, then under the bare name: what it gets is our page."""
+    for node in node_classes():
+        name = node.GET_SCHEMA().node_id
+        module = page.evaluate("async id => (await (await fetch('/object_info/' + id)).json())[id].python_module", name)
+        folder = module.removeprefix("custom_nodes.")
+        text = page.evaluate("async path => await (await fetch(path)).text()", f"/extensions/{folder}/docs/{name}.md")
+        assert text == (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
