@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
     parser.add_argument("--only", help="one subject's name, for the part subjects")
+    parser.add_argument("--from-weights", action="store_true", help="the denoiser starts from the pack's own weights, not from nothing")
     options = parser.parse_args(arguments)
 
     from comfy.cli_args import args as host_arguments
@@ -60,7 +61,7 @@ def _train_denoiser(options: argparse.Namespace, steps: int, device) -> None:
     from . import denoiser
     from .loop import WEIGHTS, write_weights
 
-    model = denoiser.train(options.work, steps, _autoencoder(device), device)
+    model = denoiser.train(options.work, steps, _autoencoder(device), device, options.from_weights)
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     tensors |= {f"cond_stage_model.clip_l.transformer.{k}": v for k, v in model.text.state_dict().items()}
     write_weights(tensors, WEIGHTS / "denoiser.safetensors", _metadata(steps, {"vocabulary": model.words}))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_sampling import ModelSamplingDiscrete
+from safetensors.torch import load_file
 
 from ...nodes.patching.tinyland import (
     MAX_TOKENS,
@@ -23,13 +24,13 @@ from ...nodes.patching.tinyland import (
 )
 from ..captions import caption, vocabulary
 from .autoencoder import moments, to_tensor
-from .loop import Trainer, initialise
+from .loop import WEIGHTS, Trainer, initialise
 from .pool import Pool
 
 BATCH = (16, 32)
 """Pictures per step while the learning rate is constant, and while it decays."""
 DECAY = 0.3
-SCENES = 20_000
+SCENES = 12_000
 CAPTION_DROPOUT = 0.1
 
 
@@ -140,10 +141,21 @@ def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
     return latents
 
 
-def train(work: Path, steps: int, autoencoder, device: torch.device) -> Denoiser:
+def load_weights(model: Denoiser, device: torch.device) -> Denoiser:
+    """Puts the pack's own weights into the model."""
+    state = load_file(WEIGHTS / "denoiser.safetensors", device=str(device))
+    for module, prefix in ((model.unet, "model.diffusion_model."), (model.text, "cond_stage_model.clip_l.transformer.")):
+        module.load_state_dict({k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)})
+    return model
+
+
+def train(work: Path, steps: int, autoencoder, device: torch.device, from_weights: bool = False) -> Denoiser:
+    """from_weights: starts from the pack's own weights instead of random ones, unless there is a checkpoint to resume."""
     latents = encode_pool(work, autoencoder, device)
     scenes = [Pool.scene_of(i) for i in range(SCENES)]
     model = Denoiser(device)
+    if from_weights:
+        load_weights(model, device)
     sigmas = schedule(device)
     trainer = Trainer("denoiser", work, model, steps, 8e-4, device, decay=DECAY, average=0.9985)
 

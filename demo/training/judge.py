@@ -17,7 +17,7 @@ from .loop import Trainer, commit, write_weights
 from .pool import Pool
 
 SCENES = 12_000
-_GROUPS_PER_STEP = 6
+_GROUPS_PER_STEP = 4
 _TEMPERATURE = 0.1
 
 

@@ -10,14 +10,13 @@ from random import Random
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch.nn.utils import parametrize
 
 from ..captions import PLACE_PHRASES, PLACEHOLDER
 from ..subjects import SUBJECTS, PersonalSubject
 from ..world import render
 from .autoencoder import moments, to_tensor
-from .denoiser import MAX_TOKENS, Denoiser, schedule, velocity_loss
+from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, velocity_loss
 from .loop import WEIGHTS, commit, write_weights
 
 RANK = 16
@@ -39,12 +38,7 @@ class LowRank(torch.nn.Module):
 
 def load_denoiser(device: torch.device) -> Denoiser:
     """The trained vanilla model, frozen."""
-    model = Denoiser(device)
-    state = load_file(WEIGHTS / "denoiser.safetensors", device=str(device))
-    unet, text = "model.diffusion_model.", "cond_stage_model.clip_l.transformer."
-    model.unet.load_state_dict({k.removeprefix(unet): v.float() for k, v in state.items() if k.startswith(unet)})
-    model.text.load_state_dict({k.removeprefix(text): v.float() for k, v in state.items() if k.startswith(text)})
-    return model.requires_grad_(False)
+    return load_weights(Denoiser(device), device).requires_grad_(False)
 
 
 @torch.no_grad()
