@@ -24,14 +24,15 @@ def locked(path: Path) -> Iterator[BinaryIO]:
     """Lets one process at a time in. The system drops the lock when its holder ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        if not _try_lock(file):
+        if not try_lock(file):
             print(f"Another run is installing into {path.parent}: waiting for it.", flush=True)
-            while not _try_lock(file):
+            while not try_lock(file):
                 time.sleep(0.3)
         yield file
 
 
-def _try_lock(file: BinaryIO) -> bool:
+def try_lock(file: BinaryIO) -> bool:
+    """Takes the lock of an open file until it is closed; False where another process has it."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import sys
 import webbrowser
 from pathlib import Path
 
 import torch
 
+from .files import try_lock
 from .host import Host, HostError, prepare
 
 
@@ -22,6 +24,15 @@ def main(arguments: list[str]) -> None:
     if in_use(options.port):
         raise SystemExit(f"serve: port {options.port} is in use: stop what uses it, or choose another with --port.")
     base = Path(os.environ["LIKENESS_CACHE"]) / "serve"
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / "lock").open("a+b") as lock:
+        if not try_lock(lock):
+            raise SystemExit(f"serve: another one runs in {base}: stop it first, or name another folder in LIKENESS_CACHE.")
+        run(base, options, tuple(further))
+
+
+def run(base: Path, options: argparse.Namespace, further: tuple[str, ...]) -> None:
+    """Runs the server until it is stopped."""
     prepare(base)
     host = Host(
         Path(os.environ["COMFYUI_PATH"]),
@@ -29,13 +40,14 @@ def main(arguments: list[str]) -> None:
         cpu=options.cpu or not has_gpu(),
         port=options.port,
         arguments=("--preview-method", "auto", *further),
+        ready_within=600.0,
     )
     address = f"http://127.0.0.1:{options.port}"
     try:
         with host:
             print(f"ComfyUI is at {address}; our workflows are in its template browser under likeness.", flush=True)
             print(f"Its pictures go to {base / 'output'}, its messages to {host.log}. Ctrl-C stops it.", flush=True)
-            if not options.no_browser:
+            if not options.no_browser and has_display():
                 webbrowser.open(address)
             status = host.wait()
             if status != 0:
@@ -44,6 +56,11 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"serve: {error}") from error
     except KeyboardInterrupt:
         print("serve: stopped.", flush=True)
+
+
+def has_display() -> bool:
+    """Without one, a text browser could open and take the terminal."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def has_gpu() -> bool:
