@@ -48,7 +48,7 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.001,
-            tooltip="When the node stops acting, as a part of sampling: 1 acts to the end. Not later than start_percent: it never acts.",
+            tooltip="When the node stops acting, as a part of sampling: 1 acts to the end.",
             **ADVANCED,
         ),
     ]
