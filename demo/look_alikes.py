@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 
-from .drawing import EMBLEMS
+from .drawing import EMBLEMS, Rgb
 from .world import EMBLEM_COLOURS, PATTERNS, SHADES, Scene, Subject, sample_scene, sample_subject
 
 VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS
+TINT_DISTANCE = 16.0
+"""Two tints of one colour word count as different from this distance in RGB on: nearer ones are lost in a lossy picture."""
 
 
 def look_alike(subject: Subject, rng: Random) -> Subject:
-    """A subject that differs in one visible property, so that words are not enough to tell the two apart."""
-    changes: list[dict] = [{"pattern": rng.choice([p for p in PATTERNS if p != subject.pattern])}]
-    if subject.pattern != "plain":
-        changes.append({"shade": rng.choice([s for s in SHADES if s != subject.shade])})
-    if subject.emblem is not None:
-        changes.append({"emblem_colour": rng.choice([c for c in EMBLEM_COLOURS if c != subject.emblem_colour])})
-    changes.append({"emblem": rng.choice([e for e in (*EMBLEMS, None) if e != subject.emblem])})
-    return replace(subject, **rng.choice(changes))
+    """A subject of the same class and colour word that differs in one visible property, so that words hardly tell the two apart."""
+    kinds = ["pattern", "emblem", "tint"]
+    kinds += ["shade"] if subject.pattern != "plain" else []
+    kinds += ["emblem_colour"] if subject.emblem is not None else []
+    kind = rng.choice(kinds)
+    if kind == "tint":
+        return replace(subject, tint=_other_tint(subject, rng))
+    values = {"pattern": PATTERNS, "emblem": (*EMBLEMS, None), "shade": tuple(SHADES), "emblem_colour": EMBLEM_COLOURS}[kind]
+    return replace(subject, **{kind: rng.choice([v for v in values if v != getattr(subject, kind)])})
+
+
+def appearance(subject: Subject) -> Subject:
+    """The subject without what cannot be seen: the shade of no pattern and the colour of no emblem."""
+    if subject.pattern == "plain":
+        subject = replace(subject, shade=next(iter(SHADES)))
+    if subject.emblem is None:
+        subject = replace(subject, emblem_colour=EMBLEM_COLOURS[0])
+    return subject
+
+
+@lru_cache(maxsize=64)
+def group_of(group: int, seed: int) -> tuple[Subject, ...]:
+    """One subject and its look-alikes, no two of which look the same."""
+    rng = Random(f"judge-{seed}-{group}")
+    subjects = [sample_subject(rng)]
+    while len(subjects) < VARIANTS:
+        other = look_alike(subjects[0], rng)
+        if all(_tell_apart(other, s) for s in subjects):
+            subjects.append(other)
+    return tuple(subjects)
 
 
 def scene_of_group(index: int, seed: int) -> Scene:
     """Scenes come in groups of one subject and three look-alikes, each in two views."""
-    group, variant, _ = index // GROUP, index // VIEWS % VARIANTS, index % VIEWS
-    rng = Random(f"judge-{seed}-{group}-{variant}")
-    subject = sample_subject(Random(f"judge-{seed}-{group}"))
-    if variant:
-        subject = look_alike(subject, rng)
+    subject = group_of(index // GROUP, seed)[index // VIEWS % VARIANTS]
     return sample_scene(Random(f"judge-{seed}-{index}-view"), subject=subject)
+
+
+def _other_tint(subject: Subject, rng: Random) -> Rgb:
+    while True:
+        other = sample_subject(rng)
+        if other.colour == subject.colour and math.dist(other.tint, subject.tint) >= TINT_DISTANCE:
+            return other.tint
+
+
+def _tell_apart(one: Subject, other: Subject) -> bool:
+    one, other = appearance(one), appearance(other)
+    return replace(one, tint=other.tint) != other or math.dist(one.tint, other.tint) >= TINT_DISTANCE
