@@ -15,10 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from . import judge
 from .captions import PLACE_PHRASES
-from .client import Client, Progress, Prompt
+from .client import Client, Failed, Interrupted, Progress, Prompt, Rejected
 from .host import PACK, Host, HostError
 from .subjects import SUBJECTS
-from .world import CLASSES, PLACES
 
 WORKFLOW = PACK / "workflows" / "api" / "first_picture.json"
 SCENES = (("nemo", "sea"), ("amanita", "snow"), ("taxi", "city"))
@@ -37,7 +36,7 @@ def main(arguments: list[str]) -> None:
         with Host(Path(os.environ["COMFYUI_PATH"])) as host:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
             rows = [_run(host.client, subject, place) for subject, place in SCENES]
-    except HostError as error:
+    except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError) as error:
         raise SystemExit(f"demo: {error}") from error
     report = {"seconds": round(time.monotonic() - started, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
     options.output.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,7 @@ def _run(client: Client, name: str, place: str) -> dict:
     numbers = {}
     for node, title in COLUMNS.items():
         seen = eye.look(pictures[node])
-        right = (seen.class_index == CLASSES.index(SUBJECTS[name].subject.name)) & (seen.place_index == PLACES.index(place))
+        right = judge.prompt_accuracy(seen, [{"class": SUBJECTS[name].subject.name, "place": place}] * len(pictures[node]))
         numbers[title] = {
             "identity": float(np.mean(judge.identity(seen, references))),
             "prompt": float(np.mean(right)),
