@@ -1,0 +1,92 @@
+"""The demo's picture and report, from a server that is played by a fake client."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from likeness.demo import picture
+from likeness.demo.client import Failed
+from likeness.demo.subjects import SUBJECTS
+from likeness.demo.world import render
+from PIL import Image
+
+
+class FakeClient:
+    """Answers every node with renders of the subject that the prompt asks for; references come first."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error, self.prompts = error, []
+
+    def run(self, prompt, _progress):
+        if self.error:
+            raise self.error
+        self.prompts.append(prompt)
+        name = next(n["inputs"]["subject"] for n in prompt.values() if n["class_type"] == "LikenessDemoSubject")
+        return FakeResult(name)
+
+    def image(self, record):
+        scene = SUBJECTS[record["subject"]].training_scenes()[record["index"]]
+        file = io.BytesIO()
+        Image.fromarray(render(scene).image).save(file, format="PNG")
+        return file.getvalue()
+
+
+class FakeResult:
+    def __init__(self, name):
+        self.name = name
+
+    def images(self, _node):
+        return [{"subject": self.name, "index": i} for i in range(4)]
+
+
+class FakeHost:
+    client = FakeClient()
+
+    def __init__(self, *_arguments):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        return None
+
+
+@pytest.fixture
+def host(monkeypatch):
+    monkeypatch.setattr(picture, "Host", FakeHost)
+    monkeypatch.setattr(FakeHost, "client", FakeClient())
+    return FakeHost
+
+
+def test_writes_a_picture_and_a_report(host, tmp_path, capsys):
+    picture.main(["--output", str(tmp_path)])
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [len(report["rows"]), len(report["mean"])] == [len(picture.SCENES), 2]
+    for numbers in report["mean"].values():
+        assert numbers["identity"] > 0.9 and numbers["layout"] < 0.1  # the references themselves, in their one layout
+    with Image.open(tmp_path / "picture.png") as image:
+        pixels = np.asarray(image)
+    assert pixels.shape[1] > 12 * 128 and pixels.shape[0] > len(picture.SCENES) * 128
+    reference = render(SUBJECTS[picture.SCENES[0][0]].training_scenes()[0]).image
+    corner = [(y, 24) for y in range(len(pixels) - 128) if (pixels[y : y + 128, 24:152] == reference).all()]
+    assert len(corner) == 1
+    assert not list(tmp_path.glob("*.tmp")) and "picture.png" in capsys.readouterr().out
+
+
+def test_asks_for_every_scene_with_one_seed(host, tmp_path):
+    picture.main(["--output", str(tmp_path)])
+    asked = host.client.prompts
+    scenes = [next(n["inputs"]["scene"] for n in p.values() if n["class_type"] == "LikenessDemoSubject") for p in asked]
+    assert scenes == [picture.PLACE_PHRASES[place] for _, place in picture.SCENES]
+    assert {n["inputs"]["seed"] for p in asked for n in p.values() if "seed" in n["inputs"]} == {picture.SEED}
+
+
+def test_a_failed_workflow_is_one_sentence_and_leaves_nothing(monkeypatch, host, tmp_path):
+    monkeypatch.setattr(host, "client", FakeClient(Failed("1", "LikenessDemoModel", "expected weights")))
+    with pytest.raises(SystemExit, match=r"demo: LikenessDemoModel .*: expected weights"):
+        picture.main(["--output", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
