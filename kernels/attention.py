@@ -1,0 +1,48 @@
+"""Attention probabilities, as maps of where a query looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+_BUDGET = 2**24
+"""Most fp32 scores that exist at once (64 MiB)."""
+
+
+def attention_probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
+    """A = softmax(Q K^T / sqrt(d)) (Attention Is All You Need, arXiv 1706.03762, eq. 1), in fp32: the plain reference.
+
+    q: [rows, n, heads * d], k: [rows, m, heads * d]. Returns [rows, heads, n, m].
+    """
+    rows, _, width = q.shape
+    q, k = (x.float().view(rows, -1, heads, width // heads).transpose(1, 2) for x in (q, k))
+    return torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5, dim=-1)
+
+
+def cross_attention_map(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], budget: int = _BUDGET) -> torch.Tensor:
+    """The columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads: the cross map of prompt-to-prompt (arXiv 2208.01626).
+
+    q: [rows, n, heads * d], k: [rows, m, heads * d], of any dtype. Returns [rows, n, len(tokens)] in fp32.
+    Queries are taken in chunks of at most `budget` scores, so the memory does not grow with n.
+    """
+    rows, n, _ = q.shape
+    chunk = max(1, budget // (rows * heads * k.shape[1]))
+    maps = q.new_empty(rows, n, len(tokens), dtype=torch.float32)
+    for start in range(0, n, chunk):
+        probabilities = attention_probabilities(q[:, start : start + chunk], k, heads)
+        for column, token in enumerate(tokens):  # a word has few tokens; an index tensor would have to travel to the device
+            torch.mean(probabilities[..., token], 1, out=maps[:, start : start + chunk, column])
+    return maps
+
+
+def fold_repeats(columns: torch.Tensor, prompt_length: int) -> torch.Tensor:
+    """Adds up the probabilities of a text that stands several times in a row, which is how ComfyUI pads texts of different lengths.
+
+    columns: [..., r * prompt_length], r repeats one after the other. Returns [..., prompt_length]: the map of the text alone.
+    Raises ValueError where the width is no multiple of prompt_length.
+    """
+    width = columns.shape[-1]
+    if width % prompt_length:
+        raise ValueError(f"fold_repeats: expected a multiple of {prompt_length} columns, got {width}; pass the unpadded text's length.")
+    return columns if width == prompt_length else columns.unflatten(-1, (-1, prompt_length)).sum(-2)

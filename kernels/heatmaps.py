@@ -1,0 +1,46 @@
+"""From attention maps to something to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+_GRADIENT = (  # dark violet, purple, red, orange, pale yellow: as bright as the value
+    (0.05, 0.03, 0.30),
+    (0.45, 0.05, 0.50),
+    (0.85, 0.20, 0.30),
+    (0.98, 0.60, 0.15),
+    (1.00, 0.98, 0.75),
+)
+
+
+def mean_heatmap(maps: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """The mean over layers of maps brought to one size (DAAM, arXiv 2210.04885, eq. 8, with bilinear interpolation).
+
+    maps: [images, height, width] each, of any sizes; size: (height, width). Returns [images, *size] in fp32.
+    """
+    resized = [F.interpolate(m.float()[:, None], size, mode="bilinear", align_corners=False)[:, 0] for m in maps]
+    return torch.stack(resized).mean(0)
+
+
+def min_max(maps: torch.Tensor) -> torch.Tensor:
+    """Each map stretched to 0..1 (MasaCtrl, arXiv 2304.08465, section 3.3); a constant map becomes 0. maps: [images, height, width]."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = high - low
+    return torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps))
+
+
+def colours(values: torch.Tensor) -> torch.Tensor:
+    """Values in 0..1, [...], as RGB, [..., 3]: dark violet for 0, over red, to pale yellow for 1."""
+    gradient = torch.tensor(_GRADIENT, dtype=values.dtype, device=values.device)
+    position = values.clamp(0, 1) * (len(_GRADIENT) - 1)
+    low = position.long().clamp(max=len(_GRADIENT) - 2)
+    return torch.lerp(gradient[low], gradient[low + 1], (position - low)[..., None])
+
+
+def overlay(images: torch.Tensor, heat: torch.Tensor, strength: float = 0.65) -> torch.Tensor:
+    """The heat's colours over a grey copy of the pictures. images: [n, height, width, 3] in 0..1, heat: [n, height, width] in 0..1."""
+    grey = (images @ images.new_tensor([0.299, 0.587, 0.114]))[..., None]
+    return torch.lerp(grey, colours(heat), strength).clamp(0, 1)
