@@ -1,0 +1,78 @@
+"""Which attention layers: the one language for blocks that every node speaks. Knows nothing of the host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+KINDS = ("input", "middle", "output")
+PRESETS = {"encoder": ("input",), "decoder": ("output",), "all": KINDS}
+
+
+class Layer(NamedTuple):
+    """One transformer inside a block, as ComfyUI keys it: ("output", 3, 0)."""
+
+    kind: str
+    number: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block with attention. kind: "input", "middle" or "output"; number: ComfyUI's; depth: how many transformers it has."""
+
+    kind: str
+    number: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}{self.number}"
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(Layer(self.kind, self.number, i) for i in range(self.depth))
+
+
+def parse(text: str, available: Sequence[Block], node: str, paper: Sequence[str] = ()) -> tuple[Block, ...]:
+    """The blocks that a widget's text names, in call order and without repeats; no blocks for an empty text.
+
+    text: block names ("input4"), ranges ("output3-8": every block with attention from 3 to 8) and presets ("encoder", "decoder",
+        "all", "paper") separated by commas or spaces, in any case.
+    available: the model's blocks in call order. paper: the names that "paper" stands for on this node, those the model has are taken.
+    Raises ValueError for anything the model does not have, with a list of what it has.
+    """
+    chosen: set[Block] = set()
+    for word in re.split(r"[\s,;]+", text.lower()):
+        if not word:
+            continue
+        found = [b for b in available if _matches(word, b, paper)] if _inside(word, available) else []
+        if not found:
+            presets = (*PRESETS, "paper") if paper else PRESETS
+            raise ValueError(
+                f"{node}: expected blocks among {', '.join(b.name for b in available)} or one of {', '.join(presets)}, "
+                f"got '{word}'; change blocks on this node."
+            )
+        chosen.update(found)
+    return tuple(b for b in available if b in chosen)
+
+
+def _range(word: str) -> tuple[str, int, int] | None:
+    match = re.fullmatch(r"(input|middle|output)(\d+)(?:-(\d+))?", word)
+    return match and (match[1], int(match[2]), int(match[3] or match[2]))
+
+
+def _inside(word: str, available: Sequence[Block]) -> bool:
+    """A range that runs past the model's last block is a mistake, not a shorter range."""
+    span = _range(word)
+    return span is None or span[2] <= max((b.number for b in available if b.kind == span[0]), default=-1)
+
+
+def _matches(word: str, block: Block, paper: Sequence[str]) -> bool:
+    span = _range(word)
+    if span:
+        kind, first, last = span
+        return block.kind == kind and first <= block.number <= last
+    return block.name in paper if word == "paper" else block.kind in PRESETS.get(word, ())

@@ -1,0 +1,78 @@
+"""The block language, and that blocks are found in every family's network."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from likeness.nodes.patching.blocks import Block, Layer, parse
+from likeness.nodes.patching.families import discover, family_of
+from likeness.tests.patching.tiny_models import BLOCKS
+
+SD1 = tuple(Block(kind, n, 1) for kind, ns in {"input": (1, 2, 4, 5, 7, 8), "middle": (0,), "output": range(3, 12)}.items() for n in ns)
+NAMES = [b.name for b in SD1]
+
+
+def names(text, **options):
+    return [b.name for b in parse(text, SD1, "Node", **options)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" , ", []),
+        ("input4", ["input4"]),
+        ("Output3", ["output3"]),
+        ("output3-5", ["output3", "output4", "output5"]),
+        ("input2-5", ["input2", "input4", "input5"]),
+        ("input3-4", ["input4"]),
+        ("middle0, input8", ["input8", "middle0"]),
+        ("output11,output11 output10-11", ["output10", "output11"]),
+        ("encoder", NAMES[:6]),
+        ("decoder", NAMES[7:]),
+        ("all", NAMES),
+        ("decoder, middle0\ninput1", ["input1", "middle0", *NAMES[7:]]),
+    ],
+)
+def test_language(text, expected):
+    assert names(text) == expected
+
+
+def test_paper_is_what_the_node_says_and_the_model_has():
+    assert names("paper", paper=("output6", "output99", "input1")) == ["input1", "output6"]
+
+
+@pytest.mark.parametrize(
+    "text", ["input3", "output12", "output3-12", "output5-4", "middle1", "input", "paper", "foo", "output-3", "all, x1"]
+)
+def test_what_the_model_does_not_have_is_refused_with_a_list(text):
+    with pytest.raises(ValueError) as error:
+        parse(text, SD1, "SomeNode")
+    message = str(error.value)
+    assert message.startswith("SomeNode: expected blocks among input1, input2") and "output11" in message and "got '" in message
+    assert message.count(".") == 1 and "change blocks" in message
+
+
+@given(st.lists(st.sampled_from([*NAMES, "encoder", "all", "output3-8", "input1-5"]), max_size=6))
+def test_the_order_of_words_is_irrelevant(words):
+    chosen = parse(",".join(words), SD1, "Node")
+    assert chosen == parse(" ".join(reversed(words)), SD1, "Node")
+    assert list(chosen) == [b for b in SD1 if b in chosen]
+
+
+def test_layers():
+    assert Block("output", 2, 2).layers == (Layer("output", 2, 0), ("output", 2, 1))
+
+
+def test_discovery(family, model):
+    assert [(b.name, b.depth) for b in discover(model, "Node")] == BLOCKS[family]
+
+
+def test_another_family_is_refused_by_name(model):
+    class Flux:
+        diffusion_model = None
+
+    other = model.clone()
+    other.model, other.object_patches = Flux(), {"diffusion_model": torch.nn.Linear(1, 1)}
+    with pytest.raises(ValueError, match=r"Node: expected a U-Net image model .* got Flux, .*connect another checkpoint"):
+        family_of(other, "Node")
