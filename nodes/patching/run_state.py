@@ -1,0 +1,172 @@
+"""The life of one sampling run, and how a patch takes part in its model calls.
+
+A patch is a frozen description. What it has to remember lives in the RunState, which is born when a sampler starts and is emptied when
+it ends, however it ends. The patched MODEL carries two wrappers and nothing else: no slot of the host is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import comfy.model_patcher
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from .families import Options
+from .rows import Row, conditional_chunks, rows_of_call
+from .window import SigmaWindow, Window
+
+KEY = "likeness"
+T = TypeVar("T")
+
+
+class RunState:
+    """Everything that lives for one sampling run; safe to use from the threads of several devices."""
+
+    def __init__(self, guider, sigmas: torch.Tensor):
+        self.sigmas: tuple[float, ...] = tuple(sigmas.tolist())
+        """The run's schedule."""
+        self._guider = guider
+        self._memory: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()
+        self._acted: dict[Patch, bool] = {}
+
+    @staticmethod
+    def of(options: Options) -> RunState | None:
+        """The state of the run that a model call's `transformer_options` belong to."""
+        return options.get(KEY)
+
+    def recall(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was remembered under `key` in this run, made now if this is the first time."""
+        with self._lock:
+            if key not in self._memory:
+                self._memory[key] = make()
+            return self._memory[key]
+
+    def owners(self) -> dict[str, frozenset]:
+        """The uuids of each of the guider's conditionings, as they are now: the host completes them after the run has begun."""
+        conds = getattr(self._guider, "conds", {})
+        return {name: frozenset(c.get("uuid") for c in entries) for name, entries in conds.items() if entries is not None}
+
+    def note(self, patch: Patch, acted: bool) -> None:
+        """Remembers whether a patch has acted in this run at all."""
+        self._acted[patch] = self._acted.get(patch, False) or acted
+
+    def report(self) -> None:
+        """Says so in the log where a patch was never asked to act."""
+        for patch, acted in self._acted.items():
+            if not acted:
+                w = patch.window
+                logging.warning(
+                    "%s had no effect on this run: none of its noise levels lies between start_percent %g and end_percent %g.",
+                    patch.node, w.start_percent, w.end_percent,
+                )  # fmt: skip
+
+    def close(self) -> None:
+        """Forgets everything, so that what still holds this object holds no tensor."""
+        self._memory.clear()
+        self._acted.clear()
+        self._guider = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One model call as a patch sees it.
+
+    x: [rows, channels, height, width] noisy latents; t: [rows] their noise levels, all equal to `sigma`; rows: what each of them is;
+    options: the call's transformer_options; arguments: all other arguments of the host's apply_model by name.
+    """
+
+    state: RunState
+    x: torch.Tensor
+    t: torch.Tensor
+    sigma: float
+    rows: tuple[Row, ...]
+    options: Options
+    arguments: dict[str, Any]
+
+
+class Patch(Protocol):
+    """What a node does to the model calls of a run. Implementations are frozen and compare by identity."""
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def window(self) -> Window: ...
+
+    def __call__(self, call: Call, forward: Callable[[Call], torch.Tensor]) -> torch.Tensor:
+        """The denoised latents of a call inside the window; `forward` runs the model, as often as the patch likes."""
+        ...
+
+
+def attach(model, patch: Patch):
+    """A clone of MODEL whose model calls go through `patch` while its window lasts, within the patches attached before."""
+    clone = model.clone()
+    if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
+    return clone
+
+
+@contextlib.contextmanager
+def run_scope(guider, sigmas: torch.Tensor) -> Iterator[RunState]:
+    """Gives the guider's model options a RunState for the time of one run; does nothing where they have one already."""
+    options = guider.model_options
+    state = RunState.of(options["transformer_options"])
+    if state is not None:
+        yield state
+        return
+    state = RunState(guider, sigmas)
+    guider.model_options = comfy.model_patcher.create_model_options_clone(options)
+    guider.model_options["transformer_options"][KEY] = state
+    try:
+        yield state
+        state.report()
+    finally:
+        guider.model_options = options
+        state.close()
+
+
+def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    with run_scope(executor.class_obj, sigmas):
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _PatchedCalls:
+    patch: Patch
+
+    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+        arguments = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
+        patch, state = self.patch, RunState.of(transformer_options)
+        if state is None:
+            raise RuntimeError(
+                f"{patch.node}: expected to run inside a sampler, got a model call outside of any sampling run; "
+                "sample with a node that uses ComfyUI's guiders, such as KSampler or SamplerCustomAdvanced."
+            )
+        sigma = float(t[0])
+        resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(executor.class_obj.model_sampling))
+        active = resolved.contains(sigma)
+        state.note(patch, active)
+        if not active:
+            return executor(x, t, transformer_options=transformer_options, **arguments)
+        rows = _rows(patch.node, state, transformer_options, len(x))
+        call = Call(state, x, t, sigma, rows, transformer_options, arguments)
+        return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
+
+
+def _rows(node: str, state: RunState, options: Options, count: int) -> tuple[Row, ...]:
+    chunks = options.get("cond_or_uncond", (0,))
+    if count % len(chunks):
+        raise ValueError(
+            f"{node}: expected the same number of latents with and without the prompt, got {count} for {len(chunks)} prompts; "
+            "remove the node that rearranges model calls from model."
+        )
+    conditional = conditional_chunks(chunks, options.get("uuids", ()), state.owners())
+    return rows_of_call(conditional, count // len(chunks))
