@@ -1,0 +1,74 @@
+"""Where a word stands in a prompt, counted in the text encoder's tokens."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.sd1_clip import escape_important, token_weights, unescape_important
+
+
+@dataclass(frozen=True)
+class WordTokens:
+    """tokens: columns of every occurrence of the word in the encoded text, in order; prompt_length: the text's number of columns."""
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+
+
+def find_word(clip, text: str, word: str, node: str) -> WordTokens:
+    """The columns of `word`, one word or several that stand together, in the text that `clip` encodes `text` to.
+
+    Weights such as "(cat:1.2)" and "embedding:name" mean what they mean to CLIPTextEncode; a long prompt's chunks are counted through.
+    Raises ValueError in one sentence where the word does not stand in the text.
+    """
+    chunks = _chunks(clip, text)
+    columns = [sum(map(len, chunks[:i])) + j for i, chunk in enumerate(chunks) for j, token in enumerate(chunk) if token[2]]
+    prompt = [token for chunk in chunks for token in chunk if token[2]]
+    wanted = [token for chunk in _chunks(clip, word) for token in chunk if token[2]]
+    found = []
+    if wanted and _stands_in(_plain(word), _plain(text)):
+        starts = [i for i in range(len(prompt) - len(wanted) + 1) if _same_tokens(prompt[i : i + len(wanted)], wanted)]
+        starts = [i for i in starts if i == 0 or _ends_word(clip, prompt[i - 1], wanted[-1])]
+        found = sorted({columns[i + j] for i in starts for j in range(len(wanted))})
+    if not found:
+        words = dict.fromkeys(re.findall(r"[^\s,.;!?()]+", _plain(text)))
+        raise ValueError(f"{node}: expected a word of the prompt ({', '.join(words) or 'which is empty'}), got '{word}'; change word.")
+    return WordTokens(tuple(found), sum(map(len, chunks)))
+
+
+def _chunks(clip, text: str) -> list[list[tuple[Any, float, int]]]:
+    """(token or embedding vector, weight, 0 for padding) per column, per chunk, of the first text encoder: the others count alike."""
+    return next(iter(clip.tokenize(text, return_word_ids=True).values()))
+
+
+def _plain(text: str) -> str:
+    """The text without its weights, in lower case, with single spaces."""
+    segments = (unescape_important(segment) for segment, _ in token_weights(escape_important(text), 1.0))
+    return " ".join("".join(segments).lower().split())
+
+
+def _stands_in(word: str, text: str) -> bool:
+    """As a whole word: a tokenizer with a token for all unknown words would find any of them in any other's place."""
+    return re.search(rf"(?<![a-z0-9_]){re.escape(word)}(?![a-z0-9_])", text) is not None
+
+
+def _same_tokens(first: list, second: list) -> bool:
+    return all(_same(a[0], b[0]) for a, b in zip(first, second, strict=True))
+
+
+def _same(first, second) -> bool:
+    if isinstance(first, torch.Tensor) or isinstance(second, torch.Tensor):
+        return isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor) and torch.equal(first, second)
+    return first == second
+
+
+def _ends_word(clip, before, last) -> bool:
+    """Whether the token before the word is another word's end: "cat" is no word in "tigercat", which CLIP cuts into "tiger" and "cat"."""
+    tokenizer = clip.tokenizer
+    inner = getattr(tokenizer, getattr(tokenizer, "clip", "clip_l"), None) or getattr(tokenizer, "clip_l", None)
+    names = getattr(inner, "inv_vocab", {})
+    names = [names.get(token[0], "") if isinstance(token[0], int) else "" for token in (before, last)]
+    return not names[1].endswith("</w>") or not names[0] or names[0].endswith("</w>")
