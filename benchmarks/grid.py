@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from comfy.samplers import CFGGuider
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from ..demo import judge
 from ..demo.captions import PLACE_PHRASES
 from ..demo.subjects import PersonalSubject
-from ..demo.world import CLASSES, PLACES, Scene, render
+from ..demo.world import PLACES, Scene, render
 from . import generate
 from .report import mean_interval
 
@@ -66,9 +66,9 @@ class Grid:
         for subject, pictures in zip(self.subjects, images, strict=True):
             verdict = eye.look(pictures.reshape(-1, *pictures.shape[2:]))
             identity.append(judge.identity(verdict, eye.look(renders(subject.training_scenes()))))
-            places = np.repeat([PLACES.index(p.place) for p in self.prompts_of(subject)], self.seeds)
-            prompt.append((verdict.class_index == CLASSES.index(subject.subject.name)) & (verdict.place_index == places))
-            layout.append([judge.layout_spread(eye.look(cell)) for cell in pictures])
+            wanted = [{"class": subject.subject.name, "place": p.place} for p in self.prompts_of(subject) for _ in range(self.seeds)]
+            prompt.append(judge.prompt_accuracy(verdict, wanted))
+            layout.append([judge.layout_spread(some_of(verdict, cell)) for cell in np.split(np.arange(len(wanted)), self.prompts)])
         shape = images.shape[:3]
         return {
             "identity": np.reshape(identity, shape),
@@ -85,6 +85,11 @@ def row(name: str, scores: dict[str, np.ndarray]) -> dict:
 def _clusters(values: np.ndarray) -> np.ndarray:
     axis = 0 if len(values) > 1 else 1
     return np.indices(values.shape)[axis].ravel()
+
+
+def some_of(verdict: judge.Verdict, rows: np.ndarray) -> judge.Verdict:
+    """The verdict on some of its pictures."""
+    return replace(verdict, **{f.name: getattr(verdict, f.name)[rows] for f in fields(verdict)})
 
 
 def renders(scenes: Sequence[Scene]) -> np.ndarray:

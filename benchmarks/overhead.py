@@ -5,53 +5,42 @@ On Tinyland, where fixed costs show, and on a network of the size of Stable Diff
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
-import comfy.sd
-import comfy.supported_models
 import comfy.utils
 import numpy as np
 import torch
+from comfy.model_patcher import ModelPatcher
 
 import nodes as host_nodes
 
-from ..demo.captions import PLACEHOLDER, prompt
-from ..demo.subjects import SUBJECTS
 from ..nodes.patching import tinyland
+from ..nodes.patching.families import discover, family_of
+from ..nodes.patching.run_state import attach
+from ..nodes.patching.taps import CrossAttentionTap
+from ..nodes.patching.window import Window
+from ..nodes.patching.word_maps import word_maps
 from ..nodes.step_blended import LikenessStepBlendedGuider, StepBlendedSampler
-from .generate import TextEncoder
+from .networks import Network, full_size_network, tiny_network
 from .report import Report, Target, median_interval
 
-FULL_SIZE_CONFIG = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "context_dim": 768,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "legacy": False,
-    "adm_in_channels": None,
-    "use_temporal_attention": False,
-}
 CFG, SAMPLER, SCHEDULER, SEED = 5.0, "euler", "normal", 1
+LEVELS = 4
 TARGETS = {name: Target("at most", 1.005) for name in ("strength_zero_ratio", "tinyland_strength_zero_ratio")}
 NOTES = (
     "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % bootstrap interval;"
     " seconds: median of the node's runs. KSampler runs the model that the node starts with.",
     "Each figure is the worst median among its variants; strength_zero_ratio takes the variants that change nothing.",
+    "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise levels, at cfg 1;"
+    " a tap reads every block of both rows of every step, as the patches of the pack do, and throws away what it reads.",
     "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once however many steps.",
     "Figures without a prefix are of the full-size network: the U-Net of Stable Diffusion 1.5, 859 M random weights.",
 )
@@ -59,47 +48,39 @@ MOST_ROUNDS = 200
 
 
 @dataclass(frozen=True)
-class Network:
-    """A vanilla model, the same with a LoRA, their prompts, and the run that is timed."""
-
-    name: str
-    prefix: str
-    model: comfy.model_patcher.ModelPatcher
-    personalized: comfy.model_patcher.ModelPatcher
-    positive: list
-    personalized_positive: list
-    negative: list
-    side: int
-    steps: int
-
-    @property
-    def latent(self) -> dict[str, torch.Tensor]:
-        return {"samples": torch.zeros(1, 4, self.side, self.side)}
-
-
-@dataclass(frozen=True)
 class Variant:
-    """One way to sample, and the figure that its ratio counts for; `first`, its first model, is what KSampler runs beside it."""
+    """One way to sample, what it is compared to, and the figure that their ratio counts for; `first` is the model loaded before."""
 
     name: str
     figure: str
-    first: comfy.model_patcher.ModelPatcher
+    first: ModelPatcher
     sample: Callable[[], object]
+    reference: Callable[[], object]
 
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
+    rows, figures = [], {}
+    for network, seconds in networks(quick, weights):
+        with silence():
+            timings = compare(variants(network), seconds)
+        rows += [timing.row(network) for timing in timings]
+        for timing in timings:
+            key = f"{network.prefix}{timing.variant.figure}"
+            figures[key] = max(figures.get(key, 0.0), timing.ratio[0])
+    return Report("overhead", rows, figures, TARGETS, NOTES)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """No progress bars, and no warnings of patches that have no effect: here they are meant to have none."""
     progress, comfy.utils.PROGRESS_BAR_ENABLED = comfy.utils.PROGRESS_BAR_ENABLED, False
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        rows, figures = [], {}
-        for network, seconds in networks(quick, weights):
-            timings = compare(network, variants(network), seconds)
-            rows += [timing.row(network) for timing in timings]
-            for timing in timings:
-                key = f"{network.prefix}{timing.variant.figure}"
-                figures[key] = max(figures.get(key, 0.0), timing.ratio[0])
+        yield
     finally:
         comfy.utils.PROGRESS_BAR_ENABLED = progress
-    return Report("overhead", rows, figures, TARGETS, NOTES)
+        logging.disable(disabled)
 
 
 def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float]]:
@@ -110,60 +91,70 @@ def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float]]:
     yield full_size_network(side, steps), 60 if quick else 1200
 
 
-def tiny_network(weights: Path, steps: int) -> Network:
-    model, clip, _ = tinyland.load(weights)
-    subject = next(iter(SUBJECTS.values()))
-    tensors, _ = tinyland.read_weights(weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
-    personalized, _ = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 0.0)
-    assert personalized is not None
-    encode, kind = TextEncoder(clip), subject.subject.name
-    vanilla, placed = prompt(kind, "city"), prompt(kind, "city", placeholder=PLACEHOLDER)
-    return Network("Tinyland", "tinyland_", model, personalized, encode([vanilla]), encode([placed]), encode([""]), 16, steps)
-
-
-def full_size_network(side: int, steps: int) -> Network:
-    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
-    device = comfy.model_management.get_torch_device()
-    config = comfy.supported_models.SD15(FULL_SIZE_CONFIG)
-    # On a CPU bfloat16 is the smallest type that every layer computes in, and more than twice as fast as float32.
-    config.set_inference_dtype(torch.bfloat16 if device.type == "cpu" else torch.float16, None)
-    base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
-    for name, weight in base.diffusion_model.named_parameters():
-        if weight.ndim > 1:
-            weight.data.uniform_(-0.03, 0.03)
-        else:
-            weight.data.fill_(float(name.endswith("weight")))
-    model = comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
-    personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
-    assert personalized is not None
-    vanilla, placed, empty = ([[torch.randn(1, 77, FULL_SIZE_CONFIG["context_dim"]), {}]] for _ in range(3))
-    return Network("SD 1.5 size", "", model, personalized, vanilla, placed, empty, side, steps)
-
-
-def random_lora(unet: torch.nn.Module, rank: int = 16) -> dict[str, torch.Tensor]:
-    """A LoRA over the attention projections, as subject LoRAs usually are."""
-    tensors = {}
-    for path, weight in unet.named_parameters():
-        if ".attn" in path and weight.ndim == 2:
-            key = f"diffusion_model.{path.removesuffix('.weight')}"
-            tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], rank) * 0.01
-            tensors[f"{key}.lora_down.weight"] = torch.randn(rank, weight.shape[1]) * 0.01
-    return tensors
+def plain(network: Network, model, positive: list | None = None, steps: int | None = None, cfg: float = CFG):
+    """What the KSampler node does."""
+    text = network.positive if positive is None else positive
+    return host_nodes.common_ksampler(model, SEED, steps or network.steps, cfg, SAMPLER, SCHEDULER, text, network.negative, network.latent)
 
 
 def variants(network: Network) -> list[Variant]:
     """Every node that patches, where it works and where it has to change nothing."""
-    steps, blended, neutral = network.steps, "step_blended_ratio", "strength_zero_ratio"
-    switches = {0: neutral, max(1, steps // 5): blended, max(1, steps // 2): blended, steps: neutral}
-    out = []
-    for switch, figure in switches.items():
-        first = network.model if switch else network.personalized
-        out.append(Variant(f"StepBlendedSampler, switch {switch} of {steps}", figure, first, lambda s=switch: _blended_sampler(network, s)))
-    for switch, figure in ((0, neutral), (max(1, steps // 5), blended)):
-        first = network.model if switch else network.personalized
-        name = f"LikenessStepBlendedGuider, switch {switch} of {steps}"
-        out.append(Variant(name, figure, first, lambda s=switch: _blended_guider(network, s)))
-    return out
+    return [*blended_variants(network), *attention_variants(network)]
+
+
+def blended_variants(network: Network) -> list[Variant]:
+    """The blended runs begin with the personalised model where the switch is at 0."""
+
+    def variant(node: str, sample: Callable, switch: int) -> Variant:
+        neutral = switch in (0, network.steps)
+        first, text = (network.model, network.positive) if switch else (network.personalized, network.personalized_positive)
+        return Variant(
+            f"{node}, switch {switch} of {network.steps}",
+            "strength_zero_ratio" if neutral else "step_blended_ratio",
+            first,
+            lambda: sample(network, switch),
+            lambda: plain(network, first, text),
+        )
+
+    fifth, half = max(1, network.steps // 5), max(1, network.steps // 2)
+    return [
+        *(variant("StepBlendedSampler", _blended_sampler, switch) for switch in dict.fromkeys((0, fifth, half, network.steps))),
+        *(variant("LikenessStepBlendedGuider", _blended_guider, switch) for switch in (0, fifth)),
+    ]
+
+
+def attention_variants(network: Network) -> list[Variant]:
+    def tapped(window: Window):
+        blocks, family = discover(network.model, "bench"), family_of(network.model, "bench")
+        tokens = network.positive[0][0].shape[1]
+        return attach(network.model, CrossAttentionTap("bench", family, blocks, Discard(), window, tokens=(1, 2), prompt_length=tokens))
+
+    def looked_at():
+        # The node itself would also write its preview to ComfyUI's temporary folder.
+        return word_maps(
+            network.model, network.clip, finished, network.text, network.word, "all", "together", Window(0.2, 0.8), LEVELS, SEED
+        )
+
+    def as_many_calls():
+        ((text, rest),) = network.clip.encode_from_tokens_scheduled(network.clip.tokenize(network.text))
+        return plain(network, network.model, [[text, rest]], steps=LEVELS, cfg=1.0)
+
+    def reference():
+        return plain(network, network.model)
+
+    idle, busy = tapped(Window(0.5, 0.5)), tapped(Window())
+    finished = {"samples": torch.randn(network.latent["samples"].shape, generator=torch.Generator().manual_seed(SEED))}
+    return [
+        Variant("tap of all blocks, empty window", "strength_zero_ratio", network.model, lambda: plain(network, idle), reference),
+        Variant("tap of all blocks", "attention_tap_ratio", network.model, lambda: plain(network, busy), reference),
+        Variant(f"LikenessAttentionMaps, {LEVELS} noise levels", "attention_maps_ratio", network.model, looked_at, as_many_calls),
+    ]
+
+
+class Discard:
+    """A sink that keeps nothing."""
+
+    def record(self, call, layer, values, size) -> None: ...
 
 
 def _blend(network: Network, switch: int) -> dict:
@@ -203,8 +194,8 @@ class Timing:
         return {"name": f"{network.name}: {self.variant.name}", "ratio": self.ratio, "seconds": self.seconds}
 
 
-def compare(network: Network, variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> list[Timing]:
-    """Times every variant beside KSampler, in rounds until the seconds are spent.
+def compare(variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> list[Timing]:
+    """Times every variant beside its reference, in rounds until the seconds are spent.
 
     The two runs of a pair see the same machine, so its drift and its other work cancel out. Which of them goes first alternates,
     and every round has another order of variants.
@@ -218,31 +209,21 @@ def compare(network: Network, variants: list[Variant], seconds: float, fewest_ro
         if number >= fewest_rounds and time.monotonic() > deadline:
             break
         for i in np.random.default_rng(number).permutation(len(variants)):
-            own, reference = timed_pair(network, variants[i], reference_first=number % 2 == 1)
+            own, reference = timed_pair(variants[i], reference_first=number % 2 == 1)
             ratios[variants[i].name].append(own / reference)
             times[variants[i].name].append(own)
     return [Timing(v, median_interval(ratios[v.name]), median_interval(times[v.name])) for v in variants]
 
 
-def timed_pair(network: Network, variant: Variant, reference_first: bool) -> tuple[float, float]:
-    """Seconds of the variant and of KSampler with the variant's first model."""
-
-    def reference():
-        return plain(network, variant.first)
-
+def timed_pair(variant: Variant, reference_first: bool) -> tuple[float, float]:
+    """Seconds of the variant and of what it is compared to."""
     if reference_first:
-        seconds = timed(variant.first, reference)
+        seconds = timed(variant.first, variant.reference)
         return timed(variant.first, variant.sample), seconds
-    return timed(variant.first, variant.sample), timed(variant.first, reference)
+    return timed(variant.first, variant.sample), timed(variant.first, variant.reference)
 
 
-def plain(network: Network, model: comfy.model_patcher.ModelPatcher):
-    """What the KSampler node does."""
-    positive = network.positive if model is network.model else network.personalized_positive
-    return host_nodes.common_ksampler(model, SEED, network.steps, CFG, SAMPLER, SCHEDULER, positive, network.negative, network.latent)
-
-
-def timed(first: comfy.model_patcher.ModelPatcher, sample: Callable[[], object]) -> float:
+def timed(first: ModelPatcher, sample: Callable[[], object]) -> float:
     """Seconds of one run, from its first model loaded to its result computed."""
     comfy.model_management.load_models_gpu([first])
     _synchronize()

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 from PIL import Image
-from scipy.stats import mannwhitneyu
 
 from ..demo import judge
 from ..demo.captions import PLACEHOLDER, caption
+from ..demo.look_alikes import look_alike
 from ..demo.subjects import HELD_OUT, SUBJECTS, PersonalSubject
-from ..demo.world import CLASSES, COLOURS, PATTERNS, PLACES, Scene, sample_scene, sample_subject
+from ..demo.world import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
 from ..nodes.patching import tinyland
 from . import generate
 from .grid import Grid, GridPrompt, Method, contact_sheet, renders, row
@@ -40,26 +40,40 @@ NOTES = (
     "class, place, colour and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; colour and pattern"
     " only where the caption names them.",
     "judge_accuracy: share of unseen renders with class, colour, pattern and place all right; *_judge_accuracy: one attribute alone.",
-    "identity_auc: a render's identity to its own subject against its identity to any other; identity_auc_same_class: others of the"
-    " same class only.",
+    "identity_auc: a render's identity to its own subject against its identity to any other; look_alike_auc: against a subject that"
+    " differs in one property that no caption tells, or in the pattern.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted, never the"
     " place of the references. layout: spread of the subject's centre and size over seeds of one prompt.",
     "Intervals are 95 % bootstrap intervals; whole subjects are resampled, or whole prompts in a row with one subject.",
 )
 
 
+@dataclass(frozen=True)
+class Amounts:
+    """How much is measured: prompts, renders through the autoencoder, renders judged, random subjects told apart, and the grid."""
+
+    prompts: int
+    restored: int
+    judged: int
+    told_apart: int
+    grid: Grid
+
+
+FULL = Amounts(500, 200, 1000, 100, Grid(tuple(SUBJECTS.values()), prompts=10, seeds=6))
+QUICK = Amounts(48, 32, 200, 20, Grid(tuple(SUBJECTS.values())[:2], prompts=4, seeds=3))
+
+
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
+    amounts = QUICK if quick else FULL
     settings = generate.Settings()
     model, clip, vae = tinyland.load(weights, str(weights / "embeddings"))
     eye = judge.Judge.load()
     with timed("prompts"):
-        figures = caption_accuracies(model, clip, vae, eye, settings, 48 if quick else 500)
+        figures = caption_accuracies(model, clip, vae, eye, settings, amounts.prompts)
     with timed("renders"):
-        figures["autoencoder_psnr_db"] = autoencoder_psnr(vae, 50 if quick else 200)
-        figures |= judge_figures(eye, 200 if quick else 1000)
-    everyone = tuple(SUBJECTS.values())
-    grid = Grid(everyone[:2], 4, 3) if quick else Grid(everyone, 10, 6)
-    rows, sheet = personal_rows(personal_methods(model, clip, settings, weights), grid, vae, eye, settings)
+        figures["autoencoder_psnr_db"] = autoencoder_psnr(vae, amounts.restored)
+        figures |= judge_figures(eye, amounts.judged, amounts.told_apart)
+    rows, sheet = personal_rows(personal_methods(model, clip, settings, weights), amounts.grid, vae, eye, settings)
     caption = "One prompt per line, the same seeds for every method: an overfitted model brings its references' layout along."
     return Report("tinyland", rows, figures, TARGETS, NOTES, sheet, caption)
 
@@ -103,32 +117,31 @@ def autoencoder_psnr(vae, count: int) -> float:
     return float((-10 * torch.log10((restored - images).square().mean((1, 2, 3)))).mean())
 
 
-def judge_figures(eye: judge.Judge, count: int) -> dict[str, float]:
-    """The judge's own accuracy on `count` unseen renders, and how well its identity separates subjects."""
+def judge_figures(eye: judge.Judge, count: int, random_subjects: int) -> dict[str, float]:
+    """The judge's own accuracy on `count` unseen renders, and how well its identity separates the demo's and random subjects."""
     scenes = unseen_scenes(count)
     right = attributes_right(eye.look(renders(scenes)), scenes)
     figures = {"judge_accuracy": float(np.logical_and.reduce(list(right.values())).mean())}
     figures |= {f"{attribute}_judge_accuracy": float(values.mean()) for attribute, values in right.items()}
 
-    named = [s.subject for s in (*SUBJECTS.values(), *HELD_OUT.values())]
-    subjects = [*named, *(sample_subject(Random(f"bench-subject-{i}")) for i in range(count // 10))]
-    views = 4
-    seen = [sample_scene(Random(f"bench-view-{i}-{v}"), s) for i, s in enumerate(subjects) for v in range(views)]
-    references = [[sample_scene(Random(f"bench-reference-{i}-{v}"), s) for v in range(views)] for i, s in enumerate(subjects)]
-    verdict = eye.look(renders(seen))
-    scores = np.stack([judge.identity(verdict, eye.look(renders(r))) for r in references], axis=1)
-    owner = np.repeat(np.arange(len(subjects)), views)
-    same = owner[:, None] == np.arange(len(subjects))
-    classes = np.array([CLASSES.index(s.name) for s in subjects])
-    alike = classes[owner][:, None] == classes
-    figures["identity_auc"] = area_under_curve(scores[same], scores[~same])
-    figures["identity_auc_same_class"] = area_under_curve(scores[same], scores[~same & alike])
+    known = [s.subject for s in (*SUBJECTS.values(), *HELD_OUT.values())]
+    subjects = [*known, *(sample_subject(Random(f"bench-subject-{i}")) for i in range(random_subjects))]
+    twins = [look_alike(subject, Random(f"bench-twin-{i}")) for i, subject in enumerate(subjects)]
+    references, seen, seen_twins = (
+        [eye.look(views(subject, f"{seed}-{i}")) for i, subject in enumerate(some)]
+        for seed, some in (("reference", subjects), ("view", subjects), ("twin", twins))
+    )
+    scores = np.array([[judge.identity(verdict, reference) for reference in references] for verdict in seen])
+    own = np.eye(len(subjects), dtype=bool)
+    twin_scores = [judge.identity(verdict, reference) for verdict, reference in zip(seen_twins, references, strict=True)]
+    figures["identity_auc"] = judge.ranking_auc(scores[own].ravel(), scores[~own].ravel())
+    figures["look_alike_auc"] = judge.ranking_auc(scores[own].ravel(), np.concatenate(twin_scores))
     return figures
 
 
-def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The chance that a positive scores above a negative, ties counted half (Mann-Whitney)."""
-    return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
+def views(subject: Subject, seed: str) -> np.ndarray:
+    """[4, size, size, 3] uint8: the subject in other places and poses."""
+    return renders([sample_scene(Random(f"bench-{seed}-{i}"), subject) for i in range(4)])
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
-"""A Tinyland of random weights and a judge that looks at average colours, so that benchmarks can be run without training."""
+"""A Tinyland of random weights and a judge of random weights, so that benchmarks can be run without training."""
 
 import json
-import sys
-import types
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
+from likeness.demo.judge.network import Judge, Network
 from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.loop import write_weights
-from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES
 
 
 @pytest.fixture(scope="session")
@@ -41,43 +37,10 @@ def random_weights(tmp_path_factory):
     return folder
 
 
-@dataclass(frozen=True)
-class StubVerdict:
-    class_index: np.ndarray
-    colour_index: np.ndarray
-    pattern_index: np.ndarray
-    place_index: np.ndarray
-    embedding: np.ndarray
-    centre: np.ndarray
-
-
-class StubJudge:
-    @classmethod
-    def load(cls):
-        return cls()
-
-    def look(self, images):
-        assert images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:] == (128, 128, 3)
-        mean = images.reshape(len(images), -1, 3).mean(1)
-        total = mean.sum(1).astype(int)
-        indices = [total % len(words) for words in (CLASSES, COLOURS, PATTERNS, PLACES)]
-        return StubVerdict(*indices, mean / np.linalg.norm(mean + 1e-3, axis=1, keepdims=True), mean[:, :2] / 255)
-
-
 @pytest.fixture
-def stub_judge(monkeypatch):
-    """Puts a module with the judge's interface in the place of likeness.demo.judge, for modules that import it afresh."""
-    import likeness.demo
-
-    module = types.ModuleType("likeness.demo.judge")
-    module.Judge, module.Verdict = StubJudge, StubVerdict
-    module.identity = lambda verdict, references: verdict.embedding @ references.embedding.mean(0)
-    module.layout_spread = lambda verdict: float(verdict.centre.std(0).mean())
-    fresh = [name for name in sys.modules if name.startswith("likeness.benchmarks.") or name == "likeness.demo.judge"]
-    for name in fresh:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "likeness.demo.judge", module)
-    monkeypatch.setattr(likeness.demo, "judge", module, raising=False)
-    yield module
-    for name in [name for name in sys.modules if name.startswith("likeness.benchmarks.")]:
-        del sys.modules[name]
+def random_judge(monkeypatch):
+    """Judge.load() gives a judge of random weights, which sees something in every picture."""
+    torch.manual_seed(0)
+    eye = Judge(Network())
+    monkeypatch.setattr(Judge, "load", classmethod(lambda _cls: eye))
+    return eye

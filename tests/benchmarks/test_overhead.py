@@ -1,17 +1,18 @@
 """The neutral variants compute what KSampler computes, and the timing finds a known ratio."""
 
 import itertools
+import logging
 
 import comfy.utils
 import pytest
 import torch
-from likeness.benchmarks import overhead
+from likeness.benchmarks import networks, overhead
 
 
 @pytest.fixture(scope="module")
 def network(random_weights):
     with torch.inference_mode():
-        return overhead.tiny_network(random_weights, 4)
+        return networks.tiny_network(random_weights, 4)
 
 
 def samples(result):
@@ -22,17 +23,25 @@ def samples(result):
     return result
 
 
-def test_neutral_variants_are_ksampler_and_the_others_are_not(network):
+def test_neutral_variants_are_ksampler_and_the_others_work(network):
     variants = overhead.variants(network)
-    assert {v.figure for v in variants} >= {"step_blended_ratio", "strength_zero_ratio"}
+    assert {v.figure for v in variants} == {"step_blended_ratio", "strength_zero_ratio", "attention_tap_ratio", "attention_maps_ratio"}
     assert len({v.name for v in variants}) == len(variants)
     for variant in variants:
-        with torch.inference_mode():
-            same = torch.equal(samples(variant.sample()), samples(overhead.plain(network, variant.first)))
-        if variant.figure == "strength_zero_ratio":
-            assert same, variant.name
-        elif variant.figure == "step_blended_ratio":
-            assert not same, variant.name
+        with torch.inference_mode(), overhead.silence():
+            result = variant.sample()
+            if variant.figure == "attention_maps_ratio":
+                assert result.heatmaps.shape == (1, 128, 128) and result.heatmaps.max() == 1
+                continue
+            same = torch.equal(samples(result), samples(variant.reference()))
+        assert same == (variant.figure != "step_blended_ratio"), variant.name
+
+
+def test_silence_ends():
+    with pytest.raises(KeyError), overhead.silence():
+        assert not comfy.utils.PROGRESS_BAR_ENABLED and not logging.getLogger().isEnabledFor(logging.WARNING)
+        raise KeyError
+    assert comfy.utils.PROGRESS_BAR_ENABLED and logging.getLogger().isEnabledFor(logging.WARNING)
 
 
 def test_a_known_ratio_is_found_whichever_run_is_first(network, monkeypatch):
@@ -43,9 +52,8 @@ def test_a_known_ratio_is_found_whichever_run_is_first(network, monkeypatch):
 
     monkeypatch.setattr(overhead.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(overhead.comfy.model_management, "load_models_gpu", lambda _models: lasting(7.0))
-    monkeypatch.setattr(overhead, "plain", lambda *_: lasting(2.0))
-    variants = [overhead.Variant(f"v{k}", "x", network.model, lambda k=k: lasting(2.0 * k)) for k in (1, 3)]
-    one, three = overhead.compare(network, variants, 0.0, fewest_rounds=4)
+    variants = [overhead.Variant(f"v{k}", "x", network.model, lambda k=k: lasting(2.0 * k), lambda: lasting(2.0)) for k in (1, 3)]
+    one, three = overhead.compare(variants, 0.0, fewest_rounds=4)
     assert one.ratio == pytest.approx([1.0] * 3) and three.ratio == pytest.approx([3.0] * 3) and three.seconds == pytest.approx([6.0] * 3)
     assert three.row(network) == {"name": "Tinyland: v3", "ratio": three.ratio, "seconds": three.seconds}
 
@@ -53,21 +61,22 @@ def test_a_known_ratio_is_found_whichever_run_is_first(network, monkeypatch):
 def test_rounds_end_with_the_seconds(network, monkeypatch):
     calls = itertools.count()
     monkeypatch.setattr(overhead, "timed_pair", lambda *_, **__: (next(calls), 1.0))
-    overhead.compare(network, [overhead.Variant("v", "x", network.model, lambda: None)], 0.0)
+    overhead.compare([overhead.Variant("v", "x", network.model, lambda: None, lambda: None)], 0.0)
     assert next(calls) == 2
 
 
 def test_the_random_lora_reaches_every_attention_projection(network):
     unet = network.model.model.diffusion_model
-    lora = overhead.random_lora(unet)
+    lora = networks.random_lora(unet)
     expected = [path for path, weight in unet.named_parameters() if ".attn" in path and weight.ndim == 2]
     assert len(lora) == 2 * len(expected) > 0
-    patched, _ = overhead.comfy.sd.load_lora_for_models(network.model, None, lora, 1.0, 0.0)
+    patched, _ = networks.comfy.sd.load_lora_for_models(network.model, None, lora, 1.0, 0.0)
     assert {key.removeprefix("diffusion_model.") for key in patched.patches} == set(expected)
 
 
 def test_report(random_weights, monkeypatch):
-    tiny = overhead.tiny_network
+    tiny, all_of_them = networks.tiny_network, overhead.variants
+    monkeypatch.setattr(overhead, "variants", lambda network: all_of_them(network)[-3:])
     monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), 0.0)])
     with torch.inference_mode():
         result = overhead.run(quick=True, weights=random_weights)

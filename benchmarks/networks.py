@@ -1,0 +1,109 @@
+"""The networks whose speed is measured: Tinyland, and one of the size of Stable Diffusion 1.5 with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_management
+import comfy.sd
+import comfy.supported_models
+import torch
+from comfy.model_patcher import CoreModelPatcher, ModelPatcher
+
+from ..demo.captions import PLACEHOLDER, prompt
+from ..demo.subjects import SUBJECTS
+from ..nodes.patching import tinyland
+from .generate import TextEncoder
+
+FULL_SIZE_CONFIG = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": 768,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "legacy": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A vanilla model, the same with a LoRA, their text encoder and prompts, and the size of the run that is timed."""
+
+    name: str
+    prefix: str
+    model: ModelPatcher
+    personalized: ModelPatcher
+    clip: comfy.sd.CLIP
+    word: str
+    side: int
+    steps: int
+    positive: list
+    personalized_positive: list
+    negative: list
+
+    @property
+    def text(self) -> str:
+        return prompt(self.word, "city")
+
+    @property
+    def latent(self) -> dict[str, torch.Tensor]:
+        return {"samples": torch.zeros(1, 4, self.side, self.side)}
+
+
+def tiny_network(weights: Path, steps: int) -> Network:
+    model, clip, _ = tinyland.load(weights)
+    subject = next(iter(SUBJECTS.values()))
+    tensors, _ = tinyland.read_weights(weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
+    personalized, _ = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 0.0)
+    return network("Tinyland", "tinyland_", model, personalized, clip, subject.subject.name, 16, steps)
+
+
+def network(name: str, prefix: str, model, personalized, clip, word: str, side: int, steps: int) -> Network:
+    encode = TextEncoder(clip)
+    positive, placed = encode([prompt(word, "city")]), encode([prompt(word, "city", placeholder=PLACEHOLDER)])
+    return Network(name, prefix, model, personalized, clip, word, side, steps, positive, placed, encode([""]))
+
+
+def full_size_network(side: int, steps: int) -> Network:
+    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
+    device = comfy.model_management.get_torch_device()
+    config = comfy.supported_models.SD15(FULL_SIZE_CONFIG)
+    # On a CPU bfloat16 is the smallest type that every layer computes in, and more than twice as fast as float32.
+    config.set_inference_dtype(torch.bfloat16 if device.type == "cpu" else torch.float16, None)
+    base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
+    randomise(base.diffusion_model)
+    model = CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
+    personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
+    clip = comfy.sd.CLIP(config.clip_target())
+    randomise(clip.cond_stage_model)
+    return network("SD 1.5 size", "", model, personalized, clip, "cat", side, steps)
+
+
+def randomise(module: torch.nn.Module) -> None:
+    """Fills what ComfyUI's layers leave unset: small random weights, neutral norms."""
+    for name, weight in module.named_parameters():
+        if weight.ndim > 1:
+            weight.data.uniform_(-0.03, 0.03)
+        else:
+            weight.data.fill_(float(name.endswith("weight")))
+
+
+def random_lora(unet: torch.nn.Module, rank: int = 16) -> dict[str, torch.Tensor]:
+    """A LoRA over the attention projections, as subject LoRAs usually are."""
+    tensors = {}
+    for path, weight in unet.named_parameters():
+        if ".attn" in path and weight.ndim == 2:
+            key = f"diffusion_model.{path.removesuffix('.weight')}"
+            tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], rank) * 0.01
+            tensors[f"{key}.lora_down.weight"] = torch.randn(rank, weight.shape[1]) * 0.01
+    return tensors
