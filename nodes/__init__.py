@@ -7,6 +7,7 @@ from __future__ import annotations
 
 def node_classes() -> list:
     """Every public node, in the order of the menu."""
+    from .attention_maps import LikenessAttentionMaps
     from .demo_model import LikenessDemoModel, LikenessDemoSubject
     from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
 
@@ -14,6 +15,7 @@ def node_classes() -> list:
         StepBlendedSampler,
         LikenessStepBlendedGuider,
         LikenessRecordedTrajectory,
+        LikenessAttentionMaps,
         LikenessDemoModel,
         LikenessDemoSubject,
     ]

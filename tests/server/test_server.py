@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -36,7 +37,7 @@ def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Fai
     if sentences:
         assert "\n" not in said and said.endswith("."), said
         assert "expected" in said and ("got" in said or "found" in said), said
-        assert said.startswith(caught.value.kind) or caught.value.kind in said, said
+        assert re.match(r"(Likeness\w+|StepBlendedSampler): ", said), said
     return caught.value
 
 
@@ -102,6 +103,18 @@ def test_reference_pictures_arrive_whole(client, workflow, pack):
 def saved_pictures(client, prompt: dict) -> list[bytes]:
     """Pixels of the saved pictures; the files themselves hold the workflow, too."""
     return [np.asarray(Image.open(io.BytesIO(client.image(r)))).tobytes() for r in client.run(prompt).images()]
+
+
+def test_the_map_of_a_word_is_a_mask_and_a_picture(client, workflow):
+    prompt = workflow("attention_maps")
+    result = client.run(prompt)
+    (masks, previews) = ([np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in result.images(node)] for node in ("8", "7"))
+    assert len(masks) == len(previews) == 2
+    assert all(mask.shape[:2] == (128, 128) and mask.std() > 1 for mask in masks)
+    assert all(preview.shape[1] >= 256 for preview in previews)
+    only(prompt, "LikenessAttentionMaps")["word"] = "sea"
+    others = [np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in client.run(prompt).images("8")]
+    assert not np.array_equal(masks[0], others[0])
 
 
 def test_the_hosts_own_lora_loader_gives_the_same_model(client, workflow):
@@ -213,6 +226,18 @@ class TestBadInput:
         prompt = workflow(name)
         next(e["inputs"] for e in prompt.values() if "switch_step" in e["inputs"])["switch_step"] = 99
         failure(client, prompt, "switch_step", "99")
+
+    @pytest.mark.parametrize(("word", "expected"), [("car", "car"), ("", "word"), ("fish car", "fish car")])
+    def test_word_that_is_not_in_the_prompt(self, client, workflow, word, expected):
+        prompt = workflow("attention_maps")
+        only(prompt, "LikenessAttentionMaps")["word"] = word
+        failure(client, prompt, "LikenessAttentionMaps", expected)
+
+    @pytest.mark.parametrize("blocks", ["output99", "encoder,decoderr", ""])
+    def test_unknown_blocks(self, client, workflow, blocks):
+        prompt = workflow("attention_maps")
+        only(prompt, "LikenessAttentionMaps")["blocks"] = blocks
+        failure(client, prompt, "LikenessAttentionMaps")
 
     def test_same_model_twice(self, client, workflow):
         prompt = workflow("step_blended_sampler")
