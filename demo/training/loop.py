@@ -158,4 +158,5 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> 
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(halves, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # the library makes it readable by its writer alone
     temporary.replace(path)
