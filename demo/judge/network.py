@@ -113,8 +113,9 @@ class Judge:
             mask = torch.sigmoid(F.interpolate(mask, size=images.shape[1:3], mode="bilinear"))[:, 0]
             indices = [logits[name].argmax(1) for name in ("class", "colour", "pattern", "place")]
             parts.append([t.numpy() for t in (*indices, mask, embedding)])
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return Verdict(*columns, *_layout(columns[4]))
+        *indices, mask, embedding = (np.concatenate(column) for column in zip(*parts, strict=True))
+        class_index, colour_index, pattern_index, place_index = indices
+        return Verdict(class_index, colour_index, pattern_index, place_index, mask, embedding, *_layout(mask))
 
 
 def _layout(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

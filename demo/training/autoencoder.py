@@ -97,6 +97,7 @@ def whiten(model: AutoencoderKL, pool: Pool, device: torch.device) -> None:
     forward = torch.diag(variances.rsqrt()) @ vectors.T
     backward = vectors @ torch.diag(variances.sqrt())
     quant, post = model.quant_conv, model.post_quant_conv
+    assert quant.bias is not None and post.bias is not None
     weight, bias = quant.weight[:4, :, 0, 0].double(), quant.bias[:4].double()
     quant.weight[:4, :, 0, 0] = (forward @ weight).float()
     quant.bias[:4] = (forward @ (bias - mean)).float()

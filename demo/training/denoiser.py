@@ -9,6 +9,7 @@ import comfy.ops
 import numpy as np
 import torch
 import torch.nn.functional as F
+from comfy.clip_model import CLIPLayer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_sampling import ModelSamplingDiscrete
 from safetensors.torch import load_file
@@ -68,6 +69,7 @@ class Denoiser(torch.nn.Module):
         tokens = embedded.shape[1]
         mask = torch.full((tokens, tokens), -1e4, device=embedded.device).triu_(1)
         for layer in model.encoder.layers:
+            assert isinstance(layer, CLIPLayer)
             embedded = embedded + layer.self_attn(layer.layer_norm1(embedded), mask, masked_attention)
             embedded = embedded + layer.mlp(layer.layer_norm2(embedded))
         return model.final_layer_norm(embedded)
@@ -95,7 +97,9 @@ def masked_attention(q, k, v, heads, mask):
 
 def schedule(device: torch.device) -> torch.Tensor:
     """[1000] sigmas of the discrete schedule, in the variance-exploding convention."""
-    return ModelSamplingDiscrete(TinylandConfig(dict(UNET_CONFIG))).sigmas.to(device)
+    sigmas = ModelSamplingDiscrete(TinylandConfig(dict(UNET_CONFIG))).sigmas
+    assert isinstance(sigmas, torch.Tensor)
+    return sigmas.to(device)
 
 
 def velocity_loss(

@@ -22,7 +22,7 @@ def initialise(module: torch.nn.Module, seed: int) -> None:
     for layer in module.modules():
         for kind in (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.Embedding):
             if isinstance(layer, kind):
-                kind.reset_parameters(layer)
+                kind.reset_parameters(layer)  # pyright: ignore[reportArgumentType] - the pair of class and instance fits
 
 
 class Trainer:

@@ -105,7 +105,7 @@ class _TextEncoder(comfy.sd1_clip.SDClipModel):
 
 class _ClipModel(comfy.sd1_clip.SD1ClipModel):
     def __init__(self, device="cpu", dtype=None, model_options={}):
-        super().__init__(device=device, dtype=dtype, model_options=model_options, clip_model=_TextEncoder)
+        super().__init__(device=device, dtype=dtype, model_options=model_options, clip_model=_TextEncoder)  # pyright: ignore[reportArgumentType]
 
 
 class _SDTokenizer(comfy.sd1_clip.SDTokenizer):
@@ -115,7 +115,7 @@ class _SDTokenizer(comfy.sd1_clip.SDTokenizer):
             max_length=MAX_TOKENS,
             embedding_directory=embedding_directory,
             embedding_size=WIDTH_TEXT,
-            tokenizer_class=WordTokenizer,
+            tokenizer_class=WordTokenizer,  # pyright: ignore[reportArgumentType]
             tokenizer_data=tokenizer_data,
         )
 
