@@ -5,7 +5,7 @@ from likeness.tests.browser import frontend
 from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium():
     missing = None if frontend.CHROMIUM else "no Chromium is installed (CHROMIUM_PATH names one)"
     try:
@@ -20,7 +20,7 @@ def chromium():
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page(chromium, host):  # noqa: F811
     """The front end; chromium is asked for first, so that no server starts where there is no browser."""
     return frontend.open_front_end(chromium, host.client.address)
