@@ -34,6 +34,12 @@ def install(pack: Path, custom_nodes: Path, name: str = "likeness") -> Path:
     return target
 
 
+def make_folders(base: Path) -> None:
+    """The folders without which ComfyUI does not start in a base directory, and those that it reads models from."""
+    for folder in FOLDERS:
+        (base / folder).mkdir(parents=True, exist_ok=True)
+
+
 def share_models(pack: Path, base: Path) -> None:
     """Copies the demo's LoRAs and embeddings to where ComfyUI's own loaders look for them."""
     for source, kind in (("subjects", "loras"), ("embeddings", "embeddings")):
@@ -47,8 +53,7 @@ def prepare(base: Path, pack: Path = PACK, link: bool = True) -> Path:
     The pack is linked where that is wanted and the system allows it, else copied. Running it again brings everything up to date.
     Returns the pack's folder in it.
     """
-    for folder in FOLDERS:
-        (base / folder).mkdir(parents=True, exist_ok=True)
+    make_folders(base)
     target = base / "custom_nodes" / "likeness"
     if target.is_symlink():
         target.unlink()

@@ -1,6 +1,7 @@
-"""Fixtures: one ComfyUI per folder of tests, with the pack installed as users install it: copied into custom_nodes, requirements by pip."""
+"""Fixtures: one ComfyUI per folder of tests, with the pack installed as users do it: cloned into custom_nodes, requirements by pip."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,33 @@ from likeness.demo import host as hosting
 from likeness.tests.random_weights import fill
 
 
+def clone(source: Path, target: Path) -> None:
+    """`git clone`, plus what is not committed yet, so that files which a clone would lack are missed here, too."""
+
+    def git(*arguments: str) -> str:
+        trusted = ("-c", "safe.directory=*")  # the checkout may belong to another user
+        return subprocess.run(["git", *trusted, *arguments], capture_output=True, text=True, check=True, encoding="utf-8").stdout
+
+    git("clone", "--quiet", "--depth", "1", f"file://{source.as_posix()}", str(target))
+    for name in filter(None, git("-C", str(source), "ls-files", "-z", "-m", "-o", "--exclude-standard").split("\0")):
+        copy = target / name
+        if (source / name).exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, copy)
+        else:
+            copy.unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def pack(tmp_path_factory):
     """The installed pack's folder, in a private base directory."""
     base = tmp_path_factory.mktemp("comfyui")
-    installed = hosting.prepare(base, link=False)
+    installed = base / "custom_nodes" / "likeness"
+    hosting.make_folders(base)
+    if shutil.which("git") and (hosting.PACK / ".git").exists():
+        clone(hosting.PACK, installed)
+    else:  # an archive of the sources
+        hosting.install(hosting.PACK, base / "custom_nodes")
     fill(installed / "demo" / "weights")
     hosting.share_models(installed, base)
     return installed
