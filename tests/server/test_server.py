@@ -159,25 +159,13 @@ def test_a_picture_can_be_encoded_and_denoised_again(client, workflow):
 
 
 def test_every_sampler_and_scheduler_runs(client, workflow):
-    """Twelve samplers with the schedulers in turn: every kind of step that the host knows, on the demo model."""
+    """Every sampler, with the schedulers in turn, so that each of both is used at least once."""
     info = client.object_info()["KSampler"]["input"]["required"]
-    schedulers = info["scheduler"][0]
-    names = [
-        "euler",
-        "euler_ancestral",
-        "heun",
-        "dpm_2",
-        "lms",
-        "dpm_fast",
-        "dpmpp_2m",
-        "dpmpp_2m_sde",
-        "dpmpp_sde",
-        "ddim",
-        "uni_pc",
-        "lcm",
-    ]
+    names, schedulers = info["sampler_name"][0], info["scheduler"][0]
+    assert len(names) > len(schedulers) > 5
     prompt = workflow("demo_model")
     sampler, last = only(prompt, "KSampler"), max(map(int, prompt))
+    only(prompt, "EmptyLatentImage")["batch_size"] = 1
     for i, name in enumerate(names):
         numbers = [str(last + 1 + 3 * i + k) for k in range(3)]
         settings = {**sampler, "sampler_name": name, "scheduler": schedulers[i % len(schedulers)], "steps": 5}

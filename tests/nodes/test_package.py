@@ -1,0 +1,82 @@
+"""What the registry and the Manager read, and what the published archive may not hold."""
+
+import ast
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+from comfy_config import config_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+FORBIDDEN = {"subprocess", "socket", "urllib", "http", "requests", "aiohttp", "pickle", "marshal", "ctypes", "multiprocessing"}
+
+
+def lines(name: str) -> list[str]:
+    found = (line.strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return [line for line in found if line and not line.startswith("#")]
+
+
+def shipped() -> list[Path]:
+    """The Python files that `.comfyignore` leaves in the published archive."""
+    ignored = lines(".comfyignore")
+    files = []
+    for path in ROOT.rglob("*.py"):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(".") and not any(name.startswith(p) if p.endswith("/") else fnmatch.fnmatch(name, p) for p in ignored):
+            files.append(path)
+    return files
+
+
+def test_the_archive_holds_the_nodes_and_no_tools():
+    names = {path.relative_to(ROOT).as_posix() for path in shipped()}
+    assert {"__init__.py", "nodes/_api.py", "nodes/demo_model.py", "nodes/patching/tinyland.py", "kernels/diffusion.py"} <= names
+    assert {name.split("/")[0] for name in names} == {"__init__.py", "nodes", "kernels"}
+
+
+@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_network_no_processes_no_evaluated_code(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        assert not {name.split(".")[0] for name in names} & FORBIDDEN, f"line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("eval", "exec", "compile", "__import__"), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").rglob("*.py")), ids=lambda path: path.name)
+def test_kernels_know_nothing_of_the_host(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= {"torch", "numpy", "scipy", "math", "dataclasses", "collections"}
+        if isinstance(node, ast.ImportFrom) and node.level > 1:
+            raise AssertionError(f"{path.name} imports from outside kernels/ (line {node.lineno})")
+
+
+def test_the_registry_reads_the_project():
+    found = config_parser.extract_node_configuration(str(ROOT))
+    assert found.project.name == "likeness" and "comfyui" not in found.project.name.lower()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", found.project.version)
+    assert found.project.license.text == "GPL-3.0-or-later"
+    assert found.project.urls.repository.startswith("https://")
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", found.project.supported_comfyui_version)
+    assert found.project.supported_os == ["OS Independent"]
+    assert found.tool_comfy.display_name == "Likeness" and found.tool_comfy.publisher_id
+    assert not found.tool_comfy.web, "WEB_DIRECTORY serves the folder already"
+
+
+def test_requirements_never_touch_torch():
+    assert [line for line in lines("requirements.txt") if re.match(r"(torch|numpy|xformers|comfyui)", line, re.IGNORECASE)] == []
+
+
+def test_the_licence_is_whole():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "GNU GENERAL PUBLIC LICENSE" in text and "Version 3, 29 June 2007" in text and len(text) > 30_000
+
+
+def test_weights_are_small_enough():
+    sizes = [path.stat().st_size for path in (ROOT / "demo" / "weights").rglob("*") if path.is_file()]
+    assert max(sizes) < 16 * 2**20 and sum(sizes) < 40 * 2**20
