@@ -35,3 +35,8 @@ else:
 
 def pytest_report_header() -> str:
     return f"ComfyUI: {HOST or 'COMFYUI_PATH is not set, tests that need a host are left out'}"
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    # A browser driven by Playwright keeps an event loop running in this thread, in which no other test could start one.
+    items.sort(key=lambda item: item.path.parent.name == "browser")
