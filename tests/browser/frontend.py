@@ -19,7 +19,11 @@ FLAGS = (
     "--disable-sync",
 )
 IMAGE_NODES = ("SaveImage", "PreviewImage")
-_READY = "() => window.app?.extensionManager && window.LiteGraph && Object.keys(LiteGraph.registered_node_types).length > 100"
+# Not only loaded: until the spinner is gone the front end still opens its own first workflow, in place of ours.
+_READY = """() => {
+  const manager = window.app?.extensionManager;
+  return manager?.workflow?.activeWorkflow && !manager.spinner && Object.keys(LiteGraph.registered_node_types).length > 100;
+}"""
 # Everything in one call: what a page returns is copied value by value, which turns undefined into null, and JSON text is not.
 _EXPORT = """async ([prompt, note]) => {
   await app.loadApiJson(prompt, "workflow");
