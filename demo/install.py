@@ -198,7 +198,7 @@ class Environment:
         wanted = folder / "wanted.txt"
         # pip runs the archive's own build script to read its metadata; given the hash, it does so only after checking it.
         wanted.write_text(f"{SOURCE}=={release} --hash=sha256:{expected}\n", encoding="ascii")
-        how = ("--no-deps", "--no-binary", SOURCE, "--ignore-requires-python", "--no-cache-dir", "--require-hashes")
+        how = ("--no-deps", "--no-binary", SOURCE, "--ignore-requires-python", "--no-cache-dir")
         status, output = self._run(str(self.python), "-m", "pip", "download", *how, "-d", str(folder), "-r", str(wanted))
         archive = next(folder.glob("*.tar.gz"), None)
         found = hashlib.sha256(archive.read_bytes()).hexdigest() if archive else expected

@@ -70,9 +70,9 @@ class FakePrograms:
         shutil.copy(self.archive, target)
 
     def install(self, environment: Environment, command: tuple[str, ...]) -> None:
-        (environment.venv / "half a package").write_text("")
+        if self.stop == ("install", "halfway"):
+            (environment.venv / "half a package").write_text("")
         self._stop("install", "halfway")
-        (environment.venv / "half a package").unlink()
         with (environment.venv / "packages").open("a") as log:
             log.write(" ".join(command[command.index("install") + 1 :]) + "\n")
 
@@ -183,6 +183,15 @@ def test_an_interrupt_before_the_last_word_is_not_ready(bench: Bench, monkeypatc
 def test_a_broken_python_is_replaced(bench: Bench):
     python = bench.ensure().python
     python.unlink()
+    assert_whole(bench.ensure())
+
+
+def test_an_interrupted_repair_is_not_ready_either(bench: Bench):
+    bench.ensure().python.unlink()
+    bench.programs.stop = ("install", "before")
+    with pytest.raises(KeyboardInterrupt):
+        bench.ensure()
+    assert not bench.environment().is_ready()
     assert_whole(bench.ensure())
 
 

@@ -232,7 +232,7 @@ def test_sigterm_ends_a_running_check_too(comfyui: Path, tmp_path: Path):
     make_python(comfyui / "venv")
     (tmp_path / "bin").mkdir()
     for name in ("ruff", "pyright", "pytest"):
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho $$ > {tmp_path / 'pid'}\nexec sleep 60\n")
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nsleep 1\necho $$ > {tmp_path / 'pid'}\nexec sleep 60\n")
         (tmp_path / "bin" / name).chmod(0o755)
     process = subprocess.Popen([sys.executable, str(copy / "run.py"), "test"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
