@@ -74,8 +74,10 @@ def _train_judge(options: argparse.Namespace, steps: int, device) -> None:
 
 
 def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
+    from .. import references
     from . import personal
 
+    references.write()
     for name in [options.only] if options.only else personal.SUBJECTS:
         personal.train_lora(name, steps, _autoencoder(device), device)
 

@@ -31,7 +31,7 @@ from .pool import Pool
 BATCH = (16, 32)
 """Pictures per step while the learning rate is constant, and while it decays."""
 DECAY = 0.3
-SCENES = 12_000
+SCENES = 16_000
 CAPTION_DROPOUT = 0.1
 
 

@@ -42,8 +42,10 @@ class Trajectory:
         )
 
     def describe(self) -> str:
-        """One line for the log."""
+        """One line for the log and for whatever shows values as text."""
         return f"{len(self)} model calls, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
+
+    __str__ = describe
 
 
 @dataclass
