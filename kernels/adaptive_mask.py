@@ -106,9 +106,10 @@ def _per_label(labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def _scipy_labels(mask: torch.Tensor) -> torch.Tensor:
     parts, last = [], 0
     for image in mask.cpu().numpy():
-        labels, count = scipy.ndimage.label(image, np.ones((3, 3)))
+        labels = np.empty(image.shape, np.int32)
+        count = scipy.ndimage.label(image, np.ones((3, 3)), output=labels)
         parts.append(np.where(labels > 0, labels + last, 0).astype(np.int64))
-        last += count
+        last += int(count)  # pyright: ignore[reportArgumentType] - a number where the output is given
     return torch.from_numpy(np.stack(parts)).to(mask.device)
 
 

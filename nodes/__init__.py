@@ -7,14 +7,24 @@ from __future__ import annotations
 
 def node_classes() -> list:
     """Every public node, in the order of the menu."""
+    from .adaptive_mask import AdaptiveMask
     from .attention_maps import LikenessAttentionMaps
     from .demo_model import LikenessDemoModel, LikenessDemoSubject
+    from .multi_source import LikenessReference, MultiSourceAttnSwap
+    from .saved_reference import LikenessLoadReference, LikenessSaveReference
+    from .segment import LikenessSegment
     from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
 
     return [
         StepBlendedSampler,
         LikenessStepBlendedGuider,
         LikenessRecordedTrajectory,
+        MultiSourceAttnSwap,
+        LikenessReference,
+        LikenessSaveReference,
+        LikenessLoadReference,
+        AdaptiveMask,
+        LikenessSegment,
         LikenessAttentionMaps,
         LikenessDemoModel,
         LikenessDemoSubject,

@@ -7,7 +7,10 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["ADVANCED", "CATEGORY", "DEMO_CATEGORY", "ComfyExtension", "Trajectory", "io", "schema", "ui", "window_inputs"]
+__all__ = [
+    "ADVANCED", "CATEGORY", "DEMO_CATEGORY", "AdaptiveMaskType", "ComfyExtension", "ReferenceType", "Trajectory", "io", "schema", "ui",
+    "window_inputs",
+]  # fmt: skip
 
 CATEGORY = "Likeness"
 DEMO_CATEGORY = "Likeness/demo"
@@ -17,6 +20,12 @@ ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 
 Trajectory = io.Custom("LIKENESS_TRAJECTORY")
 """Every (sigma, latent) that a sampling run's model really saw: a `nodes.patching.trajectory.Trajectory`."""
+
+ReferenceType = io.Custom("LIKENESS_REFERENCE")
+"""Pictures to borrow features from: a `nodes.patching.references.References`."""
+
+AdaptiveMaskType = io.Custom("LIKENESS_ADAPTIVE_MASK")
+"""A mask that follows the target from step to step: a `nodes.patching.subject_mask.SubjectMask`."""
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(io.Schema))
 

@@ -73,6 +73,10 @@ class LikenessDemoSubject(io.ComfyNode):
                 io.String.Output(
                     "prompt", display_name="PROMPT", tooltip="The same prompt without the placeholder, for the vanilla model."
                 ),
+                io.String.Output(
+                    "neutral_prompt", display_name="NEUTRAL PROMPT", tooltip="The subject with its placeholder and no surroundings."
+                ),
+                io.String.Output("word", display_name="WORD", tooltip="The subject's class noun, as it stands in all three prompts."),
             ],
         )
 
@@ -88,4 +92,6 @@ class LikenessDemoSubject(io.ComfyNode):
             chosen.references(),
             chosen.personalized_prompt(scene),
             chosen.prompt(scene),
+            chosen.personalized_prompt(""),
+            chosen.class_name,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .blocks import Block, Layer
+
+_LATE = 10 / 16
 
 Options = dict[str, Any]
 """A model call's `transformer_options`; never changed in place."""
@@ -22,8 +25,41 @@ CrossAttentionReader = Callable[[Layer, torch.Tensor, torch.Tensor, int, tuple[i
 """Is shown (layer, projected q [rows, height * width, width], projected k [rows, tokens, width], heads, (height, width))."""
 
 
+Attention = Callable[..., torch.Tensor]
+"""attention(q, k, v, mask=None) -> [rows, n, width]: what the layer itself would have called, of projected but unsplit heads."""
+
+
+class SelfAttentionChange(Protocol):
+    """What a swap does to self-attention layers in one model call. size: (height, width) of the layer's hidden states."""
+
+    @property
+    def attends(self) -> bool:
+        """Whether `attend` is wanted; without it the layer's own attention runs, on the changed inputs."""
+        ...
+
+    def inputs(
+        self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What queries, keys and values are projected from, each [rows, tokens, channels]."""
+        ...
+
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, size: tuple[int, int]
+    ) -> torch.Tensor:
+        """The attention of projected queries, keys and values."""
+        ...
+
+    def output(self, layer: Layer, output: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """[rows, n, channels]: what the output projection gave, before it is added to the hidden states."""
+        ...
+
+
+CrossAttentionChange = Callable[[Layer, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""(layer, n, context, value) -> what queries, keys and values of a cross-attention are projected from."""
+
+
 class Family(Protocol):
-    """What the taps need to know of a kind of network."""
+    """What taps and swaps need to know of a kind of network."""
 
     name: str
 
@@ -37,6 +73,18 @@ class Family(Protocol):
 
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
         """Options for one model call that shows queries and keys of `layers` to `read`, then does what would have been done."""
+        ...
+
+    def tap_self_attention_output(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
+        """Options for one model call that shows what self-attention gave at `layers`, after its output projection, to `read`."""
+        ...
+
+    def change_self_attention(self, options: Options, layers: Collection[Layer], change: SelfAttentionChange) -> Options:
+        """Options for one model call whose self-attention at `layers` is changed, after every patch that is already there."""
+        ...
+
+    def change_cross_attention(self, options: Options, layers: Collection[Layer], change: CrossAttentionChange) -> Options:
+        """Options for one model call whose cross-attention at `layers` is projected from what `change` gives."""
         ...
 
 
@@ -53,9 +101,7 @@ class UNet:
         return tuple(block for block in found if block.depth)
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
-        patches = options.get("patches", {})
-        hook = _HiddenStateHook(frozenset(layers), read)
-        return {**options, "patches": {**patches, "attn1_patch": [*patches.get("attn1_patch", ()), hook]}}
+        return _with_patch(options, "attn1_patch", _HiddenStateHook(frozenset(layers), read))
 
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
         replaced = options.get("patches_replace", {})
@@ -63,6 +109,23 @@ class UNet:
         # The host looks for a layer's own slot first and for its block's slot then.
         slots |= {layer: _CrossAttentionHook(layer, read, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
         return {**options, "patches_replace": {**replaced, "attn2": slots}}
+
+    def tap_self_attention_output(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
+        return _with_patch(options, "attn1_output_patch", _OutputHook(frozenset(layers), read))
+
+    def change_self_attention(self, options: Options, layers: Collection[Layer], change: SelfAttentionChange) -> Options:
+        chosen = frozenset(layers)
+        options = _with_patch(options, "attn1_patch", _InputsHook(chosen, change))
+        options = _with_patch(options, "attn1_output_patch", _ChangedOutputHook(chosen, change))
+        if not change.attends:
+            return options
+        replaced = options.get("patches_replace", {})
+        slots = dict(replaced.get("attn1", {}))
+        slots |= {layer: _AttendHook(layer, change, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
+        return {**options, "patches_replace": {**replaced, "attn1": slots}}
+
+    def change_cross_attention(self, options: Options, layers: Collection[Layer], change: CrossAttentionChange) -> Options:
+        return _with_patch(options, "attn2_patch", _CrossInputsHook(frozenset(layers), change))
 
 
 UNET = UNet()
@@ -85,6 +148,14 @@ def discover(model, node: str) -> tuple[Block, ...]:
     return family_of(model, node).blocks(_network(model))
 
 
+def late_blocks(model, node: str) -> tuple[str, ...]:
+    """The names of the blocks that MasaCtrl (arXiv 2304.08465) and those who follow it change: from layer 10 of SD 1.x's 16 on in call
+    order, and from the same part of any other network on."""
+    blocks = discover(model, node)
+    layers = [block.name for block in blocks for _ in block.layers]
+    return tuple(dict.fromkeys(layers[math.ceil(len(layers) * _LATE) :]))
+
+
 def _network(model) -> torch.nn.Module:
     network = model.get_model_object("diffusion_model")
     return getattr(network, "_orig_mod", network)  # a compiled network wraps the real one
@@ -99,17 +170,91 @@ def _size(options: Options) -> tuple[int, int]:
     return height, width
 
 
+def _with_patch(options: Options, slot: str, hook: Callable) -> Options:
+    patches = options.get("patches", {})
+    return {**options, "patches": {**patches, slot: [*patches.get(slot, ()), hook]}}
+
+
+def _layer(extra_options: Options) -> Layer:
+    kind, number = extra_options["block"]
+    return Layer(kind, number, extra_options["block_index"])
+
+
+def _attention(extra_options: Options, previous: Callable | None = None) -> Attention:
+    """What a layer would call itself: whoever already sits in its slot, or the host, which honours `optimized_attention_override`."""
+
+    def attention(q, k, v, mask=None):
+        if previous is not None and mask is None:
+            return previous(q, k, v, extra_options)
+        return host_attention.optimized_attention(
+            q, k, v, extra_options["n_heads"], mask=mask, attn_precision=extra_options["attn_precision"], transformer_options=extra_options
+        )
+
+    return attention
+
+
 @dataclass(frozen=True)
 class _HiddenStateHook:
     layers: frozenset[Layer]
     read: HiddenReader
 
     def __call__(self, n, context, value, extra_options):
-        kind, number = extra_options["block"]
-        layer = Layer(kind, number, extra_options["block_index"])
+        layer = _layer(extra_options)
         if layer in self.layers:
             self.read(layer, n, _size(extra_options))
         return n, context, value
+
+
+@dataclass(frozen=True)
+class _OutputHook:
+    layers: frozenset[Layer]
+    read: HiddenReader
+
+    def __call__(self, n, extra_options):
+        layer = _layer(extra_options)
+        if layer in self.layers:
+            self.read(layer, n, _size(extra_options))
+        return n
+
+
+@dataclass(frozen=True)
+class _InputsHook:
+    layers: frozenset[Layer]
+    change: SelfAttentionChange
+
+    def __call__(self, n, context, value, extra_options):
+        layer = _layer(extra_options)
+        return self.change.inputs(layer, n, context, value, _size(extra_options)) if layer in self.layers else (n, context, value)
+
+
+@dataclass(frozen=True)
+class _ChangedOutputHook:
+    layers: frozenset[Layer]
+    change: SelfAttentionChange
+
+    def __call__(self, n, extra_options):
+        layer = _layer(extra_options)
+        return self.change.output(layer, n, _size(extra_options)) if layer in self.layers else n
+
+
+@dataclass(frozen=True)
+class _AttendHook:
+    layer: Layer
+    change: SelfAttentionChange
+    previous: Callable | None
+
+    def __call__(self, q, k, v, extra_options):
+        return self.change.attend(self.layer, q, k, v, _attention(extra_options, self.previous), _size(extra_options))
+
+
+@dataclass(frozen=True)
+class _CrossInputsHook:
+    layers: frozenset[Layer]
+    change: CrossAttentionChange
+
+    def __call__(self, n, context, value, extra_options):
+        layer = _layer(extra_options)
+        return self.change(layer, n, context, value) if layer in self.layers else (n, context, value)
 
 
 @dataclass(frozen=True)
@@ -119,11 +264,5 @@ class _CrossAttentionHook:
     previous: Callable | None
 
     def __call__(self, q, k, v, extra_options):
-        heads = extra_options["n_heads"]
-        self.read(self.layer, q, k, heads, _size(extra_options))
-        if self.previous is not None:
-            return self.previous(q, k, v, extra_options)
-        # What the layer itself would call: it looks into the options for an `optimized_attention_override`.
-        return host_attention.optimized_attention(
-            q, k, v, heads, attn_precision=extra_options["attn_precision"], transformer_options=extra_options
-        )
+        self.read(self.layer, q, k, extra_options["n_heads"], _size(extra_options))
+        return _attention(extra_options, self.previous)(q, k, v)

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import comfy.model_patcher
 import torch
@@ -79,7 +79,8 @@ class Call:
     """One model call as a patch sees it.
 
     x: [rows, channels, height, width] noisy latents; t: [rows] their noise levels, all equal to `sigma`; rows: what each of them is;
-    options: the call's transformer_options; arguments: all other arguments of the host's apply_model by name.
+    options: the call's transformer_options; arguments: all other arguments of the host's apply_model by name; model: the host's
+    BaseModel, for what it makes of other prompts.
     """
 
     state: RunState
@@ -89,6 +90,7 @@ class Call:
     rows: tuple[Row, ...]
     options: Options
     arguments: dict[str, Any]
+    model: Any
 
 
 class Patch(Protocol):
@@ -105,12 +107,31 @@ class Patch(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparedPatch(Patch, Protocol):
+    """A patch that has something to do before the first model call of a run."""
+
+    def prepare(self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+        """The noise to start from. Called inside the run's state, before the guider has loaded its model."""
+        ...
+
+
 def attach(model, patch: Patch):
     """A clone of MODEL whose model calls go through `patch` while its window lasts, within the patches attached before."""
     clone = model.clone()
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
+    if isinstance(patch, PreparedPatch):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prepared(patch))
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
+    return clone
+
+
+def bare(model):
+    """A clone of MODEL without this pack's patches: a reference's own passes are never changed by them."""
+    clone = model.clone()
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+        clone.remove_wrappers_with_key(kind, KEY)
     return clone
 
 
@@ -139,6 +160,16 @@ def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
 
 
 @dataclass(frozen=True, eq=False)
+class _Prepared:
+    patch: PreparedPatch
+
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        if not self.patch.window.empty:
+            noise = self.patch.prepare(executor.class_obj, noise, latent_image, sigmas)
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
 class _PatchedCalls:
     patch: Patch
 
@@ -157,7 +188,7 @@ class _PatchedCalls:
         if not active:
             return executor(x, t, transformer_options=transformer_options, **arguments)
         rows = _rows(patch.node, state, transformer_options, len(x))
-        call = Call(state, x, t, sigma, rows, transformer_options, arguments)
+        call = Call(state, x, t, sigma, rows, transformer_options, arguments, executor.class_obj)
         return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
 
 

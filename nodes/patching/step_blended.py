@@ -18,7 +18,12 @@ import comfy.utils
 import latent_preview
 import torch
 
+from .bank import OUTPUT, FeatureBank
+from .blocks import parse
 from .checks import added, check_latent, check_models, same, same_model
+from .families import discover, family_of, late_blocks
+from .run_state import attach
+from .taps import BankSink, OutputTap
 from .trajectory import Trajectory, TrajectoryRecorder
 
 NODE = "StepBlendedSampler"
@@ -64,9 +69,10 @@ class _RecordingGuider(comfy.samplers.CFGGuider):
     recorder: TrajectoryRecorder | None = None
 
     def predict_noise(self, x, timestep, model_options={}, seed=None):
+        denoised = super().predict_noise(x, timestep, model_options, seed)
         if self.recorder is not None:
-            self.recorder.record(float(timestep.max()), x)
-        return super().predict_noise(x, timestep, model_options, seed)
+            self.recorder.record(float(timestep.max()), x, denoised)
+        return denoised
 
 
 class StepBlendedGuider(_RecordingGuider):
@@ -76,26 +82,35 @@ class StepBlendedGuider(_RecordingGuider):
     guider, so the sampler runs once and keeps its history; the calls after the switch go to a second guider of the personalised model.
     """
 
-    def __init__(self, vanilla, personalized, switch: Switch, node: str = NODE):
+    def __init__(self, vanilla, personalized, switch: Switch, node: str = NODE, record_blocks: str = ""):
+        """record_blocks: the blocks whose self-attention is kept in the trajectory's bank, in the language of `blocks.parse`."""
         check_models(vanilla, personalized, node)
+        self._given = (vanilla, personalized)
+        self._features = BankSink(OUTPUT, "")
+        blocks = parse(record_blocks, discover(personalized, node), node, late_blocks(personalized, node)) if record_blocks.strip() else ()
+        if blocks:
+            tap = OutputTap(node, family_of(personalized, node), blocks, self._features)
+            vanilla, personalized = attach(vanilla, tap), attach(personalized, tap)
         super().__init__(vanilla)
         # Hooks are registered on the patcher, so the two phases need one each even if the models are the same object.
         self.second = _PersonalizedPhase(personalized.clone() if personalized is vanilla else personalized)
         self.switch, self.node = switch, node
+        self._final_conds: tuple[list, list] = ([], [])
         self.trajectory: Trajectory | None = None
         self._result: torch.Tensor | None = None
         self._run: _Run | None = None
 
     def set_blended_conds(self, positive, personalized_positive, negative, personalized_negative=None) -> None:
         """Raises ValueError where blending could change nothing, e.g. because a LoRA matched no layer."""
-        if same_model(self.model_patcher, self.second.model_patcher) and same(positive, personalized_positive):
+        if same_model(*self._given) and same(positive, personalized_positive):
             raise ValueError(
                 f"{self.node}: expected a personalized_model or personalized_positive that differs from the vanilla one, got the same "
                 "weights and the same conditioning; connect the model behind the subject's LoRA, and check that the LoRA was made for "
                 "this checkpoint."
             )
+        self._final_conds = (personalized_positive, negative if personalized_negative is None else personalized_negative)
         self.set_conds(positive, negative)
-        self.second.set_conds(personalized_positive, negative if personalized_negative is None else personalized_negative)
+        self.second.set_conds(*self._final_conds)
 
     def set_cfg(self, cfg: float) -> None:
         super().set_cfg(cfg)
@@ -110,6 +125,7 @@ class StepBlendedGuider(_RecordingGuider):
         switch = self.switch.sigma(sigmas, self.model_patcher.get_model_object("model_sampling"), self.node)
         run = self._run = _Run(switch)
         recorder = self.recorder = self.second.recorder = TrajectoryRecorder()
+        bank = self._features.bank = FeatureBank()
         sample = super().sample
         if switch >= float(sigmas[0]):
             run.vanilla_calls, sample = 0, self.second.sample
@@ -117,7 +133,8 @@ class StepBlendedGuider(_RecordingGuider):
             result = sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             self._run = self.recorder = self.second.recorder = None
-        self.trajectory, self._result = recorder.finish(), result
+            self._features.bank = None
+        self.trajectory, self._result = recorder.finish(*self._final_conds, bank), result
         self._report(run, self.trajectory)
         return result
 

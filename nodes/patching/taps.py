@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from ...kernels.attention import cross_attention_map, fold_repeats
+from .bank import FeatureBank, Key
 from .blocks import Block, Layer
 from .families import Family, Options
 from .rows import indices
@@ -76,6 +77,14 @@ class HiddenStateTap(Tap):
 
 
 @dataclass(frozen=True, eq=False)
+class OutputTap(Tap):
+    """What self-attention gives after its output projection, before it is added to the hidden states."""
+
+    def tapped(self, reading: _Reading) -> Options:
+        return self.family.tap_self_attention_output(reading.call.options, self.layers, reading.hidden_states)
+
+
+@dataclass(frozen=True, eq=False)
 class CrossAttentionTap(Tap):
     """Cross-attention probabilities of a text's tokens, averaged over heads, in fp32.
 
@@ -103,6 +112,29 @@ class CrossAttentionTap(Tap):
             )
         columns = [start + token for start in range(0, length, known) for token in self.tokens]
         return fold_repeats(cross_attention_map(q, k, heads, columns), len(self.tokens))
+
+
+@dataclass(eq=False)
+class BankSink:
+    """Puts what a tap reads into the bank that it has at the time, apart for the rows with and without the prompt.
+
+    kind, weights: parts of the bank's keys. tokens(size): which tokens to keep, None for all.
+    """
+
+    kind: str
+    weights: str
+    bank: FeatureBank | None = None
+    tokens: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+
+    def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
+        if self.bank is None:
+            return
+        chosen = self.tokens(size) if self.tokens else None
+        kept = values if chosen is None else values[:, chosen.to(values.device)]
+        for conditional in (True, False):
+            rows = indices(call.rows, None, conditional)
+            if rows:
+                self.bank.put(Key(self.weights, self.kind, layer, conditional), call.sigma, take(kept, rows))
 
 
 @dataclass(frozen=True)
@@ -133,7 +165,12 @@ class _Reading:
                 f"{self.tap.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got {values.shape[0]} of "
                 f"{values.shape[1]}; remove the node that divides or merges attention (such as HyperTile or ToMe) from model."
             )
-        first, last = self.rows[0], self.rows[-1]
-        if last - first + 1 == len(self.rows):
-            return values[first : last + 1]
-        return torch.stack([values[i] for i in self.rows])
+        return take(values, self.rows)
+
+
+def take(values: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Some rows, without an index tensor that would have to travel to the device."""
+    first, last = rows[0], rows[-1]
+    if tuple(rows) == tuple(range(first, last + 1)):
+        return values[first : last + 1]
+    return torch.stack([values[i] for i in rows])

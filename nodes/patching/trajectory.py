@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .bank import FeatureBank
+
 _TOLERANCE = 1e-4
 
 
@@ -15,26 +17,43 @@ class Trajectory:
 
     sigmas: noise levels in the variance-exploding convention, one per call.
     latents: [batch, channels, height, width] float32 on the CPU, one per call, in the model's latent space.
+    denoised: what guidance made of the model's answer to each of them, alike.
+    positive, negative: the CONDITIONING that the run ended with.
+    bank: features of these latents, recorded in the run or by a later one.
     """
 
     sigmas: tuple[float, ...]
     latents: tuple[torch.Tensor, ...]
+    denoised: tuple[torch.Tensor, ...] = ()
+    positive: list = field(default_factory=list)
+    negative: list = field(default_factory=list)
+    bank: FeatureBank = field(default_factory=FeatureBank)
 
     def __len__(self) -> int:
         return len(self.sigmas)
 
     @property
     def size_in_bytes(self) -> int:
-        return sum(latent.numel() * latent.element_size() for latent in self.latents)
+        return sum(t.numel() * t.element_size() for t in (*self.latents, *self.denoised)) + self.bank.size_in_bytes
 
     def at(self, sigma: float) -> torch.Tensor:
         """The latent at a recorded noise level; of several calls at one level, the last.
 
         Raises ValueError where the level was never visited, e.g. because the other run used another scheduler.
         """
-        for recorded, latent in zip(reversed(self.sigmas), reversed(self.latents), strict=True):
-            if abs(recorded - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3):
-                return latent
+        return self.latents[self._call(sigma)]
+
+    def denoised_at(self, sigma: float) -> torch.Tensor:
+        """What the run made of the latent at a recorded noise level; ValueError as in `at`."""
+        return self.denoised[self._call(sigma)]
+
+    def has(self, sigma: float) -> bool:
+        return any(_equal(recorded, sigma) for recorded in self.sigmas)
+
+    def _call(self, sigma: float) -> int:
+        for i in reversed(range(len(self))):
+            if _equal(self.sigmas[i], sigma):
+                return i
         levels = ", ".join(f"{s:.3f}" for s in self.sigmas[:4])
         raise ValueError(
             f"TRAJECTORY: expected a noise level that was recorded ({levels}, ...), got sigma {sigma:.4f}; "
@@ -54,15 +73,25 @@ class TrajectoryRecorder:
 
     sigmas: list[float] = field(default_factory=list)
     latents: list[torch.Tensor] = field(default_factory=list)
+    denoised: list[torch.Tensor] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sigmas)
 
-    def record(self, sigma: float, latent: torch.Tensor) -> None:
+    def record(self, sigma: float, latent: torch.Tensor, denoised: torch.Tensor) -> None:
         self.sigmas.append(sigma)
-        # The host samples in inference mode, whose tensors no later run could use with gradients.
-        with torch.inference_mode(False), torch.no_grad():
-            self.latents.append(torch.empty(latent.shape, dtype=torch.float32).copy_(latent))
+        self.latents.append(_kept(latent))
+        self.denoised.append(_kept(denoised))
 
-    def finish(self) -> Trajectory:
-        return Trajectory(tuple(self.sigmas), tuple(self.latents))
+    def finish(self, positive: list, negative: list, bank: FeatureBank) -> Trajectory:
+        return Trajectory(tuple(self.sigmas), tuple(self.latents), tuple(self.denoised), positive, negative, bank)
+
+
+def _kept(tensor: torch.Tensor) -> torch.Tensor:
+    # The host samples in inference mode, whose tensors no later run could use with gradients.
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.empty(tensor.shape, dtype=torch.float32).copy_(tensor)
+
+
+def _equal(recorded: float, sigma: float) -> bool:
+    return abs(recorded - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)

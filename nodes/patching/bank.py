@@ -1,0 +1,98 @@
+"""What taps of a Source recorded, kept in RAM for later runs with the same noise levels."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from .blocks import Layer
+
+HIDDEN = "hidden"
+OUTPUT = "output"
+_TOLERANCE = 1e-4
+_SAMPLE = 64
+
+
+class Key(NamedTuple):
+    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections, or its OUTPUT."""
+
+    weights: str
+    kind: str
+    layer: Layer
+    conditional: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBank:
+    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads."""
+
+    _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, key: Key, sigma: float, features: torch.Tensor) -> None:
+        # The host samples in inference mode, whose tensors no later run could use with gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            kept = torch.empty(features.shape, dtype=features.dtype).copy_(features)
+        with self._lock:
+            self._entries.setdefault(key, {})[sigma] = kept
+
+    def get(self, key: Key, sigma: float) -> torch.Tensor | None:
+        """The features at a noise level, or None where none were recorded there."""
+        with self._lock:
+            levels = self._entries.get(key, {})
+            if sigma in levels:
+                return levels[sigma]
+            near = [s for s in levels if abs(s - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)]
+            return levels[min(near, key=lambda s: abs(s - sigma))] if near else None
+
+    def items(self) -> Iterator[tuple[Key, float, torch.Tensor]]:
+        with self._lock:
+            listed = [(key, sigma, t) for key, levels in self._entries.items() for sigma, t in levels.items()]
+        return iter(listed)
+
+    @property
+    def size_in_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for _, _, t in self.items())
+
+    def describe(self) -> str:
+        """One line for the log."""
+        items = list(self.items())
+        levels, layers = len({sigma for _, sigma, _ in items}), len({key.layer for key, _, _ in items})
+        return f"{levels} noise levels of {layers} layers, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
+
+
+def weights_of(model) -> str:
+    """What tells a MODEL's weights from another's, today and tomorrow: clones share it, a LoRA or its strength changes it.
+
+    A digest of the network's first and last small parameters and of every weight patch.
+    """
+    digest = hashlib.sha256(type(model.model).__name__.encode())
+    small = [(name, p) for name, p in model.model.diffusion_model.named_parameters() if p.ndim == 1]
+    for name, parameter in (*small[:4], *small[-4:]):
+        _add(digest, name, parameter)
+    for key in sorted(map(str, model.patches)):
+        for patch in model.patches.get(key, ()):
+            digest.update(f"{key} {patch[0]} {patch[2]}".encode())
+            for tensor in _tensors(patch[1]):
+                _add(digest, "", tensor)
+    return digest.hexdigest()[:16]
+
+
+def _add(digest, name: str, tensor: torch.Tensor) -> None:
+    digest.update(name.encode())
+    digest.update(tensor.detach().flatten()[:_SAMPLE].float().cpu().numpy().tobytes())
+
+
+def _tensors(value) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    else:
+        yield from _tensors(getattr(value, "weights", ()))

@@ -1,0 +1,118 @@
+"""Pictures that a run borrows from: each a Source with a prompt of its own, an optional subject mask and a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import comfy.samplers
+import torch
+import torch.nn.functional as F
+
+from .bank import FeatureBank
+from .checks import check_latent
+from .sources import Noised, Source, invert, noised_source
+
+NODE = "LikenessReference"
+INVERTED, NOISED = "inverted", "noised"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One picture.
+
+    latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED. mask: [height, width]
+    in 0..1 over the whole picture, None is all of it; weight: of its tokens' attention, 1 is as strong as the picture's own.
+    bank: features of earlier runs.
+    """
+
+    latent: dict
+    conditioning: list
+    kind: str
+    seed: int
+    mask: torch.Tensor | None = None
+    weight: float = 1.0
+    bank: FeatureBank = field(default_factory=FeatureBank)
+
+    def source(self, model, sigmas, node: str) -> Source:
+        """The picture at the noise levels of a run; `inverted` costs one model call per level."""
+        if self.kind == NOISED:
+            source = noised_source(model, self.latent, self.seed, node)
+            return Noised(source.clean.float(), source.noise)
+        return invert(model, self.conditioning, self.latent, sigmas, node)
+
+    def tokens(self, size: tuple[int, int]) -> torch.Tensor | None:
+        """Indices of the tokens inside the mask at a layer of (height, width); None for all."""
+        if self.mask is None:
+            return None
+        small = F.interpolate(self.mask[None, None].float(), size, mode="area")[0, 0]
+        # A subject smaller than a token of a coarse layer still has the token that it fills most.
+        return (small >= min(0.5, float(small.max()))).flatten().nonzero()[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """One or more pictures of one subject."""
+
+    items: tuple[Reference, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{r.kind} reference of {8 * r.latent['samples'].shape[3]} x {8 * r.latent['samples'].shape[2]} pixels, weight {r.weight:g}, "
+            f"{'masked' if r.mask is not None else 'whole'}; {r.bank.describe()}"
+            for r in self.items
+        )
+
+
+def references(
+    image: torch.Tensor, vae, conditioning: list, kind: str, seed: int, mask: torch.Tensor | None, weight: float, node: str = NODE
+) -> References:
+    """Encodes [n, height, width, 3] pictures; `mask` is [1 or n, height, width]. Raises ValueError in one sentence."""
+    if vae is None:
+        raise ValueError(f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae.")
+    if mask is not None:
+        if mask.ndim == 2:
+            mask = mask[None]
+        if mask.shape[1:] != image.shape[1:3] or len(mask) not in (1, len(image)):
+            raise ValueError(
+                f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} of "
+                f"{mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
+            )
+        if bool((mask.amax((1, 2)) < 0.5).any()):
+            raise ValueError(f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none.")
+    single(conditioning, node)
+    items = []
+    for i in range(len(image)):
+        latent = {"samples": vae.encode(image[i : i + 1, ..., :3])}
+        check_latent(latent["samples"], node)
+        # The VAE crops what its blocks do not fill, in equal parts from both sides.
+        cropped = None if mask is None else _crop(mask[min(i, len(mask) - 1)], latent["samples"], image)
+        items.append(Reference(latent, conditioning, kind, seed, cropped, weight))
+    return References(tuple(items))
+
+
+def _crop(mask: torch.Tensor, samples: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    ratio = round(image.shape[1] / samples.shape[2])
+    height, width = (n * ratio for n in samples.shape[2:])
+    top, left = (mask.shape[0] - height) // 2, (mask.shape[1] - width) // 2
+    return mask[top : top + height, left : left + width].float().cpu()
+
+
+def single(conditioning: list, node: str) -> None:
+    """Raises ValueError for what a picture of its own cannot have: several prompts, areas, hooks, a ControlNet."""
+    if len(conditioning) != 1:
+        raise ValueError(f"{node}: expected one prompt, got {len(conditioning)} combined; connect a single CLIPTextEncode.")
+    extras = [name for name in ("control", "hooks", "area", "mask", "gligen") if conditioning[0][1].get(name) is not None]
+    if extras:
+        raise ValueError(f"{node}: expected a plain prompt, got one with {', '.join(extras)}; connect the output of CLIPTextEncode itself.")
+
+
+def model_arguments(model, conditioning: list, latents: torch.Tensor) -> dict:
+    """What the host would hand to a model call for these latents: {"c_crossattn": [rows, tokens, width], "y": ..., ...}.
+
+    model: the BaseModel; latents: [rows, channels, height, width].
+    """
+    entries = [{**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning]
+    (entry,) = comfy.samplers.encode_model_conds(model.extra_conds, entries, latents, latents.device, "positive")
+    rows = len(latents)
+    conds = {k: c.process_cond(batch_size=rows, device=latents.device, area=None).cond for k, c in entry["model_conds"].items()}
+    return {k: c.to(latents.device) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}

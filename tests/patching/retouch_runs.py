@@ -1,0 +1,56 @@
+"""Retouches of tiny models, and layouts and references to feed them."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import torch
+from likeness.nodes.patching.families import discover, family_of, late_blocks
+from likeness.nodes.patching.references import NOISED, Reference, References
+from likeness.nodes.patching.retouch import Retouch
+from likeness.nodes.patching.run_state import attach
+from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch, sample
+from likeness.nodes.patching.subject_mask import SubjectMask
+from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
+
+STEPS = 4
+POSITIVE, NEGATIVE, NEUTRAL = 10, 11, 12
+
+
+def reference(model, seed=20, height=8, width=8, kind=NOISED, mask=None, weight=1.0, tokens=7) -> Reference:
+    return Reference(latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=NEUTRAL), kind, seed, mask, weight)
+
+
+def layout(model, vanilla=None, batch=1, switch=0, record="", sampler="euler", steps=STEPS, height=8, width=8):
+    """The latent and the trajectory of a step-blended run from seed 3."""
+    guider = StepBlendedGuider(vanilla or model, model, Switch(steps=switch), record_blocks=record)
+    guider.set_blended_conds(conditioning(model, seed=13), conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE))
+    guider.set_cfg(4.0)
+    empty = {"samples": torch.zeros(batch, 4, height, width)}
+    return sample(guider, empty, 3, steps, sampler, "normal", 1.0)["samples"], guider.trajectory
+
+
+def mask(height=8, width=8, value=None, **options) -> SubjectMask:
+    subject = torch.zeros(1, height, width, dtype=torch.bool)
+    subject[:, 2:6, 2:6] = True
+    fixed = subject.float() if value is None else torch.full((1, height, width), value)
+    return SubjectMask(subject, fixed, **options)
+
+
+def retouched(model, references=(), blocks=None, **options):
+    """The MODEL with a Retouch on it."""
+    family, every = family_of(model, "test"), discover(model, "test")
+    names = late_blocks(model, "test") if blocks is None else blocks
+    chosen = tuple(b for b in every if b.name in names)
+    options = {"early_steps": 1, "blend_step": 1, "mask_blocks": every, **options}
+    given = References(tuple(references)) if references else None
+    return attach(model, Retouch(family, chosen, every, given, **options))
+
+
+def run(model, batch=1, sampler="euler", steps=STEPS, height=8, width=8, prompt=POSITIVE, **settings):
+    empty = {"samples": torch.zeros(batch, 4, height, width)}
+    positive, negative = conditioning(model, seed=prompt), conditioning(model, seed=NEGATIVE)
+    return run_ksampler(model, positive, negative, empty, sampler=sampler, steps=steps, seed=3, **settings)
+
+
+def levels(model, steps=STEPS) -> list[float]:
+    return comfy.samplers.KSampler(model, steps, model.load_device, "euler", "normal").sigmas.tolist()

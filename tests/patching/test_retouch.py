@@ -1,0 +1,223 @@
+"""The retouch on tiny real U-Nets: its ends, its modes, and what it leaves alone."""
+
+import pytest
+import torch
+from likeness.nodes.patching.references import INVERTED, NOISED
+from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
+from likeness.nodes.patching.swaps import APPEND, REPLACE
+from likeness.tests.patching.retouch_runs import NEUTRAL, POSITIVE, layout, mask, reference, retouched, run
+from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.two_models import add_lora
+
+MODES = (BATCHED, SEQUENTIAL, BANKED)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-4 * float(b.abs().max()))
+
+
+def far(a, b):
+    return float((a - b).abs().mean() / b.abs().mean()) > 1e-3
+
+
+@pytest.mark.parametrize("attention", [REPLACE, APPEND])
+@pytest.mark.parametrize("kind", [NOISED, INVERTED])
+def test_modes_agree(family, attention, kind):
+    model = tiny_model(family)
+    subject = torch.zeros(64, 64)
+    subject[8:56, 16:48] = 1
+    settings = {"attention": attention, "mask": mask(tokens=(1, 3), prompt_length=7), "early": NONE}
+    results = []
+    for mode in MODES:
+        trajectory = layout(model)[1]
+        items = [reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind)]
+        results.append(run(retouched(model, items, layout=trajectory, mode=mode, **settings)))
+    close(results[1], results[0])
+    close(results[2], results[0])
+    assert far(results[0], run(model))
+
+
+@pytest.mark.parametrize("early", [QKV_BOTH, QK_BOTH, QK_SELF])
+def test_early_swaps_agree_between_modes(family, early):
+    model = tiny_model(family)
+    trajectory = layout(model)[1]
+    first, second = (
+        run(retouched(model, layout=trajectory, early=early, early_steps=2, mode=m, references=[reference(model)]), prompt=NEUTRAL)
+        for m in (BATCHED, SEQUENTIAL)
+    )
+    close(first, second)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun"])
+def test_fork_is_the_layout_until_lambda_2(sampler):
+    """With all steps forked, the result is the layout itself: the network never runs."""
+    model = tiny_model("sd1")
+    picture, trajectory = layout(model, sampler=sampler)
+    patched = retouched(model, [reference(model)], layout=trajectory, early=FORK, early_steps=4)
+    torch.testing.assert_close(run(patched, sampler=sampler, prompt=NEUTRAL), picture, rtol=1e-5, atol=1e-5)
+
+
+def test_fork_equals_the_swap_where_nothing_differs(family):
+    """One set of weights for both paths: the literal swap of queries, keys and values at every layer makes the target the layout.
+
+    SDXL's pooled text does not pass through attention, so there the prompts have to be the same.
+    """
+    model = tiny_model(family)
+    trajectory = layout(model)[1]
+    items, prompt = [reference(model)], POSITIVE if family == "sdxl" else NEUTRAL
+    literal, forked = (
+        run(retouched(model, items, layout=trajectory, early=e, early_steps=2, mode=SEQUENTIAL), prompt=prompt) for e in (QKV_BOTH, FORK)
+    )
+    close(literal, forked)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_all_layout_mask_reproduces_the_layouts_attention(mode):
+    """Mask 0 everywhere from the first step on, same weights and prompts: the layout's own picture."""
+    model = tiny_model("sd1")
+    picture, trajectory = layout(model, record="all" if mode == BANKED else "")
+    patched = retouched(
+        model, [reference(model)], layout=trajectory, mask=mask(value=0.0), early_steps=0, blend_step=0, early=NONE, mode=mode,
+        blocks=("output9", "output10", "output11"),
+    )  # fmt: skip
+    close(run(patched), picture)
+
+
+def test_mask_1_is_no_blending():
+    model = tiny_model("sd1")
+    trajectory, items = layout(model)[1], [reference(model)]
+    blended = run(retouched(model, items, layout=trajectory, mask=mask(value=1.0)))
+    assert torch.equal(blended, run(retouched(model, items, layout=trajectory)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("settings", [{"apart": True}, {}], ids=["apart", "together"])
+def test_cond_and_uncond_apart(mode, settings):
+    model = tiny_model("sd1")
+    trajectory = layout(model)[1]
+    patched = retouched(model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode)
+    close(run(patched, **settings), run(patched))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cfg_1(mode):
+    model = tiny_model("sd1")
+    trajectory = layout(model)[1]
+    patched = retouched(model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode)
+    assert far(run(patched, cfg=1.0), run(model, cfg=1.0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("batch", "height", "width"), [(2, 8, 8), (5, 9, 7), (1, 5, 11)])
+def test_batches_and_odd_sizes(family, mode, batch, height, width):
+    model = tiny_model(family)
+    trajectory = layout(model, batch=batch, height=height, width=width)[1]
+    size = {"batch": batch, "height": height, "width": width}
+    settings = {"layout": trajectory, "mask": mask(height, width, tokens=(1,), prompt_length=7)}
+    items = [reference(model, height=12, width=8)]  # at its own resolution
+    close(run(retouched(model, items, mode=mode, **settings), **size), run(retouched(model, items, mode=SEQUENTIAL, **settings), **size))
+
+
+def test_a_bank_survives_and_costs_no_model_call():
+    model = tiny_model("sd1")
+    trajectory, items = layout(model, record="all")[1], [reference(model)]
+    patched = retouched(model, items, layout=trajectory, mask=mask(), mode=BANKED)
+    first = run(patched)
+    size, calls = items[0].bank.size_in_bytes, []
+    counted = patched.clone()
+
+    def count(apply, given):
+        calls.append(len(given["input"]))
+        return apply(given["input"], given["timestep"], **given["c"])
+
+    counted.set_model_unet_function_wrapper(count)
+    assert torch.equal(run(counted), first)
+    assert items[0].bank.size_in_bytes == size > 0 and len(calls) == 4
+
+
+def test_a_bank_of_other_weights_is_not_used():
+    model = tiny_model("sd1")
+    items = [reference(model)]
+    run(retouched(model, items, mode=BANKED))
+    tuned = add_lora(model)
+    expected = run(retouched(tuned, [reference(model)], mode=SEQUENTIAL))
+    assert torch.equal(run(retouched(tuned, items, mode=BANKED)), expected)
+
+
+@pytest.mark.parametrize("attention", [REPLACE, APPEND])
+@pytest.mark.parametrize("mode", MODES)
+def test_strength_grows_from_nothing(attention, mode):
+    model = tiny_model("sd1")
+    trajectory, plain = layout(model)[1], run(tiny_model("sd1"))
+    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early": NONE, "mask": mask()}
+    results = [run(retouched(model, [reference(model)], strength=s, **settings)) for s in (1e-6, 0.5, 1.0)]
+    distances = [float((r - plain).square().mean()) for r in results]
+    assert distances[0] < 1e-6 < distances[1] < distances[2]
+
+
+def test_a_weight_of_one_is_neutral_and_a_small_one_forgets_the_reference():
+    model = tiny_model("sd1")
+    one, two = (lambda w: reference(model, weight=w)), (lambda w: reference(model, 21, weight=w))
+    both = run(retouched(model, [one(1.0), two(1.0)]))
+    close(run(retouched(model, [one(1.0), two(1e-7)])), run(retouched(model, [one(1.0)])))
+    assert far(run(retouched(model, [one(1.0), two(3.0)])), both)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_models(mode):
+    """A layout of the vanilla model first and the tuned one then, retouched by the tuned one; neither is left changed."""
+    vanilla = tiny_model("sd1")
+    tuned = add_lora(vanilla)
+    trajectory = layout(tuned, vanilla, switch=2)[1]
+    before = run(vanilla)
+    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), mode=mode))
+    assert torch.isfinite(result).all() and far(result, run(tuned))
+    assert torch.equal(run(vanilla), before)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_image_as_layout(mode):
+    model = tiny_model("sd1")
+    picture = layout(model)[0]
+    source = reference(model, kind=INVERTED)
+    source.latent["samples"] = picture
+    result = run(retouched(model, [reference(model)], layout=source, mask=mask(value=0.0), early_steps=2, blend_step=2, mode=mode))
+    assert torch.isfinite(result).all() and far(result, run(model))
+
+
+def test_texts_of_other_lengths():
+    model = tiny_model("sd1")
+    long, short = reference(model, tokens=14), reference(model, tokens=13)
+    for items in ([long], [short], [long, short]):
+        close(run(retouched(model, items, mode=BATCHED)), run(retouched(model, items, mode=SEQUENTIAL)))
+
+
+REFUSALS = {
+    "lambda": ({"early_steps": 9}, {}, "lambda_2"),
+    "size": ({}, {"height": 6}, "one latent"),
+    "steps": ({}, {"steps": 5}, "same steps"),
+    "mask": ({"mask": mask(6, 6)}, {}, "mask of the picture's size"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals_come_before_sampling_and_in_one_sentence(case):
+    options, settings, words = REFUSALS[case]
+    model = tiny_model("sd1")
+    patched = retouched(model, [reference(model)], **{"layout": layout(model)[1], **options})
+    calls = []
+    with pytest.raises(ValueError, match=words) as failure:
+        run(patched, callback=lambda *_: calls.append(1), **settings)
+    assert "MultiSourceAttnSwap" in str(failure.value) or "AdaptiveMask" in str(failure.value)
+    assert not calls and str(failure.value).count(".") <= 2
+
+
+def test_nothing_is_taken_from_the_inputs():
+    model = tiny_model("sd1")
+    options = repr(model.model_options)
+    trajectory, items = layout(model)[1], [reference(model)]
+    latents = [t.clone() for t in trajectory.latents]
+    run(retouched(model, items, layout=trajectory, mask=mask()))
+    assert repr(model.model_options) == options
+    assert all(torch.equal(a, b) for a, b in zip(latents, trajectory.latents, strict=True))
+    assert conditioning(model, seed=NEUTRAL)[0][1].keys() == items[0].conditioning[0][1].keys()
