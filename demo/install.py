@@ -30,6 +30,7 @@ HOSTS = {  # ComfyUI's version: the version of SOURCE that carries it, and that 
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 TOOLS = ("pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.5", "pyright[nodejs]==1.1.414", "playwright==1.65.2")
 
+REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
 STEPS = ("python", "source", "packages")
 NO_NETWORK = re.compile(r"connection|resolution|getaddrinfo|timed out|timeout|unreachable|proxy|SSLError", re.IGNORECASE)
 # Variables that would lead a private Python to other packages, or pip to another place.
@@ -98,6 +99,7 @@ class Environment:
     creator: str = sys.executable  # the Python that makes it
     sites: tuple[str, ...] = ()  # package folders of another Python, to build upon
     version: str = ""  # of the ComfyUI to put beside it; empty: none
+    requirements: Path | None = None  # of the pack, installed upon everything else and again when they change
     lock: BinaryIO | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -108,12 +110,14 @@ class Environment:
 
     def ensure(self, lock_file: Path) -> None:
         """Installs what is missing; at once where nothing is. Raises Problem."""
-        if self.is_ready():
+        if self.is_ready() and self._has_requirements():
             return
         try:
             with locked(lock_file) as self.lock:
                 if not self.is_ready():  # the run that this one waited for may have done it
                     self._install()
+                if not self._has_requirements():
+                    self._install_requirements()
         except OSError as error:
             raise Problem(
                 f"{error.strerror}: {error.filename}: set LIKENESS_CACHE to a folder that can be written, and has room."
@@ -128,9 +132,22 @@ class Environment:
     def _has_comfyui(self) -> bool:
         return not self.version or (self.comfyui / "main.py").is_file()
 
+    def _has_requirements(self) -> bool:
+        return self.requirements is None or read_json(self.folder / "requirements.json").get("text") == text_of(self.requirements)
+
+    def _install_requirements(self) -> None:
+        assert self.requirements is not None
+        print("Installing the packages of the pack", flush=True)
+        try:
+            self._pip_install("-r", str(self.requirements))
+        finally:
+            remove(self.folder / "tmp")
+        write_json(self.folder / "requirements.json", {"text": text_of(self.requirements)})
+
     def _install(self) -> None:
         started, steps = time.monotonic(), self.folder / "steps.json"
-        remove(self.folder / "ready.json")
+        for marker in ("ready.json", "requirements.json"):
+            remove(self.folder / marker)
         self._check_disk()
         state = read_json(steps)
         done = set(state["done"]) if state.get("recipe") == self.recipe else set()
@@ -286,10 +303,11 @@ class Environment:
 def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Path]:
     """The Python and the folder of a pinned ComfyUI, installed where it is not."""
     folder, base, sites, needs = cache / f"host-{version}", sys.executable, (), 8 * GB
+    requirements: Path | None = REQUIREMENTS
     if version != DEFAULT_HOST:  # builds upon the default host's packages, so that torch is there once
         base = str(private_comfyui(cache)[0])
-        sites, needs = site_folders(base), 2 * GB
-    host = Environment(folder, TORCH, needs, base, sites, version)
+        sites, needs, requirements = site_folders(base), 2 * GB, None
+    host = Environment(folder, TORCH, needs, base, sites, version, requirements)
     host.ensure(cache / "lock")
     return host.python, host.comfyui
 

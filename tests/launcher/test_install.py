@@ -207,6 +207,20 @@ def test_other_packages_make_another_installation(bench: Bench):
     assert not bench.environment().is_ready()
 
 
+def test_changed_requirements_of_the_pack_are_installed_upon_the_rest(bench: Bench, tmp_path: Path):
+    file = tmp_path / "requirements.txt"
+    file.write_text("one\n")
+    made = bench.ensure(requirements=file)
+    packages = made.venv / "packages"
+    first = packages.read_text()
+    assert first.endswith(f"-r {file}\n")
+    bench.ensure(requirements=file)
+    assert packages.read_text() == first
+    file.write_text("two\n")
+    bench.ensure(requirements=file)
+    assert packages.read_text() == f"{first}-r {file}\n"
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"recipe": {}, "done": ["python", "source", "packages"]}'])
 def test_unreadable_records_are_no_records(bench: Bench, text: str):
     folder = bench.environment().folder

@@ -104,6 +104,7 @@ def test_two_at_once_install_once_and_an_older_host_shares_torch(begun: Installe
     assert sum("waiting for it" in output for output in outputs) == 1
     assert sum("Installed in" in output for output in outputs) == 1
     assert begun.log().count("Successfully installed torch") == 1
+    assert begun.log().count("Successfully installed segment-anything") == 1
     python = outputs[0].splitlines()[-1]
     assert outputs[1].splitlines()[-1] == python
     assert Path(python).is_relative_to(begun.cache)

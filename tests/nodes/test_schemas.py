@@ -38,7 +38,7 @@ def test_saved_workflows_keep_their_meaning():
 def test_schema_is_complete(node):
     found = node.GET_SCHEMA()
     assert found.node_id == node.__name__
-    assert found.node_id.startswith("Likeness") or found.node_id == "StepBlendedSampler"
+    assert found.node_id.startswith("Likeness") or found.node_id in ("StepBlendedSampler", "MultiSourceAttnSwap", "AdaptiveMask")
     assert found.category.split("/")[0] == CATEGORY
     assert found.display_name
     assert found.description.endswith(".")

@@ -13,7 +13,7 @@ def workflow():
 
     def read(name: str) -> dict:
         prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
-        short = {"steps": 4, "switch_step": 2, "batch_size": 2}
+        short = {"steps": 4, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
         for entry in prompt.values():
             entry["inputs"] |= {name: value for name, value in short.items() if name in entry["inputs"]}
         return prompt

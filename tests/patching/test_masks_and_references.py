@@ -1,0 +1,311 @@
+"""What a retouch is given: masks, references, saved references and the segmenter, and what each of them refuses."""
+
+import json
+
+import comfy.utils
+import numpy as np
+import pytest
+import torch
+from likeness.kernels.adaptive_mask import MaskRules
+from likeness.nodes.patching import saved_references, segment
+from likeness.nodes.patching.bank import HIDDEN, FeatureBank, Key, weights_of
+from likeness.nodes.patching.blocks import Layer
+from likeness.nodes.patching.build_mask import PER_STEP, RECORDED, build_mask, preview
+from likeness.nodes.patching.build_retouch import Settings, retouch
+from likeness.nodes.patching.references import INVERTED, NOISED, Reference, References, references
+from likeness.nodes.patching.retouch import BANKED, FORK, NONE, SEQUENTIAL
+from likeness.nodes.patching.subject_mask import MaskRun
+from likeness.tests.patching.retouch_runs import layout, levels, mask, reference, run
+from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.two_models import add_lora
+from safetensors.torch import save_file
+
+
+class Shrinks:
+    """A VAE that crops to multiples of eight as ComfyUI's do, and averages."""
+
+    def encode(self, pixels):
+        height, width = (n // 8 * 8 for n in pixels.shape[1:3])
+        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+        cut = pixels[:, top : top + height, left : left + width].movedim(-1, 1)
+        return torch.nn.functional.avg_pool2d(torch.cat([cut, cut[:, :1]], 1), 8)
+
+
+def disc(height=64, width=64, radius=20):
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return (((y - height / 2) ** 2 + (x - width / 2) ** 2) < radius**2).float()[None]
+
+
+RULES = MaskRules()
+
+
+def test_the_mask_of_both():
+    made = build_mask(disc(), disc(radius=25), RECORDED, None, "", "", "decoder", RULES)
+    assert not made.follows
+    assert made.fixed.shape == (1, 64, 64) and made.fixed[0, 32, 32] == 1 and made.fixed[0, 0, 0] == 0
+    assert 0.5 <= float(made.fixed[0, 32, 32 + 23]) < 1  # attention alone
+    assert preview(made, torch.rand(1, 128, 128, 3)).shape[2] == 3 * 64 and preview(made, None).shape[2] == 2 * 64
+
+
+@pytest.mark.parametrize("which", ["subject", "heatmap"])
+def test_the_mask_of_one_alone(which):
+    given = {"subject": (disc(), None), "heatmap": (None, disc())}[which]
+    assert torch.equal(build_mask(*given, RECORDED, None, "", "", "decoder", RULES).subject, disc() > 0)
+
+
+MASK_REFUSALS = [
+    ((None, None), RECORDED, "neither"),
+    ((disc(), disc(32, 32, 9)), RECORDED, "one size"),
+    ((torch.zeros(1, 64, 64), None), RECORDED, "empty"),
+    ((disc(radius=2), None), RECORDED, "minimum_area"),
+    ((disc(), None), PER_STEP, "clip"),
+]
+
+
+@pytest.mark.parametrize(("given", "attention", "words"), MASK_REFUSALS)
+def test_masks_that_cannot_be_used(given, attention, words):
+    with pytest.raises(ValueError, match=words):
+        build_mask(*given, attention, None, "", "", "decoder", MaskRules(minimum_area=0.01))
+
+
+def test_the_mask_follows_the_step_before():
+    """The maps of a level serve the next lower one, whichever of its calls comes first."""
+    running = MaskRun(mask(tokens=(1,), prompt_length=7, rules=MaskRules(minimum_area=0)), (8, 8), torch.device("cpu"))
+
+    class Call:
+        sigma = 5.0
+
+    fixed = running.at(5.0, (8, 8))
+    moved = torch.zeros(1, 64, 1)
+    moved.view(8, 8)[2:6, 5:8] = 1
+    running.record(Call(), Layer("output", 3, 0), moved, (8, 8))
+    assert torch.equal(running.at(5.0, (8, 8)), fixed)
+    after = running.at(4.0, (8, 8)).view(8, 8)
+    assert after[4, 7] >= 0.5 and fixed.view(8, 8)[4, 7] == 0
+    assert running.at(4.0, (4, 4)).shape == (1, 16, 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (67, 93), (120, 40)])
+def test_references_of_any_size(height, width):
+    made = references(torch.rand(2, height, width, 3), Shrinks(), [[torch.zeros(1, 7, 24), {}]], NOISED, 0, disc(height, width), 1.0)
+    assert len(made.items) == 2
+    for item in made.items:
+        size = tuple(item.latent["samples"].shape[2:])
+        assert size == (height // 8, width // 8) and item.mask.shape == (8 * size[0], 8 * size[1])
+        tokens = item.tokens(size)
+        assert 0 < len(tokens) < size[0] * size[1]
+    assert "2" not in str(made).splitlines()[0].split("weight")[1] or str(made)
+
+
+def test_a_subject_smaller_than_a_token_keeps_one():
+    made = references(torch.rand(1, 64, 64, 3), Shrinks(), [[torch.zeros(1, 7, 24), {}]], NOISED, 0, disc(radius=2), 1.0).items[0]
+    assert len(made.tokens((2, 2))) >= 1
+
+
+REFERENCE_REFUSALS = [
+    ({"vae": None}, "VAE"),
+    ({"mask": torch.zeros(1, 64, 64)}, "empty"),
+    ({"mask": torch.ones(1, 32, 32)}, "picture's size"),
+    ({"conditioning": [[torch.zeros(1, 7, 24), {}]] * 2}, "one prompt"),
+    ({"conditioning": [[torch.zeros(1, 7, 24), {"control": object()}]]}, "plain prompt"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), REFERENCE_REFUSALS)
+def test_references_that_cannot_be_used(changes, words):
+    given = {"image": torch.rand(1, 64, 64, 3), "vae": Shrinks(), "conditioning": [[torch.zeros(1, 7, 24), {}]], "mask": None, **changes}
+    with pytest.raises(ValueError, match=words):
+        references(given["image"], given["vae"], given["conditioning"], NOISED, 0, given["mask"], 1.0)
+
+
+SETTINGS = Settings(FORK, 1, 1, "paper", "replace", SEQUENTIAL, 1.0)
+
+
+@pytest.mark.parametrize(
+    "neutral", [{"strength": 0.0}, {"blocks": ""}, {"start_percent": 0.5, "end_percent": 0.5}], ids=["strength", "blocks", "window"]
+)
+def test_neutral_settings_change_no_bit(family, neutral):
+    model = tiny_model(family)
+    given = References((reference(model),))
+    settings = Settings(**{**vars(SETTINGS), **neutral})
+    assert torch.equal(run(retouch(model, given, layout(model)[1], mask(), None, settings)), run(model))
+
+
+BUILD_REFUSALS = [
+    ({"lambda_2": 3, "lambda_3": 2}, True, False, "lambda_3"),
+    ({}, False, True, "layout"),
+    ({"early_swap": NONE}, True, False, "use for the layout"),
+    ({"blocks": "output99"}, True, False, "output99"),
+]
+
+
+@pytest.mark.parametrize(("changes", "with_layout", "with_mask", "words"), BUILD_REFUSALS)
+def test_retouches_that_could_do_nothing(changes, with_layout, with_mask, words):
+    model = tiny_model("sd1")
+    settings = Settings(**{**vars(SETTINGS), **changes})
+    with pytest.raises(ValueError, match=words):
+        retouch(
+            model, References((reference(model),)), layout(model)[1] if with_layout else None, mask() if with_mask else None, None, settings
+        )
+
+
+def test_a_reference_of_another_family_is_refused():
+    model = tiny_model("sd1")
+    wide = Reference({"samples": torch.randn(1, 4, 8, 8)}, [[torch.zeros(1, 7, 48), {}]], NOISED, 0)
+    with pytest.raises(ValueError, match="24 wide, got 48"):
+        retouch(model, References((wide,)), None, None, None, Settings(NONE, 0, 0, "paper", "replace", SEQUENTIAL, 1.0))
+
+
+def test_an_empty_mask_is_refused():
+    model = tiny_model("sd1")
+    with pytest.raises(ValueError, match="empty"):
+        retouch(model, References((reference(model),)), layout(model)[1], torch.zeros(1, 64, 64), None, SETTINGS)
+
+
+def test_weights_are_told_apart():
+    model = tiny_model("sd1")
+    assert weights_of(model) == weights_of(model.clone())
+    assert weights_of(model) != weights_of(tiny_model("sd1", seed=7))
+    tuned = add_lora(model)
+    assert len({weights_of(m) for m in (model, tuned, add_lora(model, 0.25))}) == 3
+    assert weights_of(tuned) == weights_of(add_lora(model))
+
+
+def test_a_bank_finds_levels_that_are_nearly_equal():
+    bank, key = FeatureBank(), Key("w", HIDDEN, Layer("output", 3, 0), True)
+    bank.put(key, 1.0, torch.ones(1, 2, 3, dtype=torch.float16))
+    assert bank.get(key, 1.00005).dtype == torch.float16
+    assert bank.get(key, 1.01) is None and bank.get(key._replace(conditional=False), 1.0) is None
+    assert bank.size_in_bytes == 12 and "1 noise levels of 1 layers" in bank.describe()
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr("folder_paths.output_directory", str(tmp_path))
+    return tmp_path / "likeness"
+
+
+@pytest.mark.parametrize("kind", [NOISED, INVERTED])
+def test_a_saved_reference_gives_the_same_picture(output, family, kind):
+    model = tiny_model(family)
+    subject = disc()[0]
+    given = References((reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind, weight=2.0)))
+    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
+    expected = run(retouch(model, given, None, None, None, settings))
+    saved_references.fill(given, model, torch.tensor(levels(model)), "paper")
+    path = saved_references.save(given, "subject")
+    assert path.parent == output and saved_references.names() == [path.name]
+    loaded = saved_references.load(path.name)
+    size = [item.bank.size_in_bytes for item in loaded.items]
+    assert all(size)
+    torch.testing.assert_close(run(retouch(model, loaded, None, None, None, settings)), expected, rtol=1e-3, atol=1e-3)
+    assert [item.bank.size_in_bytes for item in loaded.items] == size
+
+
+@pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "missing.safetensors", "..\\x.safetensors"])
+def test_no_name_leads_out_of_the_folder(output, name):
+    output.mkdir()
+    (output.parent / "secret.safetensors").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match="saved reference"):
+        saved_references.load(name)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other", "incomplete"])
+def test_damaged_files_are_refused(output, damage):
+    model = tiny_model("sd1")
+    given = References((reference(model),))
+    path = saved_references.save(given, "subject")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "other":
+        save_file({"x": torch.zeros(1)}, path)
+    else:
+        facts = {"format": "likeness_reference", "version": "1", "items": json.dumps([{}]), "features": "[]"}
+        save_file({"x": torch.zeros(1)}, path, metadata=facts)
+    with pytest.raises(ValueError, match="LikenessLoadReference: expected"):
+        saved_references.load(path.name)
+
+
+def test_prompts_of_the_segmenter():
+    images = torch.zeros(1, 64, 96, 3)
+    heat = torch.zeros(1, 64, 96)
+    heat[0, 10:20, 30:50], heat[0, 15, 40], heat[0, 50:60, 80:90] = 0.5, 1.0, 0.5
+    (found,) = segment.prompts(images, heat, 0.3, "1,2", "3,4", "")
+    assert found.box.tolist() == [30, 10, 50, 20]
+    assert found.points.tolist() == [[1, 2], [3, 4], [40, 15]] and found.labels.tolist() == [1, 0, 1]
+    (found,) = segment.prompts(images, None, 0.3, "", "", "1,2,30,40")
+    assert found.box.tolist() == [1, 2, 30, 40] and len(found.points) == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (("", "", ""), "which object"),
+        (("1", "", ""), "x,y"),
+        (("a,b", "", ""), "x,y"),
+        (("1,2,3", "", ""), "x,y"),
+        (("999,1", "", ""), "inside"),
+    ],
+)
+def test_prompts_that_say_nothing(texts, words):
+    with pytest.raises(ValueError, match=words):
+        segment.prompts(torch.zeros(1, 64, 64, 3), None, 0.3, *texts)
+
+
+@pytest.fixture
+def sams(tmp_path, monkeypatch):
+    monkeypatch.setitem(segment.folder_paths.folder_names_and_paths, "sams", ([str(tmp_path)], {".pth", ".safetensors"}))
+    return tmp_path
+
+
+class Code:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize("content", ["code", "text", "other", "nothing"])
+def test_checkpoints_that_are_none(sams, content, capsys):
+    path = sams / "sam.pth"
+    if content == "code":
+        torch.save({"image_encoder.pos_embed": Code()}, path)
+    elif content == "text":
+        path.write_text("<html>not found</html>")
+    elif content == "other":
+        torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises((ValueError, FileNotFoundError), match="LikenessSegment: expected") as failure:
+        segment.load("sam.pth")
+    assert "code ran" not in capsys.readouterr().out
+    assert content == "nothing" or "sam.pth" in str(failure.value)
+
+
+def test_a_checkpoint_of_random_weights_segments(sams):
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(0)
+    state = {k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}
+    save_file(state, sams / "sam_vit_b.safetensors")
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 48, 80, 3), np.float32))
+    found = segment.segment(segment.load("sam_vit_b.safetensors"), image, segment.prompts(image, None, 0.3, "40,20", "", ""))
+    assert found.shape == (1, 48, 80) and set(found.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_load_torch_file_is_safe():
+    """Our reading of .pth files rests on this parameter of the host."""
+    assert "safe_load" in comfy.utils.load_torch_file.__code__.co_varnames
+
+
+def test_conditioning_is_not_changed_by_a_reference():
+    model = tiny_model("sdxl")
+    given = conditioning(model)
+    before = given[0][0].clone(), set(given[0][1])
+    run(
+        retouch(
+            model,
+            References((Reference({"samples": torch.randn(1, 4, 8, 8)}, given, INVERTED, 0),)),
+            None,
+            None,
+            None,
+            Settings(NONE, 0, 4, "paper", "replace", SEQUENTIAL, 1.0),
+        )
+    )
+    assert torch.equal(given[0][0], before[0]) and set(given[0][1]) == before[1]
