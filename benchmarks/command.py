@@ -8,12 +8,13 @@ from pathlib import Path
 
 BENCHMARKS = {
     "tinyland": "the bundled model, its judge and the problem that personalised models have",
+    "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep, and what it costs",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
 }
 
 
 def main(arguments: list[str]) -> None:
-    listed = "\n".join(f"  {name:10} {about}" for name, about in BENCHMARKS.items())
+    listed = "\n".join(f"  {name:18} {about}" for name, about in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="run.py bench",
         description=__doc__,
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     prepare_host()
-    benchmark = importlib.import_module(f".{options.name}", __package__)
+    benchmark = importlib.import_module(f".{options.name.replace('-', '_')}", __package__)
     from . import report
 
     try:

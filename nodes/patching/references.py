@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import comfy.samplers
 import torch
 import torch.nn.functional as F
 
-from .bank import FeatureBank
+from .bank import FeatureBank, weights_of
 from .checks import check_latent
-from .sources import Noised, Source, invert, noised_source
+from .sources import Inverted, Noised, Source, invert, noised_source
 
 NODE = "LikenessReference"
 INVERTED, NOISED = "inverted", "noised"
@@ -22,7 +23,7 @@ class Reference:
 
     latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED. mask: [height, width]
     in 0..1 over the whole picture, None is all of it; weight: of its tokens' attention, 1 is as strong as the picture's own.
-    bank: features of earlier runs.
+    bank, inversions: what earlier runs made of it, inversions by the weights that they were made with.
     """
 
     latent: dict
@@ -32,13 +33,18 @@ class Reference:
     mask: torch.Tensor | None = None
     weight: float = 1.0
     bank: FeatureBank = field(default_factory=FeatureBank)
+    inversions: dict[str, Inverted] = field(default_factory=dict)
 
-    def source(self, model, sigmas, node: str) -> Source:
-        """The picture at the noise levels of a run; `inverted` costs one model call per level."""
+    def source(self, model, sigmas: Sequence[float], node: str) -> Source:
+        """The picture at the noise levels of a run; `inverted` costs one model call per level, the first time."""
         if self.kind == NOISED:
             source = noised_source(model, self.latent, self.seed, node)
             return Noised(source.clean.float(), source.noise)
-        return invert(model, self.conditioning, self.latent, sigmas, node)
+        weights = weights_of(model)
+        known = self.inversions.get(weights)
+        if known is None or not known.visits(sigmas):
+            known = self.inversions[weights] = invert(model, self.conditioning, self.latent, sigmas, node)
+        return known
 
     def tokens(self, size: tuple[int, int]) -> torch.Tensor | None:
         """Indices of the tokens inside the mask at a layer of (height, width); None for all."""

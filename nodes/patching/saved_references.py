@@ -16,7 +16,7 @@ from .families import discover, family_of, late_blocks
 from .passes import Denoise, run_pass
 from .references import Reference, References, single
 from .run_state import attach, bare
-from .sources import image_latent
+from .sources import Inverted, image_latent
 from .taps import BankSink, HiddenStateTap
 
 SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
@@ -61,7 +61,11 @@ def save(references: References, prefix: str) -> Path:
         if item.mask is not None:
             tensors[f"{i}.mask"] = item.mask
         numbers = {k: v for k, v in rest.items() if isinstance(v, int | float | str)}
-        items.append({"kind": item.kind, "seed": item.seed, "weight": item.weight, "conditioning": numbers})
+        inversions = {}
+        for weights, inversion in item.inversions.items():
+            tensors[f"{i}.inversion.{weights}"] = torch.stack(inversion.latents)
+            inversions[weights] = inversion.sigmas
+        items.append({"kind": item.kind, "seed": item.seed, "weight": item.weight, "conditioning": numbers, "inversions": inversions})
         for n, (key, sigma, values) in enumerate(item.bank.items()):
             tensors[f"{i}.features.{n}"] = values
             features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, sigma])
@@ -115,7 +119,12 @@ def _references(tensors: dict[str, torch.Tensor], items: list[dict], features: l
         conditioning = [[tensors[f"{i}.text"], rest]]
         single(conditioning, LOAD)
         latent = {"samples": tensors[f"{i}.latent"]}
-        found.append(Reference(latent, conditioning, item["kind"], item["seed"], tensors.get(f"{i}.mask"), item["weight"], FeatureBank()))
+        inversions = {
+            weights: Inverted(tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), LOAD)
+            for weights, sigmas in item["inversions"].items()
+        }
+        mask = tensors.get(f"{i}.mask")
+        found.append(Reference(latent, conditioning, item["kind"], item["seed"], mask, item["weight"], FeatureBank(), inversions))
     for i, n, weights, kind, layer, conditional, sigma in features:
         found[i].bank.put(Key(weights, kind, Layer(*layer), conditional), sigma, tensors[f"{i}.features.{n}"])
     return References(tuple(found))

@@ -63,8 +63,8 @@ def load(name: str):
         from segment_anything import sam_model_registry
     except ImportError as error:
         raise ImportError(
-            f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this pack's folder with "
-            "ComfyUI's Python."
+            f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this pack's folder "
+            "with ComfyUI's Python."
         ) from error
     try:
         # Never unpickles code, however old the host's torch is.
@@ -86,7 +86,9 @@ def load(name: str):
         raise ValueError(f"{NODE}: expected the weights of a whole {kind} checkpoint, got others in {name}; download it again.") from error
     management = comfy.model_management
     return comfy.model_patcher.ModelPatcher(
-        _Movable(model.eval().requires_grad_(False)), load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
+        _Movable(model.eval().requires_grad_(False)),
+        load_device=management.get_torch_device(),
+        offload_device=management.unet_offload_device(),
     )
 
 

@@ -46,6 +46,10 @@ class Inverted:
     def size_in_bytes(self) -> int:
         return sum(latent.numel() * latent.element_size() for latent in self.latents)
 
+    def visits(self, sigmas: Sequence[float]) -> bool:
+        """Whether every one of these levels was recorded."""
+        return all(any(abs(s - sigma) <= 1e-4 * max(sigma, 1e-3) for s in self.sigmas) for sigma in sigmas)
+
     def at(self, sigma: float) -> torch.Tensor:
         """Between two recorded levels: the partial DDIM step, which is linear in sigma. ValueError above the last one."""
         last = self.sigmas[-1]

@@ -172,7 +172,7 @@ def test_trajectory_is_what_the_models_saw():
     assert isinstance(trajectory, Trajectory)
     assert trajectory.sigmas == tuple(s for s, _ in seen)
     assert all(torch.equal(a, b) for a, (_, b) in zip(trajectory.latents, seen, strict=True))
-    assert trajectory.size_in_bytes == len(seen) * 4 * 8 * 8 * 4
+    assert trajectory.size_in_bytes == 2 * len(seen) * 4 * 8 * 8 * 4
     assert torch.equal(trajectory.at(seen[0][0]), seen[0][1])
     with pytest.raises(ValueError, match="expected a noise level that was recorded"):
         trajectory.at(0.1234)

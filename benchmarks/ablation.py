@@ -1,0 +1,130 @@
+"""The ablation of Layout-and-Retouch (arXiv 2407.09779, section 4.3): rows I to V, sampled as the shipped workflow samples."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.sd
+import numpy as np
+import torch
+from comfy.samplers import CFGGuider
+
+from ..demo.captions import PLACEHOLDER
+from ..demo.subjects import PersonalSubject
+from ..kernels.adaptive_mask import MaskRules
+from ..nodes.patching import tinyland
+from ..nodes.patching.build_mask import PER_STEP, build_mask
+from ..nodes.patching.build_retouch import Settings as RetouchSettings
+from ..nodes.patching.build_retouch import retouch
+from ..nodes.patching.references import INVERTED, References, references
+from ..nodes.patching.retouch import BANKED, FORK, NONE
+from ..nodes.patching.step_blended import StepBlendedGuider, Switch
+from ..nodes.patching.window import Window
+from ..nodes.patching.word_maps import word_maps
+from . import generate
+from .grid import Grid, GridPrompt, renders
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is tuned, with the settings that the shipped workflow has. target: the prompt of the retouch, `neutral` or `full`."""
+
+    switch_step: int = 5
+    lambda_2: int = 5
+    lambda_3: int = 5
+    alone_from: int = 5
+    blocks: str = "paper"
+    attention: str = "replace"
+    target: str = "full"
+    threshold: float = 0.1
+    map_blocks: str = "decoder"
+    masked_reference: bool = True
+    pictures: int = 1
+
+
+class Ablation:
+    """Rows I to V for one subject, one prompt and a batch of seeds at a time."""
+
+    def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe):
+        self.weights, self.settings, self.recipe = weights, settings, recipe
+        self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"))
+        self.encode = generate.TextEncoder(self.clip)
+        self._personal: dict[str, object] = {}
+        self._references: dict[tuple, References] = {}
+
+    def personalized(self, subject: PersonalSubject):
+        if subject.name not in self._personal:
+            tensors, _ = tinyland.read_weights(self.weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
+            self._personal[subject.name] = comfy.sd.load_lora_for_models(self.model, None, tensors, 1.0, 0.0)[0]
+        return self._personal[subject.name]
+
+    def reference(self, subject: PersonalSubject) -> References:
+        key = (subject.name, self.recipe.masked_reference, self.recipe.pictures)
+        if key not in self._references:
+            images = torch.from_numpy(renders(subject.training_scenes()[: self.recipe.pictures])).float() / 255
+            mask = None
+            if self.recipe.masked_reference:
+                latent = {"samples": self.vae.encode(images)}
+                model, noun = self.personalized(subject), subject.subject.name
+                maps = word_maps(model, self.clip, latent, subject.neutral, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae)
+                mask = maps.heatmaps
+            conditioning = self.encode([subject.neutral])
+            self._references[key] = references(images, self.vae, conditioning, INVERTED, 0, mask, 1.0, "bench")
+        return self._references[key]
+
+    def plain(self, model, text: str, seeds: Sequence[int], cfg: float | None = None) -> torch.Tensor:
+        guider = CFGGuider(model)
+        guider.set_conds(self.encode([text]), self.encode([""]))
+        guider.set_cfg(self.settings.cfg if cfg is None else cfg)
+        return generate.latents(guider, seeds, self.settings)
+
+    def blended(self, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int], personalized=None, record: str = ""):
+        noun = subject.subject.name
+        guider = StepBlendedGuider(
+            self.model, personalized or self.personalized(subject), Switch(steps=self.recipe.switch_step), "bench", record
+        )
+        full = prompt.text(f"{PLACEHOLDER} {noun}")
+        guider.set_blended_conds(self.encode([prompt.text(noun)]), self.encode([full]), self.encode([""]))
+        guider.set_cfg(self.settings.cfg)
+        return generate.latents(guider, seeds, self.settings), guider.trajectory
+
+    def row(self, name: str, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> torch.Tensor:
+        """Latents of a row of the ablation."""
+        r, model, noun = self.recipe, self.personalized(subject), subject.subject.name
+        full = prompt.text(f"{PLACEHOLDER} {noun}")
+        if name == "I":
+            return self.plain(model, full, seeds)
+        if name == "II":
+            return self.blended(subject, prompt, seeds)[0]
+        if name == "III":
+            alone = self.retouched(subject, None, None, early=NONE, lambda_2=r.alone_from, lambda_3=self.settings.steps)
+            return self.blended(subject, prompt, seeds, alone)[0]
+        layout, trajectory = self.blended(subject, prompt, seeds, record=r.blocks)
+        mask = None
+        text = full if r.target == "full" else subject.neutral
+        if name == "V":
+            heat = word_maps(
+                model, self.clip, {"samples": layout}, full, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae
+            ).heatmaps
+            rules = MaskRules(threshold=r.threshold)
+            mask = build_mask(None, heat, PER_STEP, self.clip, text, noun, r.map_blocks, rules)
+        patched = self.retouched(subject, trajectory, mask, early=FORK, lambda_2=r.lambda_2, lambda_3=r.lambda_3)
+        return self.plain(patched, text, seeds)
+
+    def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):
+        r = self.recipe
+        settings = RetouchSettings(early, lambda_2, lambda_3, r.blocks, r.attention, BANKED, 1.0)
+        return retouch(self.personalized(subject), self.reference(subject), layout, mask, None, settings)
+
+    def sample(self, name: str, grid: Grid) -> np.ndarray:
+        """[subjects, prompts, seeds, size, size, 3] uint8; every row starts a cell from the same noise."""
+        images = []
+        for subject in grid.subjects:
+            first = zlib.crc32(subject.name.encode())
+            for i, prompt in enumerate(grid.prompts_of(subject)):
+                seeds = [first + i * grid.seeds + k for k in range(grid.seeds)]
+                images.append(generate.decode(self.vae, self.row(name, subject, prompt, seeds)))
+        return np.stack(images).reshape(len(grid.subjects), grid.prompts, grid.seeds, *images[0].shape[1:])

@@ -1,0 +1,130 @@
+"""What the retouch costs in time and memory, as ratios to plain sampling in the same run."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from ..nodes.patching.build_retouch import Settings, retouch
+from ..nodes.patching.references import INVERTED, Reference, References
+from ..nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
+from ..nodes.patching.step_blended import StepBlendedGuider, Switch, sample
+from ..nodes.patching.subject_mask import SubjectMask
+from ..nodes.patching.words import find_word
+from .networks import Network
+from .overhead import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
+
+MODES = (BANKED, BATCHED, SEQUENTIAL)
+
+
+def retouch_variants(network: Network) -> list[Variant]:
+    """Steps of a retouch in each mode, every step with reference and mask, and the whole method from nothing."""
+
+    def reference():
+        return plain(network, network.personalized, network.personalized_positive)
+
+    def variant(name: str, figure: str, run: Callable[[], object]) -> Variant:
+        return Variant(name, figure, network.personalized, run, reference)
+
+    return [
+        *(variant(f"retouch, {mode}", f"retouch_step_{mode}_ratio", steps_of(network, mode)) for mode in MODES),
+        variant("layout, preparation and retouch", "whole_ratio", lambda: whole(network)),
+    ]
+
+
+def steps_of(network: Network, mode: str) -> Callable[[], object]:
+    """A run in which every step is retouched; the first one fills the banks."""
+    _, trajectory = layout(network, "paper" if mode == BANKED else "")
+    settings = Settings(NONE, 0, 0, "paper", "replace", mode, 1.0)
+    patched = retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
+    return lambda: plain(network, patched, network.personalized_positive)
+
+
+def whole(network: Network):
+    """Stage 1, a reference that nothing is known of yet, and the retouch from lambda_2 on."""
+    _, trajectory = layout(network, "paper")
+    fifth = max(1, network.steps // 5)
+    settings = Settings(FORK, fifth, fifth, "paper", "replace", BANKED, 1.0)
+    patched = retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
+    return plain(network, patched, network.personalized_positive)
+
+
+def layout(network: Network, record: str):
+    guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=max(1, network.steps // 5)), "bench", record)
+    guider.set_blended_conds(network.positive, network.personalized_positive, network.negative)
+    guider.set_cfg(CFG)
+    return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0), guider.trajectory
+
+
+def picture(network: Network) -> References:
+    """A reference of random pixels, as large as the target, with a subject on a quarter of it."""
+    side = network.side
+    latent = {"samples": torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(SEED))}
+    subject = torch.zeros(8 * side, 8 * side)
+    subject[2 * side : 6 * side, 2 * side : 6 * side] = 1
+    return References((Reference(latent, network.personalized_positive, INVERTED, SEED, subject),))
+
+
+def mask(network: Network) -> SubjectMask:
+    side = network.side
+    subject = torch.zeros(1, 8 * side, 8 * side, dtype=torch.bool)
+    subject[:, 2 * side : 6 * side, 2 * side : 6 * side] = True
+    where = find_word(network.clip, network.text, network.word, "bench")
+    tokens = network.personalized_positive[0][0].shape[1]
+    return SubjectMask(subject, subject.float(), tokens=where.tokens, prompt_length=tokens, blocks="decoder", node="bench")
+
+
+def memory_ratios(network: Network) -> dict[str, float]:
+    """The peak of the memory that a run takes beyond what was there before, to a plain run's."""
+    if not _measurable():
+        return {}
+    base = peak_of(lambda: plain(network, network.personalized, network.personalized_positive))
+    figures = {}
+    for variant in retouch_variants(network):
+        variant.sample()  # fills banks
+        figures[variant.figure.replace("_ratio", "_memory_ratio")] = peak_of(variant.sample) / base
+    return figures
+
+
+def _measurable() -> bool:
+    return torch.cuda.is_available() or Path("/proc/self/clear_refs").exists()
+
+
+def peak_of(run: Callable[[], object]) -> float:
+    """Bytes: the highest allocation on the GPU, or of the process where there is none, above the start of the run."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return float(torch.cuda.max_memory_allocated() - before)
+    before = _resident()
+    with _watching() as highest:
+        run()
+    return float(max(highest[0] - before, 1))
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[list[int]]:
+    highest, stop = [_resident()], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            highest[0] = max(highest[0], _resident())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield highest
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096

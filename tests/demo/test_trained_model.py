@@ -1,0 +1,32 @@
+"""The committed weights themselves: what they draw and where they look, on a few scenes that no training has seen."""
+
+import numpy as np
+import torch
+from likeness.benchmarks import generate, tinyland
+from likeness.benchmarks.grid import renders
+from likeness.demo import judge
+from likeness.demo.captions import prompt
+from likeness.demo.world import render
+from likeness.nodes.patching import tinyland as model_files
+from likeness.nodes.patching.window import Window
+from likeness.nodes.patching.word_maps import word_maps
+
+
+def test_the_heat_of_the_class_word_lies_on_the_subject():
+    model, clip, vae = model_files.load(model_files.WEIGHTS)
+    scenes = tinyland.unseen_scenes(6)
+    ratios = []
+    for scene in scenes:
+        latent = {"samples": vae.encode(torch.from_numpy(renders([scene])).float() / 255)}
+        text = prompt(scene.subject.name, scene.place)
+        maps = word_maps(model, clip, latent, text, scene.subject.name, "all", "together", Window(0.2, 0.8), 4, 0, vae)
+        inside = torch.from_numpy(render(scene).mask > 127)
+        ratios.append(float(maps.heatmaps[0][inside].mean() / maps.heatmaps[0][~inside].mean()))
+    assert np.median(ratios) > 2 and min(ratios) > 1, ratios
+
+
+def test_places_and_colours_are_drawn_as_asked():
+    model, clip, vae = model_files.load(model_files.WEIGHTS)
+    eye, settings = judge.Judge.load(), generate.Settings()
+    figures = tinyland.caption_accuracies(model, clip, vae, eye, settings, 16)
+    assert figures["place_accuracy"] >= 0.9 and figures["colour_accuracy"] >= 0.75 and figures["class_accuracy"] >= 0.6, figures
