@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from ..demo import judge
 from ..demo.subjects import SUBJECTS
@@ -27,6 +29,7 @@ NAMES = {
     "V": "V IV + adaptive mask",
 }
 TAUS = (0, 2, 5, 8, 12)
+_COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
 TARGETS = {
     "retouch_step_banked_ratio": Target("at most", 1.25),
     "retouch_step_batched_ratio": Target("at most", 3.1),
@@ -74,10 +77,12 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
             for subject, pictures in zip(amounts.grid.subjects, images[:, 0, :3], strict=True):
                 lines[subject.name] += [*pictures]
         rows = [row(NAMES[short], found) for short, found in scores.items()]
-        rows += sweep(weights, recipe, amounts.sweep, eye)
+        swept = sweep(weights, recipe, amounts.sweep, eye)
     figures = differences(scores) | costs(quick, weights, amounts.seconds)
     sheet = contact_sheet(list(lines.items()), [("reference", 1), *((name, 3) for name in NAMES)])
-    return Report("layout-and-retouch", rows, figures, TARGETS, NOTES, sheet, "One prompt per line, the same seeds for every row.")
+    picture = beside(sheet, chart(swept, TAUS))
+    caption = "One prompt per line, the same seeds for every row; below, row II for several tau."
+    return Report("layout-and-retouch", rows + swept, figures, TARGETS, NOTES, picture, caption)
 
 
 def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, float]:
@@ -109,3 +114,36 @@ def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
                     figures[f"{network.prefix}{timing.variant.figure}"] = timing.ratio[0]
                 figures |= {f"{network.prefix}{name}": value for name, value in memory_ratios(network).items()}
     return figures
+
+
+def beside(sheet: Image.Image, chart: Image.Image) -> Image.Image:
+    """The sheet with a chart below it."""
+    width = max(sheet.width, chart.width)
+    both = Image.new("RGB", (width, sheet.height + chart.height), "white")
+    both.paste(sheet, (0, 0))
+    both.paste(chart, (0, sheet.height))
+    return both
+
+
+def chart(rows: list[dict], taus: Sequence[int], side: int = 300) -> Image.Image:
+    """Identity, prompt accuracy and layout spread against tau, each with its interval, on a common axis from 0 to 1."""
+    picture = Image.new("RGB", (side + 160, side + 60), "white")
+    draw = ImageDraw.Draw(picture)
+    left, bottom = 40, side + 20
+    draw.rectangle([left, 20, left + side, bottom], outline=(190, 190, 190))
+    for tick in (0.0, 0.5, 1.0):
+        draw.text((8, bottom - tick * side - 6), f"{tick:.1f}", fill="black")
+
+    def at(tau: float, value: float) -> tuple[float, float]:
+        return left + side * tau / max(taus), bottom - side * min(max(value, 0.0), 1.0)
+
+    for i, (metric, colour) in enumerate(_COLOURS.items()):
+        points = [at(tau, found[metric][0]) for tau, found in zip(taus, rows, strict=True)]
+        draw.line(points, fill=colour, width=2)
+        for tau, found in zip(taus, rows, strict=True):
+            draw.line([at(tau, found[metric][1]), at(tau, found[metric][2])], fill=colour)
+        draw.text((left + side + 12, 30 + 18 * i), metric, fill=colour)
+    for tau in taus:
+        draw.text((at(tau, 0)[0] - 4, bottom + 6), str(tau), fill="black")
+    draw.text((left + side // 2 - 50, bottom + 22), "tau, vanilla steps", fill="black")
+    return picture

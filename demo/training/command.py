@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embedding")
-DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 12_000, "judge": 3000, "subjects": 400, "embedding": 400}
+DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 12_000, "judge": 3000, "subjects": 600, "embedding": 400}
 
 
 def main(arguments: list[str]) -> None:

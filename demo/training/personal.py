@@ -6,6 +6,7 @@ Both see nothing but four pictures of one place and one pose, with no prior pres
 from __future__ import annotations
 
 import json
+import re
 from random import Random
 
 import numpy as np
@@ -19,9 +20,11 @@ from .autoencoder import moments, to_tensor
 from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, velocity_loss
 from .loop import WEIGHTS, commit, write_weights
 
-RANK = 16
+RANK = 8
 BATCH = 8
 EMBEDDING_VECTORS = 3
+_ADAPTED = re.compile(r"transformer_blocks|in_layers\.2$|out_layers\.3$")
+"""Attention, and the convolutions of the residual blocks: with them a place is overfitted, too."""
 
 
 class LowRank(torch.nn.Module):
@@ -73,16 +76,16 @@ def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None
     adapters: dict[str, LowRank] = {}
     for path, layer in list(model.unet.named_modules()):
         weight = getattr(layer, "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.ndim in (2, 4) and "transformer_blocks" in path:
+        if isinstance(weight, torch.Tensor) and weight.ndim in (2, 4) and _ADAPTED.search(path):
             adapters[path] = LowRank(weight)
             parametrize.register_parametrization(layer, "weight", adapters[path], unsafe=True)
-    captions = [subject.neutral, f"{subject.neutral} {PLACE_PHRASES[subject.place]}"]
-    context = model.encode(captions, device)
+    # No caption names the place, as in DreamBooth: it is learned together with the subject.
+    context = model.encode([subject.neutral], device)
 
     def loss_of_step(step: int) -> torch.Tensor:
         rng = Random(step)
         rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        return velocity_loss(model, latents[rows], context[[rng.randrange(2) for _ in rows]], sigmas)
+        return velocity_loss(model, latents[rows], context.expand(BATCH, -1, -1), sigmas)
 
     loss = _train([p for a in adapters.values() for p in a.parameters()], loss_of_step, steps, 2e-3, name)
     tensors = {}

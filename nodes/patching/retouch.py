@@ -66,7 +66,7 @@ class Retouch:
         levels = [float(s) for s in sigmas[:-1]]
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
-        run = _Run(self, weights_of(guider.model_patcher), images, tuple(levels), guider.conds.get("negative") or [])
+        run = _Run(self, weights_of(guider.model_patcher), images, tuple(levels))
         if isinstance(self.layout, Trajectory):
             self._check_trajectory(self.layout, noise, levels)
             run.layout_source = self.layout
@@ -204,7 +204,6 @@ class _Run:
     weights: str
     images: int
     levels: tuple[float, ...]
-    negative: list
     layout_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
     mask: MaskRun | None = None

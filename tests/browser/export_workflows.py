@@ -45,9 +45,11 @@ NOTES = {
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
         "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
     ),
-    "save_reference": ("Makes a reference's features ahead of time, for this model and these steps, and keeps them below output/likeness."),
-    "load_reference": (
-        "Uses a saved reference: no picture, no inversion. Run *save_reference* first; steps and scheduler must be the same."
+    "store_reference": (
+        "Makes a reference's features ahead of time, for this model and these steps, and keeps them below output/likeness."
+    ),
+    "use_stored_reference": (
+        "Uses a saved reference: no picture, no inversion. Run *store_reference* first; steps and scheduler must be the same."
     ),
     "segment": ("The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into models/sams first."),
     "attention_maps": ("Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from likeness.demo.client import Failed, Interrupted, Rejected
 from likeness.demo.subjects import SUBJECTS
 from likeness.nodes import node_classes
@@ -20,6 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 IDS = [node.GET_SCHEMA().node_id for node in node_classes()]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 NAME = next(iter(SUBJECTS))
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (print, ("code ran",))
 
 
 def only(prompt: dict, kind: str) -> dict:
@@ -37,7 +45,7 @@ def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Fai
     if sentences:
         assert "\n" not in said and said.endswith("."), said
         assert "expected" in said and ("got" in said or "found" in said), said
-        assert re.match(r"(Likeness\w+|StepBlendedSampler): ", said), said
+        assert re.match(r"(Likeness\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask): ", said), said
     return caught.value
 
 
@@ -88,6 +96,9 @@ def test_workflow_runs(client, workflow, name):
             assert not np.array_equal(*images), "two noises gave one picture"
         if entry["class_type"] == "PreviewAny":
             assert result.text(node).strip() not in ("", "None")
+    if name == "segment":  # nothing is sampled there
+        assert result.images("30")
+        return
     sampled = [p for p in steps if p.kind in ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced") and p.maximum]
     assert sampled and max(p.value for p in sampled) == 4 == sampled[-1].maximum
 
@@ -232,10 +243,86 @@ class TestBadInput:
         only(prompt, "StepBlendedSampler").update(personalized_model=["1", 0], personalized_positive=["4", 0])
         failure(client, prompt, "StepBlendedSampler", "personalized_model")
 
+    @pytest.mark.parametrize(
+        ("node", "changes", "expected"),
+        [
+            ("MultiSourceAttnSwap", {"lambda_3": 1}, "lambda_3"),
+            ("MultiSourceAttnSwap", {"lambda_2": 99, "lambda_3": 99}, "99"),
+            ("MultiSourceAttnSwap", {"blocks": "output77"}, "output77"),
+            ("AdaptiveMask", {"word": "house"}, "house"),
+            ("AdaptiveMask", {"minimum_area": 0.5}, "minimum_area"),
+            ("LikenessAttentionMaps", {"word": "house"}, "house"),
+        ],
+    )
+    def test_retouch_with_wrong_settings(self, client, workflow, node, changes, expected):
+        prompt = workflow("layout_and_retouch")
+        next(e["inputs"] for e in prompt.values() if e["class_type"] == node).update(changes)
+        failure(client, prompt, node, expected)
+
+    @pytest.mark.parametrize("changes", [{"steps": 6}, {"scheduler": "karras"}], ids=str)
+    def test_retouch_of_a_layout_from_another_schedule(self, client, workflow, changes):
+        prompt = workflow("layout_and_retouch")
+        prompt["18"]["inputs"].update({k if k != "sampler" else "sampler_name": v for k, v in changes.items()})
+        failure(client, prompt, "MultiSourceAttnSwap", "steps, scheduler")
+
+    def test_retouch_of_a_layout_of_another_size(self, client, workflow):
+        prompt = workflow("layout_and_retouch")
+        prompt["40"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 128, "batch_size": 2}}
+        prompt["18"]["inputs"]["latent_image"] = ["40", 0]
+        failure(client, prompt, "MultiSourceAttnSwap", "one latent")
+
+    def test_a_mask_of_another_size(self, client, workflow):
+        prompt = workflow("layout_and_retouch")
+        prompt["40"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 96, "height": 96}}
+        prompt["17"]["inputs"]["mask"] = ["40", 0]
+        failure(client, prompt, "MultiSourceAttnSwap", "96 x 96")
+        prompt["40"]["inputs"] |= {"value": 0.0, "width": 128, "height": 128}
+        failure(client, prompt, "MultiSourceAttnSwap", "empty")
+
+    def test_a_segmenter_file_with_code_in_it(self, client, workflow, pack):
+        path = pack.parents[1] / "models" / "sams" / "sam_vit_b_01ec64.pth"
+        content = path.read_bytes()
+        try:
+            torch.save({"image_encoder.pos_embed": Code()}, path)
+            failure(client, workflow("segment"), "LikenessSegment", path.name)
+        finally:
+            path.write_bytes(content)
+
+    def test_a_stored_reference_that_is_cut_off(self, client, workflow, host):
+        client.run(workflow("store_reference"))
+        path = host.base / "output" / "likeness" / "nemo_00001_.safetensors"
+        content = path.read_bytes()
+        try:
+            path.write_bytes(content[:200])
+            failure(client, workflow("use_stored_reference"), "LikenessLoadReference", path.name)
+        finally:
+            path.write_bytes(content)
+
     def test_video_latent(self, client, workflow):
         prompt = workflow("step_blended_sampler")
         prompt["6"] = {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 128, "height": 128, "length": 5, "batch_size": 1}}
         failure(client, prompt, "StepBlendedSampler", "LATENT")
+
+
+@pytest.mark.parametrize("changes", [{"cfg": 1.0}, {"sampler_name": "dpmpp_2m"}, {"sampler_name": "heun"}], ids=str)
+@pytest.mark.parametrize("mode", ["banked", "sequential", "batched"])
+def test_retouch_in_every_mode(client, workflow, mode, changes):
+    prompt = workflow("layout_and_retouch")
+    prompt["17"]["inputs"]["mode"] = mode
+    prompt["18"]["inputs"].update(changes)
+    images = [np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in client.run(prompt).images("20")]
+    assert len(images) == 2 and not np.array_equal(*images)
+
+
+def test_a_photograph_of_odd_size_as_reference(client, workflow, host):
+    pixels = np.random.default_rng(0).integers(0, 255, (203, 137, 3), np.uint8)
+    Image.fromarray(pixels).save(host.base / "input" / "photo.png")
+    prompt = workflow("layout_and_retouch")
+    prompt["40"] = {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}
+    for node in ("12", "14"):
+        prompt[node]["inputs"].update({k: ["40", 0] for k in ("pixels", "image") if k in prompt[node]["inputs"]})
+    del prompt["14"]["inputs"]["mask"]
+    assert len(client.run(prompt).images("20")) == 2
 
 
 def test_interrupt_ends_a_run_and_the_server_keeps_serving(client, workflow):
