@@ -60,6 +60,8 @@ class Retouch:
                 f"{self.node}: expected lambda_2 and lambda_3 within the run's {steps} steps, got {self.early_steps} and "
                 f"{self.blend_step}; lower them, or raise the sampler's steps."
             )
+        if isinstance(self.layout, Trajectory):
+            self._check_trajectory(self.layout, noise, [float(s) for s in sigmas[:-1]])
         if self.mask is not None:
             self.mask.check(images, height, width)
         model = bare(guider.model_patcher)
@@ -68,7 +70,6 @@ class Retouch:
         assert state is not None
         run = _Run(self, weights_of(guider.model_patcher), images, tuple(levels))
         if isinstance(self.layout, Trajectory):
-            self._check_trajectory(self.layout, noise, levels)
             run.layout_source = self.layout
         elif self.layout is not None:
             run.layout_source = self.layout.source(model, levels, self.node)

@@ -250,7 +250,6 @@ class TestBadInput:
             ("MultiSourceAttnSwap", {"lambda_2": 99, "lambda_3": 99}, "99"),
             ("MultiSourceAttnSwap", {"blocks": "output77"}, "output77"),
             ("AdaptiveMask", {"word": "house"}, "house"),
-            ("AdaptiveMask", {"minimum_area": 0.5}, "minimum_area"),
             ("LikenessAttentionMaps", {"word": "house"}, "house"),
         ],
     )
