@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     prepare_host()
-    benchmark = importlib.import_module(f".{options.name.replace('-', '_')}", __package__)
+    benchmark = importlib.import_module(module_of(options.name))
     from . import report
 
     try:
@@ -47,6 +47,10 @@ def main(arguments: list[str]) -> None:
         written.append(report.write_json(result.as_dict(), options.json))
     for path in written:
         print(f"written: {path}", flush=True)
+
+
+def module_of(name: str) -> str:
+    return f"{__package__}.{name.replace('-', '_')}"
 
 
 def prepare_host() -> None:

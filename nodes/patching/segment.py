@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from ...kernels.heatmaps import min_max
 NODE = "LikenessSegment"
 MISSING = "none found: put sam_vit_b_01ec64.pth into models/sams"
 _EXTENSIONS = {".pth", ".pt", ".safetensors"}
+_REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises for a file with more than weights in it
 _KINDS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _POSITIONS = "image_encoder.pos_embed"
 
@@ -69,7 +69,7 @@ def load(name: str):
     try:
         # Never unpickles code, however old the host's torch is.
         state = comfy.utils.load_torch_file(path, safe_load=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except (_REFUSED, safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"{NODE}: expected a file of weights alone, got {name}, which cannot be read as one ({type(error).__name__}); "
             "download the checkpoint again, from its authors."

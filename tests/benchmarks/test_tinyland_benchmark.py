@@ -90,4 +90,4 @@ def test_contact_sheet_places_every_picture():
 
 def test_every_listed_benchmark_can_be_run():
     for name in command.BENCHMARKS:
-        assert callable(importlib.import_module(f"likeness.benchmarks.{name}").run)
+        assert callable(importlib.import_module(command.module_of(name)).run)

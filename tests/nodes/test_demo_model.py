@@ -44,11 +44,12 @@ def test_words_of_the_prompt_reach_the_conditioning(loaded):
 
 def test_subject_patches_a_clone(loaded):
     model = loaded[0]
-    personalised, references, with_placeholder, without = personalise(model)
+    personalised, references, with_placeholder, without, neutral, word = personalise(model)
     assert personalised.patches and not model.patches
     assert personalised.model is model.model
     assert references.shape == (4, 128, 128, 3) and references.dtype == torch.float32
     assert with_placeholder == "a photo of a sks fish in the snow" and without == "a photo of a fish in the snow"
+    assert neutral == "a photo of a sks fish" and word == "fish"
     assert personalise(model, scene="  ")[3] == "a photo of a fish"
 
 
