@@ -1,8 +1,12 @@
+import json
 import os
+from pathlib import Path
 
 import pytest
 from likeness.tests.browser import frontend
 from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
+
+STORE = Path(__file__).resolve().parents[2] / "workflows" / "api" / "store_reference.json"
 
 
 @pytest.fixture(scope="package")
@@ -23,4 +27,6 @@ def chromium():
 @pytest.fixture(scope="package")
 def page(chromium, host):  # noqa: F811
     """The front end; chromium is asked for first, so that no server starts where there is no browser."""
+    # The front end offers the files that are there when it opens, and forgets any other name.
+    host.client.run(json.loads(STORE.read_text(encoding="utf-8")))
     return frontend.open_front_end(chromium, host.client.address)
