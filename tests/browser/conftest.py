@@ -10,7 +10,8 @@ STORE = Path(__file__).resolve().parents[2] / "workflows" / "api" / "store_refer
 
 
 @pytest.fixture(scope="package")
-def chromium():
+def installed_browser():
+    """Asked for before everything else, so that no server starts where there is no browser."""
     missing = None if frontend.CHROMIUM else "no Chromium is installed (CHROMIUM_PATH names one)"
     try:
         import playwright  # noqa: F401
@@ -20,13 +21,22 @@ def chromium():
         pytest.fail(missing)
     if missing:
         pytest.skip(missing)
+
+
+@pytest.fixture(scope="package")
+def stocked_host(installed_browser, host):  # noqa: F811
+    """The server with a stored reference: the front end offers the files that are there when it opens, and no other name."""
+    host.client.run(json.loads(STORE.read_text(encoding="utf-8")))
+    return host
+
+
+@pytest.fixture(scope="package")
+def chromium(stocked_host):
+    """Opened after every run of the client: the browser's driver keeps an event loop in this thread, the client starts its own."""
     with frontend.browser() as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def page(chromium, host):  # noqa: F811
-    """The front end; chromium is asked for first, so that no server starts where there is no browser."""
-    # The front end offers the files that are there when it opens, and forgets any other name.
-    host.client.run(json.loads(STORE.read_text(encoding="utf-8")))
-    return frontend.open_front_end(chromium, host.client.address)
+def page(chromium, stocked_host):
+    return frontend.open_front_end(chromium, stocked_host.client.address)
