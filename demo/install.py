@@ -28,7 +28,10 @@ HOSTS = {  # ComfyUI's version: the version of SOURCE that carries it, and that 
     "0.18.0": ("1.2.0", "863d6447b25f74214ed139ac451905ba6f8ce8f478019b4eb2ffef296c9b9f48"),
 }
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-TOOLS = ("pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.5", "pyright[nodejs]==1.1.414", "playwright==1.65.2")
+TOOLS = (
+    "pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.5", "pyright[nodejs]==1.1.414", "playwright==1.65.2",
+    "scikit-image==0.25.2",  # for the photographs in it
+)  # fmt: skip
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
 STEPS = ("python", "source", "packages")

@@ -16,6 +16,7 @@ HIDDEN = "hidden"
 OUTPUT = "output"
 _TOLERANCE = 1e-4
 _SAMPLE = 64
+_MODELS = 2
 
 
 class Key(NamedTuple):
@@ -29,7 +30,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads."""
+    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads.
+
+    Of the last two models only, so that a long series of LoRA strengths does not fill the RAM; what was loaded from a file stays.
+    """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -40,6 +44,17 @@ class FeatureBank:
             kept = torch.empty(features.shape, dtype=features.dtype).copy_(features)
         with self._lock:
             self._entries.setdefault(key, {})[sigma] = kept
+            for stale in list(dict.fromkeys(k.weights for k in self._entries if k.weights))[:-_MODELS]:
+                self._drop(stale)
+
+    def forget(self, weights: str) -> None:
+        """Drops what was recorded with a model's weights."""
+        with self._lock:
+            self._drop(weights)
+
+    def _drop(self, weights: str) -> None:
+        for key in [k for k in self._entries if k.weights == weights]:
+            del self._entries[key]
 
     def get(self, key: Key, sigma: float) -> torch.Tensor | None:
         """The features at a noise level, or None where none were recorded there."""

@@ -101,7 +101,7 @@ class UNet:
         return tuple(block for block in found if block.depth)
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
-        return _with_patch(options, "attn1_patch", _HiddenStateHook(frozenset(layers), read))
+        return _with_patch(options, "attn1_patch", layers, lambda layer, n, context, value, size: read(layer, n, size))
 
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
         replaced = options.get("patches_replace", {})
@@ -111,12 +111,11 @@ class UNet:
         return {**options, "patches_replace": {**replaced, "attn2": slots}}
 
     def tap_self_attention_output(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
-        return _with_patch(options, "attn1_output_patch", _OutputHook(frozenset(layers), read))
+        return _with_patch(options, "attn1_output_patch", layers, read)
 
     def change_self_attention(self, options: Options, layers: Collection[Layer], change: SelfAttentionChange) -> Options:
-        chosen = frozenset(layers)
-        options = _with_patch(options, "attn1_patch", _InputsHook(chosen, change))
-        options = _with_patch(options, "attn1_output_patch", _ChangedOutputHook(chosen, change))
+        options = _with_patch(options, "attn1_patch", layers, change.inputs)
+        options = _with_patch(options, "attn1_output_patch", layers, change.output)
         if not change.attends:
             return options
         replaced = options.get("patches_replace", {})
@@ -125,7 +124,7 @@ class UNet:
         return {**options, "patches_replace": {**replaced, "attn1": slots}}
 
     def change_cross_attention(self, options: Options, layers: Collection[Layer], change: CrossAttentionChange) -> Options:
-        return _with_patch(options, "attn2_patch", _CrossInputsHook(frozenset(layers), change))
+        return _with_patch(options, "attn2_patch", layers, lambda layer, n, context, value, size: change(layer, n, context, value))
 
 
 UNET = UNet()
@@ -170,9 +169,9 @@ def _size(options: Options) -> tuple[int, int]:
     return height, width
 
 
-def _with_patch(options: Options, slot: str, hook: Callable) -> Options:
+def _with_patch(options: Options, slot: str, layers: Collection[Layer], act: Callable) -> Options:
     patches = options.get("patches", {})
-    return {**options, "patches": {**patches, slot: [*patches.get(slot, ()), hook]}}
+    return {**options, "patches": {**patches, slot: [*patches.get(slot, ()), _Hook(frozenset(layers), act)]}}
 
 
 def _layer(extra_options: Options) -> Layer:
@@ -194,47 +193,19 @@ def _attention(extra_options: Options, previous: Callable | None = None) -> Atte
 
 
 @dataclass(frozen=True)
-class _HiddenStateHook:
+class _Hook:
+    """At the chosen layers: what `act(layer, *tensors, size)` returns, or what was given where it returns None."""
+
     layers: frozenset[Layer]
-    read: HiddenReader
+    act: Callable
 
-    def __call__(self, n, context, value, extra_options):
+    def __call__(self, *given):
+        *tensors, extra_options = given
         layer = _layer(extra_options)
-        if layer in self.layers:
-            self.read(layer, n, _size(extra_options))
-        return n, context, value
-
-
-@dataclass(frozen=True)
-class _OutputHook:
-    layers: frozenset[Layer]
-    read: HiddenReader
-
-    def __call__(self, n, extra_options):
-        layer = _layer(extra_options)
-        if layer in self.layers:
-            self.read(layer, n, _size(extra_options))
-        return n
-
-
-@dataclass(frozen=True)
-class _InputsHook:
-    layers: frozenset[Layer]
-    change: SelfAttentionChange
-
-    def __call__(self, n, context, value, extra_options):
-        layer = _layer(extra_options)
-        return self.change.inputs(layer, n, context, value, _size(extra_options)) if layer in self.layers else (n, context, value)
-
-
-@dataclass(frozen=True)
-class _ChangedOutputHook:
-    layers: frozenset[Layer]
-    change: SelfAttentionChange
-
-    def __call__(self, n, extra_options):
-        layer = _layer(extra_options)
-        return self.change.output(layer, n, _size(extra_options)) if layer in self.layers else n
+        made = self.act(layer, *tensors, _size(extra_options)) if layer in self.layers else None
+        if made is not None:
+            return made
+        return tuple(tensors) if len(tensors) > 1 else tensors[0]
 
 
 @dataclass(frozen=True)
@@ -245,16 +216,6 @@ class _AttendHook:
 
     def __call__(self, q, k, v, extra_options):
         return self.change.attend(self.layer, q, k, v, _attention(extra_options, self.previous), _size(extra_options))
-
-
-@dataclass(frozen=True)
-class _CrossInputsHook:
-    layers: frozenset[Layer]
-    change: CrossAttentionChange
-
-    def __call__(self, n, context, value, extra_options):
-        layer = _layer(extra_options)
-        return self.change(layer, n, context, value) if layer in self.layers else (n, context, value)
 
 
 @dataclass(frozen=True)

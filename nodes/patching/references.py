@@ -43,6 +43,9 @@ class Reference:
         weights = weights_of(model)
         known = self.inversions.get(weights)
         if known is None or not known.visits(sigmas):
+            # Features of other levels, and of another way to these, would only fill the RAM.
+            self.bank.forget(weights)
+            self.inversions.clear()
             known = self.inversions[weights] = invert(model, self.conditioning, self.latent, sigmas, node)
         return known
 

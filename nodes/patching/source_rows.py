@@ -58,6 +58,32 @@ def together(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     return replace(call, x=x, t=call.t[:1].expand(len(x)), rows=(*call.rows, *_rows(sources)), options=options, arguments=arguments)
 
 
+def calls_of(call: Call, sources: list[SourceRows]) -> list[Call]:
+    """The sources' rows in one call if they can share it, otherwise in one each."""
+    joint = alone(call, sources)
+    if joint is not None:
+        return [joint]
+    parts = [alone(call, [source]) for source in sources]
+    return [part for part in parts if part is not None]
+
+
+def flags_of(call: Call) -> tuple[bool, ...]:
+    """Per chunk of the call, whether it carries the prompt."""
+    images = len(call.rows) // len(call.options.get("cond_or_uncond", (0,)))
+    return tuple(row.conditional for row in call.rows[::images])
+
+
+def aligned(call: Call, sources: list[SourceRows], images: int, counts: list[int] | None = None) -> tuple[int, ...]:
+    """For every target row, the number of the layout's row with the same prompt side and picture.
+
+    counts: rows per source, `images` each by default; a source of one row serves every picture.
+    """
+    counts = counts or [images] * len(sources)
+    starts = {s.conditional: sum(counts[:i]) for i, s in enumerate(sources)}
+    widths = {s.conditional: counts[i] for i, s in enumerate(sources)}
+    return tuple(starts[row.conditional] + (i % images) % widths[row.conditional] for i, row in enumerate(call.rows))
+
+
 def joined(parts: Sequence[dict]) -> dict | None:
     """The arguments of several groups of rows as those of one call, or None: a ControlNet, or texts and sizes that do not go together."""
     parts = [{k: v for k, v in part.items() if v is not None} for part in parts]

@@ -25,10 +25,10 @@ from .families import discover, family_of, late_blocks
 from .run_state import attach
 from .taps import BankSink, OutputTap
 from .trajectory import Trajectory, TrajectoryRecorder
+from .window import SAME_LEVEL
 
 NODE = "StepBlendedSampler"
 _RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of an empty latent that a sampled one has not
-_SAME_LEVEL = 1 + 1e-5  # some samplers reach a noise level through a logarithm and back
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Switch:
         if self.percent is not None:
             if self.percent <= 0:
                 return math.inf
-            return -math.inf if self.percent >= 1 else float(model_sampling.percent_to_sigma(self.percent)) * _SAME_LEVEL
+            return -math.inf if self.percent >= 1 else float(model_sampling.percent_to_sigma(self.percent)) * SAME_LEVEL
         assert self.steps is not None
         run = len(sigmas) - 1
         last = run if self.of is None else self.of
@@ -60,7 +60,7 @@ class Switch:
             )
         if self.steps == 0:
             return math.inf
-        return -math.inf if self.steps >= min(last, run) else float(sigmas[self.steps]) * _SAME_LEVEL
+        return -math.inf if self.steps >= min(last, run) else float(sigmas[self.steps]) * SAME_LEVEL
 
 
 class _RecordingGuider(comfy.samplers.CFGGuider):

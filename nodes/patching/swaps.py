@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from ...kernels.adaptive_mask import blended
 from .blocks import Layer
 from .families import Attention
+from .taps import take
 
 REPLACE, APPEND = "replace", "append"
 
@@ -118,28 +120,66 @@ class ReferenceSwap:
         return changed if len(output) == first else torch.cat([changed, output[first:]])
 
 
+class LayoutInputs(Protocol):
+    """The layout's own inputs at a layer, one row per target row."""
+
+    def of_self(self, layer: Layer, n: torch.Tensor) -> torch.Tensor:
+        """[targets, tokens, channels] hidden states; n: those of the whole call."""
+        ...
+
+    def of_cross(self, layer: Layer, n: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states and text, [targets, tokens, channels] each; n, context: those of the whole call."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LayoutOfSameCall:
+    """The layout's rows come after the target's in one call. order: for every target row, its layout row among them."""
+
+    targets: int
+    order: tuple[int, ...]
+
+    def of_self(self, layer: Layer, n: torch.Tensor) -> torch.Tensor:
+        return take(n[self.targets :], self.order)
+
+    def of_cross(self, layer: Layer, n: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return take(n[self.targets :], self.order), take(context[self.targets :], self.order)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedLayout:
+    """The layout had a call of its own. hidden: inputs of self-attention; crossed: of cross-attention, with their text."""
+
+    hidden: dict[Layer, torch.Tensor]
+    crossed: dict[Layer, tuple[torch.Tensor, torch.Tensor]]
+
+    def of_self(self, layer: Layer, n: torch.Tensor) -> torch.Tensor:
+        return self.hidden[layer]
+
+    def of_cross(self, layer: Layer, n: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.crossed[layer]
+
+
 @dataclass(frozen=True, eq=False)
 class LayoutSwap:
     """Queries, keys and values of the first rows come from the layout (Layout-and-Retouch, arXiv 2407.09779, Algorithm 1, line 9).
 
-    values: whether the values come along. of_self(layer, n), of_cross(layer, n, context): the layout's own inputs, one row per target
-    row. strength: 1 is the paper's.
+    values: whether the values come along. strength: 1 is the paper's.
     """
 
     targets: int
     values: bool
-    of_self: Callable[[Layer, torch.Tensor], torch.Tensor]
-    of_cross: Callable[[Layer, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    layout: LayoutInputs
     strength: float = 1.0
     attends: bool = False
 
     def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]):
-        layout = self.of_self(layer, n)
+        layout = self.layout.of_self(layer, n)
         value = self._changed(value, layout) if self.values else value
         return self._changed(n, layout), self._changed(context, layout), value
 
     def cross_inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor):
-        layout, text = self.of_cross(layer, n, context)
+        layout, text = self.layout.of_cross(layer, n, context)
         if text.shape[1] != context.shape[1]:
             raise ValueError(
                 f"MultiSourceAttnSwap: expected the layout's prompt and the target's to have one length, got {text.shape[1]} and "

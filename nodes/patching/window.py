@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SAME_LEVEL = 1 + 1e-5
+"""Two noise levels are one within this ratio: some samplers reach a level through a logarithm and back."""
+
 
 @dataclass(frozen=True)
 class SigmaWindow:

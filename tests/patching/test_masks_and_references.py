@@ -94,7 +94,7 @@ def test_references_of_any_size(height, width):
         assert size == (height // 8, width // 8) and item.mask.shape == (8 * size[0], 8 * size[1])
         tokens = item.tokens(size)
         assert 0 < len(tokens) < size[0] * size[1]
-    assert "2" not in str(made).splitlines()[0].split("weight")[1] or str(made)
+    assert str(made).splitlines()[0].startswith(f"noised reference of {width // 8 * 8} x {height // 8 * 8} pixels, weight 1, masked")
 
 
 def test_a_subject_smaller_than_a_token_keeps_one():
@@ -177,6 +177,26 @@ def test_a_bank_finds_levels_that_are_nearly_equal():
     assert bank.get(key, 1.00005).dtype == torch.float16
     assert bank.get(key, 1.01) is None and bank.get(key._replace(conditional=False), 1.0) is None
     assert bank.size_in_bytes == 12 and "1 noise levels of 1 layers" in bank.describe()
+
+
+def test_a_bank_keeps_two_models():
+    bank = FeatureBank()
+    for weights in ("", "first", "second", "second", "third"):
+        bank.put(Key(weights, HIDDEN, Layer("output", 3, 0), True), 1.0, torch.ones(1, 2, 3))
+    assert [key.weights for key, _, _ in bank.items()] == ["", "second", "third"]
+    bank.forget("third")
+    assert [key.weights for key, _, _ in bank.items()] == ["", "second"]
+
+
+def test_another_schedule_does_not_pile_up():
+    model = tiny_model("sd1")
+    item = reference(model, kind=INVERTED)
+    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
+    patched = retouch(model, References((item,)), None, None, None, settings)
+    run(patched)
+    size = item.bank.size_in_bytes
+    run(patched, scheduler="karras")
+    assert item.bank.size_in_bytes == size and len(item.inversions) == 1
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The pack in a real ComfyUI: listed, documented, executed over HTTP, and still serving after every bad input."""
 
+import importlib.resources
 import io
 import json
 import re
@@ -313,9 +314,10 @@ def test_retouch_in_every_mode(client, workflow, mode, changes):
     assert len(images) == 2 and not np.array_equal(*images)
 
 
-def test_a_photograph_of_odd_size_as_reference(client, workflow, host):
-    pixels = np.random.default_rng(0).integers(0, 255, (203, 137, 3), np.uint8)
-    Image.fromarray(pixels).save(host.base / "input" / "photo.png")
+@pytest.mark.parametrize(("name", "width", "height"), [("chelsea.png", 451, 300), ("coffee.png", 203, 137), ("rocket.jpg", 131, 200)])
+def test_a_photograph_of_odd_size_as_reference(client, workflow, host, name, width, height):
+    photograph = Image.open(str(importlib.resources.files("skimage") / "data" / name))
+    photograph.resize((width, height)).save(host.base / "input" / "photo.png")
     prompt = workflow("layout_and_retouch")
     prompt["40"] = {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}
     for node in ("12", "14"):

@@ -1,0 +1,210 @@
+"""What one run of Layout-and-Retouch's second stage knows of its layout and its references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from .bank import HIDDEN, OUTPUT, FeatureBank, Key
+from .blocks import Layer
+from .references import Reference, model_arguments
+from .rows import indices
+from .run_state import Call
+from .source_rows import SourceRows, aligned, calls_of
+from .sources import Source
+from .subject_mask import MaskRun
+from .swaps import Borrowed, RecordedLayout
+from .taps import take
+from .trajectory import Trajectory
+from .window import SAME_LEVEL
+
+if TYPE_CHECKING:
+    from .retouch import Retouch
+
+LAYOUT = "layout"
+BATCHED, SEQUENTIAL, BANKED = "batched", "sequential", "banked"
+Forward = Callable[[Call], torch.Tensor]
+
+
+def reference_role(i: int) -> str:
+    return f"reference{i}"
+
+
+@dataclass(eq=False)
+class RetouchRun:
+    """What one run of a Retouch remembers; the run's state holds it and forgets it."""
+
+    patch: Retouch
+    weights: str
+    images: int
+    levels: tuple[float, ...]
+    layout_source: Source | None = None
+    sources: list[Source] = field(default_factory=list)
+    mask: MaskRun | None = None
+    _arguments: dict = field(default_factory=dict)
+    _latest: dict = field(default_factory=dict)
+    _tokens: dict = field(default_factory=dict)
+
+    def late(self, sigma: float) -> bool:
+        """From lambda_2 on."""
+        return self._reached(sigma, self.patch.early_steps)
+
+    def blends(self, sigma: float) -> bool:
+        """From lambda_3 on."""
+        return self._reached(sigma, self.patch.blend_step)
+
+    def blends_after(self, sigma: float) -> bool:
+        """Whether the maps of a call at this level are those of the step before a blended one."""
+        return self._reached(sigma, max(0, self.patch.blend_step - 1))
+
+    def _reached(self, sigma: float, step: int) -> bool:
+        return step < len(self.levels) and sigma <= self.levels[step] * SAME_LEVEL
+
+    def start_mask(self, call: Call) -> None:
+        assert self.patch.mask is not None
+        height, width = call.x.shape[2:]
+        self.mask = MaskRun(self.patch.mask, (height, width), call.x.device)
+
+    def layout_denoised(self, call: Call) -> torch.Tensor:
+        """What a sampler must be told to walk along the layout's latents."""
+        source, sigma = self.layout_source, call.sigma
+        if isinstance(source, Trajectory):
+            return source.denoised_at(sigma)
+        assert source is not None
+        following = min((s for s in (*self.levels, 0.0) if s >= sigma / SAME_LEVEL), default=sigma)
+        below = max((s for s in (*self.levels, 0.0) if s < sigma / SAME_LEVEL), default=0.0)
+        here, there = source.at(following), source.at(below)
+        return there - below * (here - there) / (sigma - below)
+
+    def layout_rows(self, call: Call, flags: tuple[bool, ...]) -> list[SourceRows]:
+        assert self.layout_source is not None
+        latents = self.layout_source.at(call.sigma).to(call.x)
+        return [SourceRows(LAYOUT, flag, latents, self._arguments_of(call, LAYOUT, flag, latents)) for flag in dict.fromkeys(flags)]
+
+    def layout_inputs(self, call: Call, forward: Forward, sources: list[SourceRows], layers: list[Layer], cross: bool) -> RecordedLayout:
+        """What the layout gives its attention at this noise level, by calls of its own, aligned with the target's rows."""
+        family = self.patch.family
+        order = aligned(call, sources, self.images, [len(s.latents) for s in sources])
+        hidden: dict[Layer, list[torch.Tensor]] = {}
+        crossed: dict[Layer, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+
+        def note_cross(layer, n, context, value):
+            crossed.setdefault(layer, []).append((n, context))
+            return n, context, value
+
+        for part in calls_of(call, sources):
+            options = family.tap_hidden_states(part.options, layers, lambda layer, n, _: hidden.setdefault(layer, []).append(n))
+            options = family.change_cross_attention(options, layers, note_cross) if cross else options
+            forward(replace(part, options=options))
+        return RecordedLayout(
+            {layer: take(torch.cat(parts), order) for layer, parts in hidden.items()},
+            {layer: tuple(take(torch.cat(column), order) for column in zip(*parts, strict=True)) for layer, parts in crossed.items()},
+        )
+
+    def reference_rows(self, call: Call) -> list[SourceRows]:
+        rows = []
+        for i, source in enumerate(self.sources):
+            latents = source.at(call.sigma).to(call.x)
+            rows.append(SourceRows(reference_role(i), True, latents, self._arguments_of(call, reference_role(i), True, latents)))
+        return rows
+
+    def _arguments_of(self, call: Call, role: str, conditional: bool, latents: torch.Tensor) -> dict:
+        key = (role, conditional, call.x.device)
+        if key not in self._arguments:
+            self._arguments[key] = model_arguments(call.model, self._conditioning(role, conditional), latents)
+        return self._arguments[key]
+
+    def _conditioning(self, role: str, conditional: bool) -> list:
+        patch = self.patch
+        if role == LAYOUT:
+            assert patch.layout is not None
+            if isinstance(patch.layout, Trajectory):
+                return patch.layout.positive if conditional else patch.layout.negative
+            return patch.layout.conditioning if conditional or patch.layout_negative is None else patch.layout_negative
+        assert patch.references is not None
+        return patch.references.items[int(role.removeprefix("reference"))].conditioning
+
+    def tokens_on(self, reference: Reference, device: torch.device):
+        """Indices of a reference's masked tokens by layer size, on the device, made once."""
+
+        def tokens(size: tuple[int, int]) -> torch.Tensor | None:
+            key = (reference, size, device)
+            if key not in self._tokens:
+                chosen = reference.tokens(size)
+                self._tokens[key] = None if chosen is None else chosen.to(device)
+            return self._tokens[key]
+
+        return tokens
+
+    def borrowed(self, call: Call, forward: Forward, layers: list[Layer]) -> tuple[Borrowed, ...]:
+        """Every reference's features at this noise level: from its bank, from the call before at the same level, or by a call now."""
+        patch = self.patch
+        found = []
+        for i, reference in enumerate(patch.references.items if patch.references else ()):
+            role = reference_role(i)
+            features = self._known(call, role, True, layers, HIDDEN, reference.bank)
+            if features is None:
+                (rows,) = [r for r in self.reference_rows(call) if r.role == role]
+                features = self._record(call, forward, layers, [rows], HIDDEN, self.tokens_on(reference, call.x.device))[True]
+                self._keep(call, role, True, features, HIDDEN, reference.bank)
+            found.append(Borrowed(reference.weight, {la: f.to(call.x.device) for la, f in features.items()}))
+        return tuple(found)
+
+    def layout_outputs(self, call: Call, forward: Forward, layers: list[Layer], flags: tuple[bool, ...]) -> dict[Layer, torch.Tensor]:
+        """The layout's self-attention outputs for the target's rows."""
+        patch = self.patch
+        layout = patch.layout
+        assert layout is not None
+        parts: dict[bool, dict[Layer, torch.Tensor]] = {}
+        missing = []
+        for flag in dict.fromkeys(flags):
+            known = self._known(call, LAYOUT, flag, layers, OUTPUT, layout.bank)
+            if known is None:
+                missing.append(flag)
+            else:
+                parts[flag] = known
+        if missing:
+            made = self._record(call, forward, layers, self.layout_rows(call, tuple(missing)), OUTPUT)
+            for flag in missing:
+                parts[flag] = made[flag]
+                self._keep(call, LAYOUT, flag, made[flag], OUTPUT, layout.bank)
+        return {layer: torch.cat([parts[flag][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags]) for layer in layers}
+
+    def _record(self, call: Call, forward: Forward, layers, sources: list[SourceRows], kind: str, tokens=None) -> dict[bool, dict]:
+        """Runs rows of one role and reads their features: {conditional: {layer: [images, tokens, channels]}}."""
+        made: dict[bool, dict[Layer, torch.Tensor]] = {s.conditional: {} for s in sources}
+        family = self.patch.family
+        for part in calls_of(call, sources):
+
+            def read(layer: Layer, values: torch.Tensor, size: tuple[int, int], part=part) -> None:
+                chosen = tokens(size) if tokens else None
+                for conditional in made:
+                    rows = indices(part.rows, None, conditional)
+                    if rows:
+                        picked = take(values, rows)
+                        made[conditional][layer] = picked if chosen is None else picked[:, chosen]
+
+            tap = family.tap_hidden_states if kind == HIDDEN else family.tap_self_attention_output
+            forward(replace(part, options=tap(part.options, layers, read)))
+        return made
+
+    def _known(self, call: Call, role: str, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
+        latest = self._latest.get((role, flag, call.x.device))
+        if latest is not None and latest[0] == call.sigma:
+            return latest[1]
+        if self.patch.mode != BANKED:
+            return None
+        for weights in ("", self.weights):
+            found = {layer: bank.get(Key(weights, kind, layer, flag), call.sigma) for layer in layers}
+            if all(f is not None for f in found.values()):
+                return found  # pyright: ignore[reportReturnType] - none of them is None
+        return None
+
+    def _keep(self, call: Call, role: str, flag: bool, features: dict[Layer, torch.Tensor], kind: str, bank: FeatureBank) -> None:
+        self._latest[role, flag, call.x.device] = (call.sigma, features)
+        if self.patch.mode == BANKED:
+            for layer, values in features.items():
+                bank.put(Key(self.weights, kind, layer, flag), call.sigma, values)
