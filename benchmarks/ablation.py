@@ -22,6 +22,7 @@ from ..nodes.patching.build_retouch import retouch
 from ..nodes.patching.references import INVERTED, References, references
 from ..nodes.patching.retouch import BANKED, FORK, NONE
 from ..nodes.patching.step_blended import StepBlendedGuider, Switch
+from ..nodes.patching.subject_mask import SubjectMask
 from ..nodes.patching.window import Window
 from ..nodes.patching.word_maps import word_maps
 from . import generate
@@ -30,18 +31,19 @@ from .grid import Grid, GridPrompt, renders
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is tuned, with the settings that the shipped workflow has. target: the prompt of the retouch, `neutral` or `full`."""
+    """What is tuned, with the settings that the shipped workflow has. target: the prompt of the retouch, `neutral` or `full`;
+    alone_from: the step from which row III swaps; pictures: how many references."""
 
-    switch_step: int = 5
-    lambda_2: int = 5
-    lambda_3: int = 5
-    alone_from: int = 5
-    blocks: str = "paper"
+    switch_step: int = 15
+    lambda_2: int = 15
+    lambda_3: int = 15
+    alone_from: int = 18
+    blocks: str = "output4, output5"
     attention: str = "replace"
     target: str = "full"
-    threshold: float = 0.1
+    threshold: float = 0.5
     map_blocks: str = "decoder"
-    masked_reference: bool = True
+    masked_reference: bool = False
     pictures: int = 1
 
 
@@ -91,40 +93,46 @@ class Ablation:
         guider.set_cfg(self.settings.cfg)
         return generate.latents(guider, seeds, self.settings), guider.trajectory
 
-    def row(self, name: str, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> torch.Tensor:
-        """Latents of a row of the ablation."""
+    def cell(self, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Latents of rows of the ablation; those that stand on a layout share one."""
         r, model, noun = self.recipe, self.personalized(subject), subject.subject.name
         full = prompt.text(f"{PLACEHOLDER} {noun}")
-        if name == "I":
-            return self.plain(model, full, seeds)
-        if name == "II":
-            return self.blended(subject, prompt, seeds)[0]
-        if name == "III":
-            alone = self.retouched(subject, None, None, early=NONE, lambda_2=r.alone_from, lambda_3=self.settings.steps)
-            return self.blended(subject, prompt, seeds, alone)[0]
-        layout, trajectory = self.blended(subject, prompt, seeds, record=r.blocks)
-        mask = None
         text = full if r.target == "full" else subject.neutral
-        if name == "V":
-            heat = word_maps(
-                model, self.clip, {"samples": layout}, full, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae
-            ).heatmaps
-            rules = MaskRules(threshold=r.threshold)
-            mask = build_mask(None, heat, PER_STEP, self.clip, text, noun, r.map_blocks, rules)
-        patched = self.retouched(subject, trajectory, mask, early=FORK, lambda_2=r.lambda_2, lambda_3=r.lambda_3)
-        return self.plain(patched, text, seeds)
+        found = {}
+        if "I" in names:
+            found["I"] = self.plain(model, full, seeds)
+        if {"II", "IV", "V"} & set(names):
+            found["II"], trajectory = self.blended(subject, prompt, seeds, record=r.blocks)
+        if "III" in names:
+            alone = self.retouched(subject, None, None, early=NONE, lambda_2=r.alone_from, lambda_3=self.settings.steps)
+            found["III"] = self.blended(subject, prompt, seeds, alone)[0]
+        for name in {"IV", "V"} & set(names):
+            mask = self.mask(subject, found["II"], full, text) if name == "V" else None
+            patched = self.retouched(subject, trajectory, mask, early=FORK, lambda_2=r.lambda_2, lambda_3=r.lambda_3)
+            found[name] = self.plain(patched, text, seeds)
+        return {name: found[name] for name in names}
+
+    def mask(self, subject: PersonalSubject, layout: torch.Tensor, full: str, text: str) -> SubjectMask:
+        """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
+        r, noun = self.recipe, subject.subject.name
+        maps = word_maps(
+            self.personalized(subject), self.clip, {"samples": layout}, full, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae
+        )
+        return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, noun, r.map_blocks, MaskRules(threshold=r.threshold))
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):
         r = self.recipe
         settings = RetouchSettings(early, lambda_2, lambda_3, r.blocks, r.attention, BANKED, 1.0)
         return retouch(self.personalized(subject), self.reference(subject), layout, mask, None, settings)
 
-    def sample(self, name: str, grid: Grid) -> np.ndarray:
-        """[subjects, prompts, seeds, size, size, 3] uint8; every row starts a cell from the same noise."""
-        images = []
+    def sample(self, names: Sequence[str], grid: Grid) -> dict[str, np.ndarray]:
+        """[subjects, prompts, seeds, size, size, 3] uint8 by row; every row starts a cell from the same noise."""
+        images: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for subject in grid.subjects:
             first = zlib.crc32(subject.name.encode())
             for i, prompt in enumerate(grid.prompts_of(subject)):
                 seeds = [first + i * grid.seeds + k for k in range(grid.seeds)]
-                images.append(generate.decode(self.vae, self.row(name, subject, prompt, seeds)))
-        return np.stack(images).reshape(len(grid.subjects), grid.prompts, grid.seeds, *images[0].shape[1:])
+                for name, latents in self.cell(names, subject, prompt, seeds).items():
+                    images[name].append(generate.decode(self.vae, latents))
+        shape = (len(grid.subjects), grid.prompts, grid.seeds)
+        return {name: np.stack(parts).reshape(*shape, *parts[0].shape[1:]) for name, parts in images.items()}

@@ -15,7 +15,7 @@ from ..nodes.patching import tinyland
 from . import generate
 from .ablation import Ablation, Recipe
 from .grid import Grid, contact_sheet, renders, row
-from .networks import full_size_network, tiny_network
+from .networks import Network, full_size_network, tiny_network
 from .overhead import compare, silence
 from .report import Report, Target
 from .retouch_costs import memory_ratios, retouch_variants
@@ -44,7 +44,8 @@ NOTES = (
     "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "III swaps from the switch on, without the layout's queries, keys and values. IV and V start from the layout's latents at lambda_2.",
+    "tau, lambda_2 and lambda_3 are 15 of 25 steps. III is II with the reference alone, from step 18 on;"
+    " IV and V start from the layout's latents.",
     "*_above_*: differences of the rows' means; the paper's signs are all positive.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step;"
     " whole: layout, inversion of a new reference, and retouch.",
@@ -60,7 +61,7 @@ class Amounts:
 
 _SUBJECTS = tuple(SUBJECTS.values())
 TUNED_ON, REPORTED = _SUBJECTS[:4], _SUBJECTS[4:]
-FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=3, seeds=4), 300)
+FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=3, seeds=4), 150)
 QUICK = Amounts(Grid(REPORTED[:2], prompts=2, seeds=3), Grid(REPORTED[:1], prompts=2, seeds=3), 10)
 
 
@@ -70,12 +71,12 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     ablation, eye = Ablation(weights, generate.Settings(), recipe), judge.Judge.load()
     scores, lines = {}, {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
-        for short, name in NAMES.items():
-            with timed(name):
-                images = ablation.sample(short, amounts.grid)
-            scores[short] = amounts.grid.score(images, eye)
-            for subject, pictures in zip(amounts.grid.subjects, images[:, 0, :3], strict=True):
-                lines[subject.name] += [*pictures]
+        with timed("ablation"):
+            images = ablation.sample(tuple(NAMES), amounts.grid)
+        for short, pictures in images.items():
+            scores[short] = amounts.grid.score(pictures, eye)
+            for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :3], strict=True):
+                lines[subject.name] += [*shown]
         rows = [row(NAMES[short], found) for short, found in scores.items()]
         swept = sweep(weights, recipe, amounts.sweep, eye)
     figures = differences(scores) | costs(quick, weights, amounts.seconds)
@@ -100,7 +101,7 @@ def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[d
     """Row II for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the subject."""
     rows = []
     for tau in TAUS:
-        images = Ablation(weights, generate.Settings(), replace(recipe, switch_step=tau)).sample("II", grid)
+        images = Ablation(weights, generate.Settings(), replace(recipe, switch_step=tau)).sample(("II",), grid)["II"]
         rows.append(row(f"tau {tau} of {generate.Settings().steps}", grid.score(images, eye)))
     return rows
 
@@ -110,10 +111,14 @@ def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 5)):
             with timed(f"costs of {network.name}"):
-                for timing in compare(retouch_variants(network), seconds):
-                    figures[f"{network.prefix}{timing.variant.figure}"] = timing.ratio[0]
-                figures |= {f"{network.prefix}{name}": value for name, value in memory_ratios(network).items()}
+                figures |= costs_of(network, seconds)
     return figures
+
+
+def costs_of(network: Network, seconds: float) -> dict[str, float]:
+    """Time and peak memory of a retouch step in each mode and of the whole method, as ratios to plain sampling."""
+    found = {timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds)}
+    return {f"{network.prefix}{name}": value for name, value in (found | memory_ratios(network)).items()}
 
 
 def beside(sheet: Image.Image, chart: Image.Image) -> Image.Image:

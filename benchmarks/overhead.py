@@ -85,10 +85,10 @@ def silence() -> Iterator[None]:
 
 def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float]]:
     """Each network with the seconds to spend on it, one at a time: the large one is built when it is needed."""
-    yield tiny_network(weights, 10), 40 if quick else 600
+    yield tiny_network(weights, 10), 40 if quick else 150
     on_gpu = comfy.model_management.get_torch_device().type != "cpu"
     side, steps = (64, 20) if on_gpu else (16, 3 if quick else 5)
-    yield full_size_network(side, steps), 60 if quick else 1200
+    yield full_size_network(side, steps), 60 if quick else 300
 
 
 def plain(network: Network, model, positive: list | None = None, steps: int | None = None, cfg: float = CFG):

@@ -19,10 +19,15 @@ from .client import Client, Failed, Interrupted, Progress, Prompt, Rejected
 from .host import PACK, Host, HostError
 from .subjects import SUBJECTS
 
-WORKFLOW = PACK / "workflows" / "api" / "first_picture.json"
+WORKFLOW = PACK / "workflows" / "api" / "layout_and_retouch.json"
 SCENES = (("nemo", "sea"), ("amanita", "snow"), ("taxi", "city"))
-COLUMNS = {"9": "the personalised model alone", "12": "step-blended: vanilla layout, personalised subject"}
-REFERENCES = "13"
+COLUMNS = {
+    "23": "the personalised model alone",
+    "10": "step-blended: vanilla layout, personalised subject",
+    "20": "retouched: the reference's look in that layout",
+}
+BASELINE = COLUMNS["23"]
+REFERENCES = "24"
 SEED = 7
 _INK, _GREY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
 
@@ -95,7 +100,7 @@ def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image:
-    """references | personalised alone | step-blended, one row per prompt, the judge's means under each heading."""
+    """references | personalised alone | step-blended | retouched, one row per prompt, the judge's means under each heading."""
     side, gap, group_gap, margin, head, line = 128, 4, 28, 24, 84, 30
     groups = [(REFERENCES, "four pictures of the subject"), *COLUMNS.items()]
     counts = [len(rows[0]["pictures"][node]) for node, _ in groups]
@@ -111,7 +116,7 @@ def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image
         if title in means:
             m = means[title]
             words = f"looks like the subject {m['identity']:.2f}   follows the prompt {m['prompt']:.0%}   layout varies {m['layout']:.2f}"
-            draw.text((left, margin + 28), words, fill=_GOOD if "blended" in title else _GREY, font=small)
+            draw.text((left, margin + 28), words, fill=_GREY if title == BASELINE else _GOOD, font=small)
     for i, row in enumerate(rows):
         top = margin + head + i * (side + line)
         draw.text((lefts[1], top - 20), row["title"], fill=_GREY, font=small)

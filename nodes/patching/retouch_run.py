@@ -101,7 +101,10 @@ class RetouchRun:
             forward(replace(part, options=options))
         return RecordedLayout(
             {layer: take(torch.cat(parts), order) for layer, parts in hidden.items()},
-            {layer: tuple(take(torch.cat(column), order) for column in zip(*parts, strict=True)) for layer, parts in crossed.items()},
+            {
+                layer: (take(torch.cat([n for n, _ in parts]), order), take(torch.cat([text for _, text in parts]), order))
+                for layer, parts in crossed.items()
+            },
         )
 
     def reference_rows(self, call: Call) -> list[SourceRows]:

@@ -40,7 +40,7 @@ NOTES = {
     ),
     "layout_and_retouch": (
         "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
-        "picture, and where the subject is in it. 3: where the subject is in the layout. 4: the same noise again, with the "
+        "picture. 3: where the subject is in the layout. 4: the same noise again, with the "
         "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
         "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."

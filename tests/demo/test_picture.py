@@ -65,12 +65,12 @@ def host(monkeypatch):
 def test_writes_a_picture_and_a_report(host, tmp_path, capsys):
     picture.main(["--output", str(tmp_path)])
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert [len(report["rows"]), len(report["mean"])] == [len(picture.SCENES), 2]
+    assert [len(report["rows"]), len(report["mean"])] == [len(picture.SCENES), 3]
     for numbers in report["mean"].values():
         assert numbers["identity"] > 0.9 and numbers["layout"] < 0.1  # the references themselves, in their one layout
     with Image.open(tmp_path / "picture.png") as image:
         pixels = np.asarray(image)
-    assert pixels.shape[1] > 12 * 128 and pixels.shape[0] > len(picture.SCENES) * 128
+    assert pixels.shape[1] > 16 * 128 and pixels.shape[0] > len(picture.SCENES) * 128
     reference = render(SUBJECTS[picture.SCENES[0][0]].training_scenes()[0]).image
     corner = [(y, 24) for y in range(len(pixels) - 128) if (pixels[y : y + 128, 24:152] == reference).all()]
     assert len(corner) == 1

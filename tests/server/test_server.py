@@ -320,9 +320,7 @@ def test_a_photograph_of_odd_size_as_reference(client, workflow, host, name, wid
     photograph.resize((width, height)).save(host.base / "input" / "photo.png")
     prompt = workflow("layout_and_retouch")
     prompt["40"] = {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}
-    for node in ("12", "14"):
-        prompt[node]["inputs"].update({k: ["40", 0] for k in ("pixels", "image") if k in prompt[node]["inputs"]})
-    del prompt["14"]["inputs"]["mask"]
+    only(prompt, "LikenessReference")["image"] = ["40", 0]
     assert len(client.run(prompt).images("20")) == 2
 
 

@@ -1,0 +1,90 @@
+"""The whole benchmark of Layout-and-Retouch on random weights and a random judge, and the pieces that decide its numbers."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from likeness.benchmarks import generate, grid, layout_and_retouch, report
+from likeness.benchmarks.ablation import Ablation, Recipe
+from likeness.demo.subjects import SUBJECTS
+
+ROOT = Path(__file__).resolve().parents[2]
+FEW_STEPS = generate.Settings(steps=4)
+RECIPE = Recipe(switch_step=2, lambda_2=2, lambda_3=2, alone_from=3)
+PAIR = tuple(SUBJECTS.values())[:2]
+
+
+@pytest.mark.usefixtures("random_judge")
+def test_quick_run(random_weights, monkeypatch):
+    monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
+    full = layout_and_retouch.FULL.grid
+    assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8
+    assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
+    small = grid.Grid(PAIR, prompts=2, seeds=3)
+    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 3), 0))
+    monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 2, 4))
+    monkeypatch.setattr(layout_and_retouch, "costs", lambda *_: dict.fromkeys(COSTS, 1.0))
+    with torch.inference_mode():
+        result = layout_and_retouch.run(quick=True, weights=random_weights, recipe=RECIPE)
+    data = json.loads(json.dumps(result.as_dict()))
+    assert [row["name"].split()[0] for row in data["rows"][:5]] == list(layout_and_retouch.NAMES)
+    assert len(data["rows"]) == 5 + len(layout_and_retouch.TAUS)
+    assert set(result.targets) <= set(data["figures"])
+    assert result.picture.size[0] > 16 * 128
+    assert "V IV + adaptive mask" in report.table(result)
+
+
+def test_the_workflow_has_the_settings_that_are_measured():
+    nodes = json.loads((ROOT / "workflows" / "api" / "layout_and_retouch.json").read_text(encoding="utf-8")).values()
+    inputs = {node["class_type"]: node["inputs"] for node in nodes}
+    recipe, swap = Recipe(), inputs["MultiSourceAttnSwap"]
+    assert {name: swap[name] for name in ("lambda_2", "lambda_3", "blocks", "attention")} == {
+        "lambda_2": recipe.lambda_2, "lambda_3": recipe.lambda_3, "blocks": recipe.blocks, "attention": recipe.attention,
+    }  # fmt: skip
+    assert inputs["StepBlendedSampler"]["switch_step"] == recipe.switch_step
+    assert inputs["AdaptiveMask"]["threshold"] == recipe.threshold and inputs["AdaptiveMask"]["blocks"] == recipe.map_blocks
+    assert ("mask" in inputs["LikenessReference"]) == recipe.masked_reference
+
+
+COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio")
+
+
+def test_figures_are_differences_of_means():
+    metrics = ("identity", "prompt", "layout")
+    scores = {name: {m: np.array([i + k, i + k + 2.0]) for k, m in enumerate(metrics)} for i, name in enumerate(layout_and_retouch.NAMES)}
+    found = layout_and_retouch.differences(scores)
+    assert found["identity_v_above_iv"] == 1 and found["prompt_ii_above_iii"] == -1 and found["layout_v_above_i"] == 4
+
+
+def test_rows_start_from_the_same_noise(random_weights):
+    """Row IV is the layout of row II until lambda_2: with lambda_2 at the end it is row II."""
+    with torch.inference_mode():
+        ablation = Ablation(random_weights, FEW_STEPS, Recipe(switch_step=2, lambda_2=4, lambda_3=4))
+        cell = ablation.cell(("II", "IV"), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
+    torch.testing.assert_close(cell["IV"], cell["II"], rtol=1e-4, atol=1e-4)
+
+
+def test_every_row_is_another_method(random_weights):
+    with torch.inference_mode():
+        ablation = Ablation(random_weights, FEW_STEPS, RECIPE)
+        cell = ablation.cell(tuple(layout_and_retouch.NAMES), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
+    for first, second in itertools.combinations(cell, 2):
+        assert not torch.equal(cell[first], cell[second]), f"{first} and {second} are the same"
+
+
+def test_costs_are_measured_for_every_mode(random_weights):
+    network = layout_and_retouch.tiny_network(random_weights, 3)
+    found = layout_and_retouch.costs_of(network, 0.0)
+    ratios = {f"tinyland_{name}" for name in (*COSTS, "retouch_step_sequential_ratio")}
+    assert ratios <= set(found) and all(value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize("tau", [0, 4])
+def test_the_chart_has_a_line_for_every_metric(tau):
+    rows = [{"identity": [0.5, 0.4, 0.6], "prompt": [0.8, 0.7, 0.9], "layout": [0.1, 0.05, 0.2]}] * 2
+    picture = np.asarray(layout_and_retouch.chart(rows, (tau, 8)))
+    for colour in layout_and_retouch._COLOURS.values():
+        assert (picture == colour).all(-1).sum() > 100
