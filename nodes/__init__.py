@@ -12,6 +12,7 @@ def node_classes() -> list:
     from .demo_model import LikenessDemoModel, LikenessDemoSubject
     from .multi_source import LikenessReference, MultiSourceAttnSwap
     from .saved_reference import LikenessLoadReference, LikenessSaveReference
+    from .saved_trajectory import LikenessLoadTrajectory, LikenessSaveTrajectory
     from .segment import LikenessSegment
     from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
 
@@ -19,6 +20,8 @@ def node_classes() -> list:
         StepBlendedSampler,
         LikenessStepBlendedGuider,
         LikenessRecordedTrajectory,
+        LikenessSaveTrajectory,
+        LikenessLoadTrajectory,
         MultiSourceAttnSwap,
         LikenessReference,
         LikenessSaveReference,

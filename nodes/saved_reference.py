@@ -47,7 +47,8 @@ class LikenessLoadReference(io.ComfyNode):
             search_aliases=["feature bank", "load features"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=saved_references.names() or [saved_references.NOTHING], tooltip="A file below output/likeness.",
+                    "file", options=saved_references.STORE.names() or [saved_references.STORE.nothing],
+                    tooltip="A file below output/likeness.",
                 ),
             ],
             outputs=[ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The pictures, with their features.")],
@@ -55,7 +56,7 @@ class LikenessLoadReference(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):
-        path = saved_references.path_of(file)
+        path = saved_references.STORE.path_of(file)
         return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)
 
     @classmethod

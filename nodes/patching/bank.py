@@ -32,7 +32,8 @@ class Key(NamedTuple):
 class FeatureBank:
     """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads.
 
-    Of the last two models only, so that a long series of LoRA strengths does not fill the RAM; what was loaded from a file stays.
+    Of the last two models only, so that a long series of LoRA strengths does not fill the RAM; what a layout's own run recorded,
+    under no weights, stays.
     """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)

@@ -1,12 +1,8 @@
-import json
 import os
-from pathlib import Path
 
 import pytest
 from likeness.tests.browser import frontend
 from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
-
-STORE = Path(__file__).resolve().parents[2] / "workflows" / "api" / "store_reference.json"
 
 
 @pytest.fixture(scope="package")
@@ -25,8 +21,8 @@ def installed_browser():
 
 @pytest.fixture(scope="package")
 def stocked_host(installed_browser, host):  # noqa: F811
-    """The server with a stored reference: the front end offers the files that are there when it opens, and no other name."""
-    host.client.run(json.loads(STORE.read_text(encoding="utf-8")))
+    """The server with stored files: the front end offers the files that are there when it opens, and no other name."""
+    frontend.stock(host.client)
     return host
 
 

@@ -51,6 +51,11 @@ NOTES = {
     "use_stored_reference": (
         "Uses a saved reference: no picture, no inversion. Run *store_reference* first; steps and scheduler must be the same."
     ),
+    "store_layout": ("Draws four layouts and keeps them below output/likeness_trajectories, with everything that a retouch needs of them."),
+    "use_stored_layout": (
+        "Retouches saved layouts with a reference: no layout is drawn again. Run *store_layout* first; size, batch, steps and scheduler "
+        "must be the same."
+    ),
     "segment": ("The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into models/sams first."),
     "attention_maps": ("Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."),
 }
@@ -62,7 +67,13 @@ def main(names: list[str]) -> None:
     from likeness.demo.host import Host
     from likeness.tests.browser import frontend
 
-    with Host(comfyui) as host, frontend.browser() as chromium:
+    with Host(comfyui) as host:
+        frontend.stock(host.client)
+        _export(host, frontend, names)
+
+
+def _export(host, frontend, names: list[str]) -> None:
+    with frontend.browser() as chromium:
         page = frontend.open_front_end(chromium, host.client.address)
         for name in names or NOTES:
             source = ROOT / "workflows" / "api" / f"{name}.json"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+from pathlib import Path
 
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge"))), None
@@ -18,6 +20,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 IMAGE_NODES = ("SaveImage", "PreviewImage")
 # Not only loaded: until the spinner is gone the front end still opens its own first workflow, in place of ours.
 _READY = """() => {
@@ -50,6 +53,12 @@ _TO_PROMPT = """async graph => {
   await app.loadGraphData(graph, true, true, "workflow");
   return JSON.stringify((await app.graphToPrompt()).output);
 }"""
+
+
+def stock(client) -> None:
+    """Stores what the workflows with stored files ask for. The client starts an event loop of its own: before `browser`."""
+    for name in ("store_reference", "store_layout"):
+        client.run(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
 
 
 @contextlib.contextmanager

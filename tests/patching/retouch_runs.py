@@ -36,6 +36,11 @@ def mask(height=8, width=8, value=None, **options) -> SubjectMask:
     return SubjectMask(subject, fixed, **options)
 
 
+def disc(height=64, width=64, radius=20):
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return (((y - height / 2) ** 2 + (x - width / 2) ** 2) < radius**2).float()[None]
+
+
 def retouched(model, references=(), blocks=None, **options):
     """The MODEL with a Retouch on it."""
     family, every = family_of(model, "test"), discover(model, "test")

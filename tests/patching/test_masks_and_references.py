@@ -1,13 +1,11 @@
-"""What a retouch is given: masks, references, saved references and the segmenter, and what each of them refuses."""
-
-import json
+"""What a retouch is given: masks, references and the segmenter, and what each of them refuses."""
 
 import comfy.utils
 import numpy as np
 import pytest
 import torch
 from likeness.kernels.adaptive_mask import MaskRules
-from likeness.nodes.patching import saved_references, segment
+from likeness.nodes.patching import segment
 from likeness.nodes.patching.bank import HIDDEN, FeatureBank, Key, weights_of
 from likeness.nodes.patching.blocks import Layer
 from likeness.nodes.patching.build_mask import PER_STEP, RECORDED, build_mask, preview
@@ -15,7 +13,7 @@ from likeness.nodes.patching.build_retouch import Settings, retouch
 from likeness.nodes.patching.references import INVERTED, NOISED, Reference, References, references
 from likeness.nodes.patching.retouch import BANKED, FORK, NONE, SEQUENTIAL
 from likeness.nodes.patching.subject_mask import MaskRun
-from likeness.tests.patching.retouch_runs import layout, levels, mask, reference, run
+from likeness.tests.patching.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora
 from safetensors.torch import save_file
@@ -29,11 +27,6 @@ class Shrinks:
         top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
         cut = pixels[:, top : top + height, left : left + width].movedim(-1, 1)
         return torch.nn.functional.avg_pool2d(torch.cat([cut, cut[:, :1]], 1), 8)
-
-
-def disc(height=64, width=64, radius=20):
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return (((y - height / 2) ** 2 + (x - width / 2) ** 2) < radius**2).float()[None]
 
 
 RULES = MaskRules()
@@ -197,53 +190,6 @@ def test_another_schedule_does_not_pile_up():
     size = item.bank.size_in_bytes
     run(patched, scheduler="karras")
     assert item.bank.size_in_bytes == size and len(item.inversions) == 1
-
-
-@pytest.fixture
-def output(tmp_path, monkeypatch):
-    monkeypatch.setattr("folder_paths.output_directory", str(tmp_path))
-    return tmp_path / "likeness"
-
-
-@pytest.mark.parametrize("kind", [NOISED, INVERTED])
-def test_a_saved_reference_gives_the_same_picture(output, family, kind):
-    model = tiny_model(family)
-    subject = disc()[0]
-    given = References((reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind, weight=2.0)))
-    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
-    expected = run(retouch(model, given, None, None, None, settings))
-    saved_references.fill(given, model, torch.tensor(levels(model)), "paper")
-    path = saved_references.save(given, "subject")
-    assert path.parent == output and saved_references.names() == [path.name]
-    loaded = saved_references.load(path.name)
-    size = [item.bank.size_in_bytes for item in loaded.items]
-    assert all(size)
-    torch.testing.assert_close(run(retouch(model, loaded, None, None, None, settings)), expected, rtol=1e-3, atol=1e-3)
-    assert [item.bank.size_in_bytes for item in loaded.items] == size
-
-
-@pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "missing.safetensors", "..\\x.safetensors"])
-def test_no_name_leads_out_of_the_folder(output, name):
-    output.mkdir()
-    (output.parent / "secret.safetensors").write_bytes(b"x")
-    with pytest.raises(FileNotFoundError, match="saved reference"):
-        saved_references.load(name)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "other", "incomplete"])
-def test_damaged_files_are_refused(output, damage):
-    model = tiny_model("sd1")
-    given = References((reference(model),))
-    path = saved_references.save(given, "subject")
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:100])
-    elif damage == "other":
-        save_file({"x": torch.zeros(1)}, path)
-    else:
-        facts = {"format": "likeness_reference", "version": "1", "items": json.dumps([{}]), "features": "[]"}
-        save_file({"x": torch.zeros(1)}, path, metadata=facts)
-    with pytest.raises(ValueError, match="LikenessLoadReference: expected"):
-        saved_references.load(path.name)
 
 
 def test_prompts_of_the_segmenter():

@@ -1,0 +1,98 @@
+"""References and layouts as files: what comes back is what was kept, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from likeness.nodes.patching import saved_references, saved_trajectories
+from likeness.nodes.patching.build_retouch import Settings, retouch
+from likeness.nodes.patching.references import INVERTED, NOISED, References
+from likeness.nodes.patching.retouch import BANKED, FORK, NONE
+from likeness.nodes.patching.trajectory import Trajectory
+from likeness.tests.patching.retouch_runs import disc, layout, levels, reference, run
+from likeness.tests.patching.tiny_models import tiny_model
+from safetensors.torch import save_file
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr("folder_paths.output_directory", str(tmp_path))
+    return tmp_path / "likeness"
+
+
+@pytest.mark.parametrize("kind", [NOISED, INVERTED])
+def test_a_saved_reference_gives_the_same_picture(output, family, kind):
+    model = tiny_model(family)
+    subject = disc()[0]
+    given = References((reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind, weight=2.0)))
+    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
+    expected = run(retouch(model, given, None, None, None, settings))
+    saved_references.fill(given, model, torch.tensor(levels(model)), "paper")
+    path = saved_references.save(given, "subject")
+    assert path.parent == output and saved_references.STORE.names() == [path.name]
+    loaded = saved_references.load(path.name)
+    size = [item.bank.size_in_bytes for item in loaded.items]
+    assert all(size)
+    torch.testing.assert_close(run(retouch(model, loaded, None, None, None, settings)), expected, rtol=1e-3, atol=1e-3)
+    assert [item.bank.size_in_bytes for item in loaded.items] == size
+
+
+def test_a_saved_layout_is_followed_like_the_first(output, family):
+    model = tiny_model(family)
+    picture, trajectory = layout(model, record="all")
+    settings = Settings(FORK, 2, 4, "paper", "replace", BANKED, 1.0)
+    items = References((reference(model),))
+    expected = run(retouch(model, items, trajectory, None, None, settings))
+    path = saved_trajectories.save(trajectory, "layout")
+    assert path.parent == output.parent / "likeness_trajectories"
+    loaded = saved_trajectories.load(path.name)
+    assert loaded.sigmas == trajectory.sigmas and loaded.size_in_bytes == trajectory.size_in_bytes
+    assert torch.equal(run(retouch(model, items, loaded, None, None, settings)), expected)
+    whole = replace(settings, lambda_2=len(loaded), lambda_3=len(loaded))
+    torch.testing.assert_close(run(retouch(model, items, loaded, None, None, whole)), picture, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trajectory_that_cannot_be_kept(output):
+    model = tiny_model("sd1")
+    with pytest.raises(ValueError, match="LikenessSaveTrajectory: expected a trajectory with model calls"):
+        saved_trajectories.save(Trajectory((), ()), "layout")
+    trajectory = layout(model)[1]
+    areas = [[text, {**rest, "area": (8, 8, 0, 0)}] for text, rest in trajectory.positive]
+    with pytest.raises(ValueError, match="LikenessSaveTrajectory: expected a plain prompt"):
+        saved_trajectories.save(replace(trajectory, positive=areas), "layout")
+    assert not list(output.parent.rglob("*.tmp"))
+
+
+def test_a_file_of_the_other_kind_is_refused(output):
+    model = tiny_model("sd1")
+    path = saved_references.save(References((reference(model),)), "subject")
+    target = output.parent / "likeness_trajectories" / path.name
+    target.parent.mkdir()
+    path.rename(target)
+    with pytest.raises(ValueError, match="expected a trajectory of version 1, got likeness_reference"):
+        saved_trajectories.load(path.name)
+
+
+@pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "missing.safetensors", "..\\x.safetensors"])
+def test_no_name_leads_out_of_the_folder(output, name):
+    output.mkdir()
+    (output.parent / "secret.safetensors").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match="saved reference"):
+        saved_references.load(name)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other", "incomplete"])
+def test_damaged_files_are_refused(output, damage):
+    model = tiny_model("sd1")
+    given = References((reference(model),))
+    path = saved_references.save(given, "subject")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "other":
+        save_file({"x": torch.zeros(1)}, path)
+    else:
+        facts = {"format": "likeness_reference", "version": "1", "items": json.dumps([{}]), "features": "[]"}
+        save_file({"x": torch.zeros(1)}, path, metadata=facts)
+    with pytest.raises(ValueError, match="LikenessLoadReference: expected"):
+        saved_references.load(path.name)
