@@ -28,12 +28,12 @@ def cross_attention_map(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Se
     """
     rows, n, _ = q.shape
     chunk = max(1, budget // (rows * heads * k.shape[1]))
-    maps = q.new_empty(rows, n, len(tokens), dtype=torch.float32)
+    parts = []
     for start in range(0, n, chunk):
         probabilities = attention_probabilities(q[:, start : start + chunk], k, heads)
-        for column, token in enumerate(tokens):  # a word has few tokens; an index tensor would have to travel to the device
-            torch.mean(probabilities[..., token], 1, out=maps[:, start : start + chunk, column])
-    return maps
+        # A word has few tokens; an index tensor would have to travel to the device.
+        parts.append(torch.stack([probabilities[..., token].mean(1) for token in tokens], -1))
+    return torch.cat(parts, 1)
 
 
 def fold_repeats(columns: torch.Tensor, prompt_length: int) -> torch.Tensor:

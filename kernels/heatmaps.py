@@ -44,3 +44,16 @@ def overlay(images: torch.Tensor, heat: torch.Tensor, strength: float = 0.65) ->
     """The heat's colours over a grey copy of the pictures. images: [n, height, width, 3] in 0..1, heat: [n, height, width] in 0..1."""
     grey = (images @ images.new_tensor([0.299, 0.587, 0.114]))[..., None]
     return torch.lerp(grey, colours(heat), strength).clamp(0, 1)
+
+
+def principal_colours(features: torch.Tensor) -> torch.Tensor:
+    """The first three principal components of features as red, green and blue (as in plug-and-play features, arXiv 2211.12572, fig. 3).
+
+    features: [tokens, channels]. Returns [tokens, 3], each component stretched to 0..1; a missing component is 0.
+    """
+    centred = features.float() - features.float().mean(0)
+    left, strengths, _ = torch.linalg.svd(centred, full_matrices=False)
+    parts = (left * strengths)[:, :3]
+    span = parts.amax(0) - parts.amin(0)
+    parts = torch.where(span > 0, (parts - parts.amin(0)) / span.clamp(min=1e-30), 0)
+    return F.pad(parts, (0, 3 - parts.shape[1]))

@@ -10,11 +10,14 @@ def node_classes() -> list:
     from .adaptive_mask import AdaptiveMask
     from .attention_maps import LikenessAttentionMaps
     from .demo_model import LikenessDemoModel, LikenessDemoSubject
+    from .layout_template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
     from .multi_source import LikenessReference, MultiSourceAttnSwap
+    from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
     from .saved_reference import LikenessLoadReference, LikenessSaveReference
     from .saved_trajectory import LikenessLoadTrajectory, LikenessSaveTrajectory
     from .segment import LikenessSegment
     from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
+    from .uremd_guidance import LikenessLossCurves, UREMDGuidance
 
     return [
         StepBlendedSampler,
@@ -28,6 +31,14 @@ def node_classes() -> list:
         LikenessLoadReference,
         AdaptiveMask,
         LikenessSegment,
+        AppearancePalette,
+        LayoutTemplate,
+        UREMDGuidance,
+        LikenessLossCurves,
+        LikenessSavePalette,
+        LikenessLoadPalette,
+        LikenessSaveTemplate,
+        LikenessLoadTemplate,
         LikenessAttentionMaps,
         LikenessDemoModel,
         LikenessDemoSubject,

@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.latest import ComfyExtension, io, ui
 
 __all__ = [
-    "ADVANCED", "CATEGORY", "DEMO_CATEGORY", "AdaptiveMaskType", "ComfyExtension", "ReferenceType", "Trajectory", "io", "schema", "ui",
-    "window_inputs",
+    "ADVANCED", "CATEGORY", "DEMO_CATEGORY", "AdaptiveMaskType", "ComfyExtension", "LossesType", "PaletteType", "ReferenceType",
+    "TemplateType", "Trajectory", "io", "schema", "ui", "window_inputs",
 ]  # fmt: skip
 
 CATEGORY = "Likeness"
@@ -26,6 +26,15 @@ ReferenceType = io.Custom("LIKENESS_REFERENCE")
 
 AdaptiveMaskType = io.Custom("LIKENESS_ADAPTIVE_MASK")
 """A mask that follows the target from step to step: a `nodes.patching.subject_mask.SubjectMask`."""
+
+PaletteType = io.Custom("LIKENESS_PALETTE")
+"""A subject's features: a `nodes.patching.palette.Palette`."""
+
+TemplateType = io.Custom("LIKENESS_TEMPLATE")
+"""Where a subject is to be: a `nodes.patching.template.Template`."""
+
+LossesType = io.Custom("LIKENESS_LOSSES")
+"""What guidance's losses did: a `nodes.patching.loss_log.LossLog`."""
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(io.Schema))
 

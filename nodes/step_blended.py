@@ -6,6 +6,7 @@ import comfy.samplers
 
 from ._api import ADVANCED, CATEGORY, Trajectory, io, schema
 from .patching import step_blended
+from .patching.passes import sample
 from .patching.step_blended import StepBlendedGuider, Switch
 
 _STEP = "step"
@@ -115,7 +116,7 @@ class StepBlendedSampler(io.ComfyNode):
         guider = StepBlendedGuider(model, personalized_model, switch, "StepBlendedSampler", record_blocks)
         guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
         guider.set_cfg(cfg)
-        samples = step_blended.sample(guider, latent, seed, steps, sampler, scheduler, denoise)
+        samples = sample(guider, latent, seed, steps, sampler, scheduler, denoise, "StepBlendedSampler")
         return io.NodeOutput(samples, guider.trajectory)
 
 

@@ -72,13 +72,13 @@ def plain_mask(mask: torch.Tensor) -> SubjectMask:
     return SubjectMask(mask > 0.5, mask, node=NODE)
 
 
-def check_text(model, conditioning: list, what: str) -> None:
+def check_text(model, conditioning: list, what: str, node: str = NODE) -> None:
     """Raises ValueError where a prompt was encoded for a network of another family."""
     config = model.model.model_config.unet_config
     width, got = config.get("context_dim"), conditioning[0][0].shape[-1] if conditioning else None
     if width is not None and got is not None and width != got:
         raise ValueError(
-            f"{NODE}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got {got}; "
+            f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got {got}; "
             f"connect a {what} made with a checkpoint of this model's family."
         )
 

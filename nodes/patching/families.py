@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import comfy.ldm.modules.attention as host_attention
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample
 
 from .blocks import Block, Layer
 
@@ -67,6 +67,10 @@ class Family(Protocol):
         """The blocks with attention, in call order."""
         ...
 
+    def decoder_stages(self, network: torch.nn.Module) -> tuple[tuple[Block, ...], ...]:
+        """The decoder's blocks with attention by resolution, coarse to fine."""
+        ...
+
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
         """Options for one model call that shows the hidden states of `layers` to `read`, after every patch that is already there."""
         ...
@@ -99,6 +103,16 @@ class UNet:
         stages = {"input": network.input_blocks, "middle": middle, "output": network.output_blocks}
         found = (Block(kind, number, _depth(module)) for kind, modules in stages.items() for number, module in enumerate(modules))
         return tuple(block for block in found if block.depth)
+
+    def decoder_stages(self, network: torch.nn.Module) -> tuple[tuple[Block, ...], ...]:
+        assert isinstance(network, UNetModel)
+        stages: list[list[Block]] = [[]]
+        for number, module in enumerate(network.output_blocks):
+            if _depth(module):
+                stages[-1].append(Block("output", number, _depth(module)))
+            if any(isinstance(m, Upsample) for m in module.children()):
+                stages.append([])
+        return tuple(tuple(stage) for stage in stages if stage)
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
         return _with_patch(options, "attn1_patch", layers, lambda layer, n, context, value, size: read(layer, n, size))
@@ -145,6 +159,18 @@ def family_of(model, node: str) -> Family:
 def discover(model, node: str) -> tuple[Block, ...]:
     """The MODEL's blocks with attention, in call order."""
     return family_of(model, node).blocks(_network(model))
+
+
+def middle_decoder_blocks(model, node: str) -> tuple[str, ...]:
+    """The names of the decoder's blocks at its middle resolution, of two the finer: up_blocks.2 of SD 1.x."""
+    stages = family_of(model, node).decoder_stages(_network(model))
+    return tuple(block.name for block in stages[len(stages) // 2]) if stages else ()
+
+
+def coarse_decoder_blocks(model, node: str) -> tuple[str, ...]:
+    """The names of all of the decoder's blocks but those of its finest resolution: up_blocks.1 and 2 of SD 1.x."""
+    stages = family_of(model, node).decoder_stages(_network(model))
+    return tuple(block.name for stage in stages[: max(1, len(stages) - 1)] for block in stage)
 
 
 def late_blocks(model, node: str) -> tuple[str, ...]:

@@ -1,16 +1,44 @@
-"""Model passes of our own, outside any sampler, through ComfyUI's guider: it loads weights, applies LoRA and hooks, and cleans up."""
+"""Sampling and single model passes through ComfyUI's guiders, which load weights, apply LoRA and hooks, and clean up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import comfy.model_management
+import comfy.sample
 import comfy.samplers
 import comfy.utils
+import latent_preview
 import torch
+
+from .checks import check_latent
 
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 """(latents [batch, channels, height, width] at a noise level, sigma) -> denoised latents, with the prompt only."""
+
+_RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of an empty latent that a sampled one has not
+
+
+def sample(guider, latent: dict, seed: int, steps: int, sampler: str, scheduler: str, denoise: float, node: str) -> dict:
+    """What KSampler does, with any guider: same sigmas, same noise, same preview. Returns a new LATENT."""
+    check_latent(latent["samples"], node)
+    model = guider.model_patcher
+    ratios = {key: latent[key] for key in _RATIOS if key in latent}
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], **ratios)
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    schedule = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler, denoise, model.model_options)
+    result = guider.sample(
+        noise,
+        samples,
+        comfy.samplers.sampler_object(sampler),
+        schedule.sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, len(schedule.sigmas) - 1),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    rest = {key: value for key, value in latent.items() if key not in _RATIOS}
+    return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
 
 
 def run_pass(model, conditioning: list, samples: torch.Tensor, sigmas: Sequence[float], function: Callable[[Denoise, torch.Tensor], None]):

@@ -34,7 +34,8 @@ class RunState:
         self._guider = guider
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
-        self._acted: dict[Patch, bool] = {}
+        self._endings: list[Callable[[], None]] = []
+        self._acted: dict[Patch | Guidance, bool] = {}
 
     @staticmethod
     def of(options: Options) -> RunState | None:
@@ -53,7 +54,12 @@ class RunState:
         conds = getattr(self._guider, "conds", {})
         return {name: frozenset(c.get("uuid") for c in entries) for name, entries in conds.items() if entries is not None}
 
-    def note(self, patch: Patch, acted: bool) -> None:
+    def prompts(self) -> list:
+        """The entries of the guider's conditionings that are not negative ones."""
+        conds = getattr(self._guider, "conds", {})
+        return [c for name, entries in conds.items() if entries is not None and "negative" not in name for c in entries]
+
+    def note(self, patch: Patch | Guidance, acted: bool) -> None:
         """Remembers whether a patch has acted in this run at all."""
         self._acted[patch] = self._acted.get(patch, False) or acted
 
@@ -67,8 +73,15 @@ class RunState:
                     patch.node, w.start_percent, w.end_percent,
                 )  # fmt: skip
 
+    def at_end(self, act: Callable[[], None]) -> None:
+        """Has something done when the run ends, however it ends."""
+        self._endings.append(act)
+
     def close(self) -> None:
-        """Forgets everything, so that what still holds this object holds no tensor."""
+        """Ends the run and forgets everything, so that what still holds this object holds no tensor."""
+        for act in self._endings:
+            act()
+        self._endings.clear()
         self._memory.clear()
         self._acted.clear()
         self._guider = None
@@ -107,9 +120,45 @@ class Patch(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Step:
+    """One evaluation of a sampler's latents, before guidance mixes its conditionings.
+
+    model: the host's BaseModel; conditions: a list of entries, or None, per conditioning; x: [images, channels, height, width] noisy
+    latents in the model's space; t: [images] their noise levels, all equal to `sigma`; options: the guider's model_options.
+    """
+
+    state: RunState
+    model: Any
+    conditions: list
+    x: torch.Tensor
+    t: torch.Tensor
+    sigma: float
+    options: Options
+
+
+Evaluate = Callable[[Step], list[torch.Tensor]]
+"""Denoised latents per conditioning."""
+
+
+class Guidance(Protocol):
+    """A patch that changes a step as a whole. Implementations are frozen and compare by identity."""
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def window(self) -> Window: ...
+
+    def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]: ...
+
+
 @runtime_checkable
-class PreparedPatch(Patch, Protocol):
-    """A patch that has something to do before the first model call of a run."""
+class Prepared(Protocol):
+    """What has something to do before the first model call of a run."""
+
+    @property
+    def window(self) -> Window: ...
 
     def prepare(self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
         """The noise to start from. Called inside the run's state, before the guider has loaded its model."""
@@ -118,19 +167,31 @@ class PreparedPatch(Patch, Protocol):
 
 def attach(model, patch: Patch):
     """A clone of MODEL whose model calls go through `patch` while its window lasts, within the patches attached before."""
+    clone = _living(model, patch)
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
+    return clone
+
+
+def attach_guidance(model, guidance: Guidance):
+    """A clone of MODEL whose evaluations, of all conditionings of a step at once, go through `guidance`."""
+    clone = _living(model, guidance)
+    clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _GuidedSteps(guidance))
+    return clone
+
+
+def _living(model, patch):
     clone = model.clone()
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
-    if isinstance(patch, PreparedPatch):
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Prepared(patch))
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
+    if isinstance(patch, Prepared):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
     return clone
 
 
 def bare(model):
     """A clone of MODEL without this pack's patches: a reference's own passes are never changed by them."""
     clone = model.clone()
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
     return clone
 
@@ -160,8 +221,8 @@ def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
-    patch: PreparedPatch
+class _Preparation:
+    patch: Prepared
 
     def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         if not self.patch.window.empty:
@@ -177,19 +238,42 @@ class _PatchedCalls:
         arguments = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
         patch, state = self.patch, RunState.of(transformer_options)
         if state is None:
-            raise RuntimeError(
-                f"{patch.node}: expected to run inside a sampler, got a model call outside of any sampling run; "
-                "sample with a node that uses ComfyUI's guiders, such as KSampler or SamplerCustomAdvanced."
-            )
+            raise RuntimeError(_outside(patch.node))
         sigma = float(t[0])
-        resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(executor.class_obj.model_sampling))
-        active = resolved.contains(sigma)
-        state.note(patch, active)
-        if not active:
+        if not _acts(patch, sigma, state, executor.class_obj):
             return executor(x, t, transformer_options=transformer_options, **arguments)
         rows = _rows(patch.node, state, transformer_options, len(x))
         call = Call(state, x, t, sigma, rows, transformer_options, arguments, executor.class_obj)
         return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
+
+
+@dataclass(frozen=True, eq=False)
+class _GuidedSteps:
+    guidance: Guidance
+
+    def __call__(self, executor, model, conds, x_in, timestep, model_options):
+        guidance, state = self.guidance, RunState.of(model_options["transformer_options"])
+        if state is None:
+            raise RuntimeError(_outside(guidance.node))
+        step = Step(state, model, conds, x_in, timestep, float(timestep[0]), model_options)
+        if not _acts(guidance, step.sigma, state, model):
+            return executor(model, conds, x_in, timestep, model_options)
+        return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
+
+
+def _acts(patch: Patch | Guidance, sigma: float, state: RunState, model) -> bool:
+    """Whether a patch's window holds a noise level; noted for the report."""
+    resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(model.model_sampling))
+    active = resolved.contains(sigma)
+    state.note(patch, active)
+    return active
+
+
+def _outside(node: str) -> str:
+    return (
+        f"{node}: expected to run inside a sampler, got a model call outside of any sampling run; "
+        "sample with a node that uses ComfyUI's guiders, such as KSampler or SamplerCustomAdvanced."
+    )
 
 
 def _rows(node: str, state: RunState, options: Options, count: int) -> tuple[Row, ...]:

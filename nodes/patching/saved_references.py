@@ -11,7 +11,7 @@ from .bank import HIDDEN, FeatureBank, Key, weights_of
 from .blocks import Layer, parse
 from .families import discover, family_of, late_blocks
 from .passes import Denoise, run_pass
-from .references import Reference, References
+from .references import Reference, References, single
 from .run_state import attach, bare
 from .saved_files import Store, conditioning_of, conditioning_parts
 from .sources import Inverted, image_latent
@@ -45,9 +45,15 @@ def fill(references: References, model, sigmas: torch.Tensor, blocks: str) -> No
 
 def save(references: References, prefix: str) -> Path:
     """Writes a numbered file below the output folder."""
+    return STORE.write(prefix, *parts_of(references))
+
+
+def parts_of(references: References) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """References as the tensors and the metadata of a file."""
     tensors: dict[str, torch.Tensor] = {}
     items, features = [], []
     for i, item in enumerate(references.items):
+        single(item.conditioning, SAVE)
         parts, numbers = conditioning_parts(f"{i}", item.conditioning)
         tensors |= {f"{i}.latent": item.latent["samples"]} | parts
         if item.mask is not None:
@@ -60,15 +66,17 @@ def save(references: References, prefix: str) -> Path:
         for n, (key, sigma, values) in enumerate(item.bank.items()):
             tensors[f"{i}.features.{n}"] = values
             features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, sigma])
-    return STORE.write(prefix, tensors, {"items": json.dumps(items), "features": json.dumps(features)})
+    return tensors, {"items": json.dumps(items), "features": json.dumps(features)}
 
 
 def load(name: str) -> References:
     """Raises FileNotFoundError or ValueError in one sentence."""
-    return STORE.read(name, lambda tensors, facts: _references(tensors, json.loads(facts["items"]), json.loads(facts["features"])))
+    return STORE.read(name, references_of)
 
 
-def _references(tensors: dict[str, torch.Tensor], items: list[dict], features: list) -> References:
+def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> References:
+    """What `parts_of` took apart."""
+    items, features = json.loads(facts["items"]), json.loads(facts["features"])
     found = []
     for i, item in enumerate(items):
         conditioning = conditioning_of(f"{i}", tensors, item["conditioning"], LOAD)

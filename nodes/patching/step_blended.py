@@ -8,14 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
-import comfy.sample
 import comfy.sampler_helpers
 import comfy.samplers
-import comfy.utils
-import latent_preview
 import torch
 
 from .bank import OUTPUT, FeatureBank
@@ -28,7 +24,6 @@ from .trajectory import Trajectory, TrajectoryRecorder
 from .window import SAME_LEVEL
 
 NODE = "StepBlendedSampler"
-_RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of an empty latent that a sampled one has not
 
 
 @dataclass(frozen=True)
@@ -264,28 +259,6 @@ class _Run:
         options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
         self.started = _Started(options, sigmas, extra_args.get("seed"), noise, latent_image, denoise_mask)
         return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
-
-
-def sample(guider: StepBlendedGuider, latent: dict, seed: int, steps: int, sampler: str, scheduler: str, denoise: float) -> dict:
-    """What KSampler does, with a step-blended guider: same sigmas, same noise, same preview. Returns a new LATENT."""
-    check_latent(latent["samples"], guider.node)
-    model = guider.model_patcher
-    ratios = {key: latent[key] for key in _RATIOS if key in latent}
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], **ratios)
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
-    schedule = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler, denoise, model.model_options)
-    result = guider.sample(
-        noise,
-        samples,
-        comfy.samplers.sampler_object(sampler),
-        schedule.sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, len(schedule.sigmas) - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    )
-    rest = {key: value for key, value in latent.items() if key not in _RATIOS}
-    return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
 
 
 def recorded(guider, latent: dict) -> Trajectory:

@@ -104,14 +104,19 @@ class CrossAttentionTap(Tap):
 
     def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
         """[rows, n, len(tokens)]"""
-        length, known = k.shape[1], self.prompt_length
-        if length % known:
-            raise ValueError(
-                f"{self.node}: expected text of {known} tokens, or repeats of it, in the model, got {length} tokens; "
-                "remove the node that adds tokens to the text from model."
-            )
-        columns = [start + token for start in range(0, length, known) for token in self.tokens]
-        return fold_repeats(cross_attention_map(q, k, heads, columns), len(self.tokens))
+        return token_maps(q, k, heads, self.tokens, self.prompt_length, self.node)
+
+
+def token_maps(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], prompt_length: int, node: str) -> torch.Tensor:
+    """[rows, n, len(tokens)] cross-attention maps of a text's tokens, wherever the host repeats the text. ValueError in one sentence."""
+    length = k.shape[1]
+    if length % prompt_length:
+        raise ValueError(
+            f"{node}: expected text of {prompt_length} tokens, or repeats of it, in the model, got {length} tokens; "
+            "remove the node that adds tokens to the text from model."
+        )
+    columns = [start + token for start in range(0, length, prompt_length) for token in tokens]
+    return fold_repeats(cross_attention_map(q, k, heads, columns), len(tokens))
 
 
 @dataclass(eq=False)

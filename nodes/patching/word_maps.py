@@ -52,7 +52,18 @@ class _SummedMaps:
 
 
 def word_maps(
-    model, clip, latent: dict, text: str, word: str, blocks: str, group_by: str, window: Window, levels: int, seed: int, vae=None
+    model,
+    clip,
+    latent: dict,
+    text: str,
+    word: str,
+    blocks: str,
+    group_by: str,
+    window: Window,
+    levels: int,
+    seed: int,
+    vae=None,
+    node: str = NODE,
 ) -> WordMaps:
     """The maps of `word` over the pictures of `latent`, grouped by blocks. Raises ValueError in one sentence for what cannot be used.
 
@@ -60,32 +71,32 @@ def word_maps(
     for the preview; without it they are guessed from the latent.
     """
     if clip is None:
-        raise ValueError(f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to clip.")
-    family, chosen = family_of(model, NODE), parse(blocks, discover(model, NODE), NODE)
-    samples = image_latent(model, latent, NODE)
-    sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"))
-    where = find_word(clip, text, word, NODE)
+        raise ValueError(f"{node}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to clip.")
+    family, chosen = family_of(model, node), parse(blocks, discover(model, node), node)
+    samples = image_latent(model, latent, node)
+    sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)
+    where = find_word(clip, text, word, node)
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
     sink = _SummedMaps()
-    tap = CrossAttentionTap(NODE, family, chosen, sink, tokens=where.tokens, prompt_length=where.prompt_length, conditional=True)
-    source = noised_source(model, latent, seed, NODE)
+    tap = CrossAttentionTap(node, family, chosen, sink, tokens=where.tokens, prompt_length=where.prompt_length, conditional=True)
+    source = noised_source(model, latent, seed, node)
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
         for sigma in sigmas:
             denoise(source.at(sigma).to(clean), sigma)
 
     run_pass(attach(model, tap), conditioning, samples, sigmas, observe)
-    pictures = _pictures(model, latent, vae)
+    pictures = pictures_of(model, latent, vae)
     groups = _grouped(chosen, sink, group_by, _size(pictures[..., 0]))
     panels = [captioned(pictures, "picture"), *(captioned(overlay(pictures, heat), name) for name, heat in groups.items())]
     return WordMaps(tuple(groups), torch.cat(list(groups.values())), torch.cat(panels, 2))
 
 
-def noise_levels(window: Window, count: int, model_sampling) -> tuple[float, ...]:
+def noise_levels(window: Window, count: int, model_sampling, node: str = NODE) -> tuple[float, ...]:
     """`count` falling sigmas at the middles of as many equal parts of the window; one where the window is a single point."""
     start, end = window.start_percent, window.end_percent
     if start > end:
-        raise ValueError(f"{NODE}: expected start_percent up to end_percent, got {start:g} and {end:g}; swap them on this node.")
+        raise ValueError(f"{node}: expected start_percent up to end_percent, got {start:g} and {end:g}; swap them on this node.")
     percents = [start + (i + 0.5) * (end - start) / count for i in range(count)]
     low, high = float(model_sampling.sigma_min), float(model_sampling.sigma_max)
     found = {min(max(float(model_sampling.percent_to_sigma(p)), low), high) for p in percents}
@@ -112,7 +123,7 @@ def _size(maps: torch.Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _pictures(model, latent: dict, vae) -> torch.Tensor:
+def pictures_of(model, latent: dict, vae) -> torch.Tensor:
     """[images, height, width, 3] in 0..1."""
     samples = latent["samples"]
     if vae is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import comfy.samplers
 import torch
 from likeness.nodes.patching.families import discover, family_of, late_blocks
+from likeness.nodes.patching.passes import sample
 from likeness.nodes.patching.references import NOISED, Reference, References
 from likeness.nodes.patching.retouch import Retouch
 from likeness.nodes.patching.run_state import attach
-from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch, sample
+from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
 from likeness.nodes.patching.subject_mask import SubjectMask
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
 
@@ -26,7 +27,7 @@ def layout(model, vanilla=None, batch=1, switch=0, record="", sampler="euler", s
     guider.set_blended_conds(conditioning(model, seed=13), conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE))
     guider.set_cfg(4.0)
     empty = {"samples": torch.zeros(batch, 4, height, width)}
-    return sample(guider, empty, 3, steps, sampler, "normal", 1.0)["samples"], guider.trajectory
+    return sample(guider, empty, 3, steps, sampler, "normal", 1.0, "test")["samples"], guider.trajectory
 
 
 def mask(height=8, width=8, value=None, **options) -> SubjectMask:

@@ -5,7 +5,7 @@ import comfy.model_patcher
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching import step_blended
+from likeness.nodes.patching import passes, step_blended
 from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
 from likeness.nodes.patching.trajectory import Trajectory
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
@@ -23,7 +23,7 @@ def blended(vanilla, personalized, switch, *, sampler="euler", cfg=4.0, batch=1,
     start = {"samples": zeros(batch)} if rows is None else {"samples": rows}
     if noise_mask is not None:
         start["noise_mask"] = noise_mask
-    return step_blended.sample(guider, start, 3, other.get("steps", STEPS), sampler, "normal", denoise)["samples"], guider
+    return passes.sample(guider, start, 3, other.get("steps", STEPS), sampler, "normal", denoise, "test")["samples"], guider
 
 
 def alone(model, personalized: bool, **settings):

@@ -7,7 +7,7 @@ import comfy.patcher_extension
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching import step_blended
+from likeness.nodes.patching import passes, step_blended
 from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, twins, zeros
@@ -31,7 +31,7 @@ def guider_of(vanilla, personalized, switch, positive=0, personalized_positive=2
 
 
 def run(guider, sampler="euler", steps=STEPS, scheduler="normal", start=None):
-    return step_blended.sample(guider, {"samples": zeros()} if start is None else start, 3, steps, sampler, scheduler, 1.0)["samples"]
+    return passes.sample(guider, {"samples": zeros()} if start is None else start, 3, steps, sampler, scheduler, 1.0, "test")["samples"]
 
 
 def alone(model, prompt=0, start=None, **settings):
@@ -212,7 +212,7 @@ def test_latent_keeps_and_loses_the_fields_that_ksampler_does():
     start = {"samples": zeros(2), "batch_index": [4, 7], "downscale_ratio_spacial": 8, "mine": 1}
     before = dict(start)
     guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=STEPS))
-    result = step_blended.sample(guider, start, 3, STEPS, "euler", "normal", 1.0)
+    result = passes.sample(guider, start, 3, STEPS, "euler", "normal", 1.0, "test")
     assert set(result) == {"samples", "batch_index", "mine"}
     assert start.keys() == before.keys() and torch.equal(start["samples"], zeros(2))
     expected = nodes.common_ksampler(

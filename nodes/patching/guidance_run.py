@@ -1,0 +1,282 @@
+"""What one guided run does at a step: read the network with gradients, score what was read, move the latent."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from comfy.patcher_extension import WrappersMP
+
+from ...kernels.pick_and_draw import RELATIVE, layout_loss, saliency_mask, step_of_gradient
+from ...kernels.uremd import uremd
+from .blocks import Layer
+from .families import Options
+from .frozen_autograd import Stop, gradient
+from .rows import conditional_chunks
+from .run_state import KEY, Evaluate, Step
+from .taps import token_maps
+from .template import scaled_to
+from .window import SAME_LEVEL, Window
+
+if TYPE_CHECKING:
+    from .guidance import UREMDGuidance
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of the score function: its weight, when it acts, and the layers that it reads."""
+
+    weight: float
+    window: Window
+    layers: tuple[Layer, ...]
+
+
+@dataclass(eq=False)
+class GuidanceRun:
+    """What one run remembers; the run's state holds it and forgets it."""
+
+    patch: UREMDGuidance
+    images: int
+    weights: str
+    sigmas: Sequence[float]
+    model_sampling: object
+    _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
+    _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
+    _windows: dict[Term, object] = field(default_factory=dict)
+
+    def __post_init__(self):
+        patch = self.patch
+        terms = [term for term in (patch.appearance, patch.layout) if term is not None]
+        self._windows = {term: term.window.resolve(self.model_sampling) for term in terms}
+        inside = [s for s in self.sigmas[:-1] if any(self._acts(term, s) for term in terms)]
+        self.levels: tuple[float, ...] = tuple(inside[:: patch.every])
+        """The noise levels of the schedule that are guided."""
+        self.palette_levels = tuple(s for s in self.levels if patch.appearance is not None and self._acts(patch.appearance, s))
+
+    def _acts(self, term: Term, sigma: float) -> bool:
+        return self._windows[term].contains(sigma)  # pyright: ignore[reportAttributeAccessIssue] - a SigmaWindow
+
+    def guides(self, sigma: float) -> bool:
+        """Whether the step of the schedule that a model call belongs to is guided: a sampler's calls between two levels go with the
+        higher one."""
+        above = [s for s in self.sigmas if s >= sigma / SAME_LEVEL]
+        return bool(above) and min(above) in self.levels
+
+    def level_after(self, sigma: float) -> float:
+        """The schedule's next noise level."""
+        return max((s for s in self.sigmas if s < sigma / SAME_LEVEL), default=0.0)
+
+    def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
+        """The guided latent; computed once for a latent, however often the host asks."""
+        if self._latest is not None and self._latest[0] == step.sigma and self._latest[1] is step.x:
+            return self._latest[2]
+        patch, latent = self.patch, step.x
+        size = patch.step_size
+        if patch.step_kind == RELATIVE:
+            # A relative step forgets how long the gradient is; the weights still say how far it goes.
+            size *= max(term.weight for term in self.acting(step.sigma) if term is not None)
+        for _ in range(patch.iterations):
+            found = self._gradient(replace(step, x=latent), evaluate)
+            # A gradient that is no number moves nothing.
+            finite = found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+            patch.log.note_finite(finite)
+            found = torch.where(finite, found, 0)
+            latent = latent - step_of_gradient(latent, found, step.sigma, size, patch.step_kind).to(latent)
+        self._latest = (step.sigma, step.x, latent)
+        return latent
+
+    def _gradient(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
+        """Of the score function with respect to the latents, read from the prompt's rows alone."""
+        total = torch.zeros_like(step.x, dtype=torch.float32)
+        entries, losses = self._prompts(step), []
+        for entry in entries:
+            reading = _Reading(self, step.sigma)
+            options = {**step.options, "transformer_options": reading.tapped(_without_ours(step.options["transformer_options"]))}
+
+            def run(model, conds, x, t, model_options, step=step, reading=reading):
+                with reading.anew():
+                    return evaluate(replace(step, model=model, conditions=conds, x=x, t=t, options=model_options))
+
+            found = gradient(step.model, [entry], step.x, step.t, options, reading.score, self.patch.node, run=run)
+            assert found is not None
+            total = total + found.latents / len(entries)
+            losses.append(reading.losses)
+        if losses:
+            appearance, layout = (None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True))
+            self.patch.log.note(step.sigma, appearance, layout)
+        return total
+
+    def _prompts(self, step: Step) -> list:
+        """The entries of the step's conditionings that carry the prompt; of the guider's, where this call has none of them."""
+        known = [(i, entries) for i, entries in enumerate(step.conditions) if entries]
+        flags = conditional_chunks([i for i, _ in known], [entries[0].get("uuid") for _, entries in known], step.state.owners())
+        found = [entry for (_, entries), flag in zip(known, flags, strict=True) if flag for entry in entries]
+        return [entry for entry in found or step.state.prompts() if _in_time(entry, step.sigma)]
+
+    def palette_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None where they are all 1;
+        on the device of `like`."""
+        assert self.patch.palette is not None and self.patch.appearance is not None
+        if self._palette is None or self._palette[0] != sigma:
+            level = min(self.palette_levels, key=lambda s: abs(s - sigma))
+            layers = self.patch.appearance.layers
+            features = {la: self.patch.palette.features(self.weights, la, level) for la in layers}
+            self._palette = (sigma, {la: _joined(parts, like) for la, parts in features.items()})
+        return self._palette[1][layer]
+
+    def acting(self, sigma: float) -> tuple[Term | None, Term | None]:
+        """The appearance and the layout term at a noise level, None where it does not act."""
+        patch = self.patch
+        above = min((s for s in self.sigmas if s >= sigma / SAME_LEVEL), default=sigma)
+        appearance, layout = (t if t is not None and self._acts(t, above) else None for t in (patch.appearance, patch.layout))
+        return appearance, layout
+
+
+class _Reading:
+    """What one forward pass with gradients shows, until there is nothing more to see."""
+
+    def __init__(self, run: GuidanceRun, sigma: float):
+        self.run, self.sigma = run, sigma
+        self.appearance, self.layout = run.acting(sigma)
+        self.feature_layers = set(self.appearance.layers if self.appearance else ())
+        self.map_layers = set(self.layout.layers if self.layout else ()) | set(run.patch.map_layers if self.appearance else ())
+        self.features: dict[Layer, torch.Tensor] = {}
+        self.maps: dict[Layer, torch.Tensor] = {}
+        self.sizes: dict[Layer, tuple[int, int]] = {}
+        self.losses: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+        """Of appearance and layout, [images] each, without a graph."""
+        self._last: tuple[str, Layer] | None = None
+
+    @contextlib.contextmanager
+    def anew(self) -> Iterator[None]:
+        """Around a forward pass, which may be one more after another that failed: whose graph must be gone by then."""
+        self._forget()
+        self._last = None
+        try:
+            yield
+        except Stop:
+            raise
+        except BaseException:  # who keeps it would keep the graph as well
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        self.features, self.maps, self.sizes = {}, {}, {}
+
+    def tapped(self, options: Options) -> Options:
+        family = self.run.patch.family
+        options = family.tap_hidden_states(options, self.feature_layers, self._hidden)
+        return family.tap_cross_attention(options, self.map_layers, self._cross)
+
+    def _hidden(self, layer: Layer, hidden: torch.Tensor, size: tuple[int, int]) -> None:
+        if self._last is None:
+            self._check(hidden, size)
+            self.features[layer], self.sizes[layer] = hidden, size
+        self._stop_when_done("hidden", layer)
+
+    def _cross(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> None:
+        if self._last is None:
+            self._check(q, size)
+            self.maps[layer] = self._map(layer, q, k, heads, size)
+        elif self.layout is not None and layer in self.layout.layers:
+            self._map(layer, q, k, heads, size)  # what is run again must save the same tensors again
+        self._stop_when_done("cross", layer)
+
+    def _map(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> torch.Tensor:
+        words, node = self.run.patch.words, self.run.patch.node
+        with torch.set_grad_enabled(self.layout is not None and layer in self.layout.layers and torch.is_grad_enabled()):
+            return token_maps(q, k, heads, words.tokens, words.prompt_length, node).mean(-1).unflatten(1, size)
+
+    def _stop_when_done(self, kind: str, layer: Layer) -> None:
+        """A part of the network that is run again for its gradient shows the same again, and must end where it ended before."""
+        if self._last is None and self.features.keys() == self.feature_layers and self.maps.keys() == self.map_layers:
+            self._last = (kind, layer)
+        if self._last == (kind, layer):
+            raise Stop
+
+    def _check(self, values: torch.Tensor, size: tuple[int, int]) -> None:
+        expected = (self.run.images, size[0] * size[1])
+        if values.shape[:2] != expected:
+            raise ValueError(
+                f"{self.run.patch.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got {values.shape[0]} of "
+                f"{values.shape[1]}; remove the node that divides or merges attention (such as HyperTile or ToMe) from model."
+            )
+
+    def score(self) -> torch.Tensor:
+        """[images]: lambda_app L_app + lambda_lay L_lay, with a graph."""
+        missing = (self.feature_layers - self.features.keys()) | (self.map_layers - self.maps.keys())
+        if missing:
+            names = ", ".join(sorted({f"{layer.kind}{layer.number}" for layer in missing}))
+            raise ValueError(
+                f"{self.run.patch.node}: expected the model to reach {names}, got a model call without them; "
+                "remove the node that skips or replaces these blocks, or answers in the model's place, from model."
+            )
+        try:
+            appearance = None if self.appearance is None else self._appearance(self.appearance)
+            layout = None if self.layout is None else self._layout(self.layout)
+        finally:
+            self._forget()
+        self.losses = (None if appearance is None else appearance.detach(), None if layout is None else layout.detach())
+        terms = ((self.appearance, appearance), (self.layout, layout))
+        weighted = [term.weight * loss for term, loss in terms if term is not None and loss is not None]
+        return torch.stack(weighted).sum(0)
+
+    def _appearance(self, term: Term) -> torch.Tensor:
+        patch = self.run.patch
+        maps = [self.maps[layer] for layer in patch.map_layers]
+        _, height, width = max((m.shape for m in maps), key=math.prod)
+        salient = saliency_mask(maps, (height, width), patch.threshold)[:, None].float()
+        losses = []
+        for layer in term.layers:
+            small = F.interpolate(salient, self.sizes[layer], mode="area")[:, 0].flatten(1)
+            inside = (small >= small.amax(1, keepdim=True).clamp(max=0.5)) & (small > 0)
+            palette, weight = self.run.palette_of(layer, self.sigma, self.features[layer])
+            features = self.features[layer]
+            losses.append(
+                torch.stack(
+                    [
+                        uremd(features[i], palette, patch.direction, generated_mask=inside[i], palette_weight=weight)
+                        for i in range(len(features))
+                    ]
+                )
+            )
+        return torch.stack(losses).mean(0)
+
+    def _layout(self, term: Term) -> torch.Tensor:
+        template = self.run.patch.template
+        assert template is not None
+        found, wanted = [], []
+        for layer in term.layers:
+            here, there = self.maps[layer], template.at(layer, self.sigma).to(self.maps[layer])
+            if template.mask is not None:
+                there = scaled_to(there, here)
+            elif there.shape[1:] != here.shape[1:]:
+                there = F.interpolate(there[:, None], tuple(here.shape[1:]), mode="bilinear", align_corners=False)[:, 0]
+            found.append(here)
+            wanted.append(there.expand_as(here))
+        return layout_loss(found, wanted)
+
+
+def _in_time(entry: dict, sigma: float) -> bool:
+    """Whether the host uses a conditioning at a noise level, as it decides itself."""
+    return entry.get("timestep_end", sigma) <= sigma <= entry.get("timestep_start", sigma)
+
+
+def _joined(parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens of several references and their weights as those of one."""
+    tokens = torch.cat([features.to(like) for features, _ in parts])
+    if all(weight == 1 for _, weight in parts):
+        return tokens, None
+    return tokens, torch.cat([torch.full((len(features),), weight) for features, weight in parts]).to(like.device)
+
+
+def _without_ours(options: Options) -> Options:
+    """The call's options without the pack's other patches, which have rows of their own in a call."""
+    wrappers = options.get("wrappers", {})
+    calls = {key: value for key, value in wrappers.get(WrappersMP.APPLY_MODEL, {}).items() if key != KEY}
+    return {**options, "wrappers": {**wrappers, WrappersMP.APPLY_MODEL: calls}}

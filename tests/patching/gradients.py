@@ -1,0 +1,115 @@
+"""Gradients through tiny models as the host loads and runs them, and through the same networks of ordinary tensors."""
+
+import contextlib
+
+import comfy.ldm.modules.attention as host_attention
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sampler_helpers
+import comfy.samplers
+import pytest
+import torch
+from likeness.nodes.patching.blocks import Layer
+from likeness.nodes.patching.families import UNET
+from likeness.nodes.patching.frozen_autograd import gradient, stop_at
+from likeness.tests.patching.tiny_models import _base_model, conditioning, latent, tiny_model
+
+LAYERS = (Layer("input", 4, 0), Layer("middle", 0, 0), Layer("output", 4, 0))
+LAST = LAYERS[-1]
+SIGMA = 3.0
+CHECKPOINTED = pytest.mark.parametrize("checkpointed", [False, True], ids=["kept", "checkpointed"])
+
+
+def inference_model(family="sd1", dtype=torch.float32):
+    """Weights that were loaded in inference mode, shared by all tests; `seed` keeps them apart from those of other tests."""
+    model = tiny_model(family, dtype, seed=41)
+    assert all(p.is_inference() and not p.requires_grad for p in model.model.diffusion_model.parameters())
+    return model
+
+
+def patcher(base):
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.CoreModelPatcher(base, device, comfy.model_management.unet_offload_device())
+
+
+def ordinary_model(family="sd1", dtype=torch.float32):
+    """The same weights, as ordinary tensors that autograd may save."""
+    with torch.inference_mode(False):
+        return patcher(_base_model(family, dtype, 41))
+
+
+@contextlib.contextmanager
+def sampling(model, latents, positive=None, loaded=True):
+    """What the guider does around a run; gives the conds of the prompt as samplers hold them."""
+    if loaded:
+        comfy.model_management.load_models_gpu([model])
+    conds = comfy.sampler_helpers.convert_cond(conditioning(model, seed=10) if positive is None else positive)
+    model.pre_run()
+    try:
+        yield comfy.samplers.process_conds(model.model, latents, {"positive": conds}, latents.device, seed=0)["positive"]
+    finally:
+        model.cleanup()
+
+
+def noisy(rows=1, height=16, width=16, seed=2):
+    return SIGMA * latent(rows, height, width, seed)["samples"]
+
+
+class Features:
+    """Hidden states by layer, and per row a loss of them."""
+
+    def __init__(self, scale=1.0):
+        self.scale, self.seen = scale, {}
+
+    def read(self, layer, hidden, size):
+        self.seen[layer] = hidden
+
+    def options(self, model, last=None):
+        """The model's options with these readers, which end the forward pass after `last`."""
+        read = self.read if last is None else stop_at(self.read, last)
+        return {**model.model_options, "transformer_options": self.tapped(model.model_options["transformer_options"], read)}
+
+    def tapped(self, options, read):
+        return UNET.tap_hidden_states(options, LAYERS, read)
+
+    def loss(self):
+        return self.scale * sum(self.score(layer, hidden) for layer, hidden in self.seen.items())
+
+    def score(self, layer, hidden):
+        wanted = torch.randn(hidden.shape[1:], generator=torch.Generator().manual_seed(layer.number), dtype=torch.float64)
+        return (hidden.to(torch.promote_types(hidden.dtype, torch.float32)) - wanted.to(hidden)).pow(2).mean((1, 2))
+
+
+def ours(model, x, last=None, scale=1.0, conds=None, loaded=True, **settings):
+    features = Features(scale)
+    with sampling(model, x, conds, loaded) as conds:
+        sigma = torch.full([len(x)], SIGMA)
+        return gradient(model.model, conds, x, sigma, features.options(model, last), features.loss, "Node", **settings)
+
+
+def ordinary(model, x, conds=None, scale=1.0, loaded=True):
+    """d loss / d x by autograd alone, of a network of ordinary tensors."""
+    # The host adds what a ControlNet gives in place.
+    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
+        features, x = Features(scale), x.clone().requires_grad_()
+        with sampling(model, x.detach(), conds, loaded) as conds:
+            options = features.options(model)
+            options["transformer_options"]["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
+            comfy.samplers.calc_cond_batch(model.model, [conds], x, torch.full([len(x)], SIGMA), options)
+            return torch.autograd.grad(features.loss().sum(), x)[0] / scale
+
+
+def error(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+def untouched(network, before):
+    for module in network.modules():
+        assert "forward" not in module.__dict__
+    for name, value in network.named_parameters():
+        assert torch.equal(value.view(torch.uint8), before[name].view(torch.uint8))
+        assert value.grad is None and not value.requires_grad
+
+
+def weights_of(network):
+    return {name: value.clone() for name, value in network.named_parameters()}

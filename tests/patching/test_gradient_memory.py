@@ -1,0 +1,127 @@
+"""What gradients leave behind, which is nothing, and what they take while they are computed."""
+
+import gc
+import weakref
+
+import comfy.model_management
+import pytest
+import torch
+from likeness.nodes.patching.frozen_autograd import gradient
+from likeness.tests.patching.gradients import (
+    CHECKPOINTED,
+    LAST,
+    LAYERS,
+    SIGMA,
+    Features,
+    error,
+    inference_model,
+    noisy,
+    ours,
+    sampling,
+    untouched,
+    weights_of,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+
+@pytest.fixture(autouse=True)
+def as_the_host_runs():
+    with torch.inference_mode():
+        yield
+
+
+class Faulty(Features):
+    """Fails in the middle of the forward pass or of the gradient's, or is interrupted there by the user."""
+
+    def __init__(self, fault, where):
+        super().__init__()
+        self.fault, self.where = fault, where
+
+    def read(self, layer, hidden, size):
+        super().read(layer, hidden, size)
+        if self.where == "forward" and layer == LAYERS[1]:
+            self.fail()
+        if self.where == "gradient":
+            hidden.register_hook(lambda slope: self.fail() if layer == LAYERS[1] else None)
+
+    def fail(self):
+        if self.fault is not None:
+            raise self.fault("broken")
+        comfy.model_management.interrupt_current_processing(True)  # noticed by whichever layer is next
+
+
+INTERRUPT = comfy.model_management.InterruptProcessingException
+FAULTS = {
+    "none": (None, None),
+    "error forward": (RuntimeError, "forward"),
+    "error gradient": (RuntimeError, "gradient"),
+    "user forward": (None, "forward"),
+    "user gradient": (None, "gradient"),
+}
+
+
+def graphs():
+    gc.collect()
+    return {id(o) for o in gc.get_objects() if type(o) is torch.Tensor and o.requires_grad}
+
+
+@CHECKPOINTED
+@pytest.mark.parametrize(("fault", "where"), FAULTS.values(), ids=list(FAULTS))
+def test_nothing_stays_behind(fault, where, checkpointed):
+    """Also while someone still holds the exception, as the host does until the next run."""
+    model, x, features, held = inference_model(), noisy(2, 8, 8), Faulty(fault, where), None
+    before, known = weights_of(model.model.diffusion_model), graphs()
+    with sampling(model, x) as conds:
+        options = features.options(model)
+        copies = [dict(options), dict(options["transformer_options"])]
+        call = (model.model, conds, x, torch.full([2], SIGMA), options, features.loss, "Node")
+        if where is None:
+            assert gradient(*call, checkpointed=checkpointed) is not None
+        else:
+            with pytest.raises((RuntimeError, INTERRUPT)) as held:
+                gradient(*call, checkpointed=checkpointed)
+            assert held.type is (fault or INTERRUPT)
+        assert [options, options["transformer_options"]] == copies
+        features.seen.clear()
+    untouched(model.model.diffusion_model, before)
+    assert graphs() <= known
+    with torch.inference_mode(False), torch.enable_grad():  # no hook of a checkpoint is left to take this for its own
+        y = torch.ones(3).requires_grad_()
+        assert torch.equal(torch.autograd.grad(y.exp().sum(), y)[0], y.detach().exp())
+    assert where is None or held.value.__traceback__ is not None
+
+
+class Memory(TorchDispatchMode):
+    """The bytes of all tensors made inside that are alive, and their most."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.peak = 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage not in self._known:
+                self._known[storage] = True
+                self.alive += storage.nbytes()
+                self.peak = max(self.peak, self.alive)
+                weakref.finalize(storage, self._free, storage.nbytes())
+        return result
+
+    def _free(self, size):
+        self.alive -= size
+
+
+def test_checkpoints_give_the_same_with_less_memory(family):
+    model, x, peaks, found = inference_model(family), noisy(1, 24, 24), [], []
+    ours(model, x)  # what is made once and kept is not measured
+    for checkpointed in (False, True):
+        with Memory() as memory:
+            found.append(ours(model, x, last=LAST, checkpointed=checkpointed).latents)
+        peaks.append(memory.peak)
+    assert peaks[1] < 0.6 * peaks[0]
+    assert error(found[1], found[0]) < 1e-5
