@@ -52,8 +52,8 @@ def principal_colours(features: torch.Tensor) -> torch.Tensor:
     features: [tokens, channels]. Returns [tokens, 3], each component stretched to 0..1; a missing component is 0.
     """
     centred = features.float() - features.float().mean(0)
-    left, strengths, _ = torch.linalg.svd(centred, full_matrices=False)
-    parts = (left * strengths)[:, :3]
+    # By the channels' covariance: pictures have many more tokens than channels.
+    parts = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :3]
     span = parts.amax(0) - parts.amin(0)
     parts = torch.where(span > 0, (parts - parts.amin(0)) / span.clamp(min=1e-30), 0)
     return F.pad(parts, (0, 3 - parts.shape[1]))

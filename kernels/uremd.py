@@ -195,9 +195,11 @@ def _triton_works(device: torch.device, dtype: torch.dtype) -> bool:
     try:
         from . import uremd_triton
 
-        tokens = torch.ones(2, 16, device=device, dtype=dtype, requires_grad=True)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            tokens = torch.ones(2, 16, device=device, dtype=dtype, requires_grad=True)
             uremd_triton.matched_costs(tokens, tokens.detach(), uremd_triton.nearest(tokens, tokens)).sum().backward()
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch gives the same result
         _log.warning("Triton does not work on %s with %s, so PyTorch is used: %s", device, dtype, error)
         return False

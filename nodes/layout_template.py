@@ -36,7 +36,10 @@ class LayoutTemplate(io.ComfyNode):
                     tooltip="The seed of the noise. The guided run's own seed gives the layout that fits its noise, our default reading of "
                     "the paper.",
                 ),
-                io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps; those of the guided run fit best."),
+                io.Int.Input(
+                    "steps", default=25, min=1, max=10000,
+                    tooltip="Sampling steps; those of the guided run fit best. The paper's number is not known.",
+                ),
                 io.Float.Input(
                     "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
                     tooltip="Guidance scale. Neutral: 1. The paper's value is not known; 7.5 is usual for SD 1.5.",

@@ -51,12 +51,12 @@ class AppearancePalette(io.ComfyNode):
                 io.String.Input(
                     "blocks", default="paper",
                     tooltip="From which blocks features are taken: names (output6), ranges (output6-8), lists, encoder, decoder, all. "
-                    "paper: the decoder's middle resolution.",
+                    "paper: the decoder's middle resolution, our reading of the paper's 'certain decoder layers'.",
                 ),
                 io.String.Input(
                     "map_blocks", default="paper", **ADVANCED,
-                    tooltip="Whose attention to the words tells where the subject is. paper: the decoder but for its finest resolution. "
-                    "Unused with a mask.",
+                    tooltip="Whose attention to the words tells where the subject is. paper: the decoder but for its finest resolution, "
+                    "our reading of the paper, which names no layers. Unused with a mask.",
                 ),
                 *window_inputs(),
                 io.Image.Input("image", optional=True, tooltip="The subject's picture, of any size; every picture of a batch counts."),

@@ -25,7 +25,7 @@ class UREMDGuidance(io.ComfyNode):
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.String.Input(
-                    "text", default="", multiline=True, dynamic_prompts=True, tooltip="The sampler's positive prompt, word for word.",
+                    "text", default="", multiline=True, tooltip="The sampler's positive prompt, word for word.",
                 ),
                 io.String.Input("word", default="", tooltip="The words of the prompt that stand for the subject."),
                 io.Float.Input(
@@ -34,7 +34,8 @@ class UREMDGuidance(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "appearance_start", default=0.1, min=0.0, max=1.0, step=0.001, **ADVANCED,
-                    tooltip="When the appearance loss starts to act, as a part of sampling. Before 0.1 features say little. Neutral: 0.",
+                    tooltip="When the appearance loss starts to act, as a part of sampling. Before 0.1 features say little. Neutral: 0. "
+                    "The paper's value is not known; 0.1 is ours.",
                 ),
                 io.Float.Input(
                     "appearance_end", default=0.7, min=0.0, max=1.0, step=0.001, **ADVANCED,
@@ -46,7 +47,7 @@ class UREMDGuidance(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "layout_start", default=0.0, min=0.0, max=1.0, step=0.001, **ADVANCED,
-                    tooltip="When the layout loss starts to act. Neutral: 0, where layouts are decided.",
+                    tooltip="When the layout loss starts to act. Neutral: 0, where layouts are decided. The paper's value is not known.",
                 ),
                 io.Float.Input(
                     "layout_end", default=0.3, min=0.0, max=1.0, step=0.001, **ADVANCED,
@@ -87,7 +88,8 @@ class UREMDGuidance(io.ComfyNode):
                 ),
                 io.String.Input(
                     "map_blocks", default="paper", **ADVANCED,
-                    tooltip="Whose attention tells where the generated subject is. paper: the decoder but for its finest resolution.",
+                    tooltip="Whose attention tells where the generated subject is. paper: the decoder but for its finest resolution, our "
+                    "reading of the paper, which names no layers.",
                 ),
                 PaletteType.Input("palette", optional=True, tooltip="From Appearance Palette. Neutral: not connected, layout alone."),
                 TemplateType.Input("template", optional=True, tooltip="From Layout Template. Neutral: not connected, appearance alone."),

@@ -72,11 +72,14 @@ def guide(
     map_blocks = parse(s.map_blocks, available, NODE, coarse_decoder_blocks(model, NODE))
     if appearance is not None and not map_blocks:
         raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
+    if appearance is not None and s.threshold >= 1:
+        raise ValueError(f"{NODE}: expected threshold below 1, got {s.threshold:g}, which no place is above; lower threshold.")
     if (appearance is None and layout is None) or s.step_size == 0:
         log.start(())
         return model.clone(), log
     guidance = UREMDGuidance(
-        family, words, tuple(layer for block in map_blocks for layer in block.layers), palette if appearance else None,
+        family, words, tuple(layer for block in map_blocks for layer in block.layers),
+        clip.encode_from_tokens_scheduled(clip.tokenize(s.text))[0][0], palette if appearance else None,
         template if layout else None, appearance, layout, s.threshold, s.direction, s.step_size, s.step_kind, s.iterations, s.every, log,
     )  # fmt: skip
     return attach_guidance(model, guidance), log

@@ -197,6 +197,12 @@ def refuse_compiled(model, node: str) -> None:
         )
 
 
+def refuse_cached(model, node: str) -> None:
+    """Raises ValueError for a MODEL whose steps may be answered from a cache, which would take the gradient's pass for one of them."""
+    if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "easycache"):
+        raise ValueError(f"{node}: expected a model that runs at every step, got one with EasyCache; remove that node from model.")
+
+
 @contextlib.contextmanager
 def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> Iterator[None]:
     """Inside, calls of `networks` record a graph from latents to features, also within the host's inference mode.
@@ -238,7 +244,7 @@ def _recomputed(original: Forward) -> Forward:
                 return None
 
         # Copied, since the host adds what a ControlNet gives to skip connections in place.
-        result = checkpoint(block, x.clone(), use_reentrant=False, context_fn=_contexts)
+        result = checkpoint(block, x.clone(), use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
         if result is None:
             raise Stop
         return result

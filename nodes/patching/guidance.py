@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 
+import comfy.sampler_helpers
 import torch
 
-from ...kernels.pick_and_draw import RELATIVE, denoised_shift
+from ...kernels.pick_and_draw import RELATIVE
 from ...kernels.uremd import GEN_TO_REF
 from .bank import weights_of
 from .blocks import Layer
 from .families import Family
-from .frozen_autograd import refuse_compiled
+from .frozen_autograd import refuse_cached, refuse_compiled
 from .guidance_run import GuidanceRun, Term
 from .loss_log import LossLog
 from .palette import Palette, fill
@@ -26,13 +28,14 @@ NODE = "UREMDGuidance"
 
 @dataclass(frozen=True, eq=False)
 class UREMDGuidance:
-    """The patch. words: the subject's in the guided prompt; map_layers: whose attention to them, above `threshold` after stretching to
-    0..1, is the generated subject; step_size, step_kind: as in `kernels.pick_and_draw.step_of_gradient`; iterations: gradient steps per
-    guided step; every: of the steps in a window, only each so manieth is guided."""
+    """The patch. words: the subject's in the guided prompt, which is encoded as `prompt`; map_layers: whose attention to them, above
+    `threshold` after stretching to 0..1, is the generated subject; step_size, step_kind: as in `kernels.pick_and_draw.step_of_gradient`;
+    iterations: gradient steps per guided step; every: of the steps in a window, only each so manieth is guided."""
 
     family: Family
     words: WordTokens
     map_layers: tuple[Layer, ...]
+    prompt: torch.Tensor | None = None
     palette: Palette | None = None
     template: Template | None = None
     appearance: Term | None = None
@@ -52,20 +55,25 @@ class UREMDGuidance:
         windows = [term.window for term in (self.appearance, self.layout) if term is not None]
         return Window(min(w.start_percent for w in windows), max(w.end_percent for w in windows))
 
-    def prepare(self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    @property
+    def batches(self) -> int:
+        return 2
+
+    def prepare(
+        self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Checks the run before it starts and computes the palette's missing features, with the model that will be guided."""
         model = guider.model_patcher
         refuse_compiled(model, self.node)
-        images = len(noise)
-        if self.template is not None and self.template.images not in (1, images):
-            raise ValueError(
-                f"{self.node}: expected a template of 1 image or {images}, as the sampler's latent, got {self.template.images}; "
-                "give LayoutTemplate and the sampler one latent."
-            )
+        refuse_cached(model, self.node)
+        if self.template is not None:
+            self.template.check(noise, self.node)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
         sampling = model.get_model_object("model_sampling")
-        run = GuidanceRun(self, images, weights_of(model), sigmas.tolist(), sampling)
+        mask = None if denoise_mask is None else comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
+        run = GuidanceRun(self, len(noise), weights_of(model), sigmas.tolist(), sampling, mask)
+        self._warn(run, state)
         if self.palette is not None and run.palette_levels:
             fill(self.palette, model, run.palette_levels, [s for s in run.sigmas if s > 0], self.node)
         self.log.start(run.levels)
@@ -73,15 +81,38 @@ class UREMDGuidance:
         state.recall((self, "run"), lambda: run)
         return noise
 
+    def _warn(self, run: GuidanceRun, state: RunState) -> None:
+        """Of what would change nothing, or look in the wrong places, while the rest of the guidance acts."""
+        for name in run.idle() if run.levels else ():
+            logging.warning(
+                "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; change them.",
+                self.node, name, name,
+            )  # fmt: skip
+        prompts = [text for text in (entry.get("cross_attn") for entry in state.prompts()) if text is not None]
+        if self.prompt is not None and prompts and not any(_alike(text, self.prompt) for text in prompts):
+            logging.warning(
+                "%s: expected text to be the sampler's positive prompt, got another one, so the words may be looked for in wrong places; "
+                "write the same into text.",
+                self.node,
+            )  # fmt: skip
+
     def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:
         if step.x.requires_grad:  # another guidance reads the network
             return evaluate(step)
         run: GuidanceRun = step.state.recall((self, "run"), _never)
-        if not run.guides(step.sigma):
+        guided = run.guides(step.sigma)
+        step.state.note(self, guided)
+        if not guided:
             return evaluate(step)
         moved = run.moved(step, evaluate)
-        shift = denoised_shift(step.x - moved, step.sigma, run.level_after(step.sigma))
+        shift = run.shift(step, moved)
         return [denoised + shift for denoised in evaluate(replace(step, x=moved))]
+
+
+def _alike(text: torch.Tensor, other: torch.Tensor) -> bool:
+    return text.shape == other.shape and torch.allclose(
+        text.float(), other.to(text.device).float(), rtol=0, atol=0.01 * float(text.abs().max())
+    )
 
 
 def _never():

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
 
-from ...kernels.pick_and_draw import RELATIVE, layout_loss, saliency_mask, step_of_gradient
+from ...kernels.pick_and_draw import RELATIVE, denoised_shift, layout_loss, saliency_mask, step_of_gradient
 from ...kernels.uremd import uremd
 from .blocks import Layer
 from .families import Options
@@ -45,9 +45,13 @@ class GuidanceRun:
     weights: str
     sigmas: Sequence[float]
     model_sampling: object
+    mask: torch.Tensor | None = None
+    """Of inpainting, 1 where the latent may change; broadcasts over it."""
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
     _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
     _windows: dict[Term, object] = field(default_factory=dict)
+    _short: bool = False
+    """Whether a gradient of this run has found too little memory to keep its activations."""
 
     def __post_init__(self):
         patch = self.patch
@@ -61,15 +65,26 @@ class GuidanceRun:
     def _acts(self, term: Term, sigma: float) -> bool:
         return self._windows[term].contains(sigma)  # pyright: ignore[reportAttributeAccessIssue] - a SigmaWindow
 
+    def idle(self) -> list[str]:
+        """The losses that act at none of the guided noise levels."""
+        named = {"appearance": self.patch.appearance, "layout": self.patch.layout}
+        return [name for name, term in named.items() if term is not None and not any(self._acts(term, s) for s in self.levels)]
+
     def guides(self, sigma: float) -> bool:
         """Whether the step of the schedule that a model call belongs to is guided: a sampler's calls between two levels go with the
         higher one."""
-        above = [s for s in self.sigmas if s >= sigma / SAME_LEVEL]
-        return bool(above) and min(above) in self.levels
+        return self.level_of(sigma) in self.levels
 
-    def level_after(self, sigma: float) -> float:
-        """The schedule's next noise level."""
-        return max((s for s in self.sigmas if s < sigma / SAME_LEVEL), default=0.0)
+    def level_of(self, sigma: float) -> float:
+        """The schedule's noise level that begins the step of a model call."""
+        return min((s for s in self.sigmas if s >= sigma / SAME_LEVEL), default=sigma)
+
+    def shift(self, step: Step, moved: torch.Tensor) -> torch.Tensor:
+        """What to add to the denoised latent for a latent that was moved. A call between two levels, as of samplers of higher order,
+        counts with the whole step: from its own level the rest of the step may be next to nothing, and the shift without bounds."""
+        level = self.level_of(step.sigma)
+        following = max((s for s in self.sigmas if s < level / SAME_LEVEL), default=0.0)
+        return denoised_shift(step.x - moved, level, following)
 
     def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
         """The guided latent; computed once for a latent, however often the host asks."""
@@ -86,7 +101,11 @@ class GuidanceRun:
             finite = found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
             patch.log.note_finite(finite)
             found = torch.where(finite, found, 0)
-            latent = latent - step_of_gradient(latent, found, step.sigma, size, patch.step_kind).to(latent)
+            free = latent
+            if self.mask is not None:  # what inpainting keeps cannot be moved, and does not count for how far the rest is
+                mask = self.mask.to(latent)
+                found, free = found * mask, latent * mask
+            latent = latent - step_of_gradient(free, found, step.sigma, size, patch.step_kind).to(latent)
         self._latest = (step.sigma, step.x, latent)
         return latent
 
@@ -102,8 +121,11 @@ class GuidanceRun:
                 with reading.anew():
                     return evaluate(replace(step, model=model, conditions=conds, x=x, t=t, options=model_options))
 
-            found = gradient(step.model, [entry], step.x, step.t, options, reading.score, self.patch.node, run=run)
+            found = gradient(
+                step.model, [entry], step.x, step.t, options, reading.score, self.patch.node, run=run, checkpointed=self._short
+            )
             assert found is not None
+            self._short |= found.checkpointed
             total = total + found.latents / len(entries)
             losses.append(reading.losses)
         if losses:
@@ -119,7 +141,7 @@ class GuidanceRun:
         return [entry for entry in found or step.state.prompts() if _in_time(entry, step.sigma)]
 
     def palette_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None where they are all 1;
+        """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None where all are equal;
         on the device of `like`."""
         assert self.patch.palette is not None and self.patch.appearance is not None
         if self._palette is None or self._palette[0] != sigma:
@@ -132,8 +154,8 @@ class GuidanceRun:
     def acting(self, sigma: float) -> tuple[Term | None, Term | None]:
         """The appearance and the layout term at a noise level, None where it does not act."""
         patch = self.patch
-        above = min((s for s in self.sigmas if s >= sigma / SAME_LEVEL), default=sigma)
-        appearance, layout = (t if t is not None and self._acts(t, above) else None for t in (patch.appearance, patch.layout))
+        level = self.level_of(sigma)
+        appearance, layout = (t if t is not None and self._acts(t, level) else None for t in (patch.appearance, patch.layout))
         return appearance, layout
 
 
@@ -270,7 +292,7 @@ def _in_time(entry: dict, sigma: float) -> bool:
 def _joined(parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Tokens of several references and their weights as those of one."""
     tokens = torch.cat([features.to(like) for features, _ in parts])
-    if all(weight == 1 for _, weight in parts):
+    if len({weight for _, weight in parts}) == 1:
         return tokens, None
     return tokens, torch.cat([torch.full((len(features),), weight) for features, weight in parts]).to(like.device)
 

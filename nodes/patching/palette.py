@@ -20,10 +20,11 @@ from .run_state import Call, attach, bare
 from .sources import image_latent, noised_source
 from .taps import BankSink, HiddenStateTap
 from .window import ALWAYS, Window
-from .word_maps import pictures_of, word_maps
+from .word_maps import noise_levels, pictures_of, word_maps
 
 NODE = "AppearancePalette"
 _LOOKS = 4
+_WAY = 25
 _LOOK_WINDOW = Window(0.2, 0.8)
 
 
@@ -47,6 +48,10 @@ class Palette:
     def features(self, weights: str, layer: Layer, sigma: float) -> list[tuple[torch.Tensor, float]]:
         """[tokens, channels] and weight of every reference at a noise level that `fill` has been at, on the CPU."""
         found = [(item.bank.get(Key(weights, HIDDEN, layer, True), sigma), item.weight) for item in self.references.items]
+        if any(values is None for values, _ in found):
+            raise RuntimeError(
+                f"{NODE}: expected features of {layer.kind}{layer.number} at noise level {sigma:g}, got none; compute them first."
+            )
         return [(values[0], weight) for values, weight in found if values is not None]
 
 
@@ -154,7 +159,9 @@ def _with_saliency(model, clip, item: Reference, picture: Picture) -> Reference:
     if not chosen:
         raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
     blocks = " ".join(block.name for block in chosen)
-    maps = word_maps(model, clip, item.latent, picture.text, picture.word, blocks, "together", _LOOK_WINDOW, _LOOKS, item.seed, None, NODE)
+    maps = word_maps(
+        bare(model), clip, item.latent, picture.text, picture.word, blocks, "together", _LOOK_WINDOW, _LOOKS, item.seed, None, NODE
+    )
     mask = (maps.heatmaps[0] > picture.threshold).float()
     if not bool(mask.any()):
         raise ValueError(
@@ -174,6 +181,9 @@ def fill(palette: Palette, model, levels: Sequence[float], schedule: Sequence[fl
     blocks = parse(" ".join(palette.blocks), discover(model, node), node)
     layers = [layer for block in blocks for layer in block.layers]
     weights = weights_of(model)
+    # A schedule that ends early, as of a sampler that leaves noise, says nothing of the way to a clean picture.
+    rest = noise_levels(ALWAYS, _WAY, model.get_model_object("model_sampling"), node)
+    schedule = [*schedule, *(s for s in rest if s < min(schedule))]
     for item in palette.references.items:
         if not _missing(item, weights, layers, levels):
             continue

@@ -49,7 +49,14 @@ class Retouch:
     window: Window = ALWAYS
     node: str = NODE
 
-    def prepare(self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    @property
+    def batches(self) -> int:
+        references = len(self.references.items) if self.references is not None else 0
+        return 1 + references + (self.layout is not None) if self.mode == BATCHED else 1
+
+    def prepare(
+        self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Checks the run before it starts, makes its Sources, and gives back the noise it starts from: the layout's, if it has one."""
         images, _, height, width = noise.shape
         steps = len(sigmas) - 1

@@ -79,12 +79,12 @@ class RunState:
 
     def close(self) -> None:
         """Ends the run and forgets everything, so that what still holds this object holds no tensor."""
-        for act in self._endings:
-            act()
-        self._endings.clear()
+        endings, self._endings = self._endings, []
         self._memory.clear()
         self._acted.clear()
         self._guider = None
+        for act in endings:
+            act()
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ Evaluate = Callable[[Step], list[torch.Tensor]]
 
 
 class Guidance(Protocol):
-    """A patch that changes a step as a whole. Implementations are frozen and compare by identity."""
+    """A patch that changes a step as a whole, and notes in its run's state whether it does. Implementations are frozen and compare by
+    identity."""
 
     @property
     def node(self) -> str: ...
@@ -160,8 +161,20 @@ class Prepared(Protocol):
     @property
     def window(self) -> Window: ...
 
-    def prepare(self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+    def prepare(
+        self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """The noise to start from. Called inside the run's state, before the guider has loaded its model."""
+        ...
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """What needs more memory than a plain run."""
+
+    @property
+    def batches(self) -> int:
+        """So many times the batch's activations; the host makes room for them before it loads weights."""
         ...
 
 
@@ -185,13 +198,15 @@ def _living(model, patch):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
     if isinstance(patch, Prepared):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
+    if isinstance(patch, Demanding) and patch.batches > 1:
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _Room(patch.batches))
     return clone
 
 
 def bare(model):
     """A clone of MODEL without this pack's patches: a reference's own passes are never changed by them."""
     clone = model.clone()
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL):
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
     return clone
 
@@ -224,10 +239,18 @@ def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
 class _Preparation:
     patch: Prepared
 
-    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
         if not self.patch.window.empty:
-            noise = self.patch.prepare(executor.class_obj, noise, latent_image, sigmas)
-        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            noise = self.patch.prepare(executor.class_obj, noise, latent_image, sigmas, denoise_mask)
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    batches: int
+
+    def __call__(self, executor, model, noise_shape, *args, **kwargs):
+        return executor(model, [noise_shape[0] * self.batches, *noise_shape[1:]], *args, **kwargs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,8 +279,6 @@ class _GuidedSteps:
         if state is None:
             raise RuntimeError(_outside(guidance.node))
         step = Step(state, model, conds, x_in, timestep, float(timestep[0]), model_options)
-        if not _acts(guidance, step.sigma, state, model):
-            return executor(model, conds, x_in, timestep, model_options)
         return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
 
 

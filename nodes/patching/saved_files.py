@@ -42,8 +42,13 @@ class Store:
         path = Path(folder) / f"{name}_{counter:05}_.safetensors"
         temporary = path.with_suffix(".tmp")
         facts = {"format": self.form, "version": str(self.version), **metadata}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=facts)
-        temporary.replace(path)
+        # Copies: the format refuses tensors that share memory, as the pictures of a batch do with their caption.
+        apart = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+        try:
+            save_file(apart, temporary, metadata=facts)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
     def names(self) -> list[str]:

@@ -18,7 +18,7 @@ STORE = Store("likeness_palettes", "likeness_palette", 1, "palette", "Save Palet
 
 def save(palette: Palette, prefix: str) -> Path:
     """Writes a numbered file below the output folder."""
-    tensors, facts = parts_of(palette.references)
+    tensors, facts = parts_of(palette.references, SAVE)
     window = [palette.window.start_percent, palette.window.end_percent]
     described = {"blocks": palette.blocks, "family": palette.family, "context": palette.context, "window": window}
     tokens = [None if item.mask is None else int((item.mask > 0.5).sum()) for item in palette.references.items]
@@ -32,6 +32,6 @@ def load(name: str) -> Palette:
 
 def _palette(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Palette:
     described = json.loads(facts["palette"])
-    references = references_of(tensors, facts)
+    references = references_of(tensors, facts, LOAD)
     window = Window(*described["window"])
     return Palette(references, tuple(described["blocks"]), described["family"], int(described["context"]), window)

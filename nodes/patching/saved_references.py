@@ -48,12 +48,12 @@ def save(references: References, prefix: str) -> Path:
     return STORE.write(prefix, *parts_of(references))
 
 
-def parts_of(references: References) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """References as the tensors and the metadata of a file."""
     tensors: dict[str, torch.Tensor] = {}
     items, features = [], []
     for i, item in enumerate(references.items):
-        single(item.conditioning, SAVE)
+        single(item.conditioning, node)
         parts, numbers = conditioning_parts(f"{i}", item.conditioning)
         tensors |= {f"{i}.latent": item.latent["samples"]} | parts
         if item.mask is not None:
@@ -74,15 +74,15 @@ def load(name: str) -> References:
     return STORE.read(name, references_of)
 
 
-def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> References:
+def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node: str = LOAD) -> References:
     """What `parts_of` took apart."""
     items, features = json.loads(facts["items"]), json.loads(facts["features"])
     found = []
     for i, item in enumerate(items):
-        conditioning = conditioning_of(f"{i}", tensors, item["conditioning"], LOAD)
+        conditioning = conditioning_of(f"{i}", tensors, item["conditioning"], node)
         latent = {"samples": tensors[f"{i}.latent"]}
         inversions = {
-            weights: Inverted(tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), LOAD)
+            weights: Inverted(tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), node)
             for weights, sigmas in item["inversions"].items()
         }
         mask = tensors.get(f"{i}.mask")

@@ -22,6 +22,7 @@ from .word_maps import pictures_of
 from .words import find_word
 
 NODE = "LayoutTemplate"
+_SHAPES_DIFFER = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,21 @@ class Template:
     def layers(self) -> frozenset[Layer] | None:
         """The layers that it has maps of; None is all of them."""
         return None if self.mask is not None else frozenset(self.maps)
+
+    def check(self, noise: torch.Tensor, node: str) -> None:
+        """Raises ValueError where it cannot guide a latent [images, channels, height, width]."""
+        if self.images not in (1, len(noise)):
+            raise ValueError(
+                f"{node}: expected a template of 1 image or {len(noise)}, as the sampler's latent, got {self.images}; "
+                "give LayoutTemplate and the sampler one latent."
+            )
+        if self.maps:
+            height, width = max((next(iter(levels.values())).shape[-2:] for levels in self.maps.values()), key=math.prod)
+            if abs(math.log(width / height * noise.shape[-2] / noise.shape[-1])) > _SHAPES_DIFFER:
+                raise ValueError(
+                    f"{node}: expected a template of the latent's shape, {noise.shape[-1]} x {noise.shape[-2]}, got one of "
+                    f"{width} x {height}; give LayoutTemplate and the sampler one latent."
+                )
 
     def at(self, layer: Layer, sigma: float) -> torch.Tensor:
         """The map of a layer at the recorded noise level nearest to sigma, [images, height, width]; the mask for a drawn one."""

@@ -66,9 +66,9 @@ def square(side: int = SIDE, left: int = 32, right: int = 96) -> torch.Tensor:
     return mask
 
 
-def picture(seed: int = 20, mask: torch.Tensor | None = None, **changes) -> Picture:
+def picture(seed: int = 20, **changes) -> Picture:
     """A LATENT with the subject in the middle."""
-    given = {"latent": latent(1, SIDE, SIDE, seed), "mask": square() if mask is None else mask, "text": CAPTION, "word": SUBJECT, **changes}
+    given = {"latent": latent(1, SIDE, SIDE, seed), "mask": square(), "text": CAPTION, "word": SUBJECT, **changes}
     return Picture(**{"image": None, "vae": None, "conditioning": None, "threshold": 0.3, **given})
 
 
