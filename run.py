@@ -68,7 +68,8 @@ def run_tests(python, variables, arguments):
         ("ruff format", [tool["ruff"], "format", "--check", "."], safe),
         ("ruff check", [tool["ruff"], "check", "."], safe),
         ("pyright", [tool["pyright"], "--pythonpath", str(python)], dict(safe, PYTHONPATH=variables["COMFYUI_PATH"])),
-        ("pytest", [tool["pytest"]] + arguments, safe),
+        # In two processes; tests that share a server run in one of them.
+        ("pytest", [tool["pytest"], "-n", "2", "--dist", "loadgroup"] + arguments, safe),
     )
     for name, command, its_variables in checks:
         print("== " + name, flush=True)

@@ -16,9 +16,9 @@ from . import generate
 from .ablation import Ablation, Recipe
 from .grid import Grid, contact_sheet, renders, row
 from .networks import Network, full_size_network, tiny_network
-from .overhead import compare, silence
 from .report import Report, Target
 from .retouch_costs import memory_ratios, retouch_variants
+from .timing import compare, silence
 from .tinyland import timed
 
 NAMES = {
@@ -28,7 +28,7 @@ NAMES = {
     "IV": "IV II + multi-source swap",
     "V": "V IV + adaptive mask",
 }
-TAUS = (0, 2, 5, 8, 12)
+TAUS = (0, 2, 5, 8, 12, 15, 18)
 _COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
 TARGETS = {
     "retouch_step_banked_ratio": Target("at most", 1.25),
@@ -60,7 +60,7 @@ class Amounts:
 
 
 _SUBJECTS = tuple(SUBJECTS.values())
-TUNED_ON, REPORTED = _SUBJECTS[:4], _SUBJECTS[4:]
+TUNED_ON, REPORTED = _SUBJECTS[: len(_SUBJECTS) // 2], _SUBJECTS[len(_SUBJECTS) // 2 :]
 FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=3, seeds=4), 150)
 QUICK = Amounts(Grid(REPORTED[:2], prompts=2, seeds=3), Grid(REPORTED[:1], prompts=2, seeds=3), 10)
 

@@ -5,22 +5,13 @@ On Tinyland, where fixed costs show, and on a network of the size of Stable Diff
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
-import comfy.utils
-import numpy as np
 import torch
-from comfy.model_patcher import ModelPatcher
-
-import nodes as host_nodes
 
 from ..nodes.patching import tinyland
 from ..nodes.patching.families import discover, family_of
@@ -29,10 +20,11 @@ from ..nodes.patching.taps import CrossAttentionTap
 from ..nodes.patching.window import Window
 from ..nodes.patching.word_maps import word_maps
 from ..nodes.step_blended import LikenessStepBlendedGuider, StepBlendedSampler
+from . import guided_costs, retouch_costs
 from .networks import Network, full_size_network, tiny_network
-from .report import Report, Target, median_interval
+from .report import Report, Target
+from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
 
-CFG, SAMPLER, SCHEDULER, SEED = 5.0, "euler", "normal", 1
 LEVELS = 4
 TARGETS = {name: Target("at most", 1.005) for name in ("strength_zero_ratio", "tinyland_strength_zero_ratio")}
 NOTES = (
@@ -44,18 +36,6 @@ NOTES = (
     "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once however many steps.",
     "Figures without a prefix are of the full-size network: the U-Net of Stable Diffusion 1.5, 859 M random weights.",
 )
-MOST_ROUNDS = 200
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to sample, what it is compared to, and the figure that their ratio counts for; `first` is the model loaded before."""
-
-    name: str
-    figure: str
-    first: ModelPatcher
-    sample: Callable[[], object]
-    reference: Callable[[], object]
 
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
@@ -70,19 +50,6 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     return Report("overhead", rows, figures, TARGETS, NOTES)
 
 
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """No progress bars, and no warnings of patches that have no effect: here they are meant to have none."""
-    progress, comfy.utils.PROGRESS_BAR_ENABLED = comfy.utils.PROGRESS_BAR_ENABLED, False
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        comfy.utils.PROGRESS_BAR_ENABLED = progress
-        logging.disable(disabled)
-
-
 def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float]]:
     """Each network with the seconds to spend on it, one at a time: the large one is built when it is needed."""
     yield tiny_network(weights, 10), 40 if quick else 150
@@ -91,15 +58,9 @@ def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float]]:
     yield full_size_network(side, steps), 60 if quick else 300
 
 
-def plain(network: Network, model, positive: list | None = None, steps: int | None = None, cfg: float = CFG):
-    """What the KSampler node does."""
-    text = network.positive if positive is None else positive
-    return host_nodes.common_ksampler(model, SEED, steps or network.steps, cfg, SAMPLER, SCHEDULER, text, network.negative, network.latent)
-
-
 def variants(network: Network) -> list[Variant]:
     """Every node that patches, where it works and where it has to change nothing."""
-    return [*blended_variants(network), *attention_variants(network)]
+    return [*blended_variants(network), *attention_variants(network), *neutral_variants(network), *acting_variants(network)]
 
 
 def blended_variants(network: Network) -> list[Variant]:
@@ -151,6 +112,29 @@ def attention_variants(network: Network) -> list[Variant]:
     ]
 
 
+def neutral_variants(network: Network) -> list[Variant]:
+    """The nodes whose price has a benchmark of its own, where they have to change nothing."""
+    retouched = retouch_costs.at_strength(network, 0.0)
+    guided = guided_costs.guided(network, guided_costs.settings(network, 1.0, 1.0, step_size=0.0))
+
+    def variant(name: str, model) -> Variant:
+        return Variant(
+            name, "strength_zero_ratio", network.personalized,
+            lambda: plain(network, model, network.personalized_positive),
+            lambda: plain(network, network.personalized, network.personalized_positive),
+        )  # fmt: skip
+
+    return [variant("MultiSourceAttnSwap, strength 0", retouched), variant("UREMDGuidance, step size 0", guided)]
+
+
+def acting_variants(network: Network) -> list[Variant]:
+    """The same nodes at every step."""
+    return [
+        retouch_costs.retouch_variants(network)[0],
+        guided_costs.guided_variants(network)[0],
+    ]
+
+
 class Discard:
     """A sink that keeps nothing."""
 
@@ -182,57 +166,3 @@ def _blended_guider(network: Network, switch: int):
     schedule = comfy.samplers.KSampler(model, network.steps, model.load_device, SAMPLER, SCHEDULER)
     noise = comfy.sample.prepare_noise(empty, SEED)
     return guider.sample(noise, empty, comfy.samplers.sampler_object(SAMPLER), schedule.sigmas, disable_pbar=True, seed=SEED)
-
-
-@dataclass(frozen=True)
-class Timing:
-    variant: Variant
-    ratio: list[float]
-    seconds: list[float]
-
-    def row(self, network: Network) -> dict:
-        return {"name": f"{network.name}: {self.variant.name}", "ratio": self.ratio, "seconds": self.seconds}
-
-
-def compare(variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> list[Timing]:
-    """Times every variant beside its reference, in rounds until the seconds are spent.
-
-    The two runs of a pair see the same machine, so its drift and its other work cancel out. Which of them goes first alternates,
-    and every round has another order of variants.
-    """
-    for variant in variants:
-        timed(variant.first, variant.sample)
-    ratios: dict[str, list[float]] = {v.name: [] for v in variants}
-    times: dict[str, list[float]] = {v.name: [] for v in variants}
-    deadline = time.monotonic() + seconds
-    for number in range(MOST_ROUNDS):
-        if number >= fewest_rounds and time.monotonic() > deadline:
-            break
-        for i in np.random.default_rng(number).permutation(len(variants)):
-            own, reference = timed_pair(variants[i], reference_first=number % 2 == 1)
-            ratios[variants[i].name].append(own / reference)
-            times[variants[i].name].append(own)
-    return [Timing(v, median_interval(ratios[v.name]), median_interval(times[v.name])) for v in variants]
-
-
-def timed_pair(variant: Variant, reference_first: bool) -> tuple[float, float]:
-    """Seconds of the variant and of what it is compared to."""
-    if reference_first:
-        seconds = timed(variant.first, variant.reference)
-        return timed(variant.first, variant.sample), seconds
-    return timed(variant.first, variant.sample), timed(variant.first, variant.reference)
-
-
-def timed(first: ModelPatcher, sample: Callable[[], object]) -> float:
-    """Seconds of one run, from its first model loaded to its result computed."""
-    comfy.model_management.load_models_gpu([first])
-    _synchronize()
-    started = time.perf_counter()
-    sample()
-    _synchronize()
-    return time.perf_counter() - started
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -69,11 +69,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Report:
-    """`rows` are dicts {"name": text, METRIC: [mean, low, high], ...}; notes and picture only go to the Markdown page."""
+    """`rows` are dicts {"name": text, METRIC: [mean, low, high], ...}; a figure is None where this machine cannot measure it; notes and
+    picture only go to the Markdown page."""
 
     bench: str
     rows: list[dict[str, Any]]
-    figures: dict[str, float]
+    figures: Mapping[str, float | None]
     targets: Mapping[str, Target] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     picture: Image.Image | None = None
@@ -87,7 +88,7 @@ class Report:
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "machine": machine(),
             "rows": [{k: v if k == "name" else [_rounded(x) for x in v] for k, v in row.items()} for row in self.rows],
-            "figures": {k: _rounded(v) for k, v in self.figures.items()},
+            "figures": {k: None if v is None else _rounded(v) for k, v in self.figures.items()},
         }
 
 
@@ -175,6 +176,9 @@ def _figure_cells(report: Report) -> list[list[str]]:
     lines = [["figure", "value", "target"]]
     for name, value in report.figures.items():
         target = report.targets.get(name)
+        if value is None:
+            lines.append([name, "-", "not measured"])
+            continue
         verdict = f"{target.sense} {target.value:g}: {'met' if target.met(value) else 'missed'}" if target else ""
         lines.append([name, f"{value:.4f}", verdict])
     return lines

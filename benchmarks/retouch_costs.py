@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from ..nodes.patching.build_retouch import Settings, retouch
+from ..nodes.patching.passes import sample
 from ..nodes.patching.references import INVERTED, Reference, References
 from ..nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
-from ..nodes.patching.step_blended import StepBlendedGuider, Switch, sample
+from ..nodes.patching.step_blended import StepBlendedGuider, Switch
 from ..nodes.patching.subject_mask import SubjectMask
 from ..nodes.patching.words import find_word
 from .networks import Network
-from .overhead import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
+from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
 
 MODES = (BANKED, BATCHED, SEQUENTIAL)
 
@@ -38,10 +39,15 @@ def retouch_variants(network: Network) -> list[Variant]:
 
 def steps_of(network: Network, mode: str) -> Callable[[], object]:
     """A run in which every step is retouched; the first one fills the banks."""
-    _, trajectory = layout(network, "paper" if mode == BANKED else "")
-    settings = Settings(NONE, 0, 0, "paper", "replace", mode, 1.0)
-    patched = retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
+    patched = at_strength(network, 1.0, mode)
     return lambda: plain(network, patched, network.personalized_positive)
+
+
+def at_strength(network: Network, strength: float, mode: str = BANKED):
+    """The personalised model whose every step is retouched with reference and mask."""
+    _, trajectory = layout(network, "paper" if mode == BANKED else "")
+    settings = Settings(NONE, 0, 0, "paper", "replace", mode, strength)
+    return retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
 
 
 def whole(network: Network):
@@ -57,7 +63,7 @@ def layout(network: Network, record: str):
     guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=max(1, network.steps // 5)), "bench", record)
     guider.set_blended_conds(network.positive, network.personalized_positive, network.negative)
     guider.set_cfg(CFG)
-    return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0), guider.trajectory
+    return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0, "bench"), guider.trajectory
 
 
 def picture(network: Network) -> References:

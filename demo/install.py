@@ -29,7 +29,7 @@ HOSTS = {  # ComfyUI's version: the version of SOURCE that carries it, and that 
 }
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 TOOLS = (
-    "pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.5", "pyright[nodejs]==1.1.414", "playwright==1.65.2",
+    "pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15", "ruff==0.17.5", "pyright[nodejs]==1.1.414", "playwright==1.65.2",
     "scikit-image==0.25.2",  # for the photographs in it
 )  # fmt: skip
 

@@ -9,9 +9,12 @@ import importlib.util
 import os
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
 WITHOUT_HOST = ("kernels", "launcher")
+WITH_SERVER = ("server", "browser")
 
 _spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
 assert _spec is not None and _spec.loader is not None
@@ -30,6 +33,8 @@ else:
     import torch
     from comfy.cli_args import args  # pyright: ignore[reportMissingImports]
 
+    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     args.cpu = not torch.cuda.is_available()  # must be set before comfy.model_management looks for a device
 
 
@@ -37,6 +42,10 @@ def pytest_report_header() -> str:
     return f"ComfyUI: {HOST or 'COMFYUI_PATH is not set, tests that need a host are left out'}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list) -> None:
     # A browser driven by Playwright keeps an event loop running in this thread, in which no other test could start one.
     items.sort(key=lambda item: item.path.parent.name == "browser")
+    for item in items:
+        shared = item.path.parent.name in WITH_SERVER
+        item.add_marker(pytest.mark.xdist_group("server" if shared else str(item.path.relative_to(ROOT))))

@@ -6,7 +6,7 @@ import logging
 import comfy.utils
 import pytest
 import torch
-from likeness.benchmarks import networks, overhead
+from likeness.benchmarks import networks, overhead, timing
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +25,21 @@ def samples(result):
 
 def test_neutral_variants_are_ksampler_and_the_others_work(network):
     variants = overhead.variants(network)
-    assert {v.figure for v in variants} == {"step_blended_ratio", "strength_zero_ratio", "attention_tap_ratio", "attention_maps_ratio"}
+    acting = {"step_blended_ratio", "retouch_step_banked_ratio", "guided_step_ratio"}
+    assert {v.figure for v in variants} == {"strength_zero_ratio", "attention_tap_ratio", "attention_maps_ratio", *acting}
     assert len({v.name for v in variants}) == len(variants)
     for variant in variants:
-        with torch.inference_mode(), overhead.silence():
+        with torch.inference_mode(), timing.silence():
             result = variant.sample()
             if variant.figure == "attention_maps_ratio":
                 assert result.heatmaps.shape == (1, 128, 128) and result.heatmaps.max() == 1
                 continue
             same = torch.equal(samples(result), samples(variant.reference()))
-        assert same == (variant.figure != "step_blended_ratio"), variant.name
+        assert same == (variant.figure not in acting), variant.name
 
 
 def test_silence_ends():
-    with pytest.raises(KeyError), overhead.silence():
+    with pytest.raises(KeyError), timing.silence():
         assert not comfy.utils.PROGRESS_BAR_ENABLED and not logging.getLogger().isEnabledFor(logging.WARNING)
         raise KeyError
     assert comfy.utils.PROGRESS_BAR_ENABLED and logging.getLogger().isEnabledFor(logging.WARNING)
@@ -50,18 +51,18 @@ def test_a_known_ratio_is_found_whichever_run_is_first(network, monkeypatch):
     def lasting(seconds):
         clock[0] += seconds
 
-    monkeypatch.setattr(overhead.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(overhead.comfy.model_management, "load_models_gpu", lambda _models: lasting(7.0))
-    variants = [overhead.Variant(f"v{k}", "x", network.model, lambda k=k: lasting(2.0 * k), lambda: lasting(2.0)) for k in (1, 3)]
-    one, three = overhead.compare(variants, 0.0, fewest_rounds=4)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.comfy.model_management, "load_models_gpu", lambda _models: lasting(7.0))
+    variants = [timing.Variant(f"v{k}", "x", network.model, lambda k=k: lasting(2.0 * k), lambda: lasting(2.0)) for k in (1, 3)]
+    one, three = timing.compare(variants, 0.0, fewest_rounds=4)
     assert one.ratio == pytest.approx([1.0] * 3) and three.ratio == pytest.approx([3.0] * 3) and three.seconds == pytest.approx([6.0] * 3)
     assert three.row(network) == {"name": "Tinyland: v3", "ratio": three.ratio, "seconds": three.seconds}
 
 
 def test_rounds_end_with_the_seconds(network, monkeypatch):
     calls = itertools.count()
-    monkeypatch.setattr(overhead, "timed_pair", lambda *_, **__: (next(calls), 1.0))
-    overhead.compare([overhead.Variant("v", "x", network.model, lambda: None, lambda: None)], 0.0)
+    monkeypatch.setattr(timing, "timed_pair", lambda *_, **__: (next(calls), 1.0))
+    timing.compare([timing.Variant("v", "x", network.model, lambda: None, lambda: None)], 0.0)
     assert next(calls) == 2
 
 

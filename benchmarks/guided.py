@@ -1,0 +1,165 @@
+"""Pick-and-Draw's comparison (arXiv 2401.16762): base models with and without each of its losses, sampled as the shipped workflow does."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import comfy.sd
+import numpy as np
+import torch
+from comfy.samplers import CFGGuider
+
+from ..demo.captions import PLACEHOLDER
+from ..demo.subjects import PersonalSubject
+from ..nodes.patching import tinyland
+from ..nodes.patching.build_guidance import Settings as GuidanceSettings
+from ..nodes.patching.build_guidance import guide
+from ..nodes.patching.palette import Palette, Picture, build_palette
+from ..nodes.patching.references import INVERTED
+from ..nodes.patching.run_state import attach
+from ..nodes.patching.template import Template, recorder_of
+from ..nodes.patching.window import ALWAYS, Window
+from . import generate
+from .grid import Grid, GridPrompt, renders
+from .kept import Kept
+
+VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion", "full"
+BASELINE, APPEARANCE, LAYOUT, BOTH = "baseline", "appearance", "layout", "both"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is tuned, with the settings that the shipped workflow has."""
+
+    appearance_weight: float = 1.0
+    appearance_window: tuple[float, float] = (0.15, 0.75)
+    layout_weight: float = 2.0
+    layout_window: tuple[float, float] = (0.0, 0.3)
+    layout_blocks: str = "all"
+    blocks: str = "output2-5"
+    direction: str = "gen_to_ref"
+    step_size: float = 0.1
+    step_kind: str = "relative"
+    iterations: int = 1
+    every: int = 1
+    threshold: float = 0.3
+    palette_threshold: float = 0.4
+    map_blocks: str = "paper"
+    pictures: int = 1
+
+
+class Guided:
+    """Rows for one base, one subject, one prompt and a batch of seeds at a time."""
+
+    def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe, full: Callable[[str], Path] | None = None):
+        """full: where the full fine-tune of a subject is."""
+        self.weights, self.settings, self.recipe, self.full = weights, settings, recipe, full
+        self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"))
+        self.encode = generate.TextEncoder(self.clip)
+        self._bases: dict[tuple[str, str], object] = {}
+        self._palettes: dict[tuple, Palette] = {}
+        self._templates: dict[tuple, Template] = {}
+
+    def base(self, name: str, subject: PersonalSubject):
+        """The MODEL of a base."""
+        if name in (VANILLA, TEXTUAL_INVERSION):
+            return self.model
+        if (name, subject.name) not in self._bases:
+            self._bases[name, subject.name] = self._lora(subject) if name == LORA else self._fine_tune(subject)
+        return self._bases[name, subject.name]
+
+    def _lora(self, subject: PersonalSubject):
+        tensors, _ = tinyland.read_weights(self.weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
+        return comfy.sd.load_lora_for_models(self.model, None, tensors, 1.0, 0.0)[0]
+
+    def _fine_tune(self, subject: PersonalSubject):
+        assert self.full is not None
+        tensors, _ = tinyland.read_weights(self.full(subject.name), "tinyland_subject")
+        # As a patch that sets every weight: the network is the vanilla one's, so that bases do not fill the memory.
+        patched = self.model.clone()
+        patched.add_patches({key.removeprefix("model."): ("set", (value,)) for key, value in tensors.items()})
+        return patched
+
+    def words(self, base: str, subject: PersonalSubject) -> str:
+        """What names the subject in a prompt."""
+        noun = subject.subject.name
+        names = {VANILLA: noun, TEXTUAL_INVERSION: f"embedding:{subject.name}"}
+        return names.get(base, f"{PLACEHOLDER} {noun}")
+
+    def palette(self, base: str, subject: PersonalSubject) -> Palette:
+        r = self.recipe
+        key = (base, subject.name, r.blocks, r.palette_threshold, r.pictures)
+        if key not in self._palettes:
+            images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
+            words = self.words(base, subject)
+            picture = Picture(images, None, self.vae, None, None, f"a photo of a {words}", words, r.palette_threshold)
+            made = build_palette(self.base(base, subject), self.clip, picture, INVERTED, 0, 1.0, r.blocks, ALWAYS)
+            self._palettes[key] = made.palette
+        return self._palettes[key]
+
+    def template(self, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> Template:
+        """Of the vanilla model, which is the same for every base."""
+        noun, window = subject.subject.name, Window(0.0, self.recipe.layout_window[1])
+        text = prompt.text(noun)
+        key = (subject.name, text, tuple(seeds), window)
+        if key not in self._templates:
+            recorder, tap = recorder_of(self.model, self.clip, text, noun, "all", window)
+            self.plain(attach(self.model, tap), text, seeds)
+            self._templates[key] = recorder.finish()
+        return self._templates[key]
+
+    def plain(self, model, text: str, seeds: Sequence[int]) -> torch.Tensor:
+        guider = CFGGuider(model)
+        guider.set_conds(self.encode([text]), self.encode([""]))
+        guider.set_cfg(self.settings.cfg)
+        return generate.latents(guider, seeds, self.settings)
+
+    def guided(self, base: str, row: str, subject: PersonalSubject, prompt: GridPrompt, palette, template):
+        """The MODEL of a row."""
+        r, words = self.recipe, self.words(base, subject)
+        settings = GuidanceSettings(
+            prompt.text(words), words, r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0, *r.appearance_window,
+            r.layout_weight if row in (LAYOUT, BOTH) else 0.0, *r.layout_window, r.layout_blocks, r.direction, r.step_size, r.step_kind,
+            r.iterations, r.every, r.threshold, r.map_blocks,
+        )  # fmt: skip
+        return guide(self.base(base, subject), self.clip, palette, template, settings)[0]
+
+    def cell(self, base: str, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> dict:
+        """Latents of rows; those that follow a template share one."""
+        palette = self.palette(base, subject) if {APPEARANCE, BOTH} & set(names) else None
+        template = self.template(subject, prompt, seeds) if {LAYOUT, BOTH} & set(names) else None
+        text = prompt.text(self.words(base, subject))
+        models = {
+            name: self.base(base, subject) if name == BASELINE else self.guided(base, name, subject, prompt, palette, template)
+            for name in names
+        }
+        return {name: self.plain(model, text, seeds) for name, model in models.items()}
+
+    def sample(self, base: str, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
+        """[subjects, prompts, seeds, size, size, 3] uint8 by row; every row starts a cell from the same noise."""
+        found = [self._of_subject(base, names, grid, subject, kept) for subject in grid.subjects]
+        return {name: np.stack([images[i] for images in found]) for i, name in enumerate(names)}
+
+    def _of_subject(self, base: str, names: Sequence[str], grid: Grid, subject: PersonalSubject, kept: Kept | None) -> np.ndarray:
+        """[rows, prompts, seeds, size, size, 3]."""
+
+        def make() -> np.ndarray:
+            first, rows = zlib.crc32(subject.name.encode()), []
+            for i, prompt in enumerate(grid.prompts_of(subject)):
+                seeds = [first + i * grid.seeds + k for k in range(grid.seeds)]
+                cell = self.cell(base, names, subject, prompt, seeds)
+                rows.append([generate.decode(self.vae, cell[name]) for name in names])
+            return np.array(rows).swapaxes(0, 1)
+
+        direction = self.recipe.direction
+        name = f"{base}-{'+'.join(names)}-{direction}-{subject.name}-{grid.prompts}x{grid.seeds}"
+        return make() if kept is None else kept.array(name, make)
+
+    def with_recipe(self, **changes) -> Guided:
+        """The same models with other settings."""
+        other = object.__new__(Guided)
+        other.__dict__ = {**self.__dict__, "recipe": replace(self.recipe, **changes)}
+        return other

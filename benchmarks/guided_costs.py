@@ -1,0 +1,93 @@
+"""What Pick-and-Draw costs in time and memory, as ratios to plain sampling in the same run."""
+
+from __future__ import annotations
+
+import torch
+
+from ..nodes.patching.build_guidance import Settings, guide
+from ..nodes.patching.families import discover, family_of, middle_decoder_blocks
+from ..nodes.patching.palette import Palette
+from ..nodes.patching.template import Sampling, Template, record_template
+from ..nodes.patching.window import ALWAYS
+from .networks import Network
+from .retouch_costs import picture
+from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
+from .uremd_costs import peak_bytes
+
+WINDOW = (0.15, 0.75)
+"""Of the appearance loss, as the demo's workflow has it; the layout loss acts up to 0.3."""
+
+
+def settings(network: Network, appearance: float, layout: float, every: int = 1, always: bool = True, step_size: float = 0.05) -> Settings:
+    """Both losses over the whole run, or in their windows."""
+    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (WINDOW, (0.0, 0.3))
+    return Settings(
+        network.text, network.word, appearance, *windows[0], layout, *windows[1], "all", "gen_to_ref", step_size, "relative", 1, every, 0.3
+    )
+
+
+def palette(network: Network) -> Palette:
+    """Of a reference that nothing is known of yet."""
+    model = network.personalized
+    assert set(middle_decoder_blocks(model, "bench")) <= {block.name for block in discover(model, "bench")}
+    text = network.personalized_positive[0][0]
+    return Palette(picture(network), middle_decoder_blocks(model, "bench"), family_of(model, "bench").name, text.shape[-1], ALWAYS)
+
+
+def template(network: Network) -> Template:
+    sampling = Sampling(SEED, network.steps, CFG, SAMPLER, SCHEDULER, 1.0)
+    return record_template(
+        network.model, network.clip, network.text, network.word, network.negative, network.latent, sampling, "all", ALWAYS
+    )[0]
+
+
+def guided(network: Network, made: Settings):
+    """The personalised model with guidance."""
+    return guide(network.personalized, network.clip, palette(network), template(network), made)[0]
+
+
+def guided_variants(network: Network) -> list[Variant]:
+    """Runs whose every step, or every second, is guided by both losses or by one, and the whole method from nothing."""
+    known, recorded = palette(network), template(network)
+
+    def reference():
+        return plain(network, network.personalized, network.personalized_positive)
+
+    def sampled(made: Settings, of=known, layout=recorded):
+        return plain(network, guide(network.personalized, network.clip, of, layout, made)[0], network.personalized_positive)
+
+    def variant(name: str, figure: str, made: Settings) -> Variant:
+        return Variant(name, figure, network.personalized, lambda: sampled(made), reference)
+
+    return [
+        variant("both losses, every step", "guided_step_ratio", settings(network, 1.0, 1.0)),
+        variant("both losses, every second step", "guided_every_second_ratio", settings(network, 1.0, 1.0, every=2)),
+        variant("appearance loss, every step", "guided_appearance_step_ratio", settings(network, 1.0, 0.0)),
+        Variant(
+            "template, palette and guided run", "guided_whole_ratio", network.personalized,
+            lambda: sampled(settings(network, 1.0, 1.0, always=False), palette(network), template(network)), reference,
+        ),
+    ]  # fmt: skip
+
+
+def times(network: Network, seconds: float) -> dict[str, float]:
+    """Figures of `guided_variants`."""
+    return {f"{network.prefix}{t.variant.figure}": t.ratio[0] for t in compare(guided_variants(network), seconds)}
+
+
+def memory(network: Network) -> dict[str, float]:
+    """What guidance adds to the peak of a plain run's tensors, as a ratio to that peak: stopped after the palette's blocks, and in all."""
+    known, recorded = palette(network), template(network)
+
+    def peak(made: Settings | None) -> float:
+        model = network.personalized if made is None else guide(network.personalized, network.clip, known, recorded, made)[0]
+        plain(network, model, network.personalized_positive, steps=2)  # fills the palette
+        with torch.inference_mode():
+            return peak_bytes(lambda: plain(network, model, network.personalized_positive, steps=2))
+
+    base = peak(None)
+    early, full = (peak(settings(network, 1.0, layout)) for layout in (0.0, 1.0))
+    return {
+        f"{network.prefix}guided_extra_memory_ratio": (early - base) / base,
+        f"{network.prefix}guided_layout_extra_memory_ratio": (full - base) / base,
+    }

@@ -1,0 +1,46 @@
+"""Pictures of long benchmarks, kept in the cache folder, so that one that was interrupted goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+_ROOT = Path(__file__).resolve().parents[1]
+_CODE = ("kernels", "nodes/patching")
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("LIKENESS_CACHE", Path.home() / ".cache" / "comfyui-likeness"))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Arrays by name, below a folder of their own for one state of the code that makes them, of `files` and of `settings`."""
+
+    folder: Path
+
+    @staticmethod
+    def of(bench: str, settings: object, files: Iterable[Path]) -> Kept:
+        state = hashlib.sha256(repr(settings).encode())
+        code = (path for part in _CODE for path in (_ROOT / part).rglob("*.py"))
+        for path in sorted({*code, *files}):
+            state.update(path.read_bytes())
+        return Kept(cache_folder() / "benchmarks" / f"{bench}-{state.hexdigest()[:16]}")
+
+    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What was made under this name before, or what `make` gives now, kept from then on."""
+        path = self.folder / f"{name}.npy"
+        if path.exists():
+            return np.load(path)
+        made = make()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.save(file, made)
+        temporary.replace(path)
+        return made

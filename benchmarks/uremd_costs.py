@@ -1,0 +1,145 @@
+"""What the appearance loss costs: time and memory of the kernel, forward and backward, beside the whole cost matrix and a bare product."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..kernels.uremd import AUTO, TORCH, TRITON, cosine_cost, uremd
+from .retouch_costs import peak_of
+
+SIZES = {4096: 320, 1024: 640, 16384: 320}
+"""Tokens, as many generated as in the palette, and their channels: Stable Diffusion's layers at 512 and, at last, 1024 pixels."""
+LARGEST = max(SIZES)
+SEED = 1
+
+
+class PeakMemory(TorchDispatchMode):
+    """Bytes of tensors that were alive at once, above the start: exact, which the resident size of a process is not, as it keeps pages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.finalize] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage(), given)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+        key = storage.data_ptr()
+        if key in given or key in self._known or not storage.nbytes():
+            return
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        self._known[key] = weakref.finalize(storage, self._remove, key, storage.nbytes())
+
+    def _remove(self, key: int, size: int) -> None:
+        self.now -= size
+        del self._known[key]
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def uremd_costs(quick: bool) -> dict[str, float | None]:
+    """Seconds, bytes and ratios, named by the number of tokens; None for what needs a GPU where there is none.
+
+    memory_ratio: the whole matrix's peak to the kernel's. time_ratio: the kernel's seconds to the whole matrix's. matmul_ratio: to the bare
+    matrix product's. speedup_gpu: the whole matrix's seconds to the Triton kernel's, in fp32 and in fp16.
+    """
+    on_gpu = torch.cuda.is_available()
+    figures: dict[str, float | None] = {}
+    for tokens in SIZES:
+        figures |= _of_size(tokens, whole=tokens < LARGEST or not quick, seconds=1.0 if quick else 5.0)
+    for name, dtype in (("uremd_speedup_gpu", torch.float32), ("uremd_speedup_gpu_fp16", torch.float16)):
+        figures[name] = _speedup(dtype) if on_gpu else None
+    return figures
+
+
+def _of_size(tokens: int, whole: bool, seconds: float) -> dict[str, float | None]:
+    generated, palette = _tokens(tokens, torch.float32)
+    runs = {
+        "uremd": _kernel(generated, palette, AUTO),
+        "torch": _kernel(generated, palette, TORCH),
+        "matmul": lambda: generated.detach() @ palette.T,
+    }
+    if not torch.cuda.is_available():
+        del runs["torch"]  # the same
+    if whole:
+        runs["matrix"] = _matrix(generated, palette)
+    took = _seconds(runs, seconds)
+    ours = took.pop("uremd")
+    figures: dict[str, float | None] = {f"uremd_seconds_{tokens}": ours}
+    figures |= {f"uremd_{name}_seconds_{tokens}": value for name, value in took.items()}
+    figures[f"uremd_matmul_ratio_{tokens}"] = ours / took["matmul"]
+    figures[f"uremd_bytes_{tokens}"] = memory = peak_bytes(runs["uremd"])
+    if whole:
+        figures[f"uremd_time_ratio_{tokens}"] = ours / took["matrix"]
+        figures[f"uremd_memory_ratio_{tokens}"] = peak_bytes(runs["matrix"]) / memory
+    return figures
+
+
+def _speedup(dtype: torch.dtype) -> float:
+    generated, palette = _tokens(4096, dtype)
+    took = _seconds({"matrix": _matrix(generated, palette), "triton": _kernel(generated, palette, TRITON)}, 2.0)
+    return took["matrix"] / took["triton"]
+
+
+def _tokens(tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(SEED)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generated, palette = (torch.randn(tokens, SIZES[tokens], generator=generator).to(device, dtype) for _ in range(2))
+    return generated.requires_grad_(), palette
+
+
+def _kernel(generated: torch.Tensor, palette: torch.Tensor, implementation: str) -> Callable[[], object]:
+    return lambda: torch.autograd.grad(uremd(generated, palette, implementation=implementation), generated)
+
+
+def _matrix(generated: torch.Tensor, palette: torch.Tensor) -> Callable[[], object]:
+    return lambda: torch.autograd.grad(cosine_cost(generated, palette).min(1).values.mean(), generated)
+
+
+def _seconds(runs: dict[str, Callable[[], object]], budget: float) -> dict[str, float]:
+    """The median of each, in rounds of all of them, so that a busy machine slows them alike; one round at least, after a first one."""
+    took: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    start = time.perf_counter()
+    while not all(took.values()) or time.perf_counter() - start < budget:
+        for name, run in runs.items():
+            took[name].append(_one(run))
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def _one(run: Callable[[], object]) -> float:
+    _synchronize()
+    start = time.perf_counter()
+    run()
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_bytes(run: Callable[[], object]) -> float:
+    """The most memory that tensors took at once above the start of the run."""
+    if torch.cuda.is_available():
+        return peak_of(run)
+    with PeakMemory() as memory:
+        run()
+    return float(memory.peak)

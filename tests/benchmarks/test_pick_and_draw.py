@@ -1,0 +1,132 @@
+"""The whole benchmark of Pick-and-Draw on random weights and a random judge, and the pieces that decide its numbers."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from likeness.benchmarks import generate, grid, guided_costs, pick_and_draw, report
+from likeness.benchmarks.guided import APPEARANCE, BASELINE, BOTH, FULL, LAYOUT, LORA, VANILLA, Guided, Recipe
+from likeness.benchmarks.kept import Kept
+from likeness.benchmarks.networks import tiny_network
+from likeness.demo.subjects import SUBJECTS
+from likeness.demo.training.loop import write_weights
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+FEW_STEPS = generate.Settings(steps=4)
+FIRST = tuple(SUBJECTS.values())[:1]
+CELL = grid.Grid(FIRST, prompts=1, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(random_weights):
+    """A fine-tune of the first subject that changes every weight a little."""
+    tensors = load_file(random_weights / "denoiser.safetensors")
+    tuned = {k: v + 0.01 * torch.randn_like(v, dtype=torch.float32).to(v) for k, v in tensors.items() if k.startswith("model.")}
+    path = random_weights / "full" / f"{FIRST[0].name}.safetensors"
+    write_weights(tuned, path, {"tinyland_subject": json.dumps({"name": FIRST[0].name})})
+    return lambda _name: path
+
+
+@pytest.fixture
+def guided(random_weights, fine_tuned):
+    return Guided(random_weights, FEW_STEPS, Recipe(appearance_window=(0.0, 1.0), layout_window=(0.0, 1.0)), fine_tuned)
+
+
+@pytest.mark.usefixtures("random_judge")
+def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    complete = pick_and_draw.COMPLETE.grid
+    assert len(complete.subjects) >= 6 and complete.prompts >= 10 and complete.seeds >= 8
+    assert not set(complete.subjects) & set(pick_and_draw.TUNED_ON)
+    monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
+    monkeypatch.setattr(pick_and_draw, "fine_tuned", lambda _weights, _steps: fine_tuned)
+    monkeypatch.setattr(pick_and_draw, "QUICK", pick_and_draw.Amounts(CELL, CELL, 0.0, 1))
+    ratios = ("guided_step_ratio", "guided_every_second_ratio", "guided_extra_memory_ratio")
+    monkeypatch.setattr(pick_and_draw.guided_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
+    monkeypatch.setattr(pick_and_draw.guided_costs, "memory", lambda *_: {})
+    monkeypatch.setattr(pick_and_draw, "full_size_network", lambda _side, steps: tiny_network(random_weights, steps))
+    monkeypatch.setattr(pick_and_draw, "uremd_costs", lambda _: {"uremd_memory_ratio_4096": 8.0, "uremd_matmul_ratio_4096": None})
+    with torch.inference_mode():
+        result = pick_and_draw.run(quick=True, weights=random_weights)
+    data = json.loads(json.dumps(result.as_dict()))
+    names = [row["name"] for row in data["rows"]]
+    assert names[:16] == [f"{base}/{name}" for base in pick_and_draw.BASES for name in pick_and_draw.ROWS]
+    assert set(result.targets) <= set(data["figures"])
+    assert data["figures"]["uremd_matmul_ratio_4096"] is None and "not measured" in report.table(result)
+    assert len(list(tmp_path.rglob("*.npy"))) == len(pick_and_draw.BASES) + 3
+
+
+def test_what_was_drawn_is_kept_for_the_same_settings_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"1")
+    made = []
+
+    def make():
+        made.append(1)
+        return np.full(3, len(made))
+
+    assert Kept.of("b", 1, [weights]).array("a", make).tolist() == [1, 1, 1]
+    assert Kept.of("b", 1, [weights]).array("a", make).tolist() == [1, 1, 1]
+    assert Kept.of("b", 2, [weights]).array("a", make).tolist() == [2, 2, 2]
+    weights.write_bytes(b"2")
+    assert Kept.of("b", 1, [weights]).array("a", make).tolist() == [3, 3, 3]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_rows_and_bases_differ(guided):
+    (subject,), (prompt,) = FIRST, CELL.prompts_of(FIRST[0])
+    with torch.inference_mode():
+        cells = {base: guided.cell(base, (BASELINE, APPEARANCE, LAYOUT, BOTH), subject, prompt, [1, 2]) for base in (LORA, FULL, VANILLA)}
+    found = {(base, name): latent for base, cell in cells.items() for name, latent in cell.items()}
+    for first, second in itertools.combinations(found, 2):
+        assert not torch.equal(found[first], found[second]), f"{first} and {second} are the same"
+
+
+def test_a_fine_tune_replaces_the_weights(guided, fine_tuned):
+    wanted = load_file(fine_tuned(""))["model.diffusion_model.out.2.weight"].float()
+    model = guided.base(FULL, FIRST[0])
+    model.patch_model()
+    got = model.model.diffusion_model.out[2].weight.detach().float().clone()
+    model.unpatch_model()
+    torch.testing.assert_close(got, wanted)
+    assert not torch.allclose(model.model.diffusion_model.out[2].weight.float(), wanted)
+
+
+def test_gains_are_differences_to_the_same_base():
+    metrics = ("identity", "prompt", "layout")
+    cells = itertools.product(pick_and_draw.BASES, pick_and_draw.ROWS)
+    scores = {cell: {m: np.array([float(i), i + 2.0]) for m in metrics} for i, cell in enumerate(cells)}
+    found = pick_and_draw.gains(scores)
+    assert found["lora_appearance_identity_gain"] == 1 and found["vanilla_both_layout_gain"] == 3
+    assert {name for name in pick_and_draw.TARGETS if name.endswith("_gain")} <= set(found)
+
+
+def test_costs_are_measured(random_weights):
+    network = tiny_network(random_weights, 3)
+    with torch.inference_mode():
+        found = guided_costs.times(network, 0.0) | guided_costs.memory(network)
+    assert {name for name in found if not value_is_plausible(found[name])} == set()
+    assert found["tinyland_guided_every_second_ratio"] < found["tinyland_guided_step_ratio"]
+    assert found["tinyland_guided_extra_memory_ratio"] <= found["tinyland_guided_layout_extra_memory_ratio"]
+
+
+def value_is_plausible(ratio: float) -> bool:
+    return 0 < ratio < 100
+
+
+def test_the_workflow_has_the_settings_that_are_measured():
+    nodes = json.loads((ROOT / "workflows" / "api" / "pick_and_draw.json").read_text(encoding="utf-8")).values()
+    inputs = {node["class_type"]: node["inputs"] for node in nodes}
+    recipe, guidance, palette = Recipe(), inputs["UREMDGuidance"], inputs["AppearancePalette"]
+    named_alike = "appearance_weight layout_weight layout_blocks direction step_size iterations every threshold map_blocks"
+    for name in named_alike.split():
+        assert guidance[name] == getattr(recipe, name), name
+    assert (guidance["appearance_start"], guidance["appearance_end"]) == recipe.appearance_window
+    assert (guidance["layout_start"], guidance["layout_end"]) == recipe.layout_window
+    assert guidance["step"] == recipe.step_kind
+    assert palette["blocks"] == recipe.blocks and palette["threshold"] == recipe.palette_threshold
