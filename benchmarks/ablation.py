@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import comfy.sd
@@ -27,6 +27,7 @@ from ..nodes.patching.window import Window
 from ..nodes.patching.word_maps import word_maps
 from . import generate
 from .grid import Grid, GridPrompt, renders
+from .kept import Kept
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,6 @@ class Ablation:
         settings = RetouchSettings(early, lambda_2, lambda_3, r.blocks, r.attention, BANKED, 1.0)
         return retouch(self.personalized(subject), self.reference(subject), layout, mask, None, settings)
 
-    def sample(self, names: Sequence[str], grid: Grid) -> dict[str, np.ndarray]:
-        """[subjects, prompts, seeds, size, size, 3] uint8 by row; every row starts a cell from the same noise."""
-        images: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        for subject in grid.subjects:
-            first = zlib.crc32(subject.name.encode())
-            for i, prompt in enumerate(grid.prompts_of(subject)):
-                seeds = [first + i * grid.seeds + k for k in range(grid.seeds)]
-                for name, latents in self.cell(names, subject, prompt, seeds).items():
-                    images[name].append(generate.decode(self.vae, latents))
-        shape = (len(grid.subjects), grid.prompts, grid.seeds)
-        return {name: np.stack(parts).reshape(*shape, *parts[0].shape[1:]) for name, parts in images.items()}
+    def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
+        """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
+        return grid.sample_cells(names, partial(self.cell, names), self.vae, kept, f"tau{self.recipe.switch_step}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
+import torch
 from comfy.samplers import CFGGuider
 from PIL import Image, ImageDraw
 
@@ -15,6 +17,7 @@ from ..demo.captions import PLACE_PHRASES
 from ..demo.subjects import PersonalSubject
 from ..demo.world import PLACES, Scene, render
 from . import generate
+from .kept import Kept
 from .report import mean_interval
 
 _PHRASINGS = ("a photo of a {words} {where}", "{where} there is a {words}")
@@ -33,6 +36,10 @@ class GridPrompt:
 
 Method = Callable[[PersonalSubject], Callable[[Sequence[GridPrompt]], CFGGuider]]
 """For one subject, how the prompts of a batch become the guider that samples them."""
+
+
+Cell = Callable[[PersonalSubject, GridPrompt, Sequence[int]], dict[str, torch.Tensor]]
+"""For one subject, one prompt and a batch of seeds, latents by row."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,26 @@ class Grid:
             seeds = [first + i for i in range(len(prompts))]
             images.append(generate.pictures(method(subject), vae, prompts, seeds, settings))
         return np.stack(images).reshape(len(self.subjects), self.prompts, self.seeds, *images[0].shape[1:])
+
+    def sample_cells(self, names: Sequence[str], cell: Cell, vae, kept: Kept | None = None, label: str = "") -> dict[str, np.ndarray]:
+        """Alike by row: the rows of a cell, one subject in one prompt, are sampled together, from the same noise.
+
+        kept, label: where each subject's pictures are kept, and what tells them from those of other settings.
+        """
+
+        def of_subject(subject: PersonalSubject) -> np.ndarray:
+            first, rows = zlib.crc32(subject.name.encode()), []
+            for i, prompt in enumerate(self.prompts_of(subject)):
+                latents = cell(subject, prompt, [first + i * self.seeds + k for k in range(self.seeds)])
+                rows.append([generate.decode(vae, latents[name]) for name in names])
+            return np.array(rows).swapaxes(0, 1)
+
+        found = []
+        for subject in self.subjects:
+            name = f"{label}-{'+'.join(names)}-{subject.name}-{self.prompts}x{self.seeds}"
+            make = partial(of_subject, subject)
+            found.append(make() if kept is None else kept.array(name, make))
+        return {name: np.stack([images[i] for images in found]) for i, name in enumerate(names)}
 
     def score(self, images: np.ndarray, eye: judge.Judge) -> dict[str, np.ndarray]:
         """What the judge sees: identity and prompt [subjects, prompts, seeds], layout [subjects, prompts]."""

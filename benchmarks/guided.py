@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import comfy.sd
@@ -139,24 +139,8 @@ class Guided:
         return {name: self.plain(model, text, seeds) for name, model in models.items()}
 
     def sample(self, base: str, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
-        """[subjects, prompts, seeds, size, size, 3] uint8 by row; every row starts a cell from the same noise."""
-        found = [self._of_subject(base, names, grid, subject, kept) for subject in grid.subjects]
-        return {name: np.stack([images[i] for images in found]) for i, name in enumerate(names)}
-
-    def _of_subject(self, base: str, names: Sequence[str], grid: Grid, subject: PersonalSubject, kept: Kept | None) -> np.ndarray:
-        """[rows, prompts, seeds, size, size, 3]."""
-
-        def make() -> np.ndarray:
-            first, rows = zlib.crc32(subject.name.encode()), []
-            for i, prompt in enumerate(grid.prompts_of(subject)):
-                seeds = [first + i * grid.seeds + k for k in range(grid.seeds)]
-                cell = self.cell(base, names, subject, prompt, seeds)
-                rows.append([generate.decode(self.vae, cell[name]) for name in names])
-            return np.array(rows).swapaxes(0, 1)
-
-        direction = self.recipe.direction
-        name = f"{base}-{'+'.join(names)}-{direction}-{subject.name}-{grid.prompts}x{grid.seeds}"
-        return make() if kept is None else kept.array(name, make)
+        """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
+        return grid.sample_cells(names, partial(self.cell, base, names), self.vae, kept, f"{base}-{self.recipe.direction}")
 
     def with_recipe(self, **changes) -> Guided:
         """The same models with other settings."""

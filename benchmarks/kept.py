@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +20,16 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays by name, below a folder of their own for one state of the code that makes them, of `files` and of `settings`."""
+    """Arrays by name, below a folder of their own for one state of the code that makes them, of weights and of settings."""
 
     folder: Path
 
     @staticmethod
-    def of(bench: str, settings: object, files: Iterable[Path]) -> Kept:
+    def of(bench: str, settings: object, weights: Path) -> Kept:
+        """weights: a folder; what judges pictures does not make them."""
         state = hashlib.sha256(repr(settings).encode())
         code = (path for part in _CODE for path in (_ROOT / part).rglob("*.py"))
-        for path in sorted({*code, *files}):
+        for path in sorted({*code, *(f for f in weights.rglob("*.safetensors") if f.name != "judge.safetensors")}):
             state.update(path.read_bytes())
         return Kept(cache_folder() / "benchmarks" / f"{bench}-{state.hexdigest()[:16]}")
 

@@ -15,6 +15,7 @@ from ..nodes.patching import tinyland
 from . import generate
 from .ablation import Ablation, Recipe
 from .grid import Grid, contact_sheet, renders, row
+from .kept import Kept
 from .networks import Network, full_size_network, tiny_network
 from .report import Report, Target
 from .retouch_costs import memory_ratios, retouch_variants
@@ -69,16 +70,17 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     amounts = QUICK if quick else FULL
     recipe = recipe or Recipe()
     ablation, eye = Ablation(weights, generate.Settings(), recipe), judge.Judge.load()
+    kept = Kept.of("layout-and-retouch", (ablation.settings, recipe), weights)
     scores, lines = {}, {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
         with timed("ablation"):
-            images = ablation.sample(tuple(NAMES), amounts.grid)
+            images = ablation.sample(tuple(NAMES), amounts.grid, kept)
         for short, pictures in images.items():
             scores[short] = amounts.grid.score(pictures, eye)
             for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :3], strict=True):
                 lines[subject.name] += [*shown]
         rows = [row(NAMES[short], found) for short, found in scores.items()]
-        swept = sweep(weights, recipe, amounts.sweep, eye)
+        swept = sweep(weights, recipe, amounts.sweep, eye, kept)
     figures = differences(scores) | costs(quick, weights, amounts.seconds)
     sheet = contact_sheet(list(lines.items()), [("reference", 1), *((name, 3) for name in NAMES)])
     picture = beside(sheet, chart(swept, TAUS))
@@ -97,11 +99,11 @@ def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, float]:
     return {f"{metric}_{first.lower()}_above_{second.lower()}": above(metric, first, second) for metric, first, second in pairs}
 
 
-def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[dict]:
+def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> list[dict]:
     """Row II for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the subject."""
     rows = []
     for tau in TAUS:
-        images = Ablation(weights, generate.Settings(), replace(recipe, switch_step=tau)).sample(("II",), grid)["II"]
+        images = Ablation(weights, generate.Settings(), replace(recipe, switch_step=tau)).sample(("II",), grid, kept)["II"]
         rows.append(row(f"tau {tau} of {generate.Settings().steps}", grid.score(images, eye)))
     return rows
 

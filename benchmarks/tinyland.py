@@ -59,7 +59,7 @@ class Amounts:
     grid: Grid
 
 
-FULL = Amounts(500, 200, 1000, 100, Grid(tuple(SUBJECTS.values()), prompts=10, seeds=6))
+FULL = Amounts(500, 200, 1000, 100, Grid(tuple(SUBJECTS.values()), prompts=5, seeds=6))
 QUICK = Amounts(48, 32, 200, 20, Grid(tuple(SUBJECTS.values())[:2], prompts=4, seeds=3))
 
 

@@ -18,7 +18,8 @@ PAIR = tuple(SUBJECTS.values())[:2]
 
 
 @pytest.mark.usefixtures("random_judge")
-def test_quick_run(random_weights, monkeypatch):
+def test_quick_run(random_weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     full = layout_and_retouch.FULL.grid
     assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8

@@ -63,18 +63,21 @@ def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
 def test_what_was_drawn_is_kept_for_the_same_settings_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     weights = tmp_path / "weights"
-    weights.write_bytes(b"1")
+    weights.mkdir()
+    (weights / "a.safetensors").write_bytes(b"1")
     made = []
 
     def make():
         made.append(1)
         return np.full(3, len(made))
 
-    assert Kept.of("b", 1, [weights]).array("a", make).tolist() == [1, 1, 1]
-    assert Kept.of("b", 1, [weights]).array("a", make).tolist() == [1, 1, 1]
-    assert Kept.of("b", 2, [weights]).array("a", make).tolist() == [2, 2, 2]
-    weights.write_bytes(b"2")
-    assert Kept.of("b", 1, [weights]).array("a", make).tolist() == [3, 3, 3]
+    assert Kept.of("b", 1, weights).array("a", make).tolist() == [1, 1, 1]
+    assert Kept.of("b", 1, weights).array("a", make).tolist() == [1, 1, 1]
+    assert Kept.of("b", 2, weights).array("a", make).tolist() == [2, 2, 2]
+    (weights / "judge.safetensors").write_bytes(b"2")
+    assert Kept.of("b", 1, weights).array("a", make).tolist() == [1, 1, 1]
+    (weights / "a.safetensors").write_bytes(b"2")
+    assert Kept.of("b", 1, weights).array("a", make).tolist() == [3, 3, 3]
     assert not list(tmp_path.rglob("*.tmp"))
 
 

@@ -56,6 +56,46 @@ NOTES = {
         "Retouches saved layouts with a reference: no layout is drawn again. Run *store_layout* first; size, batch, steps and scheduler "
         "must be the same."
     ),
+    "pick_and_draw": (
+        "Pick-and-Draw, complete. 1: the vanilla model draws the prompt; where the subject acts in it is the layout. 2: the subject's "
+        "features in one reference picture. 3: the personalized model, whose subject is pulled towards these features and its attention "
+        "towards that layout.\n\n"
+        "Compare the four pictures of *Guided* and *The Personalized Model Alone*; *Loss Curves* draws both losses. "
+        "**appearance_weight**, **layout_weight**: 0 turns one off. **step_size**: smaller where colours break, larger where nothing "
+        "changes.\n\n"
+        "With your own models: *Load Checkpoint*, *Load LoRA* and *Load Image* instead of the demo's nodes, your own texts and words, and "
+        "*Appearance Palette* with **blocks** and **map_blocks** set to paper."
+    ),
+    "appearance_palette": (
+        "One palette from two pictures: each part of the generated subject may find its like in either of them. The preview shows the "
+        "picture, where the subject was found, and its features as colours.\n\n"
+        "With your own pictures: write a caption that names the subject and little else, and look at the mask. If much background is in "
+        "it, raise **threshold**, set **map_blocks** to paper or other blocks, or connect a mask of your own."
+    ),
+    "layout_template": (
+        "The subject goes where a box says: no vanilla run, no reference. Compare *In the Box* with *Without Guidance*.\n\n"
+        "**boxes**: left, top, right and bottom as fractions of the picture, one box per line; empty, the vanilla model draws the layout. "
+        "Where the subject does not follow, raise **layout_weight** or **layout_end**; where the picture breaks, lower them. With your own "
+        "models: **layout_blocks** all."
+    ),
+    "uremd_guidance": (
+        "Guidance without a LoRA: the vanilla model, pulled towards a palette from one picture, and next to it the same noise "
+        "alone. The node shows its loss while it runs; *Loss Curves* draws it.\n\n"
+        "**appearance_start**, **appearance_end**: when it is pulled. **step_size**: how far. **direction**: with ref_to_gen all of the "
+        "palette has to appear, pose included. With your own models: **blocks** and **map_blocks** paper in *Appearance Palette*."
+    ),
+    "save_palette": (
+        "Keeps a palette below output/likeness_palettes. **after** makes the file wait for the guided run, which computes the features."
+    ),
+    "use_saved_palette": (
+        "Guides by a saved palette: no picture is encoded, looked at or inverted. Run *save_palette* first. With other steps, another "
+        "scheduler or another model the features are computed anew, from the picture in the file."
+    ),
+    "save_template": ("Draws a layout with the vanilla model and keeps it below output/likeness_templates."),
+    "use_saved_template": (
+        "Follows a saved layout: the vanilla model draws nothing. Run *save_template* first; the batch must be the same, and the same seed "
+        "fits best."
+    ),
     "segment": ("The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into models/sams first."),
     "attention_maps": ("Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."),
 }

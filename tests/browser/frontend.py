@@ -57,7 +57,7 @@ _TO_PROMPT = """async graph => {
 
 def stock(client) -> None:
     """Stores what the workflows with stored files ask for. The client starts an event loop of its own: before `browser`."""
-    for name in ("store_reference", "store_layout"):
+    for name in ("store_reference", "store_layout", "save_palette", "save_template"):
         client.run(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
 
 

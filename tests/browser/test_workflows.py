@@ -1,6 +1,7 @@
 """The shipped UI workflows in the real front end: they load, mean what their API twins mean, and run to their end."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -28,18 +29,49 @@ def test_workflow_loads_and_exports_to_its_api_twin(page, name):
     assert missing == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_workflow_runs_from_the_front_end(page, client, name):
-    frontend.to_prompt(page, read(ROOT / "workflows" / f"{name}.json"))
+def queued(page, client) -> dict:
+    """Queues what the front end shows; the server's record of it when it has ended."""
     before = set(json.loads(client.get("/history")))
     page.evaluate("() => app.queuePrompt(0, 1)")
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not (new := {k: v for k, v in json.loads(client.get("/history")).items() if k not in before}):
-        assert time.monotonic() < deadline, f"{name} did not end"
+        assert time.monotonic() < deadline, "it did not end"
         page.wait_for_timeout(300)
     ((_, record),) = new.items()
     assert record["status"]["status_str"] == "success", record["status"]["messages"][-1]
+    return record
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_runs_from_the_front_end(page, client, name):
+    frontend.to_prompt(page, read(ROOT / "workflows" / f"{name}.json"))
+    record = queued(page, client)
     assert any(output.get("images") for output in record["outputs"].values())
+
+
+def test_guidance_says_its_losses_and_shows_their_curves(page, client):
+    """A line of text on the node while it runs, and a picture on the other when it has; neither becomes part of the workflow."""
+    graph, kept = read(ROOT / "workflows" / "uremd_guidance.json"), read(ROOT / "workflows" / "api" / "uremd_guidance.json")
+    frontend.to_prompt(page, graph)
+    page.evaluate(
+        """() => {
+          window.said = [];
+          for (const node of app.graph.nodes.filter(n => n.type === "KSampler")) node.widgets.find(w => w.name === "steps").value = 8;
+          app.api.addEventListener("progress_text", ({ detail }) => window.said.push(detail.text));
+        }"""
+    )
+    queued(page, client)
+    page.evaluate("() => { app.canvas.selectItems(app.graph.nodes); app.canvas.fitViewToSelectionAnimated({ duration: 1 }); }")
+    page.wait_for_function("() => app.graph.nodes.find(n => n.type === 'LikenessLossCurves').imgs?.[0]?.naturalWidth > 300")
+    said = page.evaluate("() => window.said")
+    assert len(said) > 3 and all(re.fullmatch(r"guided step \d+ of \d+: appearance [\d.]+", line) for line in said), said
+    shown = "() => app.graph.nodes.find(n => n.type === 'UREMDGuidance').widgets.map(w => w.value).includes(window.said.at(-1))"
+    assert page.evaluate(shown), "the last line is not on the node"
+    for node in ("18", "21"):
+        kept[node]["inputs"]["steps"] = 8
+    assert json.loads(page.evaluate("async () => JSON.stringify((await app.graphToPrompt()).output)")) == kept
+    (saved,) = [n for n in json.loads(page.evaluate("() => JSON.stringify(app.graph.serialize().nodes)")) if n["type"] == "UREMDGuidance"]
+    assert saved["widgets_values"] == next(n["widgets_values"] for n in graph["nodes"] if n["type"] == "UREMDGuidance")
 
 
 def test_positions_do_not_overlap():

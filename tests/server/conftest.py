@@ -1,8 +1,10 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
 from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
+from likeness.tests.server.prompts import only
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,3 +24,12 @@ def workflow():
         return prompt
 
     return read
+
+
+@pytest.fixture
+def still_serving(client, workflow):  # noqa: F811
+    """Whatever the test does to it, the server draws a picture afterwards."""
+    yield
+    prompt = workflow("demo_model")
+    only(prompt, "KSampler")["seed"] = time.time_ns() % 10**9
+    assert client.run(prompt).images()

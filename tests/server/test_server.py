@@ -3,7 +3,6 @@
 import importlib.resources
 import io
 import json
-import re
 import threading
 import time
 import urllib.error
@@ -13,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.demo.client import Failed, Interrupted, Rejected
+from likeness.demo.client import Interrupted, Rejected
 from likeness.demo.subjects import SUBJECTS
 from likeness.nodes import node_classes
+from likeness.tests.server.prompts import failure, only
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = [node.GET_SCHEMA().node_id for node in node_classes()]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 NAME = next(iter(SUBJECTS))
+SAMPLERS = ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced", "LayoutTemplate")
 
 
 class Code:
@@ -29,33 +30,6 @@ class Code:
 
     def __reduce__(self):
         return (print, ("code ran",))
-
-
-def only(prompt: dict, kind: str) -> dict:
-    """The inputs of the workflow's only node of a kind."""
-    (found,) = [entry["inputs"] for entry in prompt.values() if entry["class_type"] == kind]
-    return found
-
-
-def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Failed:
-    with pytest.raises(Failed) as caught:
-        client.run(prompt)
-    said = caught.value.sentence
-    for words in expected:
-        assert words in said, said
-    if sentences:
-        assert "\n" not in said and said.endswith("."), said
-        assert "expected" in said and ("got" in said or "found" in said), said
-        assert re.match(r"(Likeness\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask): ", said), said
-    return caught.value
-
-
-@pytest.fixture
-def still_serving(client, workflow):
-    yield
-    prompt = workflow("demo_model")
-    only(prompt, "KSampler")["seed"] = time.time_ns() % 10**9
-    assert client.run(prompt).images()
 
 
 def test_every_node_is_listed(client):
@@ -100,7 +74,7 @@ def test_workflow_runs(client, workflow, name):
     if name == "segment":  # nothing is sampled there
         assert result.images("30")
         return
-    sampled = [p for p in steps if p.kind in ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced") and p.maximum]
+    sampled = [p for p in steps if p.kind in SAMPLERS and p.maximum]
     assert sampled and max(p.value for p in sampled) == 4 == sampled[-1].maximum
 
 
@@ -288,13 +262,21 @@ class TestBadInput:
         finally:
             path.write_bytes(content)
 
-    def test_a_stored_reference_that_is_cut_off(self, client, workflow, host):
-        client.run(workflow("store_reference"))
-        path = host.base / "output" / "likeness" / "nemo_00001_.safetensors"
+    @pytest.mark.parametrize(
+        ("saving", "using", "loader", "file"),
+        [
+            ("store_reference", "use_stored_reference", "LikenessLoadReference", "likeness/nemo_00001_.safetensors"),
+            ("save_palette", "use_saved_palette", "LikenessLoadPalette", "likeness_palettes/nemo_00001_.safetensors"),
+            ("save_template", "use_saved_template", "LikenessLoadTemplate", "likeness_templates/fish_in_the_snow_00001_.safetensors"),
+        ],
+    )
+    def test_a_saved_file_that_is_cut_off(self, client, workflow, host, saving, using, loader, file):
+        client.run(workflow(saving))
+        path = host.base / "output" / file
         content = path.read_bytes()
         try:
             path.write_bytes(content[:200])
-            failure(client, workflow("use_stored_reference"), "LikenessLoadReference", path.name)
+            failure(client, workflow(using), loader, path.name)
         finally:
             path.write_bytes(content)
 
@@ -324,10 +306,11 @@ def test_a_photograph_of_odd_size_as_reference(client, workflow, host, name, wid
     assert len(client.run(prompt).images("20")) == 2
 
 
-def test_interrupt_ends_a_run_and_the_server_keeps_serving(client, workflow):
-    prompt = workflow("step_blended_sampler")
-    sampler = only(prompt, "StepBlendedSampler")
-    sampler.update(steps=2000, switch_step=1000)
+@pytest.mark.parametrize(("name", "sampler"), [("step_blended_sampler", "7"), ("layout_template", "18")])
+def test_interrupt_ends_a_run_and_the_server_keeps_serving(client, workflow, name, sampler):
+    prompt = workflow(name)
+    settings = prompt[sampler]["inputs"]
+    settings |= {k: v for k, v in {"steps": 2000, "switch_step": 1000}.items() if k in settings}
     timer = threading.Timer(3.0, client.interrupt)
     timer.start()
     started = time.monotonic()
@@ -335,8 +318,7 @@ def test_interrupt_ends_a_run_and_the_server_keeps_serving(client, workflow):
         client.run(prompt)
     timer.cancel()
     assert time.monotonic() - started < 60
-    sampler.update(steps=4, switch_step=2)
-    assert client.run(prompt).images()
+    assert client.run(workflow(name)).images()
 
 
 def test_a_run_that_takes_too_long_is_given_up(client, workflow):
