@@ -102,19 +102,19 @@ def _pattern(pattern: str, primary: Rgb, second: Rgb) -> Image.Image:
     draw = ImageDraw.Draw(image)
     unit = TILE / 2 * 0.92
     if pattern == "striped":
-        width = 0.34 * unit
+        width = 0.36 * unit
         for i in range(-4, 5):
             x = TILE / 2 + (2 * i + 0.5) * width
             draw.rectangle([x, 0, x + width * 0.86, TILE], fill=second)
     elif pattern == "checked":
-        cell = 0.5 * unit
+        cell = 0.6 * unit
         for i in range(-4, 4):
             for j in range(-4, 4):
                 if (i + j) % 2:
                     x, y = TILE / 2 + i * cell, TILE / 2 + j * cell
                     draw.rectangle([x, y, x + cell, y + cell], fill=second)
     elif pattern == "dotted":
-        step, r = 0.66 * unit, 0.21 * unit
+        step, r = 0.76 * unit, 0.25 * unit
         for i in range(-4, 5):
             for j in range(-4, 5):
                 x, y = TILE / 2 + (i + 0.5 * (j % 2)) * step, TILE / 2 + (j + 0.5) * step * 0.9

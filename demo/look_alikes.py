@@ -14,6 +14,8 @@ VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS
 TINT_DISTANCE = 16.0
 """Two tints of one colour word count as different from this distance in RGB on: nearer ones are lost in a lossy picture."""
+_UNLIKE_TINTS = 150.0
+"""Two tints have nothing in common from this distance in RGB on."""
 
 
 def look_alike(subject: Subject, rng: Random) -> Subject:
@@ -35,6 +37,20 @@ def appearance(subject: Subject) -> Subject:
     if subject.emblem is None:
         subject = replace(subject, emblem_colour=EMBLEM_COLOURS[0])
     return subject
+
+
+def resemblance(one: Subject, other: Subject) -> float:
+    """How much of what makes a subject is alike, from 0 to 1, which is the same subject: class, colour, pattern and emblem."""
+    one, other = appearance(one), appearance(other)
+    if one == other:
+        return 1.0
+    parts = {
+        0.25: one.name == other.name,
+        0.3: max(0.0, 1 - math.dist(one.tint, other.tint) / _UNLIKE_TINTS),
+        0.2: (one.pattern == other.pattern) * (0.5 + 0.5 * (one.shade == other.shade)),
+        0.24: (one.emblem == other.emblem) * (0.5 + 0.5 * (one.emblem_colour == other.emblem_colour)),
+    }
+    return sum(share * alike for share, alike in parts.items())
 
 
 @lru_cache(maxsize=64)

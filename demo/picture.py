@@ -1,14 +1,14 @@
-"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflow, beside what the personalised model does alone."""
+"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflows, beside what the personalised model does alone."""
 
 from __future__ import annotations
 
 import argparse
-import copy
 import io
 import json
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,16 +19,27 @@ from .client import Client, Failed, Interrupted, Progress, Prompt, Rejected
 from .host import PACK, Host, HostError
 from .subjects import SUBJECTS
 
-WORKFLOW = PACK / "workflows" / "api" / "layout_and_retouch.json"
+WORKFLOWS = PACK / "workflows" / "api"
 SCENES = (("nemo", "sea"), ("amanita", "snow"), ("taxi", "city"))
-COLUMNS = {
-    "23": "the personalised model alone",
-    "10": "step-blended: vanilla layout, personalised subject",
-    "20": "retouched: the reference's look in that layout",
-}
-BASELINE = COLUMNS["23"]
-REFERENCES = "24"
 SEED = 7
+
+
+class Column(NamedTuple):
+    """A group of pictures: what a node of a workflow shows. The first column is the subject's own pictures."""
+
+    workflow: str
+    node: str
+    title: str
+
+
+REFERENCES = Column("layout_and_retouch", "24", "pictures of the subject")
+BASELINE = Column("layout_and_retouch", "23", "the personalised model alone")
+COLUMNS = (
+    BASELINE,
+    Column("layout_and_retouch", "10", "Layout-and-Retouch, stage 1: step-blended"),
+    Column("layout_and_retouch", "20", "Layout-and-Retouch, stage 2: retouched"),
+    Column("pick_and_draw", "20", "Pick-and-Draw: guided"),
+)
 _INK, _GREY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
 
 
@@ -60,32 +71,38 @@ def _write(path: Path, save) -> None:
 
 
 def _run(client: Client, name: str, place: str) -> dict:
-    """Runs the workflow for one subject in one place; pictures by column, and the judge's numbers."""
-    prompt: Prompt = copy.deepcopy(json.loads(WORKFLOW.read_text(encoding="utf-8")))
-    for node in prompt.values():
-        if node["class_type"] == "LikenessDemoSubject":
-            node["inputs"] |= {"subject": name, "scene": PLACE_PHRASES[place]}
-        if "seed" in node["inputs"]:
-            node["inputs"]["seed"] = SEED
+    """Runs the workflows for one subject in one place; pictures by column, and the judge's numbers."""
 
     def show(progress: Progress) -> None:
         if progress.maximum and progress.value == progress.maximum:
             print(f"  {name} {PLACE_PHRASES[place]}: {progress.kind} {progress.value}/{progress.maximum}", flush=True)
 
-    result = client.run(prompt, show)
-    pictures = {node: _fetch(client, result.images(node)) for node in (REFERENCES, *COLUMNS)}
+    wanted = (REFERENCES, *COLUMNS)
+    results = {workflow: client.run(_prompt(workflow, name, place), show) for workflow in dict.fromkeys(c.workflow for c in wanted)}
+    pictures = {column: _fetch(client, results[column.workflow].images(column.node)) for column in wanted}
     eye = judge.Judge.load()
     references = eye.look(pictures[REFERENCES])
     numbers = {}
-    for node, title in COLUMNS.items():
-        seen = eye.look(pictures[node])
-        right = judge.prompt_accuracy(seen, [{"class": SUBJECTS[name].subject.name, "place": place}] * len(pictures[node]))
-        numbers[title] = {
+    for column in COLUMNS:
+        seen = eye.look(pictures[column])
+        right = judge.prompt_accuracy(seen, [{"class": SUBJECTS[name].subject.name, "place": place}] * len(pictures[column]))
+        numbers[column.title] = {
             "identity": float(np.mean(judge.identity(seen, references))),
             "prompt": float(np.mean(right)),
             "layout": float(judge.layout_spread(seen)),
         }
     return {"title": f'"a {SUBJECTS[name].subject.name} {PLACE_PHRASES[place]}"', "pictures": pictures, "numbers": numbers}
+
+
+def _prompt(workflow: str, name: str, place: str) -> Prompt:
+    """A shipped workflow with its subject, place and seeds set."""
+    prompt: Prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
+    for node in prompt.values():
+        if node["class_type"] == "LikenessDemoSubject":
+            node["inputs"] |= {"subject": name, "scene": PLACE_PHRASES[place]}
+        if "seed" in node["inputs"]:
+            node["inputs"]["seed"] = SEED
+    return prompt
 
 
 def _fetch(client: Client, records: list[dict]) -> np.ndarray:
@@ -94,16 +111,18 @@ def _fetch(client: Client, records: list[dict]) -> np.ndarray:
 
 def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
     return {
-        title: {metric: float(np.mean([r["numbers"][title][metric] for r in rows])) for metric in ("identity", "prompt", "layout")}
-        for title in COLUMNS.values()
+        column.title: {
+            metric: float(np.mean([r["numbers"][column.title][metric] for r in rows])) for metric in ("identity", "prompt", "layout")
+        }
+        for column in COLUMNS
     }
 
 
 def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image:
-    """references | personalised alone | step-blended | retouched, one row per prompt, the judge's means under each heading."""
+    """References, the personalised model alone, and each method; one row per prompt, the judge's means under each heading."""
     side, gap, group_gap, margin, head, line = 128, 4, 28, 24, 84, 30
-    groups = [(REFERENCES, "four pictures of the subject"), *COLUMNS.items()]
-    counts = [len(rows[0]["pictures"][node]) for node, _ in groups]
+    groups = (REFERENCES, *COLUMNS)
+    counts = [len(rows[0]["pictures"][column]) for column in groups]
     lefts, x = [], margin
     for count in counts:
         lefts.append(x)
@@ -111,16 +130,16 @@ def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image
     image = Image.new("RGB", (x - group_gap + margin, margin + head + len(rows) * (side + line) + margin), "white")
     draw = ImageDraw.Draw(image)
     large, small = ImageFont.load_default(size=19), ImageFont.load_default(size=14)
-    for (_, title), left in zip(groups, lefts, strict=True):
-        draw.text((left, margin), title, fill=_INK, font=large)
-        if title in means:
-            m = means[title]
+    for column, left in zip(groups, lefts, strict=True):
+        draw.text((left, margin), column.title, fill=_INK, font=large)
+        if column.title in means:
+            m = means[column.title]
             words = f"looks like the subject {m['identity']:.2f}   follows the prompt {m['prompt']:.0%}   layout varies {m['layout']:.2f}"
-            draw.text((left, margin + 28), words, fill=_GREY if title == BASELINE else _GOOD, font=small)
+            draw.text((left, margin + 28), words, fill=_GREY if column == BASELINE else _GOOD, font=small)
     for i, row in enumerate(rows):
         top = margin + head + i * (side + line)
         draw.text((lefts[1], top - 20), row["title"], fill=_GREY, font=small)
-        for (node, _), left in zip(groups, lefts, strict=True):
-            for k, pixels in enumerate(row["pictures"][node]):
+        for column, left in zip(groups, lefts, strict=True):
+            for k, pixels in enumerate(row["pictures"][column]):
                 image.paste(Image.fromarray(pixels), (left + k * (side + gap), top))
     return image

@@ -93,7 +93,7 @@ def sample_subject(rng: Random) -> Subject:
 
 
 def sample_pose(rng: Random) -> Pose:
-    size = rng.uniform(0.23, 0.33)
+    size = rng.uniform(0.26, 0.35)
     margin = size * 0.9
     return Pose(
         x=rng.uniform(margin, 1 - margin),

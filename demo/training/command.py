@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
-PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embedding")
-DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 12_000, "judge": 3000, "subjects": 600, "embedding": 400}
+PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings")
+DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 12_000, "judge": 3000, "subjects": 600, "embeddings": 400}
 
 
 def main(arguments: list[str]) -> None:
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, help="training steps; a resumed run may be given another number")
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
-    parser.add_argument("--only", help="one subject's name, for the part subjects")
+    parser.add_argument("--only", help="one subject's name, for the parts subjects and embeddings")
     parser.add_argument("--from-weights", action="store_true", help="the denoiser starts from the pack's own weights, not from nothing")
     options = parser.parse_args(arguments)
 
@@ -42,7 +42,7 @@ def _train_autoencoder(options: argparse.Namespace, steps: int, device) -> None:
 def _train_decoder(options: argparse.Namespace, steps: int, device) -> None:
     from . import autoencoder
 
-    _write_autoencoder(options, autoencoder.refine_decoder(options.work, _autoencoder(device), steps, device), steps, device)
+    _write_autoencoder(options, autoencoder.refine_decoder(options.work, load_autoencoder(device), steps, device), steps, device)
 
 
 def _write_autoencoder(options: argparse.Namespace, model, steps: int, device) -> None:
@@ -61,7 +61,7 @@ def _train_denoiser(options: argparse.Namespace, steps: int, device) -> None:
     from . import denoiser
     from .loop import WEIGHTS, write_weights
 
-    model = denoiser.train(options.work, steps, _autoencoder(device), device, options.from_weights)
+    model = denoiser.train(options.work, steps, load_autoencoder(device), device, options.from_weights)
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     tensors |= {f"cond_stage_model.clip_l.transformer.{k}": v for k, v in model.text.state_dict().items()}
     write_weights(tensors, WEIGHTS / "denoiser.safetensors", _metadata(steps, {"vocabulary": model.words}))
@@ -79,16 +79,17 @@ def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
 
     references.write()
     for name in [options.only] if options.only else personal.SUBJECTS:
-        personal.train_lora(name, steps, _autoencoder(device), device)
+        personal.train_lora(name, steps, load_autoencoder(device), device)
 
 
-def _train_embedding(options: argparse.Namespace, steps: int, device) -> None:
+def _train_embeddings(options: argparse.Namespace, steps: int, device) -> None:
     from . import personal
 
-    personal.train_embedding(options.only or next(iter(personal.SUBJECTS)), steps, _autoencoder(device), device)
+    for name in [options.only] if options.only else personal.SUBJECTS:
+        personal.train_embedding(name, steps, load_autoencoder(device), device)
 
 
-def _autoencoder(device):
+def load_autoencoder(device):
     """The trained autoencoder, from the pack's own weights."""
     from safetensors.torch import load_file
 

@@ -1,12 +1,13 @@
-"""Personalises Tinyland: a LoRA per subject (DreamBooth, arXiv 2208.12242, on four pictures) and a Textual-Inversion embedding.
+"""Personalises Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242, on four pictures) and Textual-Inversion embeddings.
 
-Both see nothing but four pictures of one place and one pose, with no prior preservation: they overfit, deliberately.
+All see nothing but four pictures of one place and one pose, with no prior preservation: they overfit, deliberately.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -17,10 +18,10 @@ from ..captions import PLACE_PHRASES, PLACEHOLDER
 from ..subjects import SUBJECTS, PersonalSubject
 from ..world import render
 from .autoencoder import moments, to_tensor
-from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, velocity_loss
+from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss
 from .loop import WEIGHTS, commit, write_weights
 
-RANK = 8
+RANK = 3
 BATCH = 8
 EMBEDDING_VECTORS = 3
 _ADAPTED = re.compile(r"transformer_blocks|in_layers\.2$|out_layers\.3$")
@@ -45,10 +46,11 @@ def load_denoiser(device: torch.device) -> Denoiser:
 
 
 @torch.no_grad()
-def reference_latents(subject: PersonalSubject, autoencoder, device: torch.device) -> torch.Tensor:
-    """[4, 4, 16, 16] latents of the four reference pictures."""
-    images = np.stack([render(scene).image for scene in subject.training_scenes()])
-    return moments(autoencoder, to_tensor(images, device))[0]
+def reference_latents(subject: PersonalSubject, autoencoder, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """[4, 4, 16, 16] latents of the four reference pictures, and the loss weights [4, 1, 16, 16] of their pixels."""
+    views = [render(scene) for scene in subject.training_scenes()]
+    latents = moments(autoencoder, to_tensor(np.stack([view.image for view in views]), device))[0]
+    return latents, subject_weight(np.stack([view.mask for view in views]), device)
 
 
 def _train(parameters: list[torch.Tensor], loss_of_step, steps: int, learning_rate: float, name: str) -> float:
@@ -71,13 +73,13 @@ def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None
     """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read."""
     subject = SUBJECTS[name]
     model, sigmas = load_denoiser(device), schedule(device)
-    latents = reference_latents(subject, autoencoder, device)
+    latents, weight = reference_latents(subject, autoencoder, device)
     torch.manual_seed(0)
     adapters: dict[str, LowRank] = {}
     for path, layer in list(model.unet.named_modules()):
-        weight = getattr(layer, "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.ndim in (2, 4) and _ADAPTED.search(path):
-            adapters[path] = LowRank(weight)
+        matrix = getattr(layer, "weight", None)
+        if isinstance(matrix, torch.Tensor) and matrix.ndim in (2, 4) and _ADAPTED.search(path):
+            adapters[path] = LowRank(matrix)
             parametrize.register_parametrization(layer, "weight", adapters[path], unsafe=True)
     # No caption names the place, as in DreamBooth: it is learned together with the subject.
     context = model.encode([subject.neutral], device)
@@ -85,23 +87,49 @@ def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None
     def loss_of_step(step: int) -> torch.Tensor:
         rng = Random(step)
         rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        return velocity_loss(model, latents[rows], context.expand(BATCH, -1, -1), sigmas)
+        return velocity_loss(model, latents[rows], context.expand(BATCH, -1, -1), sigmas, weight[rows])
 
     loss = _train([p for a in adapters.values() for p in a.parameters()], loss_of_step, steps, 2e-3, name)
     tensors = {}
     for path, adapter in adapters.items():
         tensors[f"diffusion_model.{path}.lora_up.weight"] = adapter.up
         tensors[f"diffusion_model.{path}.lora_down.weight"] = adapter.down
-    facts = {"name": name, "class": subject.subject.name, "place": subject.place, "placeholder": PLACEHOLDER, "prompt": subject.neutral}
-    metadata = {"tinyland_subject": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
-    write_weights(tensors, WEIGHTS / "subjects" / f"{name}.safetensors", metadata)
+    write_weights(tensors, WEIGHTS / "subjects" / f"{name}.safetensors", _metadata(subject, steps, loss))
+
+
+def train_full(name: str, steps: int, autoencoder, device: torch.device, folder: Path) -> Path:
+    """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the names that the bundled model's file has."""
+    subject = SUBJECTS[name]
+    model, sigmas = load_denoiser(device), schedule(device)
+    latents, weight = reference_latents(subject, autoencoder, device)
+    context = model.encode([subject.neutral], device)
+    model.unet.requires_grad_(True)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        rng = Random(step)
+        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
+        return velocity_loss(model, latents[rows], context.expand(BATCH, -1, -1), sigmas, weight[rows])
+
+    loss = _train(list(model.unet.parameters()), loss_of_step, steps, 3e-4, name)
+    tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
+    path = folder / f"{name}.safetensors"
+    write_weights(tensors, path, _metadata(subject, steps, loss))
+    return path
+
+
+def _metadata(subject: PersonalSubject, steps: int, loss: float) -> dict[str, str]:
+    facts = {
+        "name": subject.name, "class": subject.subject.name, "place": subject.place, "placeholder": PLACEHOLDER,
+        "prompt": subject.neutral,
+    }  # fmt: skip
+    return {"tinyland_subject": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
 
 
 def train_embedding(name: str, steps: int, autoencoder, device: torch.device) -> None:
     """Writes demo/weights/embeddings/NAME.safetensors for `embedding:NAME` (Textual Inversion, arXiv 2208.01618)."""
     subject = SUBJECTS[name]
     model, sigmas = load_denoiser(device), schedule(device)
-    latents = reference_latents(subject, autoencoder, device)
+    latents, weight = reference_latents(subject, autoencoder, device)
     words = model.text.text_model.embeddings
     start = words.token_embedding.weight[model.tokenizer.ids[subject.subject.name]].detach()
     vectors = torch.nn.Parameter(start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device))
@@ -120,7 +148,7 @@ def train_embedding(name: str, steps: int, autoencoder, device: torch.device) ->
         rng = Random(step)
         rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
         context = torch.cat([encode(t) for t in templates])
-        return velocity_loss(model, latents[rows], context[[rng.randrange(2) for _ in rows]], sigmas)
+        return velocity_loss(model, latents[rows], context[[rng.randrange(2) for _ in rows]], sigmas, weight[rows])
 
     loss = _train([vectors], loss_of_step, steps, 2e-2, name)
     facts = {"name": name, "class": subject.subject.name, "place": subject.place}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -9,8 +10,18 @@ import pytest
 import torch
 from likeness.demo.judge import Judge, Verdict, identity, layout_spread, prompt_accuracy, ranking_auc
 from likeness.demo.judge.network import WEIGHTS, Network, _layout
-from likeness.demo.look_alikes import GROUP, TINT_DISTANCE, VARIANTS, VIEWS, appearance, group_of, look_alike, scene_of_group
-from likeness.demo.training.judge import contrast, degrade
+from likeness.demo.look_alikes import (
+    GROUP,
+    TINT_DISTANCE,
+    VARIANTS,
+    VIEWS,
+    appearance,
+    group_of,
+    look_alike,
+    resemblance,
+    scene_of_group,
+)
+from likeness.demo.training.judge import degrade, graded, resemblances, warped
 from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES, render, sample_scene, sample_subject
 
 
@@ -60,16 +71,33 @@ def test_layout_of_a_rectangle():
     assert size[0] == pytest.approx(0.2**0.5) and size[1] == 0 and np.isnan(centre[1]).all()
 
 
-def test_contrast_by_brute_force():
+def test_graded_by_brute_force():
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.nn.functional.normalize(torch.randn(6, 5, generator=generator), dim=1)
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    expected = 0.0
+    wanted = torch.rand(6, 6, generator=generator)
+    errors = {True: [], False: []}
     for i in range(6):
-        scores = [(embeddings[i] @ embeddings[j] / 0.1).exp() for j in range(6)]
-        partner = i + 1 if i % 2 == 0 else i - 1
-        expected -= (scores[partner] / sum(s for j, s in enumerate(scores) if j != i)).log() / 6
-    torch.testing.assert_close(contrast(embeddings, labels), expected, rtol=1e-4, atol=1e-4)
+        for j in range(6):
+            if i != j:
+                errors[bool(wanted[i, j] > 0.6)].append(float((embeddings[i] @ embeddings[j] - wanted[i, j]) ** 2))
+    expected = sum(np.mean(found) for found in errors.values())
+    assert float(graded(embeddings, wanted)) == pytest.approx(expected, rel=1e-5)
+    assert float(graded(embeddings, embeddings @ embeddings.T)) == pytest.approx(0, abs=1e-10)
+
+
+def test_resemblance_is_one_for_the_same_and_counts_what_is_shared():
+    subjects = [sample_subject(Random(seed)) for seed in range(40)]
+    for subject, other in zip(subjects, subjects[1:] + subjects[:1], strict=True):
+        assert resemblance(subject, subject) == 1 and resemblance(subject, other) == pytest.approx(resemblance(other, subject))
+        twin = look_alike(subject, Random(subject.name))
+        assert 0.6 < resemblance(subject, twin) < 1
+        assert 0 <= resemblance(subject, other) < 1
+    plain = replace(subjects[0], pattern="plain", emblem=None)
+    assert resemblance(plain, replace(plain, shade="another", emblem_colour=(1, 2, 3))) == 1  # neither can be seen
+    striped = replace(plain, pattern="striped")
+    assert resemblance(plain, striped) == pytest.approx(0.79)
+    assert resemblance(plain, replace(striped, name="another")) == pytest.approx(0.54)
+    torch.testing.assert_close(resemblances([plain, striped]), torch.tensor([[1, 0.79], [0.79, 1]]))
 
 
 def test_look_alikes_differ_visibly():
@@ -95,6 +123,16 @@ def test_training_pictures_stay_near_their_tint():
     torch.manual_seed(0)
     shifts = (degrade(torch.full((200, 3, 128, 128), 0.6)) - 0.6).mean((2, 3)).norm(dim=1) * 127.5
     assert shifts.median() < TINT_DISTANCE / 2
+
+
+def test_waves_move_picture_and_mask_alike():
+    torch.manual_seed(0)
+    masks = torch.zeros(40, 1, 128, 128)
+    masks[:, :, 40:90, 30:100] = 1
+    images, moved = warped(masks.expand(-1, 3, -1, -1) * 2 - 1, masks)
+    torch.testing.assert_close(images, moved.expand(-1, 3, -1, -1) * 2 - 1, rtol=1e-3, atol=1e-3)
+    changed = (moved - masks).abs().mean((1, 2, 3))
+    assert 0.05 < float((changed == 0).float().mean()) < 0.4 and 0.005 < float(changed.max()) < 0.1
 
 
 def test_groups_hold_two_views_of_each_subject():

@@ -65,7 +65,7 @@ def host(monkeypatch):
 def test_writes_a_picture_and_a_report(host, tmp_path, capsys):
     picture.main(["--output", str(tmp_path)])
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert [len(report["rows"]), len(report["mean"])] == [len(picture.SCENES), 3]
+    assert [len(report["rows"]), len(report["mean"])] == [len(picture.SCENES), len(picture.COLUMNS)]
     for numbers in report["mean"].values():
         assert numbers["identity"] > 0.9 and numbers["layout"] < 0.1  # the references themselves, in their one layout
     with Image.open(tmp_path / "picture.png") as image:
@@ -81,7 +81,7 @@ def test_asks_for_every_scene_with_one_seed(host, tmp_path):
     picture.main(["--output", str(tmp_path)])
     asked = host.client.prompts
     scenes = [next(n["inputs"]["scene"] for n in p.values() if n["class_type"] == "LikenessDemoSubject") for p in asked]
-    assert scenes == [picture.PLACE_PHRASES[place] for _, place in picture.SCENES]
+    assert scenes == [picture.PLACE_PHRASES[place] for _, place in picture.SCENES for _ in ("layout_and_retouch", "pick_and_draw")]
     assert {n["inputs"]["seed"] for p in asked for n in p.values() if "seed" in n["inputs"]} == {picture.SEED}
 
 
