@@ -48,6 +48,7 @@ class Recipe:
     threshold: float = 0.3
     palette_threshold: float = 0.4
     map_blocks: str = "paper"
+    palette_map_blocks: str = "output3"
     pictures: int = 1
 
 
@@ -91,11 +92,11 @@ class Guided:
 
     def palette(self, base: str, subject: PersonalSubject) -> Palette:
         r = self.recipe
-        key = (base, subject.name, r.blocks, r.palette_threshold, r.pictures)
+        key = (base, subject.name, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
             words = self.words(base, subject)
-            picture = Picture(images, None, self.vae, None, None, f"a photo of a {words}", words, r.palette_threshold)
+            picture = Picture(images, None, self.vae, None, None, f"a photo of a {words}", words, r.palette_threshold, r.palette_map_blocks)
             made = build_palette(self.base(base, subject), self.clip, picture, INVERTED, 0, 1.0, r.blocks, ALWAYS)
             self._palettes[key] = made.palette
         return self._palettes[key]

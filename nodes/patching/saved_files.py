@@ -37,7 +37,10 @@ class Store:
         return Path(folder_paths.get_output_directory()) / self.folder
 
     def write(self, prefix: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Path:
-        """Writes a numbered file, under a temporary name until it is whole."""
+        """Writes a numbered file, under a temporary name until it is whole. Raises ValueError for a name that leads out of the folder."""
+        if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
+            node = self.loader.replace("Load", "Save")
+            raise ValueError(f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix.")
         folder, name, counter, _, _ = folder_paths.get_save_image_path(f"{self.folder}/{prefix}", folder_paths.get_output_directory())
         path = Path(folder) / f"{name}_{counter:05}_.safetensors"
         temporary = path.with_suffix(".tmp")

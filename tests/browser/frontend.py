@@ -36,6 +36,8 @@ _EXPORT = """async ([prompt, note]) => {
     if (["SaveImage", "PreviewImage"].includes(node.type)) node.size = [330, 400];
     if (node.type === "CLIPTextEncode") node.size = [330, 130];
     if (node.type === "PreviewAny") node.size = [330, 130];
+    if (node.type === "LikenessLossCurves") node.size = [420, 320];
+    if (["AppearancePalette", "LayoutTemplate"].includes(node.type)) node.size[1] += 200;  // room for their preview
   }
   graph.arrange(60);
   const left = Math.min(...graph.nodes.map(n => n.pos[0])), top = Math.min(...graph.nodes.map(n => n.pos[1]));

@@ -211,8 +211,10 @@ def test_names_cannot_leave_the_folder(output, store):
     for name in ("../secret.safetensors", str(output / "secret.safetensors"), "nothing.safetensors"):
         with pytest.raises(FileNotFoundError, match="expected a saved"):
             store.load(name)
-    with pytest.raises(Exception, match=r"outside the output folder|Saving image outside"):
-        store.save(palette(model_of()) if store is saved_palettes else recorded(), "../../escaped")
+    for prefix in ("../../escaped", "../escaped", str(output.parent / "escaped")):
+        with pytest.raises(ValueError, match=r"expected a name below output/likeness_\w+, got .*; change filename_prefix"):
+            store.save(palette(model_of()) if store is saved_palettes else recorded(), prefix)
+    assert not list(output.parent.rglob("escaped*"))
 
 
 @pytest.mark.parametrize("store", [saved_palettes, saved_templates])

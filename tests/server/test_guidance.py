@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import safetensors
-from likeness.demo.client import Failed, Rejected
+from likeness.demo.client import Rejected
 from likeness.tests.server.prompts import failure, only, pictures
 from safetensors.torch import save_file
 
@@ -226,9 +226,7 @@ class TestBadInput:
         node = {"palette": "LikenessSavePalette", "template": "LikenessSaveTemplate"}[kind]
         only(prompt, node).pop("after", None)
         only(prompt, node)["filename_prefix"] = prefix
-        with pytest.raises(Failed) as caught:
-            client.run(prompt)
-        assert caught.value.kind == node
+        failure(client, prompt, node, "expected a name below output/likeness_", prefix, "change filename_prefix")
         assert not list(host.base.rglob("escaped*")) and not list(host.base.parent.glob("escaped*"))
 
     @pytest.mark.parametrize("kind", SAVED)
