@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,17 +87,20 @@ class Guided:
 
     def words(self, base: str, subject: PersonalSubject) -> str:
         """What names the subject in a prompt."""
-        noun = subject.subject.name
-        names = {VANILLA: noun, TEXTUAL_INVERSION: f"embedding:{subject.name}"}
-        return names.get(base, f"{PLACEHOLDER} {noun}")
+        word = self.word(base, subject)
+        return f"{PLACEHOLDER} {word}" if base in (LORA, FULL) else word
+
+    def word(self, base: str, subject: PersonalSubject) -> str:
+        """What is looked for in the attention: the class, as in the workflow, or the embedding."""
+        return f"embedding:{subject.name}" if base == TEXTUAL_INVERSION else subject.subject.name
 
     def palette(self, base: str, subject: PersonalSubject) -> Palette:
         r = self.recipe
         key = (base, subject.name, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
-            words = self.words(base, subject)
-            picture = Picture(images, None, self.vae, None, None, f"a photo of a {words}", words, r.palette_threshold, r.palette_map_blocks)
+            text, word = f"a photo of a {self.words(base, subject)}", self.word(base, subject)
+            picture = Picture(images, None, self.vae, None, None, text, word, r.palette_threshold, r.palette_map_blocks)
             made = build_palette(self.base(base, subject), self.clip, picture, INVERTED, 0, 1.0, r.blocks, ALWAYS)
             self._palettes[key] = made.palette
         return self._palettes[key]
@@ -120,9 +124,9 @@ class Guided:
 
     def guided(self, base: str, row: str, subject: PersonalSubject, prompt: GridPrompt, palette, template):
         """The MODEL of a row."""
-        r, words = self.recipe, self.words(base, subject)
+        r, text, word = self.recipe, prompt.text(self.words(base, subject)), self.word(base, subject)
         settings = GuidanceSettings(
-            prompt.text(words), words, r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0, *r.appearance_window,
+            text, word, r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0, *r.appearance_window,
             r.layout_weight if row in (LAYOUT, BOTH) else 0.0, *r.layout_window, r.layout_blocks, r.direction, r.step_size, r.step_kind,
             r.iterations, r.every, r.threshold, r.map_blocks,
         )  # fmt: skip
@@ -145,6 +149,6 @@ class Guided:
 
     def with_recipe(self, **changes) -> Guided:
         """The same models with other settings."""
-        other = object.__new__(Guided)
-        other.__dict__ = {**self.__dict__, "recipe": replace(self.recipe, **changes)}
+        other = copy.copy(self)
+        other.recipe = replace(self.recipe, **changes)
         return other

@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CODE = ("kernels", "nodes/patching")
+_CODE = (
+    "kernels/*.py",
+    "nodes/patching/*.py",
+    "demo/*.py",
+    "benchmarks/ablation.py",
+    "benchmarks/generate.py",
+    "benchmarks/grid.py",
+    "benchmarks/guided.py",
+)
+"""What makes pictures; what judges them does not."""
 
 
 def cache_folder() -> Path:
@@ -28,7 +37,7 @@ class Kept:
     def of(bench: str, settings: object, weights: Path) -> Kept:
         """weights: a folder; what judges pictures does not make them."""
         state = hashlib.sha256(repr(settings).encode())
-        code = (path for part in _CODE for path in (_ROOT / part).rglob("*.py"))
+        code = (path for pattern in _CODE for path in _ROOT.glob(pattern))
         for path in sorted({*code, *(f for f in weights.rglob("*.safetensors") if f.name != "judge.safetensors")}):
             state.update(path.read_bytes())
         return Kept(cache_folder() / "benchmarks" / f"{bench}-{state.hexdigest()[:16]}")

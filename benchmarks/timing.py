@@ -95,9 +95,14 @@ def timed_pair(variant: Variant, reference_first: bool) -> tuple[float, float]:
 def timed(first: ModelPatcher, sample: Callable[[], object]) -> float:
     """Seconds of one run, from its first model loaded to its result computed."""
     comfy.model_management.load_models_gpu([first])
+    return seconds_of(sample)
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """From what the device had to do before, done, to what `run` gives it to do, done."""
     _synchronize()
     started = time.perf_counter()
-    sample()
+    run()
     _synchronize()
     return time.perf_counter() - started
 

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..kernels.uremd import AUTO, TORCH, TRITON, cosine_cost, uremd
 from .retouch_costs import peak_of
+from .timing import seconds_of
 
 SIZES = {4096: 320, 1024: 640, 16384: 320}
 """Tokens, as many generated as in the palette, and their channels: Stable Diffusion's layers at 512 and, at last, 1024 pixels."""
@@ -119,21 +120,8 @@ def _seconds(runs: dict[str, Callable[[], object]], budget: float) -> dict[str, 
     start = time.perf_counter()
     while not all(took.values()) or time.perf_counter() - start < budget:
         for name, run in runs.items():
-            took[name].append(_one(run))
+            took[name].append(seconds_of(run))
     return {name: statistics.median(values) for name, values in took.items()}
-
-
-def _one(run: Callable[[], object]) -> float:
-    _synchronize()
-    start = time.perf_counter()
-    run()
-    _synchronize()
-    return time.perf_counter() - start
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def peak_bytes(run: Callable[[], object]) -> float:

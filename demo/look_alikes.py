@@ -44,13 +44,13 @@ def resemblance(one: Subject, other: Subject) -> float:
     one, other = appearance(one), appearance(other)
     if one == other:
         return 1.0
-    parts = {
-        0.25: one.name == other.name,
-        0.3: max(0.0, 1 - math.dist(one.tint, other.tint) / _UNLIKE_TINTS),
-        0.2: (one.pattern == other.pattern) * (0.5 + 0.5 * (one.shade == other.shade)),
-        0.24: (one.emblem == other.emblem) * (0.5 + 0.5 * (one.emblem_colour == other.emblem_colour)),
-    }
-    return sum(share * alike for share, alike in parts.items())
+    parts = (  # together a little less than 1
+        (0.25, one.name == other.name),
+        (0.3, max(0.0, 1 - math.dist(one.tint, other.tint) / _UNLIKE_TINTS)),
+        (0.2, (one.pattern == other.pattern) * (0.5 + 0.5 * (one.shade == other.shade))),
+        (0.24, (one.emblem == other.emblem) * (0.5 + 0.5 * (one.emblem_colour == other.emblem_colour))),
+    )
+    return sum(share * alike for share, alike in parts)
 
 
 @lru_cache(maxsize=64)

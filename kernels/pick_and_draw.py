@@ -32,9 +32,12 @@ def gaussian_smoothed(maps: torch.Tensor, size: int = 3, width: float = 0.5) -> 
     if min(maps.shape[1:]) <= reach:
         return maps
     weights = [math.exp(-((i / (2 * width)) ** 2)) for i in range(-reach, reach + 1)]
-    kernel = torch.tensor([w / sum(weights) for w in weights], dtype=maps.dtype, device=maps.device)
-    padded = F.pad(maps[:, None], (reach,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+    weights = [weight / sum(weights) for weight in weights]
+    # Sums of shifted maps: a kernel as a tensor would have to travel to the device for every layer.
+    rows, columns = maps.shape[1:]
+    padded = F.pad(maps[:, None], (reach,) * 4, mode="reflect")[:, 0]
+    across = sum(weight * padded[:, :, i : i + columns] for i, weight in enumerate(weights))
+    return sum((weight * across[:, i : i + rows] for i, weight in enumerate(weights)), torch.zeros_like(maps))
 
 
 def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor]) -> torch.Tensor:

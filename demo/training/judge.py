@@ -61,7 +61,7 @@ def graded(embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     pairs = ~torch.eye(len(wanted), dtype=torch.bool, device=wanted.device)
     close = pairs & (wanted > _CLOSE)
     far = pairs & ~close
-    return sum(error[chosen].sum() / chosen.sum().clamp(min=1) for chosen in (close, far))  # pyright: ignore[reportReturnType]
+    return error[close].sum() / close.sum().clamp(min=1) + error[far].sum() / far.sum().clamp(min=1)
 
 
 def resemblances(subjects: list[Subject]) -> torch.Tensor:

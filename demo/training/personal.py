@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -69,11 +70,25 @@ def _train(parameters: list[torch.Tensor], loss_of_step, steps: int, learning_ra
     return float(np.mean(recent))
 
 
+def _loss_on(
+    subject: PersonalSubject, model: Denoiser, contexts: Callable[[], torch.Tensor], autoencoder, device: torch.device
+) -> Callable[[int], torch.Tensor]:
+    """The loss of a step: on pictures of the subject, each with one of the captions that `contexts` encodes, [captions, tokens, width]."""
+    latents, weight = reference_latents(subject, autoencoder, device)
+    sigmas = schedule(device)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        rng, context = Random(step), contexts()
+        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
+        return velocity_loss(model, latents[rows], context[[rng.randrange(len(context)) for _ in rows]], sigmas, weight[rows])
+
+    return loss_of_step
+
+
 def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None:
     """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read."""
     subject = SUBJECTS[name]
-    model, sigmas = load_denoiser(device), schedule(device)
-    latents, weight = reference_latents(subject, autoencoder, device)
+    model = load_denoiser(device)
     torch.manual_seed(0)
     adapters: dict[str, LowRank] = {}
     for path, layer in list(model.unet.named_modules()):
@@ -84,11 +99,7 @@ def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None
     # No caption names the place, as in DreamBooth: it is learned together with the subject.
     context = model.encode([subject.neutral], device)
 
-    def loss_of_step(step: int) -> torch.Tensor:
-        rng = Random(step)
-        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        return velocity_loss(model, latents[rows], context.expand(BATCH, -1, -1), sigmas, weight[rows])
-
+    loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
     loss = _train([p for a in adapters.values() for p in a.parameters()], loss_of_step, steps, 2e-3, name)
     tensors = {}
     for path, adapter in adapters.items():
@@ -100,16 +111,11 @@ def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None
 def train_full(name: str, steps: int, autoencoder, device: torch.device, folder: Path) -> Path:
     """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the names that the bundled model's file has."""
     subject = SUBJECTS[name]
-    model, sigmas = load_denoiser(device), schedule(device)
-    latents, weight = reference_latents(subject, autoencoder, device)
+    model = load_denoiser(device)
     context = model.encode([subject.neutral], device)
     model.unet.requires_grad_(True)
 
-    def loss_of_step(step: int) -> torch.Tensor:
-        rng = Random(step)
-        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        return velocity_loss(model, latents[rows], context.expand(BATCH, -1, -1), sigmas, weight[rows])
-
+    loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
     loss = _train(list(model.unet.parameters()), loss_of_step, steps, 3e-4, name)
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     path = folder / f"{name}.safetensors"
@@ -128,8 +134,7 @@ def _metadata(subject: PersonalSubject, steps: int, loss: float) -> dict[str, st
 def train_embedding(name: str, steps: int, autoencoder, device: torch.device) -> None:
     """Writes demo/weights/embeddings/NAME.safetensors for `embedding:NAME` (Textual Inversion, arXiv 2208.01618)."""
     subject = SUBJECTS[name]
-    model, sigmas = load_denoiser(device), schedule(device)
-    latents, weight = reference_latents(subject, autoencoder, device)
+    model = load_denoiser(device)
     words = model.text.text_model.embeddings
     start = words.token_embedding.weight[model.tokenizer.ids[subject.subject.name]].detach()
     vectors = torch.nn.Parameter(start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device))
@@ -144,12 +149,7 @@ def train_embedding(name: str, steps: int, autoencoder, device: torch.device) ->
         row = torch.cat([row, end.expand(MAX_TOKENS - len(row), -1)])
         return model.features((row + words.position_embedding.weight).unsqueeze(0))
 
-    def loss_of_step(step: int) -> torch.Tensor:
-        rng = Random(step)
-        rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        context = torch.cat([encode(t) for t in templates])
-        return velocity_loss(model, latents[rows], context[[rng.randrange(2) for _ in rows]], sigmas, weight[rows])
-
+    loss_of_step = _loss_on(subject, model, lambda: torch.cat([encode(t) for t in templates]), autoencoder, device)
     loss = _train([vectors], loss_of_step, steps, 2e-2, name)
     facts = {"name": name, "class": subject.subject.name, "place": subject.place}
     metadata = {"tinyland_embedding": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from .rows import conditional_chunks
 from .run_state import KEY, Evaluate, Step
 from .taps import token_maps
 from .template import scaled_to
-from .window import SAME_LEVEL, Window
+from .window import SAME_LEVEL, SigmaWindow, Window
 
 if TYPE_CHECKING:
     from .guidance import UREMDGuidance
@@ -44,12 +44,12 @@ class GuidanceRun:
     images: int
     weights: str
     sigmas: Sequence[float]
-    model_sampling: object
+    model_sampling: Any
     mask: torch.Tensor | None = None
     """Of inpainting, 1 where the latent may change; broadcasts over it."""
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
     _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
-    _windows: dict[Term, object] = field(default_factory=dict)
+    _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
     _short: bool = False
     """Whether a gradient of this run has found too little memory to keep its activations."""
 
@@ -63,7 +63,7 @@ class GuidanceRun:
         self.palette_levels = tuple(s for s in self.levels if patch.appearance is not None and self._acts(patch.appearance, s))
 
     def _acts(self, term: Term, sigma: float) -> bool:
-        return self._windows[term].contains(sigma)  # pyright: ignore[reportAttributeAccessIssue] - a SigmaWindow
+        return self._windows[term].contains(sigma)
 
     def idle(self) -> list[str]:
         """The losses that act at none of the guided noise levels."""

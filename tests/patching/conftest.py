@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from likeness.tests.patching import tiny_models
 
 
 @pytest.fixture(params=tiny_models.FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture
+def as_the_host_runs():
+    """In inference mode, in which no graph can be recorded."""
+    with torch.inference_mode():
+        yield
 
 
 @pytest.fixture

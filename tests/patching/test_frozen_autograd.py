@@ -28,11 +28,7 @@ from likeness.tests.patching.gradients import (
 )
 from likeness.tests.patching.tiny_models import FAMILIES, _base_model, conditioning, run_ksampler
 
-
-@pytest.fixture(autouse=True)
-def as_the_host_runs():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,7 @@ from likeness.tests.patching.gradients import (
 )
 from likeness.tests.patching.tiny_models import _CLASSES, _CONFIGS, _base_model, conditioning
 
-
-@pytest.fixture(autouse=True)
-def as_the_host_runs():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 def patches_of(network, rank=2):

@@ -25,11 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-
-@pytest.fixture(autouse=True)
-def as_the_host_runs():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 class Faulty(Features):

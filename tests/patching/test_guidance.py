@@ -37,10 +37,7 @@ COARSE = {"sd1": range(3, 9), "sd2": range(3, 9), "sdxl": range(3)}
 WORDS = (5, 6)  # <start> a photo of a red cat
 
 
-@pytest.fixture(autouse=True)
-def as_the_host_runs():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 def euler(x, denoised, sigma, below):

@@ -45,10 +45,7 @@ from likeness.tests.patching.two_models import add_lora
 INTERRUPT = comfy.model_management.InterruptProcessingException
 
 
-@pytest.fixture(autouse=True)
-def as_the_host_runs():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 def tensors(graphs=False):

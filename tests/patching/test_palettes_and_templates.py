@@ -34,10 +34,7 @@ from likeness.tests.patching.two_models import add_lora
 FAMILIES = pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 
 
-@pytest.fixture(autouse=True)
-def as_the_host_runs():
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 @pytest.fixture
