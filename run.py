@@ -68,8 +68,8 @@ def run_tests(python, variables, arguments):
         ("ruff format", [tool["ruff"], "format", "--check", "."], safe),
         ("ruff check", [tool["ruff"], "check", "."], safe),
         ("pyright", [tool["pyright"], "--pythonpath", str(python)], dict(safe, PYTHONPATH=variables["COMFYUI_PATH"])),
-        # In two processes; tests that share a server run in one of them.
-        ("pytest", [tool["pytest"], "-n", "2", "--dist", "loadgroup"] + arguments, safe),
+        # In two processes, a file in one of them, in the order of collection.
+        ("pytest", [tool["pytest"], "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"] + arguments, safe),
     )
     for name, command, its_variables in checks:
         print("== " + name, flush=True)

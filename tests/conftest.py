@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
 WITHOUT_HOST = ("kernels", "launcher")
-WITH_SERVER = ("server", "browser")
+LONGEST_FIRST = ("browser", "server")
 
 _spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
 assert _spec is not None and _spec.loader is not None
@@ -34,7 +34,9 @@ else:
     from comfy.cli_args import args  # pyright: ignore[reportMissingImports]
 
     if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+        threads = max(1, torch.get_num_threads() // workers)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # for the servers that the tests start: threads that outnumber the cores wait actively
     args.cpu = not torch.cuda.is_available()  # must be set before comfy.model_management looks for a device
 
 
@@ -42,10 +44,7 @@ def pytest_report_header() -> str:
     return f"ComfyUI: {HOST or 'COMFYUI_PATH is not set, tests that need a host are left out'}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list) -> None:
-    # A browser driven by Playwright keeps an event loop running in this thread, in which no other test could start one.
-    items.sort(key=lambda item: item.path.parent.name == "browser")
-    for item in items:
-        shared = item.path.parent.name in WITH_SERVER
-        item.add_marker(pytest.mark.xdist_group("server" if shared else str(item.path.relative_to(ROOT))))
+    """Files are handed to the processes in this order: what runs longest must not begin last."""
+    kinds = (*LONGEST_FIRST, None)
+    items.sort(key=lambda item: kinds.index(item.path.parent.name if item.path.parent.name in LONGEST_FIRST else None))

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings")
-DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 12_000, "judge": 3000, "subjects": 600, "embeddings": 400}
+DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judge": 6200, "subjects": 600, "embeddings": 400}
 
 
 def main(arguments: list[str]) -> None:

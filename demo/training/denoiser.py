@@ -32,9 +32,9 @@ BATCH = 32
 DECAY = 0.4
 SUBJECT_WEIGHT = 6.0
 """How much more a latent pixel of the subject counts: it is a small part of the scene, and all of its identity."""
-SCENES = 16_000
+SCENES = 32_000
 HARD_PATTERNS = ("dotted", "checked")
-"""Drawn twice as often: their parts are hardly larger than a latent pixel, and they are learned last."""
+"""Drawn three times as often: their parts are hardly larger than a latent pixel, and they are learned last."""
 CAPTION_DROPOUT = 0.1
 
 
@@ -140,7 +140,7 @@ def subject_weight(masks: np.ndarray, device: torch.device) -> torch.Tensor:
 @torch.no_grad()
 def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
     """[SCENES, 4, 16, 16] latents of the pool, cached in the work folder."""
-    path = work / "latents.pt"
+    path = work / f"latents-{SCENES}.pt"
     if path.exists():
         return torch.load(path, map_location=device, weights_only=True)
     pool = Pool(work, SCENES)
@@ -171,7 +171,7 @@ def train(work: Path, steps: int, autoencoder, device: torch.device, from_weight
     if from_weights:
         load_weights(model, device)
     sigmas = schedule(device)
-    shares = [2 if scene.subject.pattern in HARD_PATTERNS else 1 for scene in scenes]
+    shares = [3 if scene.subject.pattern in HARD_PATTERNS else 1 for scene in scenes]
     trainer = Trainer("denoiser", work, model, steps, 7e-4, device, decay=DECAY, average=0.9985)
 
     def loss_of_step(step: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from likeness.tests.browser import frontend
 from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def installed_browser():
     """Asked for before everything else, so that no server starts where there is no browser."""
     missing = None if frontend.CHROMIUM else "no Chromium is installed (CHROMIUM_PATH names one)"
@@ -19,20 +19,20 @@ def installed_browser():
         pytest.skip(missing)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stocked_host(installed_browser, host):  # noqa: F811
     """The server with stored files: the front end offers the files that are there when it opens, and no other name."""
     frontend.stock(host.client)
     return host
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium(stocked_host):
-    """Opened after every run of the client: the browser's driver keeps an event loop in this thread, the client starts its own."""
+    """Opened after the client has run, closed with the module: the driver keeps an event loop in this thread, the client starts its own."""
     with frontend.browser() as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def page(chromium, stocked_host):
     return frontend.open_front_end(chromium, stocked_host.client.address)

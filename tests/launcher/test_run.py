@@ -176,7 +176,7 @@ def test_every_check_runs_and_the_last_line_tells(run, tmp_path: Path, capfd: py
         "ruff format --check .; safe=1 path= comfyui=/comfyui",
         "ruff check .; safe=1 path= comfyui=/comfyui",
         f"pyright --pythonpath {tmp_path / 'python'}; safe=1 path=/comfyui comfyui=/comfyui",
-        "pytest -n 2 --dist loadgroup -k rows; safe=1 path= comfyui=/comfyui",
+        "pytest -n 2 --dist loadfile --no-loadscope-reorder -k rows; safe=1 path= comfyui=/comfyui",
     ]
     last = capfd.readouterr().out.splitlines()[-1]
     assert last.startswith("FAILED: " if failing else "All checks passed: ruff format, ruff check, pyright, pytest (")
