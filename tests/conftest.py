@@ -9,7 +9,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
 WITHOUT_HOST = ("kernels", "launcher")
