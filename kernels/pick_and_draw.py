@@ -36,8 +36,8 @@ def gaussian_smoothed(maps: torch.Tensor, size: int = 3, width: float = 0.5) -> 
     # Sums of shifted maps: a kernel as a tensor would have to travel to the device for every layer.
     rows, columns = maps.shape[1:]
     padded = F.pad(maps[:, None], (reach,) * 4, mode="reflect")[:, 0]
-    across = sum(weight * padded[:, :, i : i + columns] for i, weight in enumerate(weights))
-    return sum((weight * across[:, i : i + rows] for i, weight in enumerate(weights)), torch.zeros_like(maps))
+    across = torch.stack([weight * padded[:, :, i : i + columns] for i, weight in enumerate(weights)]).sum(0)
+    return torch.stack([weight * across[:, i : i + rows] for i, weight in enumerate(weights)]).sum(0)
 
 
 def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor]) -> torch.Tensor:
