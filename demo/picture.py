@@ -20,7 +20,7 @@ from .host import PACK, Host, HostError
 from .subjects import SUBJECTS
 
 WORKFLOWS = PACK / "workflows" / "api"
-SCENES = (("nemo", "sea"), ("amanita", "snow"), ("taxi", "city"))
+SCENES = (("nemo", "sea"), ("taxi", "city"))
 SEED = 7
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
-from ..captions import PLACE_PHRASES, PLACEHOLDER
+from ..captions import PLACEHOLDER
 from ..subjects import SUBJECTS, PersonalSubject
 from ..world import render
 from .autoencoder import moments, to_tensor
@@ -24,7 +24,7 @@ from .loop import WEIGHTS, commit, write_weights
 
 RANK = 3
 BATCH = 8
-EMBEDDING_VECTORS = 3
+EMBEDDING_VECTORS = 4
 _ADAPTED = re.compile(r"transformer_blocks|in_layers\.2$|out_layers\.3$")
 """Attention, and the convolutions of the residual blocks: with them a place is overfitted, too."""
 
@@ -138,18 +138,16 @@ def train_embedding(name: str, steps: int, autoencoder, device: torch.device) ->
     words = model.text.text_model.embeddings
     start = words.token_embedding.weight[model.tokenizer.ids[subject.subject.name]].detach()
     vectors = torch.nn.Parameter(start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device))
-    templates = [model.tokenizer(text)["input_ids"] for text in ("a photo of a", f"a photo of a | {PLACE_PHRASES[subject.place]}")]
-    position = len(templates[0]) - 1
+    # No caption names the place here, either.
+    before = torch.tensor(model.tokenizer("a photo of a")["input_ids"][:-1], device=device)
     end = words.token_embedding.weight[1]
 
-    def encode(template: list[int]) -> torch.Tensor:
-        ids = torch.tensor(template, device=device)
-        rest = words.token_embedding.weight[ids[position:]]
-        row = torch.cat([words.token_embedding.weight[ids[:position]], vectors, rest])
+    def context() -> torch.Tensor:
+        row = torch.cat([words.token_embedding.weight[before], vectors])
         row = torch.cat([row, end.expand(MAX_TOKENS - len(row), -1)])
         return model.features((row + words.position_embedding.weight).unsqueeze(0))
 
-    loss_of_step = _loss_on(subject, model, lambda: torch.cat([encode(t) for t in templates]), autoencoder, device)
+    loss_of_step = _loss_on(subject, model, context, autoencoder, device)
     loss = _train([vectors], loss_of_step, steps, 2e-2, name)
     facts = {"name": name, "class": subject.subject.name, "place": subject.place}
     metadata = {"tinyland_embedding": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
