@@ -21,7 +21,7 @@ from .subjects import SUBJECTS
 
 WORKFLOWS = PACK / "workflows" / "api"
 SCENES = (("nemo", "sea"), ("taxi", "city"))
-SEED = 7
+SEED, SEEDS = 7, 3
 
 
 class Column(NamedTuple):
@@ -95,11 +95,13 @@ def _run(client: Client, name: str, place: str) -> dict:
 
 
 def _prompt(workflow: str, name: str, place: str) -> Prompt:
-    """A shipped workflow with its subject, place and seeds set."""
+    """A shipped workflow with its subject, place and seeds set, and as many pictures as one looks at together."""
     prompt: Prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
     for node in prompt.values():
         if node["class_type"] == "LikenessDemoSubject":
             node["inputs"] |= {"subject": name, "scene": PLACE_PHRASES[place]}
+        if node["class_type"] == "EmptyLatentImage":
+            node["inputs"]["batch_size"] = SEEDS
         if "seed" in node["inputs"]:
             node["inputs"]["seed"] = SEED
     return prompt
