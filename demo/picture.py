@@ -122,7 +122,7 @@ def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image:
     """References, the personalised model alone, and each method; one row per prompt, the judge's means under each heading."""
-    side, gap, group_gap, margin, head, line = 128, 4, 28, 24, 84, 30
+    side, gap, group_gap, margin, head, line = 128, 4, 28, 24, 102, 30
     groups = (REFERENCES, *COLUMNS)
     counts = [len(rows[0]["pictures"][column]) for column in groups]
     lefts, x = [], margin
@@ -136,8 +136,9 @@ def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image
         draw.text((left, margin), column.title, fill=_INK, font=large)
         if column.title in means:
             m = means[column.title]
-            words = f"looks like the subject {m['identity']:.2f}   follows the prompt {m['prompt']:.0%}   layout varies {m['layout']:.2f}"
-            draw.text((left, margin + 28), words, fill=_GREY if column == BASELINE else _GOOD, font=small)
+            lines = (f"looks like the subject {m['identity']:.2f}", f"follows the prompt {m['prompt']:.0%}, layout varies {m['layout']:.2f}")
+            for i, words in enumerate(lines):
+                draw.text((left, margin + 28 + 18 * i), words, fill=_GREY if column == BASELINE else _GOOD, font=small)
     for i, row in enumerate(rows):
         top = margin + head + i * (side + line)
         draw.text((lefts[1], top - 20), row["title"], fill=_GREY, font=small)
