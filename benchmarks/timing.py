@@ -55,9 +55,13 @@ def plain(network: Network, model, positive: list | None = None, steps: int | No
 
 @dataclass(frozen=True)
 class Timing:
+    """Medians: of the ratio and of the difference of a pair, and of the seconds of the variant and of what it is compared to."""
+
     variant: Variant
     ratio: list[float]
+    added: list[float]
     seconds: list[float]
+    reference: float
 
     def row(self, network: Network) -> dict:
         return {"name": f"{network.name}: {self.variant.name}", "ratio": self.ratio, "seconds": self.seconds}
@@ -71,17 +75,21 @@ def compare(variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> 
     """
     for variant in variants:
         timed(variant.first, variant.sample)
-    ratios: dict[str, list[float]] = {v.name: [] for v in variants}
-    times: dict[str, list[float]] = {v.name: [] for v in variants}
+    pairs: dict[str, list[tuple[float, float]]] = {v.name: [] for v in variants}
     deadline = time.monotonic() + seconds
     for number in range(MOST_ROUNDS):
         if number >= fewest_rounds and time.monotonic() > deadline:
             break
         for i in np.random.default_rng(number).permutation(len(variants)):
-            own, reference = timed_pair(variants[i], reference_first=number % 2 == 1)
-            ratios[variants[i].name].append(own / reference)
-            times[variants[i].name].append(own)
-    return [Timing(v, median_interval(ratios[v.name]), median_interval(times[v.name])) for v in variants]
+            pairs[variants[i].name].append(timed_pair(variants[i], reference_first=number % 2 == 1))
+    return [_timing(v, np.array(pairs[v.name])) for v in variants]
+
+
+def _timing(variant: Variant, pairs: np.ndarray) -> Timing:
+    """pairs: [rounds, 2] seconds of the variant and of what it is compared to."""
+    own, reference = pairs.T
+    ratio, added, seconds = (median_interval(values) for values in (own / reference, own - reference, own))
+    return Timing(variant, ratio, added, seconds, float(np.median(reference)))
 
 
 def timed_pair(variant: Variant, reference_first: bool) -> tuple[float, float]:

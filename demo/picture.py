@@ -136,7 +136,10 @@ def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image
         draw.text((left, margin), column.title, fill=_INK, font=large)
         if column.title in means:
             m = means[column.title]
-            lines = (f"looks like the subject {m['identity']:.2f}", f"follows the prompt {m['prompt']:.0%}, layout varies {m['layout']:.2f}")
+            lines = (
+                f"looks like the subject {m['identity']:.2f}",
+                f"follows the prompt {m['prompt']:.0%}, layout varies {m['layout']:.2f}",
+            )
             for i, words in enumerate(lines):
                 draw.text((left, margin + 28 + 18 * i), words, fill=_GREY if column == BASELINE else _GOOD, font=small)
     for i, row in enumerate(rows):
