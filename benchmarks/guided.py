@@ -36,10 +36,10 @@ class Recipe:
     """What is tuned, with the settings that the shipped workflow has."""
 
     appearance_weight: float = 1.0
-    appearance_window: tuple[float, float] = (0.15, 0.75)
-    layout_weight: float = 2.0
-    layout_window: tuple[float, float] = (0.0, 0.3)
-    layout_blocks: str = "all"
+    appearance_window: tuple[float, float] = (0.3, 0.9)
+    layout_weight: float = 1.0
+    layout_window: tuple[float, float] = (0.0, 0.2)
+    layout_blocks: str = "output2-5"
     blocks: str = "output2-5"
     direction: str = "gen_to_ref"
     step_size: float = 0.1
@@ -48,7 +48,7 @@ class Recipe:
     every: int = 1
     threshold: float = 0.3
     palette_threshold: float = 0.4
-    map_blocks: str = "paper"
+    map_blocks: str = "output3"
     palette_map_blocks: str = "output3"
     pictures: int = 1
 
