@@ -9,9 +9,14 @@ import importlib.util
 import os
 from pathlib import Path
 
+from hypothesis import settings
+
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
 WITHOUT_HOST = ("kernels", "launcher")
+settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
+settings.load_profile("untimed")
+
 LONGEST_FIRST = ("browser", "server")
 
 _spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
