@@ -32,8 +32,8 @@ TARGETS = {name: Target("at most", 1.005) for name in (NEUTRAL, f"tinyland_{NEUT
 NOTES = (
     "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % bootstrap interval;"
     " seconds: median of the node's runs. KSampler runs the model that the node starts with.",
-    "Each figure is the worst median among its variants. strength_zero_ratio takes those that change nothing: what they add to a run in"
-    " seconds, measured on a network of few pixels, to the time of the plain run; beside a whole run it is lost in the noise.",
+    "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the seconds that they add to"
+    " a run of as many steps on few pixels, to those of the plain run; beside a whole run they are lost in the noise.",
     "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise levels, at cfg 1;"
     " a tap reads every block of both rows of every step, as the patches of the pack do, and throws away what it reads.",
     "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once however many steps.",
@@ -43,38 +43,41 @@ NOTES = (
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     rows, figures = [], {}
-    with silence():
-        added = compare(neutral(small_network(weights)), 20 if quick else 150)
-    for network, seconds in networks(quick, weights):
+    for network, seconds, idle_seconds in networks(quick, weights):
         with silence():
             timings = compare(variants(network), seconds)
+            added = compare(idle_variants(small_network(weights, network.steps)), idle_seconds)
         rows += [timing.row(network) for timing in timings]
-        idle = [timing for timing in timings if timing.variant.figure == NEUTRAL]
-        for timing in (timing for timing in timings if timing not in idle):
+        idle, acting = ([t for t in timings if (t.variant.figure == NEUTRAL) is wanted] for wanted in (True, False))
+        for timing in acting:
             key = f"{network.prefix}{timing.variant.figure}"
             figures[key] = max(figures.get(key, 0.0), timing.ratio[0])
         figures[f"{network.prefix}{NEUTRAL}"] = max(
             1 + small.added[0] / timing.reference for small, timing in zip(added, idle, strict=True)
         )
-    figures["strength_zero_added_ms"] = 1000 * max(timing.added[0] for timing in added)
+        figures[f"{network.prefix}strength_zero_added_ms"] = 1000 * max(timing.added[0] for timing in added)
     return Report("overhead", rows, figures, TARGETS, NOTES)
 
 
-def neutral(network: Network) -> list[Variant]:
+def idle_variants(network: Network) -> list[Variant]:
+    """Those that change nothing."""
     return [variant for variant in variants(network) if variant.figure == NEUTRAL]
 
 
-def small_network(weights: Path) -> Network:
-    """Tinyland on so few pixels that what a node adds to a run is not lost in the noise of the network's own time."""
-    return replace(tiny_network(weights, 5), side=4)
+def small_network(weights: Path, steps: int) -> Network:
+    """Tinyland on so few pixels that what a node adds to a run of so many steps is not lost in the noise of the network's own time."""
+    return replace(tiny_network(weights, steps), side=4)
 
 
-def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float]]:
-    """Each network with the seconds to spend on it, one at a time: the large one is built when it is needed."""
-    yield tiny_network(weights, 10), 40 if quick else 150
+def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float]]:
+    """Each network with the seconds to spend on it and on what it idles; one at a time: the large one is built when it is needed.
+
+    Where a plain run is short, what is added to it has to be known more exactly.
+    """
+    yield tiny_network(weights, 10), 40 if quick else 150, 20 if quick else 450
     on_gpu = comfy.model_management.get_torch_device().type != "cpu"
     side, steps = (64, 20) if on_gpu else (16, 3 if quick else 5)
-    yield full_size_network(side, steps), 60 if quick else 300
+    yield full_size_network(side, steps), 60 if quick else 300, 10 if quick else 60
 
 
 def variants(network: Network) -> list[Variant]:

@@ -14,10 +14,10 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
 WITHOUT_HOST = ("kernels", "launcher")
+LONGEST_FIRST = ("browser", "server")
+
 settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
 settings.load_profile("untimed")
-
-LONGEST_FIRST = ("browser", "server")
 
 _spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
 assert _spec is not None and _spec.loader is not None
@@ -49,5 +49,5 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list) -> None:
     """Files are handed to the processes in this order: what runs longest must not begin last."""
-    kinds = (*LONGEST_FIRST, None)
-    items.sort(key=lambda item: kinds.index(item.path.parent.name if item.path.parent.name in LONGEST_FIRST else None))
+    rank = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.parent.name, len(rank)))

@@ -90,7 +90,7 @@ class Judge:
     """`Judge.load().look(images)`; runs on the CPU."""
 
     def __init__(self, network: Network):
-        self.network = network.eval()
+        self.network = network
 
     @classmethod
     def load(cls, path: Path | None = None) -> Judge:

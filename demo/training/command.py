@@ -99,7 +99,7 @@ def load_autoencoder(device):
     model = autoencoder.build(device)
     state = load_file(WEIGHTS / "autoencoder.safetensors", device=str(device))
     model.load_state_dict({k.removeprefix("first_stage_model."): v.float() for k, v in state.items()})
-    return model.eval()
+    return model
 
 
 def _metadata(steps: int, facts: dict) -> dict[str, str]:

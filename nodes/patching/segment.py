@@ -86,7 +86,7 @@ def load(name: str):
         raise ValueError(f"{NODE}: expected the weights of a whole {kind} checkpoint, got others in {name}; download it again.") from error
     management = comfy.model_management
     return comfy.model_patcher.ModelPatcher(
-        _Movable(model.eval().requires_grad_(False)),
+        _Movable(model.requires_grad_(False)),
         load_device=management.get_torch_device(),
         offload_device=management.unet_offload_device(),
     )

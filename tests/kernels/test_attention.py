@@ -38,7 +38,7 @@ def test_hand_computed_case():
     torch.testing.assert_close(cross_attention_map(q, k, 2, [0, 1]), torch.tensor([[[(1 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 2) / 2]]]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.sampled_from([1, 2, 3, 5]), n=st.integers(1, 40), m=st.integers(1, 12), heads=st.sampled_from([1, 2, 4]),
     budget=st.integers(1, 4000), seed=st.integers(0, 99), data=st.data(),

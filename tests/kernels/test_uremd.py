@@ -72,7 +72,7 @@ def test_hand_computed_gradient():
     torch.testing.assert_close(gradient, torch.tensor([[-0.128, 0.096]]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 40), m=st.integers(1, 40), c=st.integers(1, 8), direction=st.sampled_from(DIRECTIONS),
     masked=st.booleans(), budget=st.integers(1, 2000), seed=st.integers(0, 99),
@@ -96,7 +96,7 @@ def test_gradcheck(direction):
     assert torch.autograd.gradcheck(lambda g: uremd(g, palette, direction, mask), generated)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n=st.integers(1, 12), m=st.integers(1, 12), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99), direction=st.sampled_from(DIRECTIONS)
 )
@@ -109,7 +109,7 @@ def test_lengths_and_order_do_not_matter(n, m, scale, seed, direction):
     torch.testing.assert_close(uremd(shuffled, palette.flip(0), direction), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 12), m=st.integers(1, 12), extra=st.integers(1, 12), seed=st.integers(0, 99))
 def test_more_palette_never_costs_more(n, m, extra, seed):
     generated, palette, more = random(n, 6, seed=seed), random(m, 6, seed=seed + 100), random(extra, 6, seed=seed + 200)
