@@ -33,19 +33,21 @@ from .kept import Kept
 @dataclass(frozen=True)
 class Recipe:
     """What is tuned, with the settings that the shipped workflow has. target: the prompt of the retouch, `neutral` or `full`;
-    alone_from: the step from which row III swaps; pictures: how many references."""
+    alone_from: the step from which row III swaps; pictures: how many references;
+    weight: of each."""
 
-    switch_step: int = 15
-    lambda_2: int = 15
-    lambda_3: int = 15
-    alone_from: int = 18
+    switch_step: int = 12
+    lambda_2: int = 12
+    lambda_3: int = 12
+    alone_from: int = 13
     blocks: str = "output4, output5"
-    attention: str = "replace"
+    attention: str = "append"
     target: str = "full"
-    threshold: float = 0.5
+    threshold: float = 0.3
     map_blocks: str = "decoder"
     masked_reference: bool = False
     pictures: int = 1
+    weight: float = 3.0
 
 
 class Ablation:
@@ -65,7 +67,7 @@ class Ablation:
         return self._personal[subject.name]
 
     def reference(self, subject: PersonalSubject) -> References:
-        key = (subject.name, self.recipe.masked_reference, self.recipe.pictures)
+        key = (subject.name, self.recipe.masked_reference, self.recipe.pictures, self.recipe.weight)
         if key not in self._references:
             images = torch.from_numpy(renders(subject.training_scenes()[: self.recipe.pictures])).float() / 255
             mask = None
@@ -75,7 +77,7 @@ class Ablation:
                 maps = word_maps(model, self.clip, latent, subject.neutral, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae)
                 mask = maps.heatmaps
             conditioning = self.encode([subject.neutral])
-            self._references[key] = references(images, self.vae, conditioning, INVERTED, 0, mask, 1.0, "bench")
+            self._references[key] = references(images, self.vae, conditioning, INVERTED, 0, mask, self.recipe.weight, "bench")
         return self._references[key]
 
     def plain(self, model, text: str, seeds: Sequence[int], cfg: float | None = None) -> torch.Tensor:

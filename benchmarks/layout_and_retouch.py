@@ -45,8 +45,9 @@ NOTES = (
     "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "tau, lambda_2 and lambda_3 are 15 of 25 steps. III is II with the reference alone, from step 18 on;"
-    " IV and V start from the layout's latents.",
+    "tau, lambda_2 and lambda_3 are 12 of 25 steps. III is II with the reference alone, from step 13 on;"
+    " IV and V start from the layout's latents. The reference's keys and values are appended to the target's own with a weight of 3:"
+    " put in their place, they lower identity here, in every block and from every step.",
     "*_above_*: differences of the rows' means; the paper's signs are all positive.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step;"
     " whole: layout, inversion of a new reference, and retouch.",

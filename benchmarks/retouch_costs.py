@@ -33,21 +33,22 @@ def retouch_variants(network: Network) -> list[Variant]:
 
     return [
         *(variant(f"retouch, {mode}", f"retouch_step_{mode}_ratio", steps_of(network, mode)) for mode in MODES),
+        variant("retouch, banked, appended with a weight", "retouch_step_appended_ratio", steps_of(network, BANKED, "append", 3.0)),
         variant("layout, preparation and retouch", "whole_ratio", lambda: whole(network)),
     ]
 
 
-def steps_of(network: Network, mode: str) -> Callable[[], object]:
+def steps_of(network: Network, mode: str, attention: str = "replace", weight: float = 1.0) -> Callable[[], object]:
     """A run in which every step is retouched; the first one fills the banks."""
-    patched = at_strength(network, 1.0, mode)
+    patched = at_strength(network, 1.0, mode, attention, weight)
     return lambda: plain(network, patched, network.personalized_positive)
 
 
-def at_strength(network: Network, strength: float, mode: str = BANKED):
+def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
     """The personalised model whose every step is retouched with reference and mask."""
     _, trajectory = layout(network, "paper" if mode == BANKED else "")
-    settings = Settings(NONE, 0, 0, "paper", "replace", mode, strength)
-    return retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
+    settings = Settings(NONE, 0, 0, "paper", attention, mode, strength)
+    return retouch(network.personalized, picture(network, weight), trajectory, mask(network), None, settings)
 
 
 def whole(network: Network):
@@ -66,13 +67,13 @@ def layout(network: Network, record: str):
     return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0, "bench"), guider.trajectory
 
 
-def picture(network: Network) -> References:
+def picture(network: Network, weight: float = 1.0) -> References:
     """A reference of random pixels, as large as the target, with a subject on a quarter of it."""
     side = network.side
     latent = {"samples": torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(SEED))}
     subject = torch.zeros(8 * side, 8 * side)
     subject[2 * side : 6 * side, 2 * side : 6 * side] = 1
-    return References((Reference(latent, network.personalized_positive, INVERTED, SEED, subject),))
+    return References((Reference(latent, network.personalized_positive, INVERTED, SEED, subject, weight),))
 
 
 def mask(network: Network) -> SubjectMask:

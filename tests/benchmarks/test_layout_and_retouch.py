@@ -48,6 +48,7 @@ def test_the_workflow_has_the_settings_that_are_measured():
     assert inputs["StepBlendedSampler"]["switch_step"] == recipe.switch_step
     assert inputs["AdaptiveMask"]["threshold"] == recipe.threshold and inputs["AdaptiveMask"]["blocks"] == recipe.map_blocks
     assert ("mask" in inputs["LikenessReference"]) == recipe.masked_reference
+    assert inputs["LikenessReference"]["weight"] == recipe.weight
 
 
 COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio")
