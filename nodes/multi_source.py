@@ -99,7 +99,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                 io.Combo.Input(
                     "attention", options=[REPLACE, APPEND], default=REPLACE,
                     tooltip="replace: the reference's keys and values instead of the target's own, as in the paper. append: both, which "
-                    "changes less and needs no mask.",
+                    "changes less and keeps the background; the reference's weight says how much of it is looked at.",
                 ),
                 io.Combo.Input(
                     "mode", options=[BANKED, SEQUENTIAL, BATCHED], default=BANKED,

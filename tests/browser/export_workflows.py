@@ -42,6 +42,8 @@ NOTES = {
         "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
         "picture. 3: where the subject is in the layout. 4: the same noise again, with the "
         "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
+        "The reference's keys and values are appended with a **weight** of 3; the paper puts them in place of the picture's own "
+        "(**attention**: replace, weight 1), which suits this small model less.\n\n"
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
         "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
     ),
