@@ -74,10 +74,11 @@ def network(name: str, prefix: str, model, personalized, clip, word: str, side: 
     return Network(name, prefix, model, personalized, clip, word, side, steps, positive, placed, encode([""]))
 
 
-def full_size_network(side: int, steps: int) -> Network:
-    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
+def full_size_network(side: int, steps: int, channels: int = FULL_SIZE_CONFIG["model_channels"]) -> Network:
+    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones. channels: of its first level, fewer make a
+    thin one with as many layers."""
     device = comfy.model_management.get_torch_device()
-    config = comfy.supported_models.SD15(FULL_SIZE_CONFIG)
+    config = comfy.supported_models.SD15({**FULL_SIZE_CONFIG, "model_channels": channels})
     # On a CPU bfloat16 is the smallest type that every layer computes in, and more than twice as fast as float32.
     config.set_inference_dtype(torch.bfloat16 if device.type == "cpu" else torch.float16, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())

@@ -33,7 +33,8 @@ NOTES = (
     "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % bootstrap interval;"
     " seconds: median of the node's runs. KSampler runs the model that the node starts with.",
     "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the seconds that they add to"
-    " a run of as many steps on few pixels, to those of the plain run; beside a whole run they are lost in the noise.",
+    " a run of as many steps through as many layers on few pixels (and channels, for the large network), to those of the plain run; beside"
+    " a whole run they are lost in the noise.",
     "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise levels, at cfg 1;"
     " a tap reads every block of both rows of every step, as the patches of the pack do, and throws away what it reads.",
     "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once however many steps.",
@@ -43,17 +44,17 @@ NOTES = (
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     rows, figures = [], {}
-    for network, seconds, idle_seconds in networks(quick, weights):
+    for network, small, seconds, idle_seconds in networks(quick, weights):
         with silence():
             timings = compare(variants(network), seconds)
-            added = compare(idle_variants(small_network(weights, network.steps)), idle_seconds)
+            added = compare(idle_variants(small), idle_seconds)
         rows += [timing.row(network) for timing in timings]
         idle, acting = ([t for t in timings if (t.variant.figure == NEUTRAL) is wanted] for wanted in (True, False))
         for timing in acting:
             key = f"{network.prefix}{timing.variant.figure}"
             figures[key] = max(figures.get(key, 0.0), timing.ratio[0])
         figures[f"{network.prefix}{NEUTRAL}"] = max(
-            1 + small.added[0] / timing.reference for small, timing in zip(added, idle, strict=True)
+            1 + extra.added[0] / timing.reference for extra, timing in zip(added, idle, strict=True)
         )
         figures[f"{network.prefix}strength_zero_added_ms"] = 1000 * max(timing.added[0] for timing in added)
     return Report("overhead", rows, figures, TARGETS, NOTES)
@@ -64,20 +65,17 @@ def idle_variants(network: Network) -> list[Variant]:
     return [variant for variant in variants(network) if variant.figure == NEUTRAL]
 
 
-def small_network(weights: Path, steps: int) -> Network:
-    """Tinyland on so few pixels that what a node adds to a run of so many steps is not lost in the noise of the network's own time."""
-    return replace(tiny_network(weights, steps), side=4)
-
-
-def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float]]:
-    """Each network with the seconds to spend on it and on what it idles; one at a time: the large one is built when it is needed.
+def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, Network, float, float]]:
+    """Each network, the same layers on so few pixels and channels that what a node adds to a run of so many steps is not lost in the
+    noise of the network's own time, and the seconds to spend on either; one at a time: the large one is built when it is needed.
 
     Where a plain run is short, what is added to it has to be known more exactly.
     """
-    yield tiny_network(weights, 10), 40 if quick else 150, 20 if quick else 450
+    tiny = tiny_network(weights, 10)
+    yield tiny, replace(tiny, side=4), 40 if quick else 150, 20 if quick else 450
     on_gpu = comfy.model_management.get_torch_device().type != "cpu"
     side, steps = (64, 20) if on_gpu else (16, 3 if quick else 5)
-    yield full_size_network(side, steps), 60 if quick else 300, 10 if quick else 60
+    yield full_size_network(side, steps), full_size_network(8, steps, channels=32), 60 if quick else 300, 10 if quick else 120
 
 
 def variants(network: Network) -> list[Variant]:

@@ -7,6 +7,7 @@ import comfy.utils
 import pytest
 import torch
 from likeness.benchmarks import networks, overhead, timing
+from likeness.nodes.patching.families import discover
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,15 @@ def test_neutral_variants_are_ksampler_and_the_others_work(network):
                 continue
             same = torch.equal(samples(result), samples(variant.reference()))
         assert same == (variant.figure not in acting), variant.name
+
+
+def test_the_thin_network_has_all_layers_and_idles_as_well():
+    with torch.inference_mode():
+        thin = networks.full_size_network(8, 2, channels=32)
+        assert len(discover(thin.model, "bench")) == 16
+        for variant in overhead.idle_variants(thin):
+            with timing.silence():
+                assert torch.equal(samples(variant.sample()), samples(variant.reference())), variant.name
 
 
 def test_silence_ends():
@@ -78,7 +88,7 @@ def test_the_random_lora_reaches_every_attention_projection(network):
 def test_report(random_weights, monkeypatch):
     tiny, all_of_them = networks.tiny_network, overhead.variants
     monkeypatch.setattr(overhead, "variants", lambda network: all_of_them(network)[-4:])
-    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), 0.0, 0.0)])
+    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), tiny(weights, 2), 0.0, 0.0)])
     monkeypatch.setattr(overhead, "compare", lambda variants, _seconds: timing.compare(variants, 0.0))
     with torch.inference_mode():
         result = overhead.run(quick=True, weights=random_weights)
@@ -99,7 +109,7 @@ def test_what_changes_nothing_is_measured_by_what_it_adds(random_weights, monkey
 
     tiny = networks.tiny_network
     monkeypatch.setattr(overhead, "compare", compared)
-    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), 0.0, 0.0)])
+    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), tiny(weights, 2), 0.0, 0.0)])
     with torch.inference_mode():
         figures = overhead.run(quick=True, weights=random_weights).figures
     assert figures["tinyland_strength_zero_ratio"] == pytest.approx(1.004)
