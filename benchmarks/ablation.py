@@ -29,6 +29,8 @@ from . import generate
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
+MAP_LEVELS = 4
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -74,7 +76,9 @@ class Ablation:
             if self.recipe.masked_reference:
                 latent = {"samples": self.vae.encode(images)}
                 model, noun = self.personalized(subject), subject.subject.name
-                maps = word_maps(model, self.clip, latent, subject.neutral, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae)
+                maps = word_maps(
+                    model, self.clip, latent, subject.neutral, noun, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae
+                )
                 mask = maps.heatmaps
             conditioning = self.encode([subject.neutral])
             self._references[key] = references(images, self.vae, conditioning, INVERTED, 0, mask, self.recipe.weight, "bench")
@@ -119,8 +123,9 @@ class Ablation:
         """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
         r, noun = self.recipe, subject.subject.name
         maps = word_maps(
-            self.personalized(subject), self.clip, {"samples": layout}, full, noun, "all", "together", Window(0.2, 0.8), 4, 0, self.vae
-        )
+            self.personalized(subject), self.clip, {"samples": layout}, full, noun, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0,
+            self.vae,
+        )  # fmt: skip
         return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, noun, r.map_blocks, MaskRules(threshold=r.threshold))
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):

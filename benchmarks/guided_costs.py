@@ -9,10 +9,10 @@ from ..nodes.patching.families import family_of, middle_decoder_blocks
 from ..nodes.patching.palette import Palette
 from ..nodes.patching.template import Sampling, Template, record_template
 from ..nodes.patching.window import ALWAYS
+from .memory import peak_bytes
 from .networks import Network
 from .retouch_costs import picture
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
-from .uremd_costs import peak_bytes
 
 WINDOW = (0.15, 0.75)
 """Of the appearance loss, as the demo's workflow has it; the layout loss acts up to 0.3."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import operator
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,15 +57,18 @@ def _interval(middle: float, resampled: np.ndarray) -> list[float]:
     return [float(middle), float(low), float(high)]
 
 
+_MET = {"at least": operator.ge, "at most": operator.le, "more than": operator.gt}
+
+
 @dataclass(frozen=True)
 class Target:
-    """A bar for a figure: `Target("at least", 0.95)` or `Target("at most", 1.005)`."""
+    """A bar for a figure: `Target("at least", 0.95)`, `Target("at most", 1.005)` or `Target("more than", 0.0)`."""
 
     sense: str
     value: float
 
     def met(self, figure: float) -> bool:
-        return figure >= self.value if self.sense == "at least" else figure <= self.value
+        return _MET[self.sense](figure, self.value)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 
+from ..kernels.adaptive_mask import MaskRules
+from ..nodes.patching.build_mask import PER_STEP, build_mask
 from ..nodes.patching.build_retouch import Settings, retouch
 from ..nodes.patching.passes import sample
 from ..nodes.patching.references import INVERTED, Reference, References
 from ..nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
 from ..nodes.patching.step_blended import StepBlendedGuider, Switch
 from ..nodes.patching.subject_mask import SubjectMask
+from ..nodes.patching.window import Window
+from ..nodes.patching.word_maps import word_maps
 from ..nodes.patching.words import find_word
+from .ablation import MAP_LEVELS, Recipe
+from .generate import Settings as Sampling
+from .memory import peak_bytes
 from .networks import Network
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
 
@@ -46,22 +50,32 @@ def steps_of(network: Network, mode: str, attention: str = "replace", weight: fl
 
 def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
     """The personalised model whose every step is retouched with reference and mask."""
-    _, trajectory = layout(network, "paper" if mode == BANKED else "")
+    _, trajectory = layout(network, "paper" if mode == BANKED else "", max(1, network.steps // 5))
     settings = Settings(NONE, 0, 0, "paper", attention, mode, strength)
     return retouch(network.personalized, picture(network, weight), trajectory, mask(network), None, settings)
 
 
 def whole(network: Network):
-    """Stage 1, a reference that nothing is known of yet, and the retouch from lambda_2 on."""
-    _, trajectory = layout(network, "paper")
-    fifth = max(1, network.steps // 5)
-    settings = Settings(FORK, fifth, fifth, "paper", "replace", BANKED, 1.0)
-    patched = retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
+    """Stage 1, a reference that nothing is known of yet, where the subject is in the layout, and the retouch from lambda_2 on; with the
+    shipped workflow's settings, as parts of its steps."""
+    recipe = Recipe()
+
+    def part(steps: int) -> int:
+        return max(1, round(steps * network.steps / Sampling().steps))
+
+    made, trajectory = layout(network, "paper", part(recipe.switch_step))
+    maps = word_maps(
+        network.personalized, network.clip, made, network.text, network.word, "all", "together", Window(0.2, 0.8), part(MAP_LEVELS), SEED
+    )
+    rules = MaskRules(threshold=recipe.threshold)
+    subject = build_mask(None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, recipe.map_blocks, rules)
+    settings = Settings(FORK, part(recipe.lambda_2), part(recipe.lambda_3), "paper", recipe.attention, BANKED, 1.0)
+    patched = retouch(network.personalized, picture(network, recipe.weight), trajectory, subject, None, settings)
     return plain(network, patched, network.personalized_positive)
 
 
-def layout(network: Network, record: str):
-    guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=max(1, network.steps // 5)), "bench", record)
+def layout(network: Network, record: str, switch_step: int):
+    guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=switch_step), "bench", record)
     guider.set_blended_conds(network.positive, network.personalized_positive, network.negative)
     guider.set_cfg(CFG)
     return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0, "bench"), guider.trajectory
@@ -86,52 +100,11 @@ def mask(network: Network) -> SubjectMask:
 
 
 def memory_ratios(network: Network) -> dict[str, float]:
-    """The peak of the memory that a run takes beyond what was there before, to a plain run's."""
-    if not _measurable():
-        return {}
-    base = peak_of(lambda: plain(network, network.personalized, network.personalized_positive))
-    figures = {}
-    for variant in retouch_variants(network):
+    """The peak of the tensors that a run makes, to a plain run's."""
+    variants, figures = retouch_variants(network), {}
+    variants[0].reference()  # patches the weights
+    base = peak_bytes(variants[0].reference)
+    for variant in variants:
         variant.sample()  # fills banks
-        figures[variant.figure.replace("_ratio", "_memory_ratio")] = peak_of(variant.sample) / base
+        figures[variant.figure.replace("_ratio", "_memory_ratio")] = peak_bytes(variant.sample) / base
     return figures
-
-
-def _measurable() -> bool:
-    return torch.cuda.is_available() or Path("/proc/self/clear_refs").exists()
-
-
-def peak_of(run: Callable[[], object]) -> float:
-    """Bytes: the highest allocation on the GPU, or of the process where there is none, above the start of the run."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return float(torch.cuda.max_memory_allocated() - before)
-    before = _resident()
-    with _watching() as highest:
-        run()
-    return float(max(highest[0] - before, 1))
-
-
-@contextlib.contextmanager
-def _watching() -> Iterator[list[int]]:
-    highest, stop = [_resident()], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.002):
-            highest[0] = max(highest[0], _resident())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield highest
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096

@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-import weakref
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ..kernels.uremd import AUTO, TORCH, TRITON, cosine_cost, uremd
-from .retouch_costs import peak_of
+from .memory import peak_bytes
 from .timing import seconds_of
 
 SIZES = {4096: 320, 1024: 640, 16384: 320}
 """Tokens, as many generated as in the palette, and their channels: Stable Diffusion's layers at 512 and, at last, 1024 pixels."""
 LARGEST = max(SIZES)
 SEED = 1
-
-
-class PeakMemory(TorchDispatchMode):
-    """Bytes of tensors that were alive at once, above the start: exact, which the resident size of a process is not, as it keeps pages."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: dict[int, weakref.finalize] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage(), given)
-        return result
-
-    def _add(self, storage: torch.UntypedStorage, given: set[int]) -> None:
-        key = storage.data_ptr()
-        if key in given or key in self._known or not storage.nbytes():
-            return
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        self._known[key] = weakref.finalize(storage, self._remove, key, storage.nbytes())
-
-    def _remove(self, key: int, size: int) -> None:
-        self.now -= size
-        del self._known[key]
 
 
 @torch.inference_mode(False)
@@ -122,12 +89,3 @@ def _seconds(runs: dict[str, Callable[[], object]], budget: float) -> dict[str, 
         for name, run in runs.items():
             took[name].append(seconds_of(run))
     return {name: statistics.median(values) for name, values in took.items()}
-
-
-def peak_bytes(run: Callable[[], object]) -> float:
-    """The most memory that tensors took at once above the start of the run."""
-    if torch.cuda.is_available():
-        return peak_of(run)
-    with PeakMemory() as memory:
-        run()
-    return float(memory.peak)

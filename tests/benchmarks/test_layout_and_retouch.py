@@ -9,6 +9,8 @@ import pytest
 import torch
 from likeness.benchmarks import generate, grid, layout_and_retouch, report
 from likeness.benchmarks.ablation import Ablation, Recipe
+from likeness.benchmarks.memory import peak_bytes
+from likeness.benchmarks.retouch_costs import memory_ratios
 from likeness.demo.subjects import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +29,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     small = grid.Grid(PAIR, prompts=2, seeds=3)
     monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 3), 0))
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 2, 4))
-    monkeypatch.setattr(layout_and_retouch, "costs", lambda *_: dict.fromkeys(COSTS, 1.0))
+    monkeypatch.setattr(layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0))
     with torch.inference_mode():
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipe=RECIPE)
     data = json.loads(json.dumps(result.as_dict()))
@@ -80,8 +82,25 @@ def test_every_row_is_another_method(random_weights):
 def test_costs_are_measured_for_every_mode(random_weights):
     network = layout_and_retouch.tiny_network(random_weights, 3)
     found = layout_and_retouch.costs_of(network, 0.0)
-    ratios = {f"tinyland_{name}" for name in (*COSTS, "retouch_step_sequential_ratio")}
+    ratios = {f"tinyland_{name}" for name in (*COSTS, "retouch_step_sequential_ratio", "retouch_step_appended_ratio")}
+    ratios |= {name.replace("_ratio", "_memory_ratio") for name in ratios}
     assert ratios <= set(found) and all(value > 0 for value in found.values())
+
+
+def test_a_batched_retouch_needs_more_memory_than_a_banked_one(random_weights):
+    with torch.inference_mode():
+        found = memory_ratios(layout_and_retouch.tiny_network(random_weights, 3))
+    assert 0.9 < found["retouch_step_banked_memory_ratio"] < found["retouch_step_batched_memory_ratio"] < 5
+
+
+def test_tensors_of_known_size():
+    def run():
+        first = torch.empty(1000, dtype=torch.float32)
+        del first
+        second, third = torch.empty(500, dtype=torch.float32), torch.empty(250, dtype=torch.float64)
+        return second, third
+
+    assert peak_bytes(run) == 4000
 
 
 @pytest.mark.parametrize("tau", [0, 4])
