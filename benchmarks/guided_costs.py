@@ -9,18 +9,16 @@ from ..nodes.patching.families import family_of, middle_decoder_blocks
 from ..nodes.patching.palette import Palette
 from ..nodes.patching.template import Sampling, Template, record_template
 from ..nodes.patching.window import ALWAYS
+from .guided import Recipe
 from .memory import peak_bytes
 from .networks import Network
 from .retouch_costs import picture
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
-WINDOW = (0.15, 0.75)
-"""Of the appearance loss, as the demo's workflow has it; the layout loss acts up to 0.3."""
-
 
 def settings(network: Network, appearance: float, layout: float, every: int = 1, always: bool = True, step_size: float = 0.05) -> Settings:
-    """Both losses over the whole run, or in their windows."""
-    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (WINDOW, (0.0, 0.3))
+    """Both losses over the whole run, or in the windows of the shipped workflow."""
+    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (Recipe().appearance_window, Recipe().layout_window)
     return Settings(
         network.text, network.word, appearance, *windows[0], layout, *windows[1], "all", "gen_to_ref", step_size, "relative", 1, every, 0.3
     )

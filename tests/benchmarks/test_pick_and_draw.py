@@ -36,6 +36,9 @@ def guided(random_weights, fine_tuned):
     return Guided(random_weights, FEW_STEPS, Recipe(appearance_window=(0.0, 1.0), layout_window=(0.0, 1.0)), fine_tuned)
 
 
+KERNEL = ("uremd_memory_ratio_4096", "uremd_matmul_ratio_4096", "uremd_speedup_gpu")
+
+
 @pytest.mark.usefixtures("random_judge")
 def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
@@ -49,7 +52,7 @@ def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     monkeypatch.setattr(pick_and_draw.guided_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
     monkeypatch.setattr(pick_and_draw.guided_costs, "memory", lambda *_: {})
     monkeypatch.setattr(pick_and_draw, "full_size_network", lambda _side, steps: tiny_network(random_weights, steps))
-    monkeypatch.setattr(pick_and_draw, "uremd_costs", lambda _: {"uremd_memory_ratio_4096": 8.0, "uremd_matmul_ratio_4096": None})
+    monkeypatch.setattr(pick_and_draw, "uremd_costs", lambda _: dict.fromkeys(KERNEL) | {"uremd_memory_ratio_4096": 8.0})
     with torch.inference_mode():
         result = pick_and_draw.run(quick=True, weights=random_weights)
     data = json.loads(json.dumps(result.as_dict()))
@@ -104,7 +107,7 @@ def test_gains_are_differences_to_the_same_base():
     metrics = ("identity", "prompt", "layout")
     cells = itertools.product(pick_and_draw.BASES, pick_and_draw.ROWS)
     scores = {cell: {m: np.array([float(i), i + 2.0]) for m in metrics} for i, cell in enumerate(cells)}
-    found = pick_and_draw.gains(scores)
+    found = pick_and_draw.means_of(pick_and_draw.gains(scores))
     assert found["lora_appearance_identity_gain"] == 1 and found["vanilla_both_layout_gain"] == 3
     assert {name for name in pick_and_draw.TARGETS if name.endswith("_gain")} <= set(found)
 
