@@ -74,10 +74,11 @@ class RetouchRun:
         if isinstance(source, Trajectory):
             return source.denoised_at(sigma)
         assert source is not None
-        following = min((s for s in (*self.levels, 0.0) if s >= sigma / SAME_LEVEL), default=sigma)
+        # Some samplers also call between two steps: there, too, the way is straight from one to the other.
+        above = min((s for s in self.levels if s >= sigma / SAME_LEVEL), default=sigma)
         below = max((s for s in (*self.levels, 0.0) if s < sigma / SAME_LEVEL), default=0.0)
-        here, there = source.at(following), source.at(below)
-        return there - below * (here - there) / (sigma - below)
+        start, end = source.at(above), source.at(below)
+        return end - below * (start - end) / (above - below)
 
     def layout_rows(self, call: Call, flags: tuple[bool, ...]) -> list[SourceRows]:
         assert self.layout_source is not None

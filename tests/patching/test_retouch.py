@@ -57,6 +57,16 @@ def test_fork_is_the_layout_until_lambda_2(sampler):
     torch.testing.assert_close(run(patched, sampler=sampler, prompt=NEUTRAL), picture, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [NOISED, INVERTED])
+@pytest.mark.parametrize("sampler", ["euler", "dpm_2", "heun"])
+def test_fork_of_a_picture_ends_at_the_picture(sampler, kind):
+    """dpm_2 also calls the model between two steps."""
+    model = tiny_model("sd1")
+    picture = reference(model, kind=kind)
+    patched = retouched(model, [reference(model)], layout=picture, early=FORK, early_steps=4)
+    torch.testing.assert_close(run(patched, sampler=sampler), picture.latent["samples"], rtol=1e-4, atol=1e-4)
+
+
 def test_fork_equals_the_swap_where_nothing_differs(family):
     """One set of weights for both paths: the literal swap of queries, keys and values at every layer makes the target the layout.
 
