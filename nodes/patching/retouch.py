@@ -60,7 +60,7 @@ class Retouch:
         """Checks the run before it starts, makes its Sources, and gives back the noise it starts from: the layout's, if it has one."""
         images, _, height, width = noise.shape
         steps = len(sigmas) - 1
-        if self.early_steps > steps or (self.mask is not None and self.blend_step >= steps):
+        if self.early_steps > steps or (self.mask is not None and self.blend_step > steps):
             raise ValueError(
                 f"{self.node}: expected lambda_2 and lambda_3 within the run's {steps} steps, got {self.early_steps} and "
                 f"{self.blend_step}; lower them, or raise the sampler's steps."

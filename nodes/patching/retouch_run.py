@@ -58,7 +58,8 @@ class RetouchRun:
 
     def blends_after(self, sigma: float) -> bool:
         """Whether the maps of a call at this level are those of the step before a blended one."""
-        return self._reached(sigma, max(0, self.patch.blend_step - 1))
+        blend_step = self.patch.blend_step
+        return blend_step < len(self.levels) and self._reached(sigma, max(0, blend_step - 1))
 
     def _reached(self, sigma: float, step: int) -> bool:
         return step < len(self.levels) and sigma <= self.levels[step] * SAME_LEVEL

@@ -5,7 +5,7 @@ import torch
 from likeness.nodes.patching.references import INVERTED, NOISED
 from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
 from likeness.nodes.patching.swaps import APPEND, REPLACE
-from likeness.tests.patching.retouch_runs import NEUTRAL, POSITIVE, layout, mask, reference, retouched, run
+from likeness.tests.patching.retouch_runs import NEUTRAL, POSITIVE, STEPS, layout, mask, reference, retouched, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
@@ -98,6 +98,14 @@ def test_mask_1_is_no_blending():
     trajectory, items = layout(model)[1], [reference(model)]
     blended = run(retouched(model, items, layout=trajectory, mask=mask(value=1.0)))
     assert torch.equal(blended, run(retouched(model, items, layout=trajectory)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blending_from_the_end_on_is_no_mask(mode):
+    model = tiny_model("sd1")
+    settings = {"layout": layout(model)[1], "mode": mode}
+    late = run(retouched(model, [reference(model)], mask=mask(tokens=(1,), prompt_length=7), blend_step=STEPS, **settings))
+    assert torch.equal(late, run(retouched(model, [reference(model)], **settings)))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -204,6 +212,7 @@ def test_texts_of_other_lengths():
 
 REFUSALS = {
     "lambda": ({"early_steps": 9}, {}, "lambda_2"),
+    "blend": ({"blend_step": STEPS + 1, "mask": mask()}, {}, "lambda_3"),
     "size": ({}, {"height": 6}, "one latent"),
     "steps": ({}, {"steps": 5}, "same steps"),
     "mask": ({"mask": mask(6, 6)}, {}, "mask of the picture's size"),
