@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from .run_state import Call, RunState, bare
 from .source_rows import SourceRows, aligned, flags_of, together
 from .sources import Source
 from .subject_mask import SubjectMask
-from .swaps import REPLACE, Borrowed, LayoutInputs, LayoutOfSameCall, LayoutSwap, ReferenceSwap
+from .swaps import APPEND, REPLACE, Borrowed, LayoutInputs, LayoutOfSameCall, LayoutSwap, ReferenceSwap, differ
 from .taps import take
 from .trajectory import Trajectory
 from .window import ALWAYS, Window
@@ -70,6 +71,7 @@ class Retouch:
             self._check_trajectory(self.layout, noise, levels)
         if self.mask is not None:
             self.mask.check(images, height, width)
+        self._warn()
         model = bare(guider.model_patcher)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
@@ -99,6 +101,15 @@ class Retouch:
                 f"{self.node}: expected a trajectory with the sampler's noise levels, got none at sigma {missing[0]:.4f}; "
                 "give both samplers the same steps, scheduler and denoise."
             )
+
+    def _warn(self) -> None:
+        weights = [r.weight for r in self.references.items] if self.references is not None else []
+        if any(w != 1 for w in weights) and not differ(weights, self.attention):
+            logging.warning(
+                "%s: a weight of %g changes nothing, because with attention %s a weight counts against other references only; "
+                "set attention to %s to weigh the reference against the target.",
+                self.node, weights[0], self.attention, APPEND,
+            )  # fmt: skip
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), _never)
@@ -155,8 +166,7 @@ class Retouch:
             joint = together(call, sources) if sources else None
             if joint is not None:
                 swap = self._joint_swap(run, call, joint, layout_rows, mask if blend else None)
-                options = self.family.change_self_attention(joint.options, layers, swap)
-                return forward(replace(joint, options=options))[:targets]
+                return forward(self._swapped(joint, layers, swap))[:targets]
         borrowed = run.borrowed(call, forward, layers)
         outputs = run.layout_outputs(call, forward, layers, flags) if blend else None
 
@@ -165,7 +175,16 @@ class Retouch:
             return outputs[layer].to(output)
 
         swap = ReferenceSwap(targets, borrowed, self.attention, self.strength, layout if blend else None, mask if blend else None)
-        return forward(replace(call, options=self.family.change_self_attention(call.options, layers, swap)))
+        return forward(self._swapped(call, layers, swap))
+
+    def _swapped(self, call: Call, layers: list[Layer], swap: ReferenceSwap) -> Call:
+        if swap.weighted and self.family.replaces_self_attention(call.options, layers):
+            raise ValueError(
+                f"{self.node}: expected references of one weight where another node replaces self-attention in model, got "
+                f"{', '.join(f'{b.weight:g}' for b in swap.references)} with attention {self.attention}; set weight to 1 on "
+                "LikenessReference, or remove that node."
+            )
+        return replace(call, options=self.family.change_self_attention(call.options, layers, swap))
 
     def _joint_swap(self, run: RetouchRun, call: Call, joint: Call, layout_rows: list[SourceRows], mask) -> ReferenceSwap:
         targets, images = len(call.x), run.images

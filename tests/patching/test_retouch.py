@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from likeness.nodes.patching.references import INVERTED, NOISED
 from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
 from likeness.nodes.patching.swaps import APPEND, REPLACE
@@ -179,6 +180,46 @@ def test_a_weight_of_one_is_neutral_and_a_small_one_forgets_the_reference():
     both = run(retouched(model, [one(1.0), two(1.0)]))
     close(run(retouched(model, [one(1.0), two(1e-7)])), run(retouched(model, [one(1.0)])))
     assert far(run(retouched(model, [one(1.0), two(3.0)])), both)
+
+
+def test_a_weight_without_anything_to_weigh_against_is_told(caplog):
+    model = tiny_model("sd1")
+    plain = run(retouched(model, [reference(model)], attention=REPLACE))
+    assert not caplog.records
+    assert torch.equal(run(retouched(model, [reference(model, weight=3.0)], attention=REPLACE)), plain)
+    assert [r.getMessage().startswith("MultiSourceAttnSwap: a weight of 3 changes nothing") for r in caplog.records] == [True]
+    caplog.clear()
+    run(retouched(model, [reference(model, weight=3.0)], attention=APPEND))
+    assert not caplog.records
+
+
+def attention_of_another_pack(model, called):
+    patched = model.clone()
+
+    def attend(q, k, v, extra_options):
+        called.append(k.shape[1])
+        return optimized_attention(q, k, v, extra_options["n_heads"]) * 0.5
+
+    for number in range(6, 12):
+        patched.set_model_attn1_replace(attend, "output", number)
+    return patched
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("attention", [REPLACE, APPEND])
+def test_the_attention_of_another_pack_is_kept(attention, mode):
+    model, called = tiny_model("sd1"), []
+    patched = attention_of_another_pack(model, called)
+    result = run(retouched(patched, [reference(model)], attention=attention, mode=mode, strength=0.5))
+    assert called and far(result, run(retouched(model, [reference(model)], attention=attention, mode=mode, strength=0.5)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_attention_of_another_pack_knows_no_weights(mode):
+    model = tiny_model("sd1")
+    patched = retouched(attention_of_another_pack(model, []), [reference(model, weight=3.0)], attention=APPEND, mode=mode)
+    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected references of one weight .* got 3 with attention append"):
+        run(patched)
 
 
 @pytest.mark.parametrize("mode", MODES)
