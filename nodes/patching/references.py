@@ -106,13 +106,18 @@ def _crop(mask: torch.Tensor, samples: torch.Tensor, vae) -> torch.Tensor:
     return mask[top : top + height, left : left + width].float().cpu()
 
 
-def single(conditioning: list, node: str) -> None:
-    """Raises ValueError for what a picture of its own cannot have: several prompts, areas, hooks, a ControlNet."""
+def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
+    """Raises ValueError for what a picture of its own cannot have: several prompts, areas, hooks, a ControlNet.
+
+    prompt: what to call it, where it is one of several.
+    """
     if len(conditioning) != 1:
-        raise ValueError(f"{node}: expected one prompt, got {len(conditioning)} combined; connect a single CLIPTextEncode.")
+        raise ValueError(f"{node}: expected one {prompt}, got {len(conditioning)} combined; connect a single CLIPTextEncode.")
     extras = [name for name in ("control", "hooks", "area", "mask", "gligen") if conditioning[0][1].get(name) is not None]
     if extras:
-        raise ValueError(f"{node}: expected a plain prompt, got one with {', '.join(extras)}; connect the output of CLIPTextEncode itself.")
+        raise ValueError(
+            f"{node}: expected a plain {prompt}, got one with {', '.join(extras)}; connect the output of CLIPTextEncode itself."
+        )
 
 
 def model_arguments(model, conditioning: list, latents: torch.Tensor) -> dict:

@@ -11,8 +11,8 @@ import torch
 from .bank import weights_of
 from .blocks import Block, Layer
 from .families import Family
-from .references import Reference, References
-from .retouch_run import BANKED, BATCHED, SEQUENTIAL, Forward, RetouchRun, reference_role
+from .references import Reference, References, single
+from .retouch_run import BANKED, BATCHED, SEQUENTIAL, Forward, RetouchRun, prompts_of, reference_role
 from .rows import indices
 from .run_state import Call, RunState, bare
 from .source_rows import SourceRows, aligned, flags_of, together
@@ -23,7 +23,7 @@ from .taps import take
 from .trajectory import Trajectory
 from .window import ALWAYS, Window
 
-__all__ = ["BANKED", "BATCHED", "FORK", "NODE", "NONE", "QKV_BOTH", "QK_BOTH", "QK_SELF", "SEQUENTIAL", "Retouch"]
+__all__ = ["BANKED", "BATCHED", "FORK", "NODE", "NONE", "QKV_BOTH", "QK_BOTH", "QK_SELF", "SEQUENTIAL", "Retouch", "prompts_of"]
 NODE = "MultiSourceAttnSwap"
 FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE = "fork", "qkv_both", "qk_both", "qk_self", "none"
 
@@ -75,7 +75,7 @@ class Retouch:
         model = bare(guider.model_patcher)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
-        run = RetouchRun(self, weights_of(guider.model_patcher), images, tuple(levels))
+        run = RetouchRun(self, weights_of(guider.model_patcher), images, (height, width), tuple(levels))
         if isinstance(self.layout, Trajectory):
             run.layout_source = self.layout
         elif self.layout is not None:
@@ -83,6 +83,8 @@ class Retouch:
         late = [s for s in levels if run.late(s)]
         if self.references is not None and late:
             run.sources = [r.source(model, late, self.node) for r in self.references.items]
+        if self.layout is not None:
+            self._check_prompts(run, self.layout)
         state.recall((self, "run"), lambda: run)
         return noise if run.layout_source is None or self.early == NONE else _start(guider, noise, latent_image, sigmas, run.layout_source)
 
@@ -102,6 +104,15 @@ class Retouch:
                 "give both samplers the same steps, scheduler and denoise."
             )
 
+    def _check_prompts(self, run: RetouchRun, layout: Trajectory | Reference) -> None:
+        """Rows of a layout are run with its prompt alone; what is only read may have been made with any prompts."""
+        follows = self.early in (QKV_BOTH, QK_BOTH, QK_SELF) and self.early_steps > 0
+        blended = [s for s in run.levels if run.blends(s)] if self.mask is not None else []
+        layers = [layer for block in self.blocks for layer in block.layers]
+        for flag, name, prompt in zip((True, False), ("positive", "negative"), prompts_of(layout, self.layout_negative), strict=True):
+            if follows or not all(run.layout_is_known(s, layers, flag) for s in blended):
+                single(prompt, self.node, f"{name} prompt of the layout")
+
     def _warn(self) -> None:
         weights = [r.weight for r in self.references.items] if self.references is not None else []
         if any(w != 1 for w in weights) and not differ(weights, self.attention):
@@ -113,6 +124,11 @@ class Retouch:
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), _never)
+        if run.layout_source is not None and call.x.shape[2:] != run.size:
+            raise ValueError(
+                f"{self.node}: expected prompts for the whole picture, as the layout has it, got one for an area of "
+                f"{8 * call.x.shape[3]} x {8 * call.x.shape[2]} pixels; remove the area from the sampler's prompts, or disconnect layout."
+            )
         if run.mask is None and self.mask is not None:
             run.start_mask(call)
         step = self._late if run.late(call.sigma) else self._early

@@ -33,6 +33,13 @@ def reference_role(i: int) -> str:
     return f"reference{i}"
 
 
+def prompts_of(layout: Trajectory | Reference, negative: list | None) -> tuple[list, list]:
+    """A layout's CONDITIONING with and without its prompt; `negative` is for a picture, which has none of its own."""
+    if isinstance(layout, Trajectory):
+        return layout.positive, layout.negative
+    return layout.conditioning, layout.conditioning if negative is None else negative
+
+
 @dataclass(eq=False)
 class RetouchRun:
     """What one run of a Retouch remembers; the run's state holds it and forgets it."""
@@ -40,6 +47,7 @@ class RetouchRun:
     patch: Retouch
     weights: str
     images: int
+    size: tuple[int, int]
     levels: tuple[float, ...]
     layout_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
@@ -66,8 +74,7 @@ class RetouchRun:
 
     def start_mask(self, call: Call) -> None:
         assert self.patch.mask is not None
-        height, width = call.x.shape[2:]
-        self.mask = MaskRun(self.patch.mask, (height, width), call.x.device)
+        self.mask = MaskRun(self.patch.mask, self.size, call.x.device)
 
     def layout_denoised(self, call: Call) -> torch.Tensor:
         """What a sampler must be told to walk along the layout's latents."""
@@ -126,9 +133,8 @@ class RetouchRun:
         patch = self.patch
         if role == LAYOUT:
             assert patch.layout is not None
-            if isinstance(patch.layout, Trajectory):
-                return patch.layout.positive if conditional else patch.layout.negative
-            return patch.layout.conditioning if conditional or patch.layout_negative is None else patch.layout_negative
+            positive, negative = prompts_of(patch.layout, patch.layout_negative)
+            return positive if conditional else negative
         assert patch.references is not None
         return patch.references.items[int(role.removeprefix("reference"))].conditioning
 
@@ -196,14 +202,22 @@ class RetouchRun:
             forward(replace(part, options=tap(part.options, layers, read)))
         return made
 
+    def layout_is_known(self, sigma: float, layers: list[Layer], flag: bool) -> bool:
+        """Whether the layout's outputs at a noise level are in its bank, so that its rows need not be run."""
+        layout = self.patch.layout
+        return layout is not None and self._banked(sigma, flag, layers, OUTPUT, layout.bank) is not None
+
     def _known(self, call: Call, role: str, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
         latest = self._latest.get((role, flag, call.x.device))
         if latest is not None and latest[0] == call.sigma:
             return latest[1]
+        return self._banked(call.sigma, flag, layers, kind, bank)
+
+    def _banked(self, sigma: float, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
         if self.patch.mode != BANKED:
             return None
         for weights in ("", self.weights):
-            found = {layer: bank.get(Key(weights, kind, layer, flag), call.sigma) for layer in layers}
+            found = {layer: bank.get(Key(weights, kind, layer, flag), sigma) for layer in layers}
             if all(f is not None for f in found.values()):
                 return found  # pyright: ignore[reportReturnType] - none of them is None
         return None

@@ -12,6 +12,7 @@ from likeness.nodes.patching.build_mask import PER_STEP, RECORDED, build_mask, p
 from likeness.nodes.patching.build_retouch import Settings, retouch
 from likeness.nodes.patching.references import INVERTED, NOISED, Reference, References, references
 from likeness.nodes.patching.retouch import BANKED, FORK, NONE, SEQUENTIAL
+from likeness.nodes.patching.rows import rows_of_call
 from likeness.nodes.patching.subject_mask import MaskRun
 from likeness.tests.patching.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
@@ -76,6 +77,7 @@ def test_the_mask_follows_the_step_before():
 
     class Call:
         sigma = 5.0
+        rows = rows_of_call((True, False), 1)
 
     fixed = running.at(5.0, (8, 8))
     moved = torch.zeros(1, 64, 1)
