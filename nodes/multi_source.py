@@ -111,7 +111,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="How much of the change is made. Neutral: 0, the model as it came. The paper: 1.",
+                    tooltip="How much of the change is made. Neutral: 0, the model as it came. The paper: 1. Below 1 the sampler's own "
+                    "noise is kept, and fork mixes the layout's answers with the model's.",
                 ),
                 *window_inputs(),
                 io.Conditioning.Input(

@@ -58,7 +58,7 @@ class Retouch:
     def prepare(
         self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Checks the run before it starts, makes its Sources, and gives back the noise it starts from: the layout's, if it has one."""
+        """Checks the run before it starts, makes its Sources, and gives back the noise it starts from: the layout's, where it follows one."""
         images, _, height, width = noise.shape
         steps = len(sigmas) - 1
         if self.early_steps > steps or (self.mask is not None and self.blend_step > steps):
@@ -86,7 +86,10 @@ class Retouch:
         if self.layout is not None:
             self._check_prompts(run, self.layout)
         state.recall((self, "run"), lambda: run)
-        return noise if run.layout_source is None or self.early == NONE else _start(guider, noise, latent_image, sigmas, run.layout_source)
+        # Noise that is partly the layout's would be weaker than noise is: below strength 1 the run keeps its own.
+        if run.layout_source is None or self.early == NONE or self.strength < 1:
+            return noise
+        return _start(guider, noise, latent_image, sigmas, run.layout_source)
 
     def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float]) -> None:
         if not len(layout):
@@ -142,9 +145,9 @@ class Retouch:
             return forward(call)
         if self.early == FORK:
             # Where nothing would differ, the layout's own answer is the target's.
-            denoised = run.layout_denoised(call)
             chunks = len(call.x) // run.images
-            return denoised.to(call.x).expand(run.images, -1, -1, -1).repeat(chunks, 1, 1, 1)
+            answer = run.layout_denoised(call).to(call.x).expand(run.images, -1, -1, -1).repeat(chunks, 1, 1, 1)
+            return answer if self.strength == 1 else torch.lerp(forward(call), answer, self.strength)
         sources = run.layout_rows(call, flags_of(call))
         targets = len(call.x)
         joint = together(call, sources) if self.mode == BATCHED else None

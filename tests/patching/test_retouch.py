@@ -163,12 +163,14 @@ def test_a_bank_of_other_weights_is_not_used():
     assert torch.equal(run(retouched(tuned, items, mode=BANKED)), expected)
 
 
+@pytest.mark.parametrize("early", [NONE, FORK, QKV_BOTH])
 @pytest.mark.parametrize("attention", [REPLACE, APPEND])
 @pytest.mark.parametrize("mode", MODES)
-def test_strength_grows_from_nothing(attention, mode):
+def test_strength_grows_from_nothing(attention, mode, early):
+    """Also where the layout has other noise."""
     model = tiny_model("sd1")
-    trajectory, plain = layout(model)[1], run(tiny_model("sd1"))
-    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early": NONE, "mask": mask()}
+    trajectory, plain = layout(model, seed=4)[1], run(tiny_model("sd1"))
+    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early": early, "mask": mask()}
     results = [run(retouched(model, [reference(model)], strength=s, **settings)) for s in (1e-6, 0.5, 1.0)]
     distances = [float((r - plain).square().mean()) for r in results]
     assert distances[0] < 1e-6 < distances[1] < distances[2]
