@@ -58,7 +58,7 @@ class Retouch:
     def prepare(
         self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Checks the run before it starts, makes its Sources, and gives back the noise it starts from: the layout's, where it follows one."""
+        """Checks the run before it starts, makes its Sources, and gives back the noise to start from: the layout's, if it follows one."""
         images, _, height, width = noise.shape
         steps = len(sigmas) - 1
         if self.early_steps > steps or (self.mask is not None and self.blend_step > steps):
@@ -67,14 +67,14 @@ class Retouch:
                 f"{self.blend_step}; lower them, or raise the sampler's steps."
             )
         levels = [float(s) for s in sigmas[:-1]]
+        state = RunState.of(guider.model_options["transformer_options"])
+        assert state is not None
         if isinstance(self.layout, Trajectory):
-            self._check_trajectory(self.layout, noise, levels)
+            self._check_trajectory(self.layout, noise, levels, state.sampler)
         if self.mask is not None:
             self.mask.check(images, height, width)
         self._warn()
         model = bare(guider.model_patcher)
-        state = RunState.of(guider.model_options["transformer_options"])
-        assert state is not None
         run = RetouchRun(self, weights_of(guider.model_patcher), images, (height, width), tuple(levels))
         if isinstance(self.layout, Trajectory):
             run.layout_source = self.layout
@@ -91,7 +91,7 @@ class Retouch:
             return noise
         return _start(guider, noise, latent_image, sigmas, run.layout_source)
 
-    def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float]) -> None:
+    def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float], sampler: str) -> None:
         if not len(layout):
             raise ValueError(f"{self.node}: expected a trajectory with model calls, got an empty one; give the layout's sampler steps.")
         given, wanted = layout.latents[0].shape, noise.shape
@@ -105,6 +105,11 @@ class Retouch:
             raise ValueError(
                 f"{self.node}: expected a trajectory with the sampler's noise levels, got none at sigma {missing[0]:.4f}; "
                 "give both samplers the same steps, scheduler and denoise."
+            )
+        if self.early == FORK and self.early_steps and layout.sampler not in ("", sampler):
+            raise ValueError(
+                f"{self.node}: expected the layout's sampler, {layout.sampler}, for early_swap {FORK}, got {sampler}, which would not walk "
+                f"along the layout; give both samplers one sampler, or set early_swap to {QKV_BOTH}."
             )
 
     def _check_prompts(self, run: RetouchRun, layout: Trajectory | Reference) -> None:

@@ -20,6 +20,7 @@ class Trajectory:
     denoised: what guidance made of the model's answer to each of them, alike.
     positive, negative: the CONDITIONING that the run ended with.
     bank: features of these latents, recorded in the run or by a later one.
+    sampler: `sampler_name` of the run's; empty where it is not known.
     """
 
     sigmas: tuple[float, ...]
@@ -28,6 +29,7 @@ class Trajectory:
     positive: list = field(default_factory=list)
     negative: list = field(default_factory=list)
     bank: FeatureBank = field(default_factory=FeatureBank)
+    sampler: str = ""
 
     def __len__(self) -> int:
         return len(self.sigmas)
@@ -57,7 +59,7 @@ class Trajectory:
         levels = ", ".join(f"{s:.3f}" for s in self.sigmas[:4])
         raise ValueError(
             f"TRAJECTORY: expected a noise level that was recorded ({levels}, ...), got sigma {sigma:.4f}; "
-            "give both samplers the same steps, scheduler and denoise."
+            "give both samplers the same steps, scheduler, denoise and kind of sampler."
         )
 
     def describe(self) -> str:
@@ -83,8 +85,13 @@ class TrajectoryRecorder:
         self.latents.append(_kept(latent))
         self.denoised.append(_kept(denoised))
 
-    def finish(self, positive: list, negative: list, bank: FeatureBank) -> Trajectory:
-        return Trajectory(tuple(self.sigmas), tuple(self.latents), tuple(self.denoised), positive, negative, bank)
+    def finish(self, positive: list, negative: list, bank: FeatureBank, sampler: str) -> Trajectory:
+        return Trajectory(tuple(self.sigmas), tuple(self.latents), tuple(self.denoised), positive, negative, bank, sampler)
+
+
+def sampler_name(sampler) -> str:
+    """What tells the update rule of one SAMPLER from another's: ddim and euler are one."""
+    return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__).removeprefix("sample_")
 
 
 def _kept(tensor: torch.Tensor) -> torch.Tensor:

@@ -258,6 +258,7 @@ REFUSALS = {
     "blend": ({"blend_step": STEPS + 1, "mask": mask()}, {}, "lambda_3"),
     "size": ({}, {"height": 6}, "one latent"),
     "steps": ({}, {"steps": 5}, "same steps"),
+    "sampler": ({}, {"sampler": "heun"}, "sampler, euler, for early_swap fork, got heun"),
     "mask": ({"mask": mask(6, 6)}, {}, "mask of the picture's size"),
 }
 

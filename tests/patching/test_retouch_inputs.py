@@ -34,6 +34,14 @@ def test_combined_prompts_with_a_mask_that_follows(batch):
     close(apart, together)
 
 
+@pytest.mark.parametrize("settings", [{"early": FORK, "early_steps": 0}, {"early": QKV_BOTH}, {"sampler": "ddim"}], ids=str)
+def test_samplers_that_can_follow_a_layout_of_euler(settings):
+    """Another sampler can where it is not told the layout's answers; ddim is euler by another name."""
+    model = tiny_model("sd1")
+    sampler, options = settings.get("sampler", "heun"), {k: v for k, v in settings.items() if k != "sampler"}
+    assert torch.isfinite(run(retouched(model, [reference(model)], layout=layout(model)[1], **options), sampler=sampler)).all()
+
+
 def with_area(model) -> list:
     return [[text, {**rest, "area": (4, 8, 0, 0), "strength": 1.0}] for text, rest in conditioning(model, seed=14)]
 

@@ -12,6 +12,7 @@ from likeness.nodes.patching.retouch import BANKED, FORK, NONE
 from likeness.nodes.patching.trajectory import Trajectory
 from likeness.tests.patching.retouch_runs import disc, layout, levels, reference, run
 from likeness.tests.patching.tiny_models import tiny_model
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 
@@ -47,10 +48,21 @@ def test_a_saved_layout_is_followed_like_the_first(output, family):
     path = saved_trajectories.save(trajectory, "layout")
     assert path.parent == output.parent / "likeness_trajectories"
     loaded = saved_trajectories.load(path.name)
+    assert loaded.sampler == trajectory.sampler == "euler"
     assert loaded.sigmas == trajectory.sigmas and loaded.size_in_bytes == trajectory.size_in_bytes
     assert torch.equal(run(retouch(model, items, loaded, None, None, settings)), expected)
     whole = replace(settings, lambda_2=len(loaded), lambda_3=len(loaded))
     torch.testing.assert_close(run(retouch(model, items, loaded, None, None, whole)), picture, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trajectory_of_the_first_files(output):
+    """They do not say what sampled them."""
+    path = saved_trajectories.save(layout(tiny_model("sd1"))[1], "layout")
+    with safe_open(path, framework="pt") as file:
+        tensors, facts = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118 - not a mapping
+    del facts["sampler"]
+    save_file(tensors, path, metadata=facts)
+    assert saved_trajectories.load(path.name).sampler == ""
 
 
 def test_a_trajectory_that_cannot_be_kept(output):
