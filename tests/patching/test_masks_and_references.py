@@ -182,6 +182,25 @@ def test_weights_are_told_apart():
     assert weights_of(tuned) == weights_of(add_lora(model))
 
 
+def test_weights_that_differ_in_one_attention_matrix_are_told_apart():
+    model = tiny_model("sd1", seed=31)
+    before = weights_of(model)
+    matrix = model.model.diffusion_model.output_blocks[5][1].transformer_blocks[0].attn1.to_k.weight
+    with torch.no_grad():
+        matrix.add_(0.01)
+        assert weights_of(model) != before
+        matrix.sub_(0.01)
+
+
+def test_weights_are_the_same_before_and_after_a_lora_is_loaded():
+    model = tiny_model("sd1", seed=32)
+    tuned = add_lora(model)
+    before = [weights_of(m) for m in (model, tuned)]
+    run(tuned)
+    assert model.backup, "expected the host to patch these weights in place"
+    assert [weights_of(m) for m in (model, tuned)] == before
+
+
 def test_a_bank_finds_levels_that_are_nearly_equal():
     bank, key = FeatureBank(), Key("w", HIDDEN, Layer("output", 3, 0), True)
     bank.put(key, 1.0, torch.ones(1, 2, 3, dtype=torch.float16))
