@@ -46,22 +46,23 @@ def steps_of(network: Network, mode: str, attention: str = "replace", weight: fl
 
 def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
     """The personalised model whose every step is retouched with reference and mask."""
-    _, trajectory = layout(network, "paper" if mode == BANKED else "")
+    # A vanilla model's steps are read in every mode, which would hide what these steps cost.
+    _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
     settings = Settings(NONE, 0, 0, "paper", attention, mode, strength)
     return retouch(network.personalized, picture(network, weight), trajectory, mask(network), None, settings)
 
 
 def whole(network: Network):
     """Stage 1, a reference that nothing is known of yet, and the retouch from lambda_2 on."""
-    _, trajectory = layout(network, "paper")
     fifth = max(1, network.steps // 5)
+    _, trajectory = layout(network, "paper", fifth)
     settings = Settings(FORK, fifth, fifth, "paper", "replace", BANKED, 1.0)
     patched = retouch(network.personalized, picture(network), trajectory, mask(network), None, settings)
     return plain(network, patched, network.personalized_positive)
 
 
-def layout(network: Network, record: str):
-    guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=max(1, network.steps // 5)), "bench", record)
+def layout(network: Network, record: str, switch: int):
+    guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=switch), "bench", record)
     guider.set_blended_conds(network.positive, network.personalized_positive, network.negative)
     guider.set_cfg(CFG)
     return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0, "bench"), guider.trajectory

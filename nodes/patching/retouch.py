@@ -84,7 +84,7 @@ class Retouch:
         if self.references is not None and late:
             run.sources = [r.source(model, late, self.node) for r in self.references.items]
         if self.layout is not None:
-            self._check_prompts(run, self.layout)
+            self._check_layout(guider, run, self.layout)
         state.recall((self, "run"), lambda: run)
         # Noise that is partly the layout's would be weaker than noise is: below strength 1 the run keeps its own.
         if run.layout_source is None or self.early == NONE or self.strength < 1:
@@ -112,11 +112,15 @@ class Retouch:
                 f"along the layout; give both samplers one sampler, or set early_swap to {QKV_BOTH}."
             )
 
-    def _check_prompts(self, run: RetouchRun, layout: Trajectory | Reference) -> None:
-        """Rows of a layout are run with its prompt alone; what is only read may have been made with any prompts."""
+    def _check_layout(self, guider, run: RetouchRun, layout: Trajectory | Reference) -> None:
+        """Rows of a layout are run with its prompt alone and with the weights at hand; what is only read may be of any."""
         follows = self.early in (QKV_BOTH, QK_BOTH, QK_SELF) and self.early_steps > 0
-        blended = [s for s in run.levels if run.blends(s)] if self.mask is not None else []
+        window = self.window.resolve(guider.model_patcher.get_model_object("model_sampling"))
+        blended = [s for s in run.levels if run.blends(s) and window.contains(s)] if self.mask is not None else []
         layers = [layer for block in self.blocks for layer in block.layers]
+        for sigma in blended:
+            if run.of_vanilla(sigma) and not run.layout_is_known(sigma, layers, True):
+                run.refuse_vanilla(sigma)
         for flag, name, prompt in zip((True, False), ("positive", "negative"), prompts_of(layout, self.layout_negative), strict=True):
             if follows or not all(run.layout_is_known(s, layers, flag) for s in blended):
                 single(prompt, self.node, f"{name} prompt of the layout")
@@ -183,7 +187,8 @@ class Retouch:
             assert mask_run is not None
             return mask_run.at(call.sigma, size).expand(run.images, -1, -1).repeat(chunks, 1, 1)
 
-        if self.mode == BATCHED:
+        # What the vanilla model made is read in every mode.
+        if self.mode == BATCHED and not (blend and run.of_vanilla(call.sigma)):
             layout_rows = run.layout_rows(call, flags) if blend else []
             reference_rows = run.reference_rows(call)
             sources = [*layout_rows, *reference_rows]

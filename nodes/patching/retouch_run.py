@@ -178,6 +178,8 @@ class RetouchRun:
             else:
                 parts[flag] = known
         if missing:
+            if self.of_vanilla(call.sigma):
+                self.refuse_vanilla(call.sigma)
             made = self._record(call, forward, layers, self.layout_rows(call, tuple(missing)), OUTPUT)
             for flag in missing:
                 parts[flag] = made[flag]
@@ -202,6 +204,18 @@ class RetouchRun:
             forward(replace(part, options=tap(part.options, layers, read)))
         return made
 
+    def of_vanilla(self, sigma: float) -> bool:
+        """Whether the layout's run called the vanilla model at this level, whose answers can be read here and not made anew."""
+        layout = self.patch.layout
+        return isinstance(layout, Trajectory) and sigma > layout.switch_sigma
+
+    def refuse_vanilla(self, sigma: float) -> None:
+        """Raises ValueError for features that only the vanilla model could make."""
+        raise ValueError(
+            f"{self.patch.node}: expected the layout's features from lambda_3 {self.patch.blend_step} on, got none of the vanilla model's "
+            f"steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the same blocks into its record_blocks."
+        )
+
     def layout_is_known(self, sigma: float, layers: list[Layer], flag: bool) -> bool:
         """Whether the layout's outputs at a noise level are in its bank, so that its rows need not be run."""
         layout = self.patch.layout
@@ -214,9 +228,10 @@ class RetouchRun:
         return self._banked(call.sigma, flag, layers, kind, bank)
 
     def _banked(self, sigma: float, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
-        if self.patch.mode != BANKED:
+        vanilla = kind == OUTPUT and self.of_vanilla(sigma)
+        if self.patch.mode != BANKED and not vanilla:
             return None
-        for weights in ("", self.weights):
+        for weights in ("",) if vanilla else ("", self.weights):
             found = {layer: bank.get(Key(weights, kind, layer, flag), sigma) for layer in layers}
             if all(f is not None for f in found.values()):
                 return found  # pyright: ignore[reportReturnType] - none of them is None

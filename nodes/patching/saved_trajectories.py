@@ -32,6 +32,7 @@ def save(trajectory: Trajectory, prefix: str) -> Path:
         tensors[f"features.{n}"] = values
         features.append([n, key.weights, key.kind, list(key.layer), key.conditional, sigma])
     facts = {"sigmas": trajectory.sigmas, "conditioning": numbers, "features": features, "sampler": trajectory.sampler}
+    facts["switch_sigma"] = trajectory.switch_sigma
     return STORE.write(prefix, tensors, {name: json.dumps(value) for name, value in facts.items()})
 
 
@@ -48,5 +49,6 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
     sigmas, latents, denoised = tuple(json.loads(facts["sigmas"])), tuple(tensors["latents"]), tuple(tensors["denoised"])
     if not len(sigmas) == len(latents) == len(denoised):
         raise ValueError(f"{len(sigmas)} noise levels, {len(latents)} latents")
-    # The first files do not name the sampler.
-    return Trajectory(sigmas, latents, denoised, positive, negative, bank, json.loads(facts.get("sampler", '""')))
+    # The first files name neither.
+    sampler, switch_sigma = json.loads(facts.get("sampler", '""')), json.loads(facts.get("switch_sigma", "Infinity"))
+    return Trajectory(sigmas, latents, denoised, positive, negative, bank, sampler, switch_sigma)

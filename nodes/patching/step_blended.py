@@ -129,7 +129,7 @@ class StepBlendedGuider(_RecordingGuider):
         finally:
             self._run = self.recorder = self.second.recorder = None
             self._features.bank = None
-        self.trajectory, self._result = recorder.finish(*self._final_conds, bank, sampler_name(sampler)), result
+        self.trajectory, self._result = recorder.finish(*self._final_conds, bank, sampler_name(sampler), switch), result
         self._report(run, self.trajectory)
         return result
 

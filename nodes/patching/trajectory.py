@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,7 @@ class Trajectory:
     positive, negative: the CONDITIONING that the run ended with.
     bank: features of these latents, recorded in the run or by a later one.
     sampler: `sampler_name` of the run's; empty where it is not known.
+    switch_sigma: calls above this level were the vanilla model's; infinite where none were, or it is not known.
     """
 
     sigmas: tuple[float, ...]
@@ -30,6 +32,7 @@ class Trajectory:
     negative: list = field(default_factory=list)
     bank: FeatureBank = field(default_factory=FeatureBank)
     sampler: str = ""
+    switch_sigma: float = math.inf
 
     def __len__(self) -> int:
         return len(self.sigmas)
@@ -85,8 +88,9 @@ class TrajectoryRecorder:
         self.latents.append(_kept(latent))
         self.denoised.append(_kept(denoised))
 
-    def finish(self, positive: list, negative: list, bank: FeatureBank, sampler: str) -> Trajectory:
-        return Trajectory(tuple(self.sigmas), tuple(self.latents), tuple(self.denoised), positive, negative, bank, sampler)
+    def finish(self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float) -> Trajectory:
+        latents, denoised = tuple(self.latents), tuple(self.denoised)
+        return Trajectory(tuple(self.sigmas), latents, denoised, positive, negative, bank, sampler, switch_sigma)
 
 
 def sampler_name(sampler) -> str:

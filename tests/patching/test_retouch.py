@@ -231,7 +231,7 @@ def test_two_models(mode):
     tuned = add_lora(vanilla)
     trajectory = layout(tuned, vanilla, switch=2)[1]
     before = run(vanilla)
-    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), mode=mode))
+    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), blend_step=2, mode=mode))
     assert torch.isfinite(result).all() and far(result, run(tuned))
     assert torch.equal(run(vanilla), before)
 

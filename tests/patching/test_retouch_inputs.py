@@ -1,5 +1,6 @@
 """What a retouch makes of layouts and prompts that are more than one plain run with one plain text."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from likeness.nodes.patching.references import References
 from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, QKV_BOTH, SEQUENTIAL
 from likeness.tests.patching.retouch_runs import NEGATIVE, POSITIVE, STEPS, layout, mask, reference, retouched, run
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
+from likeness.tests.patching.two_models import add_lora
 
 MODES = (BATCHED, SEQUENTIAL, BANKED)
 
@@ -40,6 +42,29 @@ def test_samplers_that_can_follow_a_layout_of_euler(settings):
     model = tiny_model("sd1")
     sampler, options = settings.get("sampler", "heun"), {k: v for k, v in settings.items() if k != "sampler"}
     assert torch.isfinite(run(retouched(model, [reference(model)], layout=layout(model)[1], **options), sampler=sampler)).all()
+
+
+def test_blending_before_the_switch_agrees_between_modes():
+    """The vanilla model's features are read where they were recorded; no mode makes them with the personalised weights."""
+    vanilla = tiny_model("sd1")
+    tuned = add_lora(vanilla)
+    trajectory = layout(tuned, vanilla, switch=3, record="all")[1]
+    first, *others = (run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), mode=m)) for m in MODES)
+    for other in others:
+        close(other, first)
+    unaware = run(retouched(tuned, [reference(tuned)], layout=replace(trajectory, switch_sigma=math.inf), mask=mask(), mode=SEQUENTIAL))
+    assert float((unaware - first).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blending_before_the_switch_needs_a_record(mode):
+    vanilla, calls = tiny_model("sd1"), []
+    tuned = add_lora(vanilla)
+    settings = {"layout": layout(tuned, vanilla, switch=3)[1], "mask": mask(), "mode": mode}
+    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected .* lambda_3 1 on, got none .* switch_step, or .* record_blocks"):
+        run(retouched(tuned, [reference(tuned)], **settings), callback=lambda *_: calls.append(1))
+    assert not calls
+    assert torch.isfinite(run(retouched(tuned, [reference(tuned)], **settings, blend_step=3))).all()
 
 
 def with_area(model) -> list:
