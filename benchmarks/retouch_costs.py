@@ -50,7 +50,8 @@ def steps_of(network: Network, mode: str, attention: str = "replace", weight: fl
 
 def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
     """The personalised model whose every step is retouched with reference and mask."""
-    _, trajectory = layout(network, "paper" if mode == BANKED else "", max(1, network.steps // 5))
+    # A vanilla model's steps are read in every mode, which would hide what these steps cost.
+    _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
     settings = Settings(NONE, 0, 0, "paper", attention, mode, strength)
     return retouch(network.personalized, picture(network, weight), trajectory, mask(network), None, settings)
 

@@ -131,7 +131,7 @@ def _torch_labels(mask: torch.Tensor) -> torch.Tensor:
     outside = mask.numel()
     inside = mask.flatten()
     parents = torch.where(inside, torch.arange(outside, device=mask.device), outside)
-    parents = torch.cat([parents, parents.new_tensor([outside])])
+    parents = F.pad(parents, (0, 1), value=outside)
     for _ in range(2 * math.ceil(math.log2(height * width + 1)) + 2):
         grid = parents[:-1].view(images, 1, height, width)
         # Indices up to 2^24 are exact in fp32.

@@ -36,7 +36,9 @@ class LikenessReference(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "weight", default=1.0, min=0.01, max=10.0, step=0.01,
-                    tooltip="How strongly the target attends to this reference, as a factor of its share. Neutral: 1, as in the paper.",
+                    tooltip="How strongly the target attends to this reference: against other references, and with attention append also "
+                    "against the target's own tokens. A single reference that replaces them has no share to change. Neutral: 1, as in "
+                    "the paper.",
                 ),
                 io.Mask.Input(
                     "mask", optional=True, tooltip="Where the subject is in the picture; only it is borrowed. Neutral: not connected.",
@@ -109,7 +111,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="How much of the change is made. Neutral: 0, the model as it came. The paper: 1.",
+                    tooltip="How much of the change is made. Neutral: 0, the model as it came. The paper: 1. Below 1 the sampler's own "
+                    "noise is kept, and fork mixes the layout's answers with the model's.",
                 ),
                 *window_inputs(),
                 io.Conditioning.Input(

@@ -85,23 +85,28 @@ class FeatureBank:
 def weights_of(model) -> str:
     """What tells a MODEL's weights from another's, today and tomorrow: clones share it, a LoRA or its strength changes it.
 
-    A digest of the network's first and last small parameters and of every weight patch.
+    A digest of a slice of every parameter and of every weight patch.
     """
     digest = hashlib.sha256(type(model.model).__name__.encode())
-    small = [(name, p) for name, p in model.model.diffusion_model.named_parameters() if p.ndim == 1]
-    for name, parameter in (*small[:4], *small[-4:]):
-        _add(digest, name, parameter)
+    slices = []
+    for name, parameter in model.model.diffusion_model.named_parameters():
+        digest.update(name.encode())
+        # Where the host has patched a weight in place, it keeps what was there before.
+        kept = model.backup.get(f"diffusion_model.{name}")
+        slices.append(_slice(parameter if kept is None else kept.weight))
+    # Together, so that a network on a GPU is waited for once.
+    for device in dict.fromkeys(s.device for s in slices):
+        digest.update(torch.cat([s for s in slices if s.device == device]).cpu().numpy().tobytes())
     for key in sorted(map(str, model.patches)):
         for patch in model.patches.get(key, ()):
             digest.update(f"{key} {patch[0]} {patch[2]}".encode())
             for tensor in _tensors(patch[1]):
-                _add(digest, "", tensor)
+                digest.update(_slice(tensor).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def _add(digest, name: str, tensor: torch.Tensor) -> None:
-    digest.update(name.encode())
-    digest.update(tensor.detach().flatten()[:_SAMPLE].float().cpu().numpy().tobytes())
+def _slice(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().flatten()[:_SAMPLE].float()
 
 
 def _tensors(value) -> Iterator[torch.Tensor]:

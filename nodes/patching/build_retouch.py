@@ -9,7 +9,7 @@ import torch
 from .blocks import parse
 from .families import discover, family_of, late_blocks
 from .references import Reference, References
-from .retouch import FORK, NODE, NONE, Retouch
+from .retouch import FORK, NODE, NONE, Retouch, prompts_of
 from .run_state import attach
 from .subject_mask import SubjectMask
 from .trajectory import Trajectory
@@ -48,7 +48,8 @@ def retouch(
     for item in references.items:
         check_text(model, item.conditioning, "reference")
     if source is not None:
-        check_text(model, source.positive if isinstance(source, Trajectory) else source.conditioning, "layout")
+        for prompt in prompts_of(source, layout_negative):
+            check_text(model, prompt, "layout")
     if settings.strength == 0 or window.empty or not blocks:
         return model.clone()
     soft = plain_mask(mask) if isinstance(mask, torch.Tensor) else mask

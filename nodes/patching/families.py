@@ -87,6 +87,10 @@ class Family(Protocol):
         """Options for one model call whose self-attention at `layers` is changed, after every patch that is already there."""
         ...
 
+    def replaces_self_attention(self, options: Options, layers: Collection[Layer]) -> bool:
+        """Whether another patch computes the self-attention of any of `layers` itself; it knows no weights of keys."""
+        ...
+
     def change_cross_attention(self, options: Options, layers: Collection[Layer], change: CrossAttentionChange) -> Options:
         """Options for one model call whose cross-attention at `layers` is projected from what `change` gives."""
         ...
@@ -136,6 +140,10 @@ class UNet:
         slots = dict(replaced.get("attn1", {}))
         slots |= {layer: _AttendHook(layer, change, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
         return {**options, "patches_replace": {**replaced, "attn1": slots}}
+
+    def replaces_self_attention(self, options: Options, layers: Collection[Layer]) -> bool:
+        slots = options.get("patches_replace", {}).get("attn1", {})
+        return any(layer in slots or layer[:2] in slots for layer in layers)
 
     def change_cross_attention(self, options: Options, layers: Collection[Layer], change: CrossAttentionChange) -> Options:
         return _with_patch(options, "attn2_patch", layers, lambda layer, n, context, value, size: change(layer, n, context, value))
@@ -209,7 +217,7 @@ def _attention(extra_options: Options, previous: Callable | None = None) -> Atte
     """What a layer would call itself: whoever already sits in its slot, or the host, which honours `optimized_attention_override`."""
 
     def attention(q, k, v, mask=None):
-        if previous is not None and mask is None:
+        if previous is not None and mask is None:  # it takes no mask; what needs one asks `replaces_self_attention` first
             return previous(q, k, v, extra_options)
         return host_attention.optimized_attention(
             q, k, v, extra_options["n_heads"], mask=mask, attn_precision=extra_options["attn_precision"], transformer_options=extra_options

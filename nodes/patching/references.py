@@ -93,26 +93,31 @@ def references(
     for i in range(len(image)):
         latent = {"samples": vae.encode(image[i : i + 1, ..., :3])}
         check_latent(latent["samples"], node)
-        # The VAE crops what its blocks do not fill, in equal parts from both sides.
-        cropped = None if mask is None else _crop(mask[min(i, len(mask) - 1)], latent["samples"], image)
+        cropped = None if mask is None else _crop(mask[min(i, len(mask) - 1)], latent["samples"], vae)
         items.append(Reference(latent, conditioning, kind, seed, cropped, weight))
     return References(tuple(items))
 
 
-def _crop(mask: torch.Tensor, samples: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    ratio = round(image.shape[1] / samples.shape[2])
+def _crop(mask: torch.Tensor, samples: torch.Tensor, vae) -> torch.Tensor:
+    """The part of [height, width] that is in the latent: the VAE crops what its blocks do not fill, in equal parts from both sides."""
+    ratio = vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
     height, width = (n * ratio for n in samples.shape[2:])
     top, left = (mask.shape[0] - height) // 2, (mask.shape[1] - width) // 2
     return mask[top : top + height, left : left + width].float().cpu()
 
 
-def single(conditioning: list, node: str) -> None:
-    """Raises ValueError for what a picture of its own cannot have: several prompts, areas, hooks, a ControlNet."""
+def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
+    """Raises ValueError for what a picture of its own cannot have: several prompts, areas, hooks, a ControlNet.
+
+    prompt: what to call it, where it is one of several.
+    """
     if len(conditioning) != 1:
-        raise ValueError(f"{node}: expected one prompt, got {len(conditioning)} combined; connect a single CLIPTextEncode.")
+        raise ValueError(f"{node}: expected one {prompt}, got {len(conditioning)} combined; connect a single CLIPTextEncode.")
     extras = [name for name in ("control", "hooks", "area", "mask", "gligen") if conditioning[0][1].get(name) is not None]
     if extras:
-        raise ValueError(f"{node}: expected a plain prompt, got one with {', '.join(extras)}; connect the output of CLIPTextEncode itself.")
+        raise ValueError(
+            f"{node}: expected a plain {prompt}, got one with {', '.join(extras)}; connect the output of CLIPTextEncode itself."
+        )
 
 
 def model_arguments(model, conditioning: list, latents: torch.Tensor) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 
@@ -10,19 +11,19 @@ import torch
 from .bank import weights_of
 from .blocks import Block, Layer
 from .families import Family
-from .references import Reference, References
-from .retouch_run import BANKED, BATCHED, SEQUENTIAL, Forward, RetouchRun, reference_role
+from .references import Reference, References, single
+from .retouch_run import BANKED, BATCHED, SEQUENTIAL, Forward, RetouchRun, prompts_of, reference_role
 from .rows import indices
 from .run_state import Call, RunState, bare
 from .source_rows import SourceRows, aligned, flags_of, together
 from .sources import Source
 from .subject_mask import SubjectMask
-from .swaps import REPLACE, Borrowed, LayoutInputs, LayoutOfSameCall, LayoutSwap, ReferenceSwap
+from .swaps import APPEND, REPLACE, Borrowed, LayoutInputs, LayoutOfSameCall, LayoutSwap, ReferenceSwap, differ
 from .taps import take
 from .trajectory import Trajectory
 from .window import ALWAYS, Window
 
-__all__ = ["BANKED", "BATCHED", "FORK", "NODE", "NONE", "QKV_BOTH", "QK_BOTH", "QK_SELF", "SEQUENTIAL", "Retouch"]
+__all__ = ["BANKED", "BATCHED", "FORK", "NODE", "NONE", "QKV_BOTH", "QK_BOTH", "QK_SELF", "SEQUENTIAL", "Retouch", "prompts_of"]
 NODE = "MultiSourceAttnSwap"
 FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE = "fork", "qkv_both", "qk_both", "qk_self", "none"
 
@@ -57,23 +58,24 @@ class Retouch:
     def prepare(
         self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Checks the run before it starts, makes its Sources, and gives back the noise it starts from: the layout's, if it has one."""
+        """Checks the run before it starts, makes its Sources, and gives back the noise to start from: the layout's, if it follows one."""
         images, _, height, width = noise.shape
         steps = len(sigmas) - 1
-        if self.early_steps > steps or (self.mask is not None and self.blend_step >= steps):
+        if self.early_steps > steps or (self.mask is not None and self.blend_step > steps):
             raise ValueError(
                 f"{self.node}: expected lambda_2 and lambda_3 within the run's {steps} steps, got {self.early_steps} and "
                 f"{self.blend_step}; lower them, or raise the sampler's steps."
             )
         levels = [float(s) for s in sigmas[:-1]]
-        if isinstance(self.layout, Trajectory):
-            self._check_trajectory(self.layout, noise, levels)
-        if self.mask is not None:
-            self.mask.check(images, height, width)
-        model = bare(guider.model_patcher)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
-        run = RetouchRun(self, weights_of(guider.model_patcher), images, tuple(levels))
+        if isinstance(self.layout, Trajectory):
+            self._check_trajectory(self.layout, noise, levels, state.sampler)
+        if self.mask is not None:
+            self.mask.check(images, height, width)
+        self._warn()
+        model = bare(guider.model_patcher)
+        run = RetouchRun(self, weights_of(guider.model_patcher), images, (height, width), tuple(levels))
         if isinstance(self.layout, Trajectory):
             run.layout_source = self.layout
         elif self.layout is not None:
@@ -81,10 +83,15 @@ class Retouch:
         late = [s for s in levels if run.late(s)]
         if self.references is not None and late:
             run.sources = [r.source(model, late, self.node) for r in self.references.items]
+        if self.layout is not None:
+            self._check_layout(guider, run, self.layout)
         state.recall((self, "run"), lambda: run)
-        return noise if run.layout_source is None or self.early == NONE else _start(guider, noise, latent_image, sigmas, run.layout_source)
+        # Noise that is partly the layout's would be weaker than noise is: below strength 1 the run keeps its own.
+        if run.layout_source is None or self.early == NONE or self.strength < 1:
+            return noise
+        return _start(guider, noise, latent_image, sigmas, run.layout_source)
 
-    def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float]) -> None:
+    def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float], sampler: str) -> None:
         if not len(layout):
             raise ValueError(f"{self.node}: expected a trajectory with model calls, got an empty one; give the layout's sampler steps.")
         given, wanted = layout.latents[0].shape, noise.shape
@@ -99,9 +106,41 @@ class Retouch:
                 f"{self.node}: expected a trajectory with the sampler's noise levels, got none at sigma {missing[0]:.4f}; "
                 "give both samplers the same steps, scheduler and denoise."
             )
+        if self.early == FORK and self.early_steps and layout.sampler not in ("", sampler):
+            raise ValueError(
+                f"{self.node}: expected the layout's sampler, {layout.sampler}, for early_swap {FORK}, got {sampler}, which would not walk "
+                f"along the layout; give both samplers one sampler, or set early_swap to {QKV_BOTH}."
+            )
+
+    def _check_layout(self, guider, run: RetouchRun, layout: Trajectory | Reference) -> None:
+        """Rows of a layout are run with its prompt alone and with the weights at hand; what is only read may be of any."""
+        follows = self.early in (QKV_BOTH, QK_BOTH, QK_SELF) and self.early_steps > 0
+        window = self.window.resolve(guider.model_patcher.get_model_object("model_sampling"))
+        blended = [s for s in run.levels if run.blends(s) and window.contains(s)] if self.mask is not None else []
+        layers = [layer for block in self.blocks for layer in block.layers]
+        for sigma in blended:
+            if run.of_vanilla(sigma) and not run.layout_is_known(sigma, layers, True):
+                run.refuse_vanilla(sigma)
+        for flag, name, prompt in zip((True, False), ("positive", "negative"), prompts_of(layout, self.layout_negative), strict=True):
+            if follows or not all(run.layout_is_known(s, layers, flag) for s in blended):
+                single(prompt, self.node, f"{name} prompt of the layout")
+
+    def _warn(self) -> None:
+        weights = [r.weight for r in self.references.items] if self.references is not None else []
+        if any(w != 1 for w in weights) and not differ(weights, self.attention):
+            logging.warning(
+                "%s: a weight of %g changes nothing, because with attention %s a weight counts against other references only; "
+                "set attention to %s to weigh the reference against the target.",
+                self.node, weights[0], self.attention, APPEND,
+            )  # fmt: skip
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), _never)
+        if run.layout_source is not None and call.x.shape[2:] != run.size:
+            raise ValueError(
+                f"{self.node}: expected prompts for the whole picture, as the layout has it, got one for an area of "
+                f"{8 * call.x.shape[3]} x {8 * call.x.shape[2]} pixels; remove the area from the sampler's prompts, or disconnect layout."
+            )
         if run.mask is None and self.mask is not None:
             run.start_mask(call)
         step = self._late if run.late(call.sigma) else self._early
@@ -115,9 +154,9 @@ class Retouch:
             return forward(call)
         if self.early == FORK:
             # Where nothing would differ, the layout's own answer is the target's.
-            denoised = run.layout_denoised(call)
             chunks = len(call.x) // run.images
-            return denoised.to(call.x).expand(run.images, -1, -1, -1).repeat(chunks, 1, 1, 1)
+            answer = run.layout_denoised(call).to(call.x).expand(run.images, -1, -1, -1).repeat(chunks, 1, 1, 1)
+            return answer if self.strength == 1 else torch.lerp(forward(call), answer, self.strength)
         sources = run.layout_rows(call, flags_of(call))
         targets = len(call.x)
         joint = together(call, sources) if self.mode == BATCHED else None
@@ -148,15 +187,15 @@ class Retouch:
             assert mask_run is not None
             return mask_run.at(call.sigma, size).expand(run.images, -1, -1).repeat(chunks, 1, 1)
 
-        if self.mode == BATCHED:
+        # What the vanilla model made is read in every mode.
+        if self.mode == BATCHED and not (blend and run.of_vanilla(call.sigma)):
             layout_rows = run.layout_rows(call, flags) if blend else []
             reference_rows = run.reference_rows(call)
             sources = [*layout_rows, *reference_rows]
             joint = together(call, sources) if sources else None
             if joint is not None:
                 swap = self._joint_swap(run, call, joint, layout_rows, mask if blend else None)
-                options = self.family.change_self_attention(joint.options, layers, swap)
-                return forward(replace(joint, options=options))[:targets]
+                return forward(self._swapped(joint, layers, swap))[:targets]
         borrowed = run.borrowed(call, forward, layers)
         outputs = run.layout_outputs(call, forward, layers, flags) if blend else None
 
@@ -165,7 +204,16 @@ class Retouch:
             return outputs[layer].to(output)
 
         swap = ReferenceSwap(targets, borrowed, self.attention, self.strength, layout if blend else None, mask if blend else None)
-        return forward(replace(call, options=self.family.change_self_attention(call.options, layers, swap)))
+        return forward(self._swapped(call, layers, swap))
+
+    def _swapped(self, call: Call, layers: list[Layer], swap: ReferenceSwap) -> Call:
+        if swap.weighted and self.family.replaces_self_attention(call.options, layers):
+            raise ValueError(
+                f"{self.node}: expected references of one weight where another node replaces self-attention in model, got "
+                f"{', '.join(f'{b.weight:g}' for b in swap.references)} with attention {self.attention}; set weight to 1 on "
+                "LikenessReference, or remove that node."
+            )
+        return replace(call, options=self.family.change_self_attention(call.options, layers, swap))
 
     def _joint_swap(self, run: RetouchRun, call: Call, joint: Call, layout_rows: list[SourceRows], mask) -> ReferenceSwap:
         targets, images = len(call.x), run.images

@@ -33,6 +33,13 @@ def reference_role(i: int) -> str:
     return f"reference{i}"
 
 
+def prompts_of(layout: Trajectory | Reference, negative: list | None) -> tuple[list, list]:
+    """A layout's CONDITIONING with and without its prompt; `negative` is for a picture, which has none of its own."""
+    if isinstance(layout, Trajectory):
+        return layout.positive, layout.negative
+    return layout.conditioning, layout.conditioning if negative is None else negative
+
+
 @dataclass(eq=False)
 class RetouchRun:
     """What one run of a Retouch remembers; the run's state holds it and forgets it."""
@@ -40,6 +47,7 @@ class RetouchRun:
     patch: Retouch
     weights: str
     images: int
+    size: tuple[int, int]
     levels: tuple[float, ...]
     layout_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
@@ -58,15 +66,15 @@ class RetouchRun:
 
     def blends_after(self, sigma: float) -> bool:
         """Whether the maps of a call at this level are those of the step before a blended one."""
-        return self._reached(sigma, max(0, self.patch.blend_step - 1))
+        blend_step = self.patch.blend_step
+        return blend_step < len(self.levels) and self._reached(sigma, max(0, blend_step - 1))
 
     def _reached(self, sigma: float, step: int) -> bool:
         return step < len(self.levels) and sigma <= self.levels[step] * SAME_LEVEL
 
     def start_mask(self, call: Call) -> None:
         assert self.patch.mask is not None
-        height, width = call.x.shape[2:]
-        self.mask = MaskRun(self.patch.mask, (height, width), call.x.device)
+        self.mask = MaskRun(self.patch.mask, self.size, call.x.device)
 
     def layout_denoised(self, call: Call) -> torch.Tensor:
         """What a sampler must be told to walk along the layout's latents."""
@@ -74,10 +82,11 @@ class RetouchRun:
         if isinstance(source, Trajectory):
             return source.denoised_at(sigma)
         assert source is not None
-        following = min((s for s in (*self.levels, 0.0) if s >= sigma / SAME_LEVEL), default=sigma)
+        # Some samplers also call between two steps: there, too, the way is straight from one to the other.
+        above = min((s for s in self.levels if s >= sigma / SAME_LEVEL), default=sigma)
         below = max((s for s in (*self.levels, 0.0) if s < sigma / SAME_LEVEL), default=0.0)
-        here, there = source.at(following), source.at(below)
-        return there - below * (here - there) / (sigma - below)
+        start, end = source.at(above), source.at(below)
+        return end - below * (start - end) / (above - below)
 
     def layout_rows(self, call: Call, flags: tuple[bool, ...]) -> list[SourceRows]:
         assert self.layout_source is not None
@@ -124,9 +133,8 @@ class RetouchRun:
         patch = self.patch
         if role == LAYOUT:
             assert patch.layout is not None
-            if isinstance(patch.layout, Trajectory):
-                return patch.layout.positive if conditional else patch.layout.negative
-            return patch.layout.conditioning if conditional or patch.layout_negative is None else patch.layout_negative
+            positive, negative = prompts_of(patch.layout, patch.layout_negative)
+            return positive if conditional else negative
         assert patch.references is not None
         return patch.references.items[int(role.removeprefix("reference"))].conditioning
 
@@ -170,6 +178,8 @@ class RetouchRun:
             else:
                 parts[flag] = known
         if missing:
+            if self.of_vanilla(call.sigma):
+                self.refuse_vanilla(call.sigma)
             made = self._record(call, forward, layers, self.layout_rows(call, tuple(missing)), OUTPUT)
             for flag in missing:
                 parts[flag] = made[flag]
@@ -194,14 +204,35 @@ class RetouchRun:
             forward(replace(part, options=tap(part.options, layers, read)))
         return made
 
+    def of_vanilla(self, sigma: float) -> bool:
+        """Whether the layout's run called the vanilla model at this level, whose answers can be read here and not made anew."""
+        layout = self.patch.layout
+        return isinstance(layout, Trajectory) and sigma > layout.switch_sigma
+
+    def refuse_vanilla(self, sigma: float) -> None:
+        """Raises ValueError for features that only the vanilla model could make."""
+        raise ValueError(
+            f"{self.patch.node}: expected the layout's features from lambda_3 {self.patch.blend_step} on, got none of the vanilla model's "
+            f"steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the same blocks into its record_blocks."
+        )
+
+    def layout_is_known(self, sigma: float, layers: list[Layer], flag: bool) -> bool:
+        """Whether the layout's outputs at a noise level are in its bank, so that its rows need not be run."""
+        layout = self.patch.layout
+        return layout is not None and self._banked(sigma, flag, layers, OUTPUT, layout.bank) is not None
+
     def _known(self, call: Call, role: str, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
         latest = self._latest.get((role, flag, call.x.device))
         if latest is not None and latest[0] == call.sigma:
             return latest[1]
-        if self.patch.mode != BANKED:
+        return self._banked(call.sigma, flag, layers, kind, bank)
+
+    def _banked(self, sigma: float, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
+        vanilla = kind == OUTPUT and self.of_vanilla(sigma)
+        if self.patch.mode != BANKED and not vanilla:
             return None
-        for weights in ("", self.weights):
-            found = {layer: bank.get(Key(weights, kind, layer, flag), call.sigma) for layer in layers}
+        for weights in ("",) if vanilla else ("", self.weights):
+            found = {layer: bank.get(Key(weights, kind, layer, flag), sigma) for layer in layers}
             if all(f is not None for f in found.values()):
                 return found  # pyright: ignore[reportReturnType] - none of them is None
         return None

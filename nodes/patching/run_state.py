@@ -19,6 +19,7 @@ from comfy.patcher_extension import WrappersMP
 
 from .families import Options
 from .rows import Row, conditional_chunks, rows_of_call
+from .trajectory import sampler_name
 from .window import SigmaWindow, Window
 
 KEY = "likeness"
@@ -31,6 +32,8 @@ class RunState:
     def __init__(self, guider, sigmas: torch.Tensor):
         self.sigmas: tuple[float, ...] = tuple(sigmas.tolist())
         """The run's schedule."""
+        self.sampler = ""
+        """`sampler_name` of what samples; empty where it is not known."""
         self._guider = guider
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
@@ -231,7 +234,8 @@ def run_scope(guider, sigmas: torch.Tensor) -> Iterator[RunState]:
 
 
 def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-    with run_scope(executor.class_obj, sigmas):
+    with run_scope(executor.class_obj, sigmas) as state:
+        state.sampler = sampler_name(sampler)
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
 

@@ -31,7 +31,8 @@ def save(trajectory: Trajectory, prefix: str) -> Path:
     for n, (key, sigma, values) in enumerate(trajectory.bank.items()):
         tensors[f"features.{n}"] = values
         features.append([n, key.weights, key.kind, list(key.layer), key.conditional, sigma])
-    facts = {"sigmas": trajectory.sigmas, "conditioning": numbers, "features": features}
+    facts = {"sigmas": trajectory.sigmas, "conditioning": numbers, "features": features, "sampler": trajectory.sampler}
+    facts["switch_sigma"] = trajectory.switch_sigma
     return STORE.write(prefix, tensors, {name: json.dumps(value) for name, value in facts.items()})
 
 
@@ -48,4 +49,6 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
     sigmas, latents, denoised = tuple(json.loads(facts["sigmas"])), tuple(tensors["latents"]), tuple(tensors["denoised"])
     if not len(sigmas) == len(latents) == len(denoised):
         raise ValueError(f"{len(sigmas)} noise levels, {len(latents)} latents")
-    return Trajectory(sigmas, latents, denoised, positive, negative, bank)
+    # The first files name neither.
+    sampler, switch_sigma = json.loads(facts.get("sampler", '""')), json.loads(facts.get("switch_sigma", "Infinity"))
+    return Trajectory(sigmas, latents, denoised, positive, negative, bank, sampler, switch_sigma)

@@ -20,7 +20,7 @@ from .checks import added, check_latent, check_models, same, same_model
 from .families import discover, family_of, late_blocks
 from .run_state import attach
 from .taps import BankSink, OutputTap
-from .trajectory import Trajectory, TrajectoryRecorder
+from .trajectory import Trajectory, TrajectoryRecorder, sampler_name
 from .window import SAME_LEVEL
 
 NODE = "StepBlendedSampler"
@@ -129,7 +129,7 @@ class StepBlendedGuider(_RecordingGuider):
         finally:
             self._run = self.recorder = self.second.recorder = None
             self._features.bank = None
-        self.trajectory, self._result = recorder.finish(*self._final_conds, bank), result
+        self.trajectory, self._result = recorder.finish(*self._final_conds, bank, sampler_name(sampler), switch), result
         self._report(run, self.trajectory)
         return result
 

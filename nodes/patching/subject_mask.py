@@ -75,8 +75,11 @@ class MaskRun:
         )  # fmt: skip
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
+        images = len({row.image for row in call.rows if row.role == TARGET})
+        # Combined prompts come as one chunk of all pictures each.
+        maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, images)).mean(0)
         with self._lock:
-            self._maps.setdefault(call.sigma, []).append(values.sum(-1).unflatten(1, size))
+            self._maps.setdefault(call.sigma, []).append(maps)
 
     def at(self, sigma: float, size: tuple[int, int]) -> torch.Tensor:
         """[1 or images, h * w, 1] at a layer of (height, width): made of the maps of the step before, so that the order in which the

@@ -17,6 +17,11 @@ from .taps import take
 REPLACE, APPEND = "replace", "append"
 
 
+def differ(weights: Sequence[float], attention: str) -> bool:
+    """Whether references of these weights share the attention in another way than unweighted ones."""
+    return len({*weights, 1.0} if attention == APPEND else set(weights)) > 1
+
+
 @dataclass(frozen=True)
 class Borrowed:
     """One reference's tokens at the layers of one model call, in a call of its own (`features`) or as rows of the same one (`rows`).
@@ -52,7 +57,8 @@ class ReferenceSwap:
 
     @property
     def weighted(self) -> bool:
-        return any(b.weight != 1 for b in self.references)
+        """Whether the weights differ from each other or from that of the target's own tokens: a factor common to all keys cancels."""
+        return differ([b.weight for b in self.references], self.attention)
 
     @property
     def attends(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +21,8 @@ class Trajectory:
     denoised: what guidance made of the model's answer to each of them, alike.
     positive, negative: the CONDITIONING that the run ended with.
     bank: features of these latents, recorded in the run or by a later one.
+    sampler: `sampler_name` of the run's; empty where it is not known.
+    switch_sigma: calls above this level were the vanilla model's; infinite where none were, or it is not known.
     """
 
     sigmas: tuple[float, ...]
@@ -28,6 +31,8 @@ class Trajectory:
     positive: list = field(default_factory=list)
     negative: list = field(default_factory=list)
     bank: FeatureBank = field(default_factory=FeatureBank)
+    sampler: str = ""
+    switch_sigma: float = math.inf
 
     def __len__(self) -> int:
         return len(self.sigmas)
@@ -57,7 +62,7 @@ class Trajectory:
         levels = ", ".join(f"{s:.3f}" for s in self.sigmas[:4])
         raise ValueError(
             f"TRAJECTORY: expected a noise level that was recorded ({levels}, ...), got sigma {sigma:.4f}; "
-            "give both samplers the same steps, scheduler and denoise."
+            "give both samplers the same steps, scheduler, denoise and kind of sampler."
         )
 
     def describe(self) -> str:
@@ -83,8 +88,14 @@ class TrajectoryRecorder:
         self.latents.append(_kept(latent))
         self.denoised.append(_kept(denoised))
 
-    def finish(self, positive: list, negative: list, bank: FeatureBank) -> Trajectory:
-        return Trajectory(tuple(self.sigmas), tuple(self.latents), tuple(self.denoised), positive, negative, bank)
+    def finish(self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float) -> Trajectory:
+        latents, denoised = tuple(self.latents), tuple(self.denoised)
+        return Trajectory(tuple(self.sigmas), latents, denoised, positive, negative, bank, sampler, switch_sigma)
+
+
+def sampler_name(sampler) -> str:
+    """What tells the update rule of one SAMPLER from another's: ddim and euler are one."""
+    return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__).removeprefix("sample_")
 
 
 def _kept(tensor: torch.Tensor) -> torch.Tensor:

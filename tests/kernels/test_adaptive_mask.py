@@ -86,6 +86,19 @@ def test_scipy_and_torch_agree(metric, core):
     assert ((first == 0) | ((first >= 0.5) & (first <= 1))).all()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU has to be waited for")
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("core", CORES)
+def test_the_torch_path_never_waits_for_the_gpu(metric, core):
+    attention, subject = random_masks(seed=1).cuda(), random_masks(seed=2).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        mask = adaptive_mask(attention, subject, MaskRules(metric=metric, core=core), TORCH)
+        resized(mask, (5, 7))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @BOTH
 def test_attention_that_does_not_touch_the_subject_is_noise(morphology):
     mask = adaptive_mask(boxes((0, 2, 0, 2)), boxes((5, 8, 5, 8)), MaskRules(), morphology)

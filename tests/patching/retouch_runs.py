@@ -21,13 +21,13 @@ def reference(model, seed=20, height=8, width=8, kind=NOISED, mask=None, weight=
     return Reference(latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=NEUTRAL), kind, seed, mask, weight)
 
 
-def layout(model, vanilla=None, batch=1, switch=0, record="", sampler="euler", steps=STEPS, height=8, width=8):
-    """The latent and the trajectory of a step-blended run from seed 3."""
+def layout(model, vanilla=None, batch=1, switch=0, record="", sampler="euler", steps=STEPS, height=8, width=8, seed=3):
+    """The latent and the trajectory of a step-blended run."""
     guider = StepBlendedGuider(vanilla or model, model, Switch(steps=switch), record_blocks=record)
     guider.set_blended_conds(conditioning(model, seed=13), conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE))
     guider.set_cfg(4.0)
     empty = {"samples": torch.zeros(batch, 4, height, width)}
-    return sample(guider, empty, 3, steps, sampler, "normal", 1.0, "test")["samples"], guider.trajectory
+    return sample(guider, empty, seed, steps, sampler, "normal", 1.0, "test")["samples"], guider.trajectory
 
 
 def mask(height=8, width=8, value=None, **options) -> SubjectMask:

@@ -12,6 +12,7 @@ from likeness.nodes.patching.build_mask import PER_STEP, RECORDED, build_mask, p
 from likeness.nodes.patching.build_retouch import Settings, retouch
 from likeness.nodes.patching.references import INVERTED, NOISED, Reference, References, references
 from likeness.nodes.patching.retouch import BANKED, FORK, NONE, SEQUENTIAL
+from likeness.nodes.patching.rows import rows_of_call
 from likeness.nodes.patching.subject_mask import MaskRun
 from likeness.tests.patching.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
@@ -22,11 +23,20 @@ from safetensors.torch import save_file
 class Shrinks:
     """A VAE that crops to multiples of eight as ComfyUI's do, and averages."""
 
+    ratio = 8
+
     def encode(self, pixels):
-        height, width = (n // 8 * 8 for n in pixels.shape[1:3])
+        height, width = (n // self.ratio * self.ratio for n in pixels.shape[1:3])
         top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
         cut = pixels[:, top : top + height, left : left + width].movedim(-1, 1)
-        return torch.nn.functional.avg_pool2d(torch.cat([cut, cut[:, :1]], 1), 8)
+        return torch.nn.functional.avg_pool2d(torch.cat([cut, cut[:, :1]], 1), self.ratio)
+
+
+class ShrinksMore(Shrinks):
+    ratio = 16
+
+    def spacial_compression_encode(self):
+        return self.ratio
 
 
 RULES = MaskRules()
@@ -67,6 +77,7 @@ def test_the_mask_follows_the_step_before():
 
     class Call:
         sigma = 5.0
+        rows = rows_of_call((True, False), 1)
 
     fixed = running.at(5.0, (8, 8))
     moved = torch.zeros(1, 64, 1)
@@ -78,16 +89,23 @@ def test_the_mask_follows_the_step_before():
     assert running.at(4.0, (4, 4)).shape == (1, 16, 1)
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (67, 93), (120, 40)])
-def test_references_of_any_size(height, width):
-    made = references(torch.rand(2, height, width, 3), Shrinks(), [[torch.zeros(1, 7, 24), {}]], NOISED, 0, disc(height, width), 1.0)
+@pytest.mark.parametrize("vae", [Shrinks(), ShrinksMore()], ids=["8", "16"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (67, 93), (120, 40), (103, 512)])
+def test_references_of_any_size(height, width, vae):
+    subject = disc(height, width)
+    made = references(torch.rand(2, height, width, 3), vae, [[torch.zeros(1, 7, 24), {}]], NOISED, 0, subject, 1.0)
     assert len(made.items) == 2
     for item in made.items:
         size = tuple(item.latent["samples"].shape[2:])
-        assert size == (height // 8, width // 8) and item.mask.shape == (8 * size[0], 8 * size[1])
+        ratio = vae.ratio
+        assert size == (height // ratio, width // ratio) and item.mask.shape == (ratio * size[0], ratio * size[1])
+        top, left = (height % ratio) // 2, (width % ratio) // 2
+        assert torch.equal(item.mask, subject[0, top : top + ratio * size[0], left : left + ratio * size[1]])
         tokens = item.tokens(size)
         assert 0 < len(tokens) < size[0] * size[1]
-    assert str(made).splitlines()[0].startswith(f"noised reference of {width // 8 * 8} x {height // 8 * 8} pixels, weight 1, masked")
+    if vae.ratio == 8:
+        size = f"{width // 8 * 8} x {height // 8 * 8}"
+        assert str(made).splitlines()[0].startswith(f"noised reference of {size} pixels, weight 1, masked")
 
 
 def test_a_subject_smaller_than_a_token_keeps_one():
@@ -162,6 +180,25 @@ def test_weights_are_told_apart():
     tuned = add_lora(model)
     assert len({weights_of(m) for m in (model, tuned, add_lora(model, 0.25))}) == 3
     assert weights_of(tuned) == weights_of(add_lora(model))
+
+
+def test_weights_that_differ_in_one_attention_matrix_are_told_apart():
+    model = tiny_model("sd1", seed=31)
+    before = weights_of(model)
+    matrix = model.model.diffusion_model.output_blocks[5][1].transformer_blocks[0].attn1.to_k.weight
+    with torch.no_grad():
+        matrix.add_(0.01)
+        assert weights_of(model) != before
+        matrix.sub_(0.01)
+
+
+def test_weights_are_the_same_before_and_after_a_lora_is_loaded():
+    model = tiny_model("sd1", seed=32)
+    tuned = add_lora(model)
+    before = [weights_of(m) for m in (model, tuned)]
+    run(tuned)
+    assert model.backup, "expected the host to patch these weights in place"
+    assert [weights_of(m) for m in (model, tuned)] == before
 
 
 def test_a_bank_finds_levels_that_are_nearly_equal():

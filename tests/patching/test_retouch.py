@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from likeness.nodes.patching.references import INVERTED, NOISED
 from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
 from likeness.nodes.patching.swaps import APPEND, REPLACE
-from likeness.tests.patching.retouch_runs import NEUTRAL, POSITIVE, layout, mask, reference, retouched, run
+from likeness.tests.patching.retouch_runs import NEUTRAL, POSITIVE, STEPS, layout, mask, reference, retouched, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
@@ -57,6 +58,16 @@ def test_fork_is_the_layout_until_lambda_2(sampler):
     torch.testing.assert_close(run(patched, sampler=sampler, prompt=NEUTRAL), picture, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [NOISED, INVERTED])
+@pytest.mark.parametrize("sampler", ["euler", "dpm_2", "heun"])
+def test_fork_of_a_picture_ends_at_the_picture(sampler, kind):
+    """dpm_2 also calls the model between two steps."""
+    model = tiny_model("sd1")
+    picture = reference(model, kind=kind)
+    patched = retouched(model, [reference(model)], layout=picture, early=FORK, early_steps=4)
+    torch.testing.assert_close(run(patched, sampler=sampler), picture.latent["samples"], rtol=1e-4, atol=1e-4)
+
+
 def test_fork_equals_the_swap_where_nothing_differs(family):
     """One set of weights for both paths: the literal swap of queries, keys and values at every layer makes the target the layout.
 
@@ -88,6 +99,14 @@ def test_mask_1_is_no_blending():
     trajectory, items = layout(model)[1], [reference(model)]
     blended = run(retouched(model, items, layout=trajectory, mask=mask(value=1.0)))
     assert torch.equal(blended, run(retouched(model, items, layout=trajectory)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blending_from_the_end_on_is_no_mask(mode):
+    model = tiny_model("sd1")
+    settings = {"layout": layout(model)[1], "mode": mode}
+    late = run(retouched(model, [reference(model)], mask=mask(tokens=(1,), prompt_length=7), blend_step=STEPS, **settings))
+    assert torch.equal(late, run(retouched(model, [reference(model)], **settings)))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -144,12 +163,14 @@ def test_a_bank_of_other_weights_is_not_used():
     assert torch.equal(run(retouched(tuned, items, mode=BANKED)), expected)
 
 
+@pytest.mark.parametrize("early", [NONE, FORK, QKV_BOTH])
 @pytest.mark.parametrize("attention", [REPLACE, APPEND])
 @pytest.mark.parametrize("mode", MODES)
-def test_strength_grows_from_nothing(attention, mode):
+def test_strength_grows_from_nothing(attention, mode, early):
+    """Also where the layout has other noise."""
     model = tiny_model("sd1")
-    trajectory, plain = layout(model)[1], run(tiny_model("sd1"))
-    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early": NONE, "mask": mask()}
+    trajectory, plain = layout(model, seed=4)[1], run(tiny_model("sd1"))
+    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early": early, "mask": mask()}
     results = [run(retouched(model, [reference(model)], strength=s, **settings)) for s in (1e-6, 0.5, 1.0)]
     distances = [float((r - plain).square().mean()) for r in results]
     assert distances[0] < 1e-6 < distances[1] < distances[2]
@@ -163,6 +184,46 @@ def test_a_weight_of_one_is_neutral_and_a_small_one_forgets_the_reference():
     assert far(run(retouched(model, [one(1.0), two(3.0)])), both)
 
 
+def test_a_weight_without_anything_to_weigh_against_is_told(caplog):
+    model = tiny_model("sd1")
+    plain = run(retouched(model, [reference(model)], attention=REPLACE))
+    assert not caplog.records
+    assert torch.equal(run(retouched(model, [reference(model, weight=3.0)], attention=REPLACE)), plain)
+    assert [r.getMessage().startswith("MultiSourceAttnSwap: a weight of 3 changes nothing") for r in caplog.records] == [True]
+    caplog.clear()
+    run(retouched(model, [reference(model, weight=3.0)], attention=APPEND))
+    assert not caplog.records
+
+
+def attention_of_another_pack(model, called):
+    patched = model.clone()
+
+    def attend(q, k, v, extra_options):
+        called.append(k.shape[1])
+        return optimized_attention(q, k, v, extra_options["n_heads"]) * 0.5
+
+    for number in range(6, 12):
+        patched.set_model_attn1_replace(attend, "output", number)
+    return patched
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("attention", [REPLACE, APPEND])
+def test_the_attention_of_another_pack_is_kept(attention, mode):
+    model, called = tiny_model("sd1"), []
+    patched = attention_of_another_pack(model, called)
+    result = run(retouched(patched, [reference(model)], attention=attention, mode=mode, strength=0.5))
+    assert called and far(result, run(retouched(model, [reference(model)], attention=attention, mode=mode, strength=0.5)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_attention_of_another_pack_knows_no_weights(mode):
+    model = tiny_model("sd1")
+    patched = retouched(attention_of_another_pack(model, []), [reference(model, weight=3.0)], attention=APPEND, mode=mode)
+    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected references of one weight .* got 3 with attention append"):
+        run(patched)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_two_models(mode):
     """A layout of the vanilla model first and the tuned one then, retouched by the tuned one; neither is left changed."""
@@ -170,7 +231,7 @@ def test_two_models(mode):
     tuned = add_lora(vanilla)
     trajectory = layout(tuned, vanilla, switch=2)[1]
     before = run(vanilla)
-    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), mode=mode))
+    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), blend_step=2, mode=mode))
     assert torch.isfinite(result).all() and far(result, run(tuned))
     assert torch.equal(run(vanilla), before)
 
@@ -194,8 +255,10 @@ def test_texts_of_other_lengths():
 
 REFUSALS = {
     "lambda": ({"early_steps": 9}, {}, "lambda_2"),
+    "blend": ({"blend_step": STEPS + 1, "mask": mask()}, {}, "lambda_3"),
     "size": ({}, {"height": 6}, "one latent"),
     "steps": ({}, {"steps": 5}, "same steps"),
+    "sampler": ({}, {"sampler": "heun"}, "sampler, euler, for early_swap fork, got heun"),
     "mask": ({"mask": mask(6, 6)}, {}, "mask of the picture's size"),
 }
 

@@ -1,6 +1,7 @@
 """References and layouts as files: what comes back is what was kept, and what is refused."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from likeness.nodes.patching.retouch import BANKED, FORK, NONE
 from likeness.nodes.patching.trajectory import Trajectory
 from likeness.tests.patching.retouch_runs import disc, layout, levels, reference, run
 from likeness.tests.patching.tiny_models import tiny_model
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 
@@ -47,10 +49,22 @@ def test_a_saved_layout_is_followed_like_the_first(output, family):
     path = saved_trajectories.save(trajectory, "layout")
     assert path.parent == output.parent / "likeness_trajectories"
     loaded = saved_trajectories.load(path.name)
+    assert loaded.sampler == trajectory.sampler == "euler" and loaded.switch_sigma == trajectory.switch_sigma
     assert loaded.sigmas == trajectory.sigmas and loaded.size_in_bytes == trajectory.size_in_bytes
     assert torch.equal(run(retouch(model, items, loaded, None, None, settings)), expected)
     whole = replace(settings, lambda_2=len(loaded), lambda_3=len(loaded))
     torch.testing.assert_close(run(retouch(model, items, loaded, None, None, whole)), picture, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trajectory_of_the_first_files(output):
+    """They do not say what sampled them, and where it switched."""
+    path = saved_trajectories.save(layout(tiny_model("sd1"))[1], "layout")
+    with safe_open(path, framework="pt") as file:
+        tensors, facts = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118 - not a mapping
+    del facts["sampler"], facts["switch_sigma"]
+    save_file(tensors, path, metadata=facts)
+    loaded = saved_trajectories.load(path.name)
+    assert loaded.sampler == "" and loaded.switch_sigma == math.inf
 
 
 def test_a_trajectory_that_cannot_be_kept(output):

@@ -239,6 +239,11 @@ class TestBadInput:
         prompt["18"]["inputs"].update({k if k != "sampler" else "sampler_name": v for k, v in changes.items()})
         failure(client, prompt, "MultiSourceAttnSwap", "steps, scheduler")
 
+    def test_retouch_of_a_layout_from_another_sampler(self, client, workflow):
+        prompt = workflow("layout_and_retouch")
+        prompt["18"]["inputs"]["sampler_name"] = "dpmpp_2m"
+        failure(client, prompt, "MultiSourceAttnSwap", "sampler", "euler", "dpmpp_2m")
+
     def test_retouch_of_a_layout_of_another_size(self, client, workflow):
         prompt = workflow("layout_and_retouch")
         prompt["40"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 128, "batch_size": 2}}
@@ -292,6 +297,7 @@ def test_retouch_in_every_mode(client, workflow, mode, changes):
     prompt = workflow("layout_and_retouch")
     prompt["17"]["inputs"]["mode"] = mode
     prompt["18"]["inputs"].update(changes)
+    prompt["8"]["inputs"]["sampler"] = prompt["18"]["inputs"]["sampler_name"]
     images = [np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in client.run(prompt).images("20")]
     assert len(images) == 2 and not np.array_equal(*images)
 
