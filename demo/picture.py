@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from . import judge
 from .captions import PLACE_PHRASES
 from .client import Client, Failed, Interrupted, Progress, Prompt, Rejected
+from .files import replacing
 from .host import PACK, Host, HostError
 from .subjects import SUBJECTS
 
@@ -55,19 +56,14 @@ def main(arguments: list[str]) -> None:
     except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError) as error:
         raise SystemExit(f"demo: {error}") from error
     report = {"seconds": round(time.monotonic() - started, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
-    options.output.mkdir(parents=True, exist_ok=True)
     picture, text = options.output / "picture.png", options.output / "report.json"
-    _write(picture, lambda path: compose(rows, report["mean"]).save(path, format="PNG"))
-    _write(text, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8"))
+    with replacing(picture) as temporary:
+        compose(rows, report["mean"]).save(temporary, format="PNG")
+    with replacing(text) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for name, numbers in report["mean"].items():
         print(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in numbers.items()))
     print(f"picture: {picture.resolve()}\nreport:  {text.resolve()}", flush=True)
-
-
-def _write(path: Path, save) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    save(temporary)
-    temporary.replace(path)
 
 
 def _run(client: Client, name: str, place: str) -> dict:

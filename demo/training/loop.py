@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+
+from ..files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "demo" / "weights"
@@ -67,7 +70,6 @@ class Trainer:
         print(f"{self.name}: resumed at step {self.step}", flush=True)
 
     def save(self) -> None:
-        temporary = self.checkpoint.with_suffix(".tmp")
         state = {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -75,8 +77,8 @@ class Trainer:
             "step": self.step,
             "losses": self.losses,
         }
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
         draw_curve(self.losses, self.folder / f"{self.name}.loss.png", f"{self.name}: loss")
 
     def _rate(self) -> float:
@@ -141,9 +143,8 @@ def draw_curve(losses: list, path: Path, title: str) -> None:
     draw.text((4, margin), f"{10**high:.3g}", fill="black")
     draw.text((4, h - margin - 10), f"{10**low:.3g}", fill="black")
     draw.text((w - margin - 40, h - margin + 8), f"{int(steps[-1])}", fill="black")
-    temporary = path.with_suffix(".tmp.png")
-    image.save(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def commit() -> str:
@@ -152,11 +153,17 @@ def commit() -> str:
 
 
 def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> None:
-    """fp16 safetensors with metadata, written to a temporary name and renamed."""
-    temporary = path.with_suffix(".tmp")
+    """fp16 safetensors with metadata."""
     halves = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(halves, temporary, metadata=metadata)
-    temporary.chmod(0o644)  # the library makes it readable by its writer alone
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(halves, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # the library makes it readable by its writer alone
+
+
+def digest(*files: Path) -> str:
+    """16 hexadecimal digits that change with the content of any of the files."""
+    seen = hashlib.sha256()
+    for file in files:
+        seen.update(file.read_bytes())
+    return seen.hexdigest()[:16]

@@ -19,7 +19,7 @@ from ..captions import PLACEHOLDER
 from ..subjects import SUBJECTS, PersonalSubject
 from ..world import render
 from .autoencoder import moments, to_tensor
-from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss
+from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss, weights_digest
 from .loop import WEIGHTS, commit, write_weights
 
 RANK = 3
@@ -128,7 +128,11 @@ def _metadata(subject: PersonalSubject, steps: int, loss: float) -> dict[str, st
         "name": subject.name, "class": subject.subject.name, "place": subject.place, "placeholder": PLACEHOLDER,
         "prompt": subject.neutral,
     }  # fmt: skip
-    return {"tinyland_subject": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
+    return {"tinyland_subject": json.dumps(facts), **_origin(steps, loss)}
+
+
+def _origin(steps: int, loss: float) -> dict[str, str]:
+    return {"commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}", "denoiser": weights_digest()}
 
 
 def train_embedding(name: str, steps: int, autoencoder, device: torch.device) -> None:
@@ -150,5 +154,5 @@ def train_embedding(name: str, steps: int, autoencoder, device: torch.device) ->
     loss_of_step = _loss_on(subject, model, context, autoencoder, device)
     loss = _train([vectors], loss_of_step, steps, 2e-2, name)
     facts = {"name": name, "class": subject.subject.name, "place": subject.place}
-    metadata = {"tinyland_embedding": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
+    metadata = {"tinyland_embedding": json.dumps(facts), **_origin(steps, loss)}
     write_weights({"clip_l": vectors}, WEIGHTS / "embeddings" / f"{name}.safetensors", metadata)
