@@ -7,9 +7,11 @@ import io
 import json
 import os
 import time
+import urllib.error
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -50,10 +52,14 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
+        eye = judge.Judge.load()  # before anything takes long
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"demo: {error}") from error
+    try:
         with Host(Path(os.environ["COMFYUI_PATH"])) as host:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
-            rows = [_run(host.client, subject, place) for subject, place in SCENES]
-    except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError) as error:
+            rows = [_run(host.client, eye, subject, place) for subject, place in SCENES]
+    except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError, urllib.error.URLError, aiohttp.ClientError) as error:
         raise SystemExit(f"demo: {error}") from error
     report = {"seconds": round(time.monotonic() - started, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
     picture, text = options.output / "picture.png", options.output / "report.json"
@@ -66,7 +72,7 @@ def main(arguments: list[str]) -> None:
     print(f"picture: {picture.resolve()}\nreport:  {text.resolve()}", flush=True)
 
 
-def _run(client: Client, name: str, place: str) -> dict:
+def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
     """Runs the workflows for one subject in one place; pictures by column, and the judge's numbers."""
 
     def show(progress: Progress) -> None:
@@ -76,7 +82,6 @@ def _run(client: Client, name: str, place: str) -> dict:
     wanted = (REFERENCES, *COLUMNS)
     results = {workflow: client.run(_prompt(workflow, name, place), show) for workflow in dict.fromkeys(c.workflow for c in wanted)}
     pictures = {column: _fetch(client, results[column.workflow].images(column.node)) for column in wanted}
-    eye = judge.Judge.load()
     references = eye.look(pictures[REFERENCES])
     numbers = {}
     for column in COLUMNS:

@@ -149,6 +149,15 @@ def test_refuses_other_pictures():
         Judge.load(WEIGHTS.with_name("nothing.safetensors"))
 
 
+def test_truncated_and_foreign_weights_are_one_sentence(tmp_path):
+    content = WEIGHTS.read_bytes()
+    for damage in (content[: len(content) // 2], content[:100], b"", WEIGHTS.with_name("autoencoder.safetensors").read_bytes()):
+        path = tmp_path / "judge.safetensors"
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"^judge: expected the judge's whole weights, got judge.safetensors \([^\n]+\); .*files\.$"):
+            Judge.load(path)
+
+
 def test_the_committed_judge_sees_what_is_there():
     scenes = [sample_scene(Random(f"judge-test-{i}")) for i in range(120)]
     renders = [render(s) for s in scenes]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import urllib.error
 
+import aiohttp
 import numpy as np
 import pytest
 from likeness.demo import picture
 from likeness.demo.client import Failed
+from likeness.demo.judge import network
 from likeness.demo.subjects import SUBJECTS
 from likeness.demo.world import render
 from PIL import Image
@@ -90,3 +93,21 @@ def test_a_failed_workflow_is_one_sentence_and_leaves_nothing(monkeypatch, host,
     with pytest.raises(SystemExit, match=r"demo: LikenessDemoModel .*: expected weights"):
         picture.main(["--output", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("refused"), aiohttp.ClientError("closed"), TimeoutError("late")], ids=repr)
+def test_a_server_that_is_gone_is_one_sentence(monkeypatch, host, tmp_path, error):
+    monkeypatch.setattr(host, "client", FakeClient(error))
+    with pytest.raises(SystemExit, match=r"^demo: .*(refused|closed|late)"):
+        picture.main(["--output", str(tmp_path / "new")])
+
+
+@pytest.mark.parametrize("content", [None, b"half"])
+def test_a_judge_that_cannot_be_read_is_said_before_the_server_starts(monkeypatch, host, tmp_path, content):
+    path = tmp_path / "judge.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(network, "WEIGHTS", path)
+    with pytest.raises(SystemExit, match=r"^demo: judge: expected .*judge\.safetensors.* restore the pack's files\.$"):
+        picture.main(["--output", str(tmp_path / "new")])
+    assert not host.client.prompts
