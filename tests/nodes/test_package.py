@@ -75,6 +75,11 @@ def test_the_registry_reads_the_project():
     assert not found.tool_comfy.web, "WEB_DIRECTORY serves the folder already"
 
 
+def test_both_lists_of_requirements_agree():
+    (written,) = re.findall(r"^dependencies = (\[.*?\])", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ast.literal_eval(written) == lines("requirements.txt")
+
+
 def test_requirements_never_touch_torch():
     assert [line for line in lines("requirements.txt") if re.match(r"(torch|numpy|xformers|comfyui)", line, re.IGNORECASE)] == []
 
