@@ -13,7 +13,7 @@ DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judg
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="run.py train", description=__doc__)
-    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("part", choices=[*PARTS, "all"], nargs="?", default="all")
     parser.add_argument("--steps", type=int, help="training steps; a resumed run may be given another number")
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
