@@ -1,4 +1,8 @@
-"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it was stopped."""
+"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it was stopped.
+
+Checkpoints and loss curves are in the work folder. What is finished there is written again and not trained again; of one subject,
+only as long as the weights that it is tuned on, its pictures and the trainer are the same.
+"""
 
 from __future__ import annotations
 
@@ -79,14 +83,14 @@ def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
 
     references.write()
     for name in [options.only] if options.only else personal.SUBJECTS:
-        personal.train_lora(name, steps, load_autoencoder(device), device)
+        personal.train_lora(options.work, name, steps, load_autoencoder(device), device)
 
 
 def _train_embeddings(options: argparse.Namespace, steps: int, device) -> None:
     from . import personal
 
     for name in [options.only] if options.only else personal.SUBJECTS:
-        personal.train_embedding(name, steps, load_autoencoder(device), device)
+        personal.train_embedding(options.work, name, steps, load_autoencoder(device), device)
 
 
 def load_autoencoder(device):
