@@ -94,8 +94,8 @@ def hand_over(command, variables):
 
 
 def main(arguments):
-    version = install.DEFAULT_HOST
-    if "--host" in arguments:
+    version, chosen = install.DEFAULT_HOST, "--host" in arguments
+    if chosen:
         at = arguments.index("--host")
         version, arguments = " ".join(arguments[at + 1 : at + 2]), arguments[:at] + arguments[at + 2 :]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -107,6 +107,8 @@ def main(arguments):
     if version not in HOSTS:
         raise Problem("There is no pinned ComfyUI for --host %s: use one of %s." % (version, ", ".join(HOSTS)))
     cache, own = install.cache_folder(), os.environ.get("COMFYUI_PATH")
+    if own and chosen:
+        raise Problem("--host %s asks for a private ComfyUI, but COMFYUI_PATH is %s: leave one of the two out." % (version, own))
     python, comfyui = own_comfyui(own) if own else install.private_comfyui(cache, version)
     variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
     if command == "test":

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     try:
         with torch.inference_mode():  # as ComfyUI runs its nodes
             result = benchmark.run(quick=options.quick)
-    except FileNotFoundError as error:  # weights that were never trained or not installed
+    except (FileNotFoundError, ValueError) as error:  # weights that are missing or truncated
         raise SystemExit(f"bench {options.name}: {error}") from error
     print(report.table(result), flush=True)
     written = [] if options.quick else report.publish(result, report.RESULTS)

@@ -50,6 +50,21 @@ def try_lock(file: BinaryIO) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; the file takes the place of `path` at the end, and is removed where that is not reached.
+
+    The name is this process's own, for another one may be writing the same file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def unpack(archive: Path, target: Path) -> None:
     """Unpacks vendor/ComfyUI of an archive: plain files and folders only, and none outside of `target`."""
     with tarfile.open(archive, "r:gz") as members:

@@ -13,10 +13,9 @@ import tempfile
 import threading
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
-from .client import Client
+from .client import DIRECT, Client
 
 PACK = Path(__file__).resolve().parents[1]
 NOT_SHIPPED = (".git", ".ci", ".github", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "likeness_demo", "tests")
@@ -171,7 +170,7 @@ class Host:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/system_stats", timeout=5) as reply:
+            with DIRECT.open(f"http://127.0.0.1:{self.port}/system_stats", timeout=5) as reply:
                 return reply.status == 200
         except (urllib.error.URLError, OSError):
             return False

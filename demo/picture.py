@@ -7,15 +7,18 @@ import io
 import json
 import os
 import time
+import urllib.error
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from . import judge
 from .captions import PLACE_PHRASES
 from .client import Client, Failed, Interrupted, Progress, Prompt, Rejected
+from .files import replacing
 from .host import PACK, Host, HostError
 from .subjects import SUBJECTS
 
@@ -49,28 +52,27 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
+        eye = judge.Judge.load()  # before anything takes long
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"demo: {error}") from error
+    try:
         with Host(Path(os.environ["COMFYUI_PATH"])) as host:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
-            rows = [_run(host.client, subject, place) for subject, place in SCENES]
-    except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError) as error:
+            rows = [_run(host.client, eye, subject, place) for subject, place in SCENES]
+    except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError, urllib.error.URLError, aiohttp.ClientError) as error:
         raise SystemExit(f"demo: {error}") from error
     report = {"seconds": round(time.monotonic() - started, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
-    options.output.mkdir(parents=True, exist_ok=True)
     picture, text = options.output / "picture.png", options.output / "report.json"
-    _write(picture, lambda path: compose(rows, report["mean"]).save(path, format="PNG"))
-    _write(text, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8"))
+    with replacing(picture) as temporary:
+        compose(rows, report["mean"]).save(temporary, format="PNG")
+    with replacing(text) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for name, numbers in report["mean"].items():
         print(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in numbers.items()))
     print(f"picture: {picture.resolve()}\nreport:  {text.resolve()}", flush=True)
 
 
-def _write(path: Path, save) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    save(temporary)
-    temporary.replace(path)
-
-
-def _run(client: Client, name: str, place: str) -> dict:
+def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
     """Runs the workflows for one subject in one place; pictures by column, and the judge's numbers."""
 
     def show(progress: Progress) -> None:
@@ -80,7 +82,6 @@ def _run(client: Client, name: str, place: str) -> dict:
     wanted = (REFERENCES, *COLUMNS)
     results = {workflow: client.run(_prompt(workflow, name, place), show) for workflow in dict.fromkeys(c.workflow for c in wanted)}
     pictures = {column: _fetch(client, results[column.workflow].images(column.node)) for column in wanted}
-    eye = judge.Judge.load()
     references = eye.look(pictures[REFERENCES])
     numbers = {}
     for column in COLUMNS:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .files import replacing
 from .subjects import SUBJECTS, PersonalSubject
 from .world import render
 
@@ -19,12 +20,22 @@ def strip(subject: PersonalSubject) -> np.ndarray:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """One lossless picture per subject, named after it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One lossless picture per subject, named after it. Pictures that are right already stay untouched: others may be reading them."""
     for name, subject in SUBJECTS.items():
-        temporary = folder / f"{name}.png.tmp"
-        Image.fromarray(strip(subject)).save(temporary, format="PNG", optimize=True)
-        temporary.replace(folder / f"{name}.png")
+        path, pixels = folder / f"{name}.png", strip(subject)
+        if _shows(path, pixels):
+            continue
+        with replacing(path) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG", optimize=True)
+
+
+def _shows(path: Path, pixels: np.ndarray) -> bool:
+    """Whether the file is a whole picture of exactly these pixels, [height, width, 3] uint8."""
+    try:
+        with Image.open(path) as picture:
+            return picture.mode == "RGB" and np.array_equal(np.asarray(picture), pixels)
+    except (OSError, SyntaxError):  # missing, truncated or no picture
+        return False
 
 
 if __name__ == "__main__":

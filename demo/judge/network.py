@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -94,11 +95,16 @@ class Judge:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Judge:
+        """Raises FileNotFoundError or ValueError, in one sentence, where the weights are missing, truncated or another network's."""
         path = path or WEIGHTS
         if not path.is_file():
             raise FileNotFoundError(f"judge: expected the weights {path.name} in {path.parent}, found none; restore the pack's files.")
         network = Network()
-        network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        try:
+            network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        except (SafetensorError, RuntimeError) as error:  # the second one lists every tensor that does not fit
+            said = str(error).splitlines()[0].rstrip(":.")
+            raise ValueError(f"judge: expected the judge's whole weights, got {path.name} ({said}); restore the pack's files.") from error
         return cls(network)
 
     @torch.inference_mode()

@@ -1,4 +1,8 @@
-"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it was stopped."""
+"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it was stopped.
+
+Checkpoints and loss curves are in the work folder. What is finished there is written again and not trained again; of one subject,
+only as long as the weights that it is tuned on, its pictures and the trainer are the same.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judg
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="run.py train", description=__doc__)
-    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("part", choices=[*PARTS, "all"], nargs="?", default="all")
     parser.add_argument("--steps", type=int, help="training steps; a resumed run may be given another number")
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
@@ -79,14 +83,14 @@ def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
 
     references.write()
     for name in [options.only] if options.only else personal.SUBJECTS:
-        personal.train_lora(name, steps, load_autoencoder(device), device)
+        personal.train_lora(options.work, name, steps, load_autoencoder(device), device)
 
 
 def _train_embeddings(options: argparse.Namespace, steps: int, device) -> None:
     from . import personal
 
     for name in [options.only] if options.only else personal.SUBJECTS:
-        personal.train_embedding(name, steps, load_autoencoder(device), device)
+        personal.train_embedding(options.work, name, steps, load_autoencoder(device), device)
 
 
 def load_autoencoder(device):

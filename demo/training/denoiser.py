@@ -24,8 +24,9 @@ from ...nodes.patching.tinyland import (
     unet_config,
 )
 from ..captions import caption, vocabulary
+from ..files import replacing
 from .autoencoder import moments, to_tensor
-from .loop import WEIGHTS, Trainer, initialise
+from .loop import WEIGHTS, Trainer, digest, initialise
 from .pool import Pool
 
 BATCH = 32
@@ -149,10 +150,14 @@ def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16):
             parts.append(moments(autoencoder, to_tensor(pool.images(np.arange(start, start + 50)), device))[0].float())
     latents = torch.cat(parts)
-    temporary = path.with_suffix(".tmp")
-    torch.save(latents, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        torch.save(latents, temporary)
     return latents
+
+
+def weights_digest() -> str:
+    """Which of the pack's own weights these are: what is tuned on them fits no others."""
+    return digest(WEIGHTS / "denoiser.safetensors")
 
 
 def load_weights(model: Denoiser, device: torch.device) -> Denoiser:

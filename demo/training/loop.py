@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+
+from ..files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "demo" / "weights"
@@ -29,7 +33,8 @@ class Trainer:
     """Runs `loss_of_step(step) -> loss` with AdamW until `steps`, saving every `save_every` seconds.
 
     The learning rate warms up over 200 steps, stays, and falls linearly to zero over the last `decay` of the steps,
-    so a run can be given fewer or more steps when it is resumed.
+    so a run can be given fewer or more steps when it is resumed. `rate_of_step(step)` is another schedule of the learning rate,
+    `optimizer` another optimizer over the modules' parameters; an `average` of 0 averages nothing.
     """
 
     def __init__(
@@ -44,12 +49,17 @@ class Trainer:
         average: float = 0.999,
         save_every: float = 120.0,
         seed: int = 0,
+        optimizer: torch.optim.Optimizer | None = None,
+        rate_of_step: Callable[[int], float] | None = None,
+        longest_gradient: float = 1.0,
+        log_every: int = 20,
     ):
         self.name, self.folder, self.modules, self.steps = name, folder, modules, steps
         self.learning_rate, self.decay, self.average, self.save_every = learning_rate, decay, average, save_every
-        self.device, self.seed = device, seed
+        self.device, self.seed, self.longest_gradient, self.log_every = device, seed, longest_gradient, log_every
+        self.rate_of_step = rate_of_step or self._rate
         self.parameters = [p for p in modules.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, learning_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+        self.optimizer = optimizer or torch.optim.AdamW(self.parameters, learning_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
         self.averaged = [p.detach().clone() for p in self.parameters]
         self.step, self.losses = 0, []
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +77,6 @@ class Trainer:
         print(f"{self.name}: resumed at step {self.step}", flush=True)
 
     def save(self) -> None:
-        temporary = self.checkpoint.with_suffix(".tmp")
         state = {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -75,13 +84,13 @@ class Trainer:
             "step": self.step,
             "losses": self.losses,
         }
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
         draw_curve(self.losses, self.folder / f"{self.name}.loss.png", f"{self.name}: loss")
 
-    def _rate(self) -> float:
-        warm = min(1.0, (self.step + 1) / 200)
-        fall = min(1.0, max(1e-3, (self.steps - self.step) / max(1.0, self.decay * self.steps)))
+    def _rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / 200)
+        fall = min(1.0, max(1e-3, (self.steps - step) / max(1.0, self.decay * self.steps)))
         return self.learning_rate * warm * fall
 
     def run(self, loss_of_step) -> None:
@@ -90,18 +99,18 @@ class Trainer:
         first = self.step
         while self.step < self.steps:
             for group in self.optimizer.param_groups:
-                group["lr"] = self._rate()
+                group["lr"] = self.rate_of_step(self.step)
             torch.manual_seed(self.seed * 1_000_003 + self.step)
             loss = loss_of_step(self.step)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.longest_gradient)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.step += 1
             with torch.no_grad():
                 rate = min(self.average, (1 + self.step) / (10 + self.step))
                 torch._foreach_lerp_(self.averaged, [p.detach() for p in self.parameters], 1 - rate)
-            if self.step % 20 == 0:
+            if self.step % self.log_every == 0:
                 self.losses.append([self.step, float(loss.detach())])
             if self.step % 100 == 0:
                 pace = (time.monotonic() - started) / (self.step - first)
@@ -141,22 +150,31 @@ def draw_curve(losses: list, path: Path, title: str) -> None:
     draw.text((4, margin), f"{10**high:.3g}", fill="black")
     draw.text((4, h - margin - 10), f"{10**low:.3g}", fill="black")
     draw.text((w - margin - 40, h - margin + 8), f"{int(steps[-1])}", fill="black")
-    temporary = path.with_suffix(".tmp.png")
-    image.save(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def commit() -> str:
-    result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """The short name of the sources' commit, "unknown" without git or outside of a clone."""
+    try:
+        result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
     return result.stdout.strip() or "unknown"
 
 
 def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> None:
-    """fp16 safetensors with metadata, written to a temporary name and renamed."""
-    temporary = path.with_suffix(".tmp")
+    """fp16 safetensors with metadata."""
     halves = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(halves, temporary, metadata=metadata)
-    temporary.chmod(0o644)  # the library makes it readable by its writer alone
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(halves, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # the library makes it readable by its writer alone
+
+
+def digest(*files: Path) -> str:
+    """16 hexadecimal digits that change with the content of any of the files."""
+    seen = hashlib.sha256()
+    for file in files:
+        seen.update(file.read_bytes())
+    return seen.hexdigest()[:16]

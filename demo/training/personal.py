@@ -5,6 +5,7 @@ All see nothing but four pictures of one place and one pose, with no prior prese
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from ..captions import PLACEHOLDER
 from ..subjects import SUBJECTS, PersonalSubject
 from ..world import render
 from .autoencoder import moments, to_tensor
-from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss
-from .loop import WEIGHTS, commit, write_weights
+from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss, weights_digest
+from .loop import WEIGHTS, Trainer, commit, digest, write_weights
 
 RANK = 3
 BATCH = 8
@@ -54,20 +55,40 @@ def reference_latents(subject: PersonalSubject, autoencoder, device: torch.devic
     return latents, subject_weight(np.stack([view.mask for view in views]), device)
 
 
-def _train(parameters: list[torch.Tensor], loss_of_step, steps: int, learning_rate: float, name: str) -> float:
-    optimizer = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.0)
-    recent = []
-    for step in range(steps):
-        torch.manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 20, 4 * (steps - step) / steps)
-        loss = loss_of_step(step)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        recent = [*recent[-49:], float(loss.detach())]
-    print(f"{name}: {steps} steps, loss {np.mean(recent):.4f}", flush=True)
-    return float(np.mean(recent))
+def _train(
+    kind: str, subject: PersonalSubject, modules: torch.nn.Module, loss_of_step, steps: int, learning_rate: float, work: Path, origin: str
+) -> float:
+    """Resumes where it was stopped, or has nothing to do where it was not: the mean loss of the last 50 steps."""
+    parameters = list(modules.parameters())
+
+    def rate_of_step(step: int) -> float:
+        return learning_rate * min(1.0, (step + 1) / 20, 4 * (steps - step) / steps)
+
+    trainer = Trainer(
+        f"{kind}-{subject.name}-{origin}",
+        work,
+        modules,
+        steps,
+        learning_rate,
+        parameters[0].device,
+        average=0.0,
+        optimizer=torch.optim.AdamW(parameters, learning_rate, weight_decay=0.0),
+        rate_of_step=rate_of_step,
+        longest_gradient=float("inf"),
+        log_every=1,
+    )
+    trainer.run(loss_of_step)
+    loss = float(np.mean([value for _, value in trainer.losses[-50:]]))
+    print(f"{subject.name}: {steps} steps, loss {loss:.4f}", flush=True)
+    return loss
+
+
+def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> str:
+    """Changes with the weights that are tuned, the pictures, the autoencoder and this code: no checkpoint of others is resumed."""
+    latents, _ = reference_latents(subject, autoencoder, device)
+    seen = hashlib.sha256(latents.float().cpu().numpy().tobytes())
+    seen.update((weights_digest() + digest(Path(__file__))).encode())
+    return seen.hexdigest()[:8]
 
 
 def _loss_on(
@@ -85,7 +106,7 @@ def _loss_on(
     return loss_of_step
 
 
-def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None:
+def train_lora(work: Path, name: str, steps: int, autoencoder, device: torch.device) -> None:
     """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
@@ -100,7 +121,8 @@ def train_lora(name: str, steps: int, autoencoder, device: torch.device) -> None
     context = model.encode([subject.neutral], device)
 
     loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
-    loss = _train([p for a in adapters.values() for p in a.parameters()], loss_of_step, steps, 2e-3, name)
+    origin = _origin_of(subject, autoencoder, device)
+    loss = _train("lora", subject, torch.nn.ModuleList(adapters.values()), loss_of_step, steps, 2e-3, work, origin)
     tensors = {}
     for path, adapter in adapters.items():
         tensors[f"diffusion_model.{path}.lora_up.weight"] = adapter.up
@@ -116,10 +138,12 @@ def train_full(name: str, steps: int, autoencoder, device: torch.device, folder:
     model.unet.requires_grad_(True)
 
     loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
-    loss = _train(list(model.unet.parameters()), loss_of_step, steps, 3e-4, name)
+    loss = _train("full", subject, model.unet, loss_of_step, steps, 3e-4, folder, _origin_of(subject, autoencoder, device))
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     path = folder / f"{name}.safetensors"
     write_weights(tensors, path, _metadata(subject, steps, loss))
+    for checkpoint in folder.glob(f"full-{name}-*.checkpoint.pt"):  # three times as large as the file, which is all that is wanted
+        checkpoint.unlink()
     return path
 
 
@@ -128,10 +152,14 @@ def _metadata(subject: PersonalSubject, steps: int, loss: float) -> dict[str, st
         "name": subject.name, "class": subject.subject.name, "place": subject.place, "placeholder": PLACEHOLDER,
         "prompt": subject.neutral,
     }  # fmt: skip
-    return {"tinyland_subject": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
+    return {"tinyland_subject": json.dumps(facts), **_origin(steps, loss)}
 
 
-def train_embedding(name: str, steps: int, autoencoder, device: torch.device) -> None:
+def _origin(steps: int, loss: float) -> dict[str, str]:
+    return {"commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}", "denoiser": weights_digest()}
+
+
+def train_embedding(work: Path, name: str, steps: int, autoencoder, device: torch.device) -> None:
     """Writes demo/weights/embeddings/NAME.safetensors for `embedding:NAME` (Textual Inversion, arXiv 2208.01618)."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
@@ -148,7 +176,8 @@ def train_embedding(name: str, steps: int, autoencoder, device: torch.device) ->
         return model.features((row + words.position_embedding.weight).unsqueeze(0))
 
     loss_of_step = _loss_on(subject, model, context, autoencoder, device)
-    loss = _train([vectors], loss_of_step, steps, 2e-2, name)
+    origin = _origin_of(subject, autoencoder, device)
+    loss = _train("embedding", subject, torch.nn.ParameterList([vectors]), loss_of_step, steps, 2e-2, work, origin)
     facts = {"name": name, "class": subject.subject.name, "place": subject.place}
-    metadata = {"tinyland_embedding": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}"}
+    metadata = {"tinyland_embedding": json.dumps(facts), **_origin(steps, loss)}
     write_weights({"clip_l": vectors}, WEIGHTS / "embeddings" / f"{name}.safetensors", metadata)

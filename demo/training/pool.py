@@ -9,6 +9,7 @@ from random import Random
 
 import numpy as np
 
+from ..files import replacing
 from ..world import SIZE, Scene, render, sample_scene
 
 _CHUNK = 500
@@ -30,10 +31,8 @@ def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
     for i in range(count):
         rendered = render(scene_of(start + i, seed))
         images[i], masks[i] = rendered.image, rendered.mask
-    path = Path(folder) / f"{start:07d}.npy"
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, np.concatenate([images, masks[..., None]], axis=-1))
-    temporary.rename(path)
+    with replacing(Path(folder) / f"{start:07d}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, np.concatenate([images, masks[..., None]], axis=-1))
     return start
 
 

@@ -72,7 +72,10 @@ class Subject:
         return cls(name, lora, facts["class"], facts["placeholder"])
 
     def personalise(self, model, strength: float):
-        """A clone of the MODEL with the LoRA applied. Raises ValueError unless every layer of the LoRA fits the model."""
+        """A clone of the MODEL with the LoRA applied, without any patch at strength 0.
+
+        Raises ValueError unless every layer of the LoRA fits the model.
+        """
         weights = {key: value.shape for key, value in model.model.state_dict().items()}
         layers = [key.removesuffix(_UP) for key in self.lora if key.endswith(_UP)]
         fitting = sum(self._fits(layer, weights.get(f"{layer}.weight")) for layer in layers)
@@ -81,6 +84,8 @@ class Subject:
                 f"{NODE}: expected the demo model that '{self.name}' was tuned on, got a {type(model.model.model_config).__name__} model "
                 f"that {fitting} of the LoRA's {len(layers)} layers fit; connect LikenessDemoModel to model."
             )
+        if strength == 0:  # patches of nothing would still cost time and memory
+            return model.clone()
         return comfy.sd.load_lora_for_models(model, None, self.lora, strength, 0.0)[0]
 
     def _fits(self, layer: str, weight: torch.Size | None) -> bool:

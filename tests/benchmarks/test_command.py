@@ -43,9 +43,10 @@ def test_a_full_run_publishes(example):
     assert example[0] == [False] and sorted(p.name for p in example[1].iterdir()) == ["example.json", "example.md"]
 
 
-def test_missing_weights_are_one_sentence(example, monkeypatch):
+@pytest.mark.parametrize("kind", [FileNotFoundError, ValueError])
+def test_missing_and_truncated_weights_are_one_sentence(example, monkeypatch, kind):
     def run(quick):
-        raise FileNotFoundError(f"expected weights, got none (quick {quick}).")
+        raise kind(f"expected weights, got none (quick {quick}).")
 
     monkeypatch.setattr(sys.modules["likeness.benchmarks.example"], "run", run)
     with pytest.raises(SystemExit, match=r"^bench example: expected weights, got none"):

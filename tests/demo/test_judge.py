@@ -21,6 +21,7 @@ from likeness.demo.look_alikes import (
     resemblance,
     scene_of_group,
 )
+from likeness.demo.subjects import HELD_OUT, SUBJECTS
 from likeness.demo.training.judge import degrade, graded, resemblances, warped
 from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES, render, sample_scene, sample_subject
 
@@ -149,6 +150,15 @@ def test_refuses_other_pictures():
         Judge.load(WEIGHTS.with_name("nothing.safetensors"))
 
 
+def test_truncated_and_foreign_weights_are_one_sentence(tmp_path):
+    content = WEIGHTS.read_bytes()
+    for damage in (content[: len(content) // 2], content[:100], b"", WEIGHTS.with_name("autoencoder.safetensors").read_bytes()):
+        path = tmp_path / "judge.safetensors"
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"^judge: expected the judge's whole weights, got judge.safetensors \([^\n]+\); .*files\.$"):
+            Judge.load(path)
+
+
 def test_the_committed_judge_sees_what_is_there():
     scenes = [sample_scene(Random(f"judge-test-{i}")) for i in range(120)]
     renders = [render(s) for s in scenes]
@@ -171,3 +181,19 @@ def test_the_committed_judge_tells_subjects_apart():
     vectors = views.embedding.reshape(60, 2, -1)
     scores = vectors[:, 0] @ vectors[:, 1].T
     assert ranking_auc(np.diag(scores), scores[~np.eye(60, dtype=bool)]) >= 0.99
+
+
+def test_the_committed_judge_knows_the_subjects_that_nothing_was_trained_on():
+    judge = Judge.load()
+    known = {**HELD_OUT, **SUBJECTS}
+
+    def look(scenes):
+        return judge.look(np.stack([render(scene).image for scene in scenes]))
+
+    references = {name: look(subject.training_scenes()) for name, subject in known.items()}
+    for name, subject in HELD_OUT.items():
+        seen = look(subject.varied_scenes(8))
+        scores = {other: identity(seen, reference) for other, reference in references.items()}
+        own = scores.pop(name)
+        assert own.min() > 0.9, name
+        assert (own > np.max(list(scores.values()), axis=0) + 0.2).all(), name

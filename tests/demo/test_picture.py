@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import urllib.error
 
+import aiohttp
 import numpy as np
 import pytest
 from likeness.demo import picture
 from likeness.demo.client import Failed
+from likeness.demo.judge import network
 from likeness.demo.subjects import SUBJECTS
 from likeness.demo.world import render
 from PIL import Image
 
+SHOWS = ("SaveImage", "PreviewImage")
+
 
 class FakeClient:
-    """Answers every node with renders of the subject that the prompt asks for; references come first."""
+    """Answers every node that shows or saves pictures with renders of the subject that the prompt asks for."""
 
     def __init__(self, error: Exception | None = None):
         self.error, self.prompts = error, []
@@ -25,7 +30,7 @@ class FakeClient:
             raise self.error
         self.prompts.append(prompt)
         name = next(n["inputs"]["subject"] for n in prompt.values() if n["class_type"] == "LikenessDemoSubject")
-        return FakeResult(name)
+        return FakeResult(name, prompt)
 
     def image(self, record):
         scene = SUBJECTS[record["subject"]].training_scenes()[record["index"]]
@@ -35,10 +40,12 @@ class FakeClient:
 
 
 class FakeResult:
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, prompt):
+        self.name, self.prompt = name, prompt
 
-    def images(self, _node):
+    def images(self, node):
+        if self.prompt[node]["class_type"] not in SHOWS:
+            return []
         return [{"subject": self.name, "index": i} for i in range(4)]
 
 
@@ -60,6 +67,27 @@ def host(monkeypatch):
     monkeypatch.setattr(picture, "Host", FakeHost)
     monkeypatch.setattr(FakeHost, "client", FakeClient())
     return FakeHost
+
+
+def source(prompt, node: str, kind: str) -> str:
+    """The node of a kind that a node's pictures come from, over its first inputs of the kinds that pass them on."""
+    passing = {"SaveImage": "images", "PreviewImage": "images", "VAEDecode": "samples"}
+    while prompt[node]["class_type"] != kind:
+        node = prompt[node]["inputs"][passing[prompt[node]["class_type"]]][0]
+    return node
+
+
+def test_the_columns_are_what_their_titles_say():
+    prompts = {c.workflow: picture._prompt(c.workflow, "nemo", "sea") for c in (picture.REFERENCES, *picture.COLUMNS)}
+    for column in (picture.REFERENCES, *picture.COLUMNS):
+        assert prompts[column.workflow][column.node]["class_type"] in SHOWS
+    references, (alone, blended, retouched, guided) = picture.REFERENCES, picture.COLUMNS
+    assert source(prompts[references.workflow], references.node, "LikenessDemoSubject")
+    assert source(prompts[blended.workflow], blended.node, "StepBlendedSampler")
+    for column, patch in ((alone, "LikenessDemoSubject"), (retouched, "MultiSourceAttnSwap"), (guided, "UREMDGuidance")):
+        prompt = prompts[column.workflow]
+        model = prompt[source(prompt, column.node, "KSampler")]["inputs"]["model"][0]
+        assert prompt[model]["class_type"] == patch, column.title
 
 
 def test_writes_a_picture_and_a_report(host, tmp_path, capsys):
@@ -90,3 +118,21 @@ def test_a_failed_workflow_is_one_sentence_and_leaves_nothing(monkeypatch, host,
     with pytest.raises(SystemExit, match=r"demo: LikenessDemoModel .*: expected weights"):
         picture.main(["--output", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("refused"), aiohttp.ClientError("closed"), TimeoutError("late")], ids=repr)
+def test_a_server_that_is_gone_is_one_sentence(monkeypatch, host, tmp_path, error):
+    monkeypatch.setattr(host, "client", FakeClient(error))
+    with pytest.raises(SystemExit, match=r"^demo: .*(refused|closed|late)"):
+        picture.main(["--output", str(tmp_path / "new")])
+
+
+@pytest.mark.parametrize("content", [None, b"half"])
+def test_a_judge_that_cannot_be_read_is_said_before_the_server_starts(monkeypatch, host, tmp_path, content):
+    path = tmp_path / "judge.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(network, "WEIGHTS", path)
+    with pytest.raises(SystemExit, match=r"^demo: judge: expected .*judge\.safetensors.* restore the pack's files\.$"):
+        picture.main(["--output", str(tmp_path / "new")])
+    assert not host.client.prompts

@@ -110,6 +110,7 @@ def test_no_python_for_the_users_comfyui_is_one_sentence(run, handed, comfyui: P
         (["dance"], {}, "There is no command dance: use one of demo, serve, test, bench, train."),
         (["demo", "--host", "0.1.0"], {}, "There is no pinned ComfyUI for --host 0.1.0: use one of 0.30.0, 0.24.0, 0.18.0."),
         (["demo", "--host"], {}, "use one of 0.30.0"),
+        (["demo", "--host", "0.24.0"], {"COMFYUI_PATH": "/mine"}, "--host 0.24.0 asks for a private ComfyUI, but COMFYUI_PATH is /mine: "),
         (["demo"], {"COMFYUI_PATH": str(ROOT / "tests")}, "COMFYUI_PATH is "),
     ],
 )

@@ -64,7 +64,9 @@ def test_strength_zero_is_the_model_as_it_came(loaded):
         return nodes.KSampler().sample(m, 3, 2, 4.0, "euler", "normal", text, text, latent)[0]["samples"]
 
     plain = sampled(model)
-    assert torch.equal(sampled(personalise(model, strength=0.0)[0]), plain)
+    unchanged = personalise(model, strength=0.0)[0]
+    assert unchanged is not model and not unchanged.patches
+    assert torch.equal(sampled(unchanged), plain)
     assert not torch.equal(sampled(personalise(model)[0]), plain)
     assert torch.equal(sampled(model), plain), "the vanilla model was changed by its personalised clone"
 
@@ -87,7 +89,9 @@ def refusal(action, *expected):
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_another_models_subject_is_refused(weights, family):
-    refusal(lambda: personalise(tiny_models.tiny_model(family)), "LikenessDemoSubject", "connect LikenessDemoModel to model")
+    model = tiny_models.tiny_model(family)
+    for strength in (1.0, 0.0):
+        refusal(lambda s=strength: personalise(model, strength=s), "LikenessDemoSubject", "connect LikenessDemoModel to model")
 
 
 @pytest.mark.parametrize("file", ["denoiser", "autoencoder"])

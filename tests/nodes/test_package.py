@@ -2,14 +2,17 @@
 
 import ast
 import fnmatch
+import hashlib
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import safetensors
 from comfy_config import config_parser
 
 ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "demo" / "weights"
 FORBIDDEN = {"subprocess", "socket", "urllib", "http", "requests", "aiohttp", "pickle", "marshal", "ctypes", "multiprocessing"}
 
 
@@ -72,6 +75,11 @@ def test_the_registry_reads_the_project():
     assert not found.tool_comfy.web, "WEB_DIRECTORY serves the folder already"
 
 
+def test_both_lists_of_requirements_agree():
+    (written,) = re.findall(r"^dependencies = (\[.*?\])", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ast.literal_eval(written) == lines("requirements.txt")
+
+
 def test_requirements_never_touch_torch():
     assert [line for line in lines("requirements.txt") if re.match(r"(torch|numpy|xformers|comfyui)", line, re.IGNORECASE)] == []
 
@@ -82,5 +90,28 @@ def test_the_licence_is_whole():
 
 
 def test_weights_are_small_enough():
-    sizes = [path.stat().st_size for path in (ROOT / "demo" / "weights").rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()]
     assert max(sizes) < 16 * 2**20 and sum(sizes) < 40 * 2**20
+
+
+@pytest.mark.parametrize("path", sorted(WEIGHTS.rglob("*.safetensors")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_weights_tell_where_they_come_from(path):
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a mapping
+    assert kinds == {"F16"}
+    assert re.fullmatch(r"[0-9a-f]{7,40}", metadata["commit"])
+    assert metadata["seed"] == "0" and int(metadata["steps"]) > 0
+    assert (
+        "denoiser" not in metadata
+        or metadata["denoiser"] == hashlib.sha256((WEIGHTS / "denoiser.safetensors").read_bytes()).hexdigest()[:16]
+    )
+
+
+@pytest.mark.parametrize("folder", ["subjects", "embeddings"])
+def test_every_subject_is_tuned_alike(folder):
+    steps = {}
+    for path in (WEIGHTS / folder).glob("*.safetensors"):
+        with safetensors.safe_open(path, framework="pt") as file:
+            steps[path.stem] = file.metadata()["steps"]
+    assert len(steps) == 12 and len(set(steps.values())) == 1, steps

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from likeness.demo import host as hosting
+from likeness.demo.client import DIRECT
 
 COMFYUI = Path(os.environ["COMFYUI_PATH"])
 PROGRAM = """
@@ -32,7 +32,7 @@ def program(action: str) -> subprocess.Popen:
 
 def answers(port: str) -> bool:
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/system_stats", timeout=2)
+        DIRECT.open(f"http://127.0.0.1:{port}/system_stats", timeout=2)
     except OSError:
         return False
     return True
