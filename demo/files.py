@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -89,6 +90,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def digest(*files: Path) -> str:
+    """16 hexadecimal digits that change with the content of any of the files."""
+    seen = hashlib.sha256()
+    for file in files:
+        seen.update(file.read_bytes())
+    return seen.hexdigest()[:16]
 
 
 def text_of(path: Path) -> str:

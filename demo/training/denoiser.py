@@ -24,10 +24,10 @@ from ...nodes.patching.tinyland import (
     unet_config,
 )
 from ..captions import caption, vocabulary
-from ..files import replacing
+from ..files import digest, replacing
 from .autoencoder import moments, to_tensor
-from .loop import WEIGHTS, Trainer, digest, initialise
-from .pool import Pool
+from .loop import WEIGHTS, Trainer, initialise
+from .pool import Pool, sources
 
 BATCH = 32
 DECAY = 0.4
@@ -140,8 +140,8 @@ def subject_weight(masks: np.ndarray, device: torch.device) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
-    """[SCENES, 4, 16, 16] latents of the pool, cached in the work folder."""
-    path = work / f"latents-{SCENES}.pt"
+    """[SCENES, 4, 16, 16] latents of the pool, cached in the work folder for this autoencoder and this world."""
+    path = work / f"latents-{SCENES}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources())}.pt"
     if path.exists():
         return torch.load(path, map_location=device, weights_only=True)
     pool = Pool(work, SCENES)

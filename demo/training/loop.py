@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import time
@@ -170,11 +169,3 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> 
     with replacing(path) as temporary:
         save_file(halves, temporary, metadata=metadata)
         temporary.chmod(0o644)  # the library makes it readable by its writer alone
-
-
-def digest(*files: Path) -> str:
-    """16 hexadecimal digits that change with the content of any of the files."""
-    seen = hashlib.sha256()
-    for file in files:
-        seen.update(file.read_bytes())
-    return seen.hexdigest()[:16]

@@ -17,11 +17,12 @@ import torch
 from torch.nn.utils import parametrize
 
 from ..captions import PLACEHOLDER
+from ..files import digest
 from ..subjects import SUBJECTS, PersonalSubject
 from ..world import render
 from .autoencoder import moments, to_tensor
 from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss, weights_digest
-from .loop import WEIGHTS, Trainer, commit, digest, write_weights
+from .loop import WEIGHTS, Trainer, commit, write_weights
 
 RANK = 3
 BATCH = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from random import Random
 
 import numpy as np
 
-from ..files import replacing
+from .. import drawing, world
+from ..files import digest, replacing
 from ..world import SIZE, Scene, render, sample_scene
 
 _CHUNK = 500
@@ -21,6 +23,11 @@ def scene_of(index: int, seed: int = 0) -> Scene:
 
 
 SceneOf = Callable[[int, int], Scene]
+
+
+def sources(scene_of: SceneOf = scene_of) -> list[Path]:
+    """The code that decides what the scenes look like."""
+    return [Path(inspect.getfile(part)) for part in (world, drawing, scene_of)]
 
 
 def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
@@ -37,10 +44,10 @@ def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
 
 
 class Pool:
-    """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused."""
+    """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused while they would look the same."""
 
     def __init__(self, folder: Path, count: int, seed: int = 0, workers: int = 2, scene_of: SceneOf = scene_of, name: str = "pool"):
-        folder = folder / f"{name}-{seed}"
+        folder = folder / f"{name}-{seed}-{digest(*sources(scene_of))}"
         folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, count, _CHUNK)
         missing = [(str(folder), s, s + _CHUNK, seed, scene_of) for s in starts if not (folder / f"{s:07d}.npy").exists()]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from likeness.demo.training import autoencoder, command, personal
+from likeness.demo import drawing, look_alikes
+from likeness.demo.training import autoencoder, command, denoiser, personal, pool
 from likeness.demo.training.loop import WEIGHTS, Trainer, commit
 from PIL import Image
 
@@ -92,3 +93,55 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path, settings):
     pixels = [np.asarray(Image.open(tmp_path / run / "toy.loss.png")) for run in ("whole", "stopped")]
     assert pixels[0].shape == (360, 640, 3) and np.array_equal(*pixels)
     assert (pixels[0] == (30, 90, 200)).all(-1).any(0).sum() > 300  # the curve runs over most of the width
+
+
+class NoPool:
+    """Black pictures."""
+
+    def __init__(self, _work, _count):
+        pass
+
+    def images(self, indices):
+        return np.zeros((len(indices), 8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def change_drawing(monkeypatch, tmp_path):
+    """Call it, and drawing.py holds other code."""
+
+    def change():
+        (tmp_path / "drawing.py").write_text("# draws otherwise")
+        monkeypatch.setattr(drawing, "__file__", str(tmp_path / "drawing.py"))
+
+    return change
+
+
+def test_latents_are_encoded_again_for_another_autoencoder_or_world(monkeypatch, tmp_path, change_drawing):
+    encoded = []
+
+    def moments(_model, images):
+        encoded.append(len(images))
+        return (images,)
+
+    for name, value in (("SCENES", 50), ("Pool", NoPool), ("moments", moments), ("WEIGHTS", tmp_path)):
+        monkeypatch.setattr(denoiser, name, value)
+    weights = tmp_path / "autoencoder.safetensors"
+    changes = (lambda: weights.write_bytes(b"one"), lambda: weights.write_bytes(b"two"), change_drawing)
+    for count, change in enumerate(changes, 1):
+        change()
+        for _ in range(2):
+            denoiser.encode_pool(tmp_path, torch.nn.Identity(), CPU)
+        assert len(encoded) == count
+
+
+def test_another_world_has_another_pool(tmp_path, change_drawing):
+    pool.Pool(tmp_path, 0)
+    pool.Pool(tmp_path, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    change_drawing()
+    pool.Pool(tmp_path / "changed", 0)
+    assert {p.name for p in tmp_path.glob("pool-0-*")}.isdisjoint(p.name for p in (tmp_path / "changed").iterdir())
+
+
+def test_a_pool_of_look_alikes_depends_on_their_code():
+    assert str(pool.sources(look_alikes.scene_of_group)[-1]).endswith("look_alikes.py")
