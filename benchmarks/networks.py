@@ -33,6 +33,14 @@ FULL_SIZE_CONFIG = {
     "adm_in_channels": None,
     "use_temporal_attention": False,
 }
+SMALL_CONFIG = {
+    **FULL_SIZE_CONFIG,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 1],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+}
 
 
 @dataclass(frozen=True)
@@ -74,20 +82,29 @@ def network(name: str, prefix: str, model, personalized, clip, word: str, side: 
     return Network(name, prefix, model, personalized, clip, word, side, steps, positive, placed, encode([""]))
 
 
-def full_size_network(side: int, steps: int, channels: int = FULL_SIZE_CONFIG["model_channels"]) -> Network:
-    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones. channels: of its first level, fewer make a
-    thin one with as many layers."""
-    device = comfy.model_management.get_torch_device()
-    config = comfy.supported_models.SD15({**FULL_SIZE_CONFIG, "model_channels": channels})
+def full_size_network(side: int, steps: int) -> Network:
+    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
     # On a CPU bfloat16 is the smallest type that every layer computes in, and more than twice as fast as float32.
-    config.set_inference_dtype(torch.bfloat16 if device.type == "cpu" else torch.float16, None)
+    dtype = torch.bfloat16 if comfy.model_management.get_torch_device().type == "cpu" else torch.float16
+    return random_network("SD 1.5 size", "", FULL_SIZE_CONFIG, dtype, side, steps)
+
+
+def small_network(steps: int) -> Network:
+    """One of so few layers, channels and pixels that little but the host's and the nodes' own work is left."""
+    return random_network("two levels", "small_", SMALL_CONFIG, torch.float32, 4, steps)
+
+
+def random_network(name: str, prefix: str, unet: dict, dtype: torch.dtype, side: int, steps: int) -> Network:
+    device = comfy.model_management.get_torch_device()
+    config = comfy.supported_models.SD15(unet)
+    config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
     randomise(base.diffusion_model)
     model = CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
     clip = comfy.sd.CLIP(config.clip_target())
     randomise(clip.cond_stage_model)
-    return network("SD 1.5 size", "", model, personalized, clip, "cat", side, steps)
+    return network(name, prefix, model, personalized, clip, "cat", side, steps)
 
 
 def randomise(module: torch.nn.Module) -> None:

@@ -6,7 +6,6 @@ On Tinyland, where fixed costs show, and on a network of the size of Stable Diff
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -22,7 +21,7 @@ from ..nodes.patching.window import Window
 from ..nodes.patching.word_maps import word_maps
 from ..nodes.step_blended import LikenessStepBlendedGuider, StepBlendedSampler
 from . import guided_costs, retouch_costs
-from .networks import Network, full_size_network, tiny_network
+from .networks import Network, full_size_network, small_network, tiny_network
 from .report import Report, Target
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
 
@@ -33,8 +32,8 @@ NOTES = (
     "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % bootstrap interval;"
     " seconds: median of the node's runs. KSampler runs the model that the node starts with.",
     "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the seconds that they add to"
-    " a run of as many steps through as many layers on few pixels (and channels, for the large network), to those of the plain run; beside"
-    " a whole run they are lost in the noise.",
+    " a run of as many steps of a network of two levels, to those of the plain run; beside a whole run they are lost in the noise. They"
+    " are the same for every network: a node that idles does nothing in its layers.",
     "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise levels, at cfg 1;"
     " a tap reads every block of both rows of every step, as the patches of the pack do, and throws away what it reads.",
     "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once however many steps.",
@@ -44,10 +43,10 @@ NOTES = (
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     rows, figures = [], {}
-    for network, small, seconds, idle_seconds in networks(quick, weights):
+    for network, seconds, idle_seconds in networks(quick, weights):
         with silence():
             timings = compare(variants(network), seconds)
-            added = compare(idle_variants(small), idle_seconds)
+            added = compare(idle_variants(small_network(network.steps)), idle_seconds)
         rows += [timing.row(network) for timing in timings]
         idle, acting = ([t for t in timings if (t.variant.figure == NEUTRAL) is wanted] for wanted in (True, False))
         for timing in acting:
@@ -65,17 +64,15 @@ def idle_variants(network: Network) -> list[Variant]:
     return [variant for variant in variants(network) if variant.figure == NEUTRAL]
 
 
-def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, Network, float, float]]:
-    """Each network, the same layers on so few pixels and channels that what a node adds to a run of so many steps is not lost in the
-    noise of the network's own time, and the seconds to spend on either; one at a time: the large one is built when it is needed.
+def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float]]:
+    """Each network with the seconds to spend on it and on what it idles; one at a time: the large one is built when it is needed.
 
     Where a plain run is short, what is added to it has to be known more exactly.
     """
-    tiny = tiny_network(weights, 10)
-    yield tiny, replace(tiny, side=4), 40 if quick else 150, 20 if quick else 450
+    yield tiny_network(weights, 10), 40 if quick else 150, 20 if quick else 240
     on_gpu = comfy.model_management.get_torch_device().type != "cpu"
     side, steps = (64, 20) if on_gpu else (16, 3 if quick else 5)
-    yield full_size_network(side, steps), full_size_network(8, steps, channels=32), 60 if quick else 300, 10 if quick else 120
+    yield full_size_network(side, steps), 60 if quick else 300, 10 if quick else 60
 
 
 def variants(network: Network) -> list[Variant]:

@@ -85,23 +85,19 @@ class TrajectoryRecorder:
 
     def record(self, sigma: float, latent: torch.Tensor, denoised: torch.Tensor) -> None:
         self.sigmas.append(sigma)
-        self.latents.append(_kept(latent))
-        self.denoised.append(_kept(denoised))
+        self.latents.append(latent.to("cpu", torch.float32, copy=True))
+        self.denoised.append(denoised.to("cpu", torch.float32, copy=True))
 
     def finish(self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float) -> Trajectory:
-        latents, denoised = tuple(self.latents), tuple(self.denoised)
+        # The host samples in inference mode, whose tensors no later run could use with gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            latents, denoised = (tuple(t.clone() for t in kept) for kept in (self.latents, self.denoised))
         return Trajectory(tuple(self.sigmas), latents, denoised, positive, negative, bank, sampler, switch_sigma)
 
 
 def sampler_name(sampler) -> str:
     """What tells the update rule of one SAMPLER from another's: ddim and euler are one."""
     return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__).removeprefix("sample_")
-
-
-def _kept(tensor: torch.Tensor) -> torch.Tensor:
-    # The host samples in inference mode, whose tensors no later run could use with gradients.
-    with torch.inference_mode(False), torch.no_grad():
-        return torch.empty(tensor.shape, dtype=torch.float32).copy_(tensor)
 
 
 def _equal(recorded: float, sigma: float) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import sys
 
 import comfy.utils
 import pytest
@@ -39,13 +40,35 @@ def test_neutral_variants_are_ksampler_and_the_others_work(network):
         assert same == (variant.figure not in acting), variant.name
 
 
-def test_the_thin_network_has_all_layers_and_idles_as_well():
-    with torch.inference_mode():
-        thin = networks.full_size_network(8, 2, channels=32)
-        assert len(discover(thin.model, "bench")) == 16
-        for variant in overhead.idle_variants(thin):
-            with timing.silence():
-                assert torch.equal(samples(variant.sample()), samples(variant.reference())), variant.name
+def calls_of(run) -> int:
+    """How many functions a run calls, in Python and in C."""
+    counted = itertools.count()
+
+    def note(_frame, event, _argument):
+        if event in ("call", "c_call"):
+            next(counted)
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return next(counted)
+
+
+def test_what_idles_does_as_little_in_any_network(network):
+    """What it calls beyond the plain run does not grow with the layers, so that a small network can stand for a large one."""
+    with torch.inference_mode(), timing.silence():
+        small = networks.small_network(network.steps)
+        layers = [len(discover(n.model, "bench")) for n in (small, network)]
+        assert layers[0] < layers[1]
+        for pair in zip(*(overhead.idle_variants(n) for n in (small, network)), strict=True):
+            extra = []
+            for variant in pair:
+                for run in (variant.sample, variant.reference):
+                    timing.timed(variant.first, run)
+                extra.append(calls_of(variant.sample) - calls_of(variant.reference))
+            assert abs(extra[0] - extra[1]) <= 40 and extra[0] < 100 * (network.steps + 2), (pair[0].name, extra)
 
 
 def test_silence_ends():
@@ -88,7 +111,7 @@ def test_the_random_lora_reaches_every_attention_projection(network):
 def test_report(random_weights, monkeypatch):
     tiny, all_of_them = networks.tiny_network, overhead.variants
     monkeypatch.setattr(overhead, "variants", lambda network: all_of_them(network)[-4:])
-    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), tiny(weights, 2), 0.0, 0.0)])
+    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), 0.0, 0.0)])
     monkeypatch.setattr(overhead, "compare", lambda variants, _seconds: timing.compare(variants, 0.0))
     with torch.inference_mode():
         result = overhead.run(quick=True, weights=random_weights)
@@ -109,7 +132,7 @@ def test_what_changes_nothing_is_measured_by_what_it_adds(random_weights, monkey
 
     tiny = networks.tiny_network
     monkeypatch.setattr(overhead, "compare", compared)
-    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), tiny(weights, 2), 0.0, 0.0)])
+    monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), 0.0, 0.0)])
     with torch.inference_mode():
         figures = overhead.run(quick=True, weights=random_weights).figures
     assert figures["tinyland_strength_zero_ratio"] == pytest.approx(1.004)
