@@ -32,7 +32,7 @@ NOTES = (
     "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % bootstrap interval;"
     " seconds: median of the node's runs. KSampler runs the model that the node starts with.",
     "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the seconds that they add to"
-    " a run of as many steps of a network of two levels, to those of the plain run; beside a whole run they are lost in the noise. They"
+    " a run of as many steps of a network of one level, to those of the plain run; beside a whole run they are lost in the noise. They"
     " are the same for every network: a node that idles does nothing in its layers.",
     "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise levels, at cfg 1;"
     " a tap reads every block of both rows of every step, as the patches of the pack do, and throws away what it reads.",
@@ -69,7 +69,7 @@ def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float
 
     Where a plain run is short, what is added to it has to be known more exactly.
     """
-    yield tiny_network(weights, 10), 40 if quick else 150, 20 if quick else 240
+    yield tiny_network(weights, 10), 40 if quick else 150, 30 if quick else 300
     on_gpu = comfy.model_management.get_torch_device().type != "cpu"
     side, steps = (64, 20) if on_gpu else (16, 3 if quick else 5)
     yield full_size_network(side, steps), 60 if quick else 300, 10 if quick else 60

@@ -20,7 +20,7 @@ from .networks import Network
 from .report import median_interval
 
 CFG, SAMPLER, SCHEDULER, SEED = 5.0, "euler", "normal", 1
-MOST_ROUNDS = 200
+MOST_ROUNDS = 1000
 
 
 @dataclass(frozen=True)
