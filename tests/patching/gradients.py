@@ -13,6 +13,7 @@ from likeness.nodes.patching.blocks import Layer
 from likeness.nodes.patching.families import UNET
 from likeness.nodes.patching.frozen_autograd import gradient, stop_at
 from likeness.tests.patching.tiny_models import _base_model, conditioning, latent, tiny_model
+from torch.overrides import TorchFunctionMode
 
 LAYERS = (Layer("input", 4, 0), Layer("middle", 0, 0), Layer("output", 4, 0))
 LAST = LAYERS[-1]
@@ -87,10 +88,16 @@ def ours(model, x, last=None, scale=1.0, conds=None, loaded=True, **settings):
         return gradient(model.model, conds, x, sigma, features.options(model, last), features.loss, "Node", **settings)
 
 
+class _OutOfPlace(TorchFunctionMode):
+    """The host adds what a ControlNet gives in place, to tensors that a graph has saved."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return torch.add(*args) if func is torch.Tensor.add_ else func(*args, **(kwargs or {}))
+
+
 def ordinary(model, x, conds=None, scale=1.0, loaded=True):
     """d loss / d x by autograd alone, of a network of ordinary tensors."""
-    # The host adds what a ControlNet gives in place.
-    with torch.inference_mode(False), torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
+    with torch.inference_mode(False), torch.enable_grad(), _OutOfPlace():
         features, x = Features(scale), x.clone().requires_grad_()
         with sampling(model, x.detach(), conds, loaded) as conds:
             options = features.options(model)
