@@ -46,7 +46,8 @@ class AppearancePalette(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "weight", default=1.0, min=0.01, max=10.0, step=0.01,
-                    tooltip="With several pictures: how readily this one is chosen from; distances to it are divided by this. Neutral: 1.",
+                    tooltip="With several pictures: how readily this one is chosen from; distances to it are divided by this. Neutral: 1. "
+                    "Without effect where the direction of UREMDGuidance is ref_to_gen, in which nothing is chosen from pictures.",
                 ),
                 io.String.Input(
                     "blocks", default="paper",

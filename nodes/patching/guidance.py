@@ -72,8 +72,8 @@ class UREMDGuidance:
         assert state is not None
         sampling = model.get_model_object("model_sampling")
         mask = None if denoise_mask is None else comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
-        run = GuidanceRun(self, len(noise), weights_of(model), sigmas.tolist(), sampling, mask)
-        self._warn(run, state)
+        run = GuidanceRun(self, len(noise), weights_of(model), sigmas.tolist(), sampling, self._prompts(state), mask)
+        self._warn(run)
         if self.palette is not None and run.palette_levels:
             fill(self.palette, model, run.palette_levels, [s for s in run.sigmas if s > 0], self.node)
         self.log.start(run.levels)
@@ -81,28 +81,37 @@ class UREMDGuidance:
         state.recall((self, "run"), lambda: run)
         return noise
 
-    def _warn(self, run: GuidanceRun, state: RunState) -> None:
-        """Of what would change nothing, or look in the wrong places, while the rest of the guidance acts."""
-        for name in run.idle() if run.levels else ():
-            logging.warning(
-                "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; change them.",
-                self.node, name, name,
-            )  # fmt: skip
-        prompts = [text for text in (entry.get("cross_attn") for entry in state.prompts()) if text is not None]
-        if self.prompt is not None and prompts and not any(_alike(text, self.prompt) for text in prompts):
+    def _prompts(self, state: RunState) -> frozenset:
+        """The uuids of the run's prompts that say what `prompt` does, so that `words` fits them; of all, where none does."""
+        entries = [entry for entry in state.prompts() if entry.get("cross_attn") is not None]
+        alike = [e for e in entries if self.prompt is None or _alike(e["cross_attn"], self.prompt)]
+        if entries and not alike:
             logging.warning(
                 "%s: expected text to be the sampler's positive prompt, got another one, so the words may be looked for in wrong places; "
                 "write the same into text.",
                 self.node,
+            )  # fmt: skip
+        guided = alike or entries
+        if any(entry.get("area") is not None for entry in guided):
+            raise ValueError(
+                f"{self.node}: expected a prompt for the whole picture, got one for an area of it; remove ConditioningSetArea from the "
+                "prompt that text repeats."
+            )
+        return frozenset(entry.get("uuid") for entry in guided)
+
+    def _warn(self, run: GuidanceRun) -> None:
+        """Of a loss that changes nothing."""
+        for name in run.idle():
+            logging.warning(
+                "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; change them.",
+                self.node, name, name,
             )  # fmt: skip
 
     def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:
         if step.x.requires_grad:  # another guidance reads the network
             return evaluate(step)
         run: GuidanceRun = step.state.recall((self, "run"), _never)
-        guided = run.guides(step.sigma)
-        step.state.note(self, guided)
-        if not guided:
+        if not run.guides(step.sigma):
             return evaluate(step)
         moved = run.moved(step, evaluate)
         shift = run.shift(step, moved)

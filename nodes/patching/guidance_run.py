@@ -45,9 +45,12 @@ class GuidanceRun:
     weights: str
     sigmas: Sequence[float]
     model_sampling: Any
+    prompts: frozenset
+    """The uuids of the prompts that are guided."""
     mask: torch.Tensor | None = None
     """Of inpainting, 1 where the latent may change; broadcasts over it."""
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
+    _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
     _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
     _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
     _short: bool = False
@@ -138,18 +141,27 @@ class GuidanceRun:
         known = [(i, entries) for i, entries in enumerate(step.conditions) if entries]
         flags = conditional_chunks([i for i, _ in known], [entries[0].get("uuid") for _, entries in known], step.state.owners())
         found = [entry for (_, entries), flag in zip(known, flags, strict=True) if flag for entry in entries]
-        return [entry for entry in found or step.state.prompts() if _in_time(entry, step.sigma)]
+        found = [entry for entry in found or step.state.prompts() if _in_time(entry, step.sigma)]
+        return [entry for entry in found if entry.get("uuid") in self.prompts]
 
     def palette_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None where all are equal;
         on the device of `like`."""
         assert self.patch.palette is not None and self.patch.appearance is not None
-        if self._palette is None or self._palette[0] != sigma:
-            level = min(self.palette_levels, key=lambda s: abs(s - sigma))
+        level = min(self.palette_levels, key=lambda s: abs(s - sigma))
+        if self._palette is None or self._palette[0] != level:
             layers = self.patch.appearance.layers
             features = {la: self.patch.palette.features(self.weights, la, level) for la in layers}
-            self._palette = (sigma, {la: _joined(parts, like) for la, parts in features.items()})
+            self._palette = (level, {la: _joined(parts, like) for la, parts in features.items()})
         return self._palette[1][layer]
+
+    def template_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> torch.Tensor:
+        """The template's map of a layer at a noise level, in the type and on the device of `like`: [images, height, width]."""
+        assert self.patch.template is not None and self.patch.layout is not None
+        if self._template is None or self._template[0] != sigma:
+            maps = {la: self.patch.template.at(la, sigma) for la in self.patch.layout.layers}
+            self._template = (sigma, {la: there.to(like, non_blocking=True) for la, there in maps.items()})
+        return self._template[1][layer]
 
     def acting(self, sigma: float) -> tuple[Term | None, Term | None]:
         """The appearance and the layout term at a noise level, None where it does not act."""
@@ -274,7 +286,8 @@ class _Reading:
         assert template is not None
         found, wanted = [], []
         for layer in term.layers:
-            here, there = self.maps[layer], template.at(layer, self.sigma).to(self.maps[layer])
+            here = self.maps[layer]
+            there = self.run.template_of(layer, self.sigma, here)
             if template.mask is not None:
                 there = scaled_to(there, here)
             elif there.shape[1:] != here.shape[1:]:

@@ -85,10 +85,15 @@ class LossLog:
         shown = [name for name in _COLOURS if len(self.curve(name)[0])]
         for place, name in enumerate(shown):
             steps, losses = self.curve(name)
-            top = max(float(losses.max()), 1e-12)
+            known = np.isfinite(losses)  # a loss that is no number leaves a gap
+            top = max(float(losses[known].max(initial=0)), 1e-12)
             colour, pale = _COLOURS[name], tuple((c + 510) // 3 for c in _COLOURS[name])
             for values, tint, width in (*((losses[:, i], pale, 1) for i in range(losses.shape[1])), (losses.mean(1), colour, 2)):
-                points = [(_LEFT + _WIDTH * s / last, _TOP + _HEIGHT * (1 - v / top)) for s, v in zip(steps, values, strict=True)]
+                points = [
+                    (_LEFT + _WIDTH * s / last, _TOP + _HEIGHT * (1 - v / top))
+                    for s, v in zip(steps, values, strict=True)
+                    if np.isfinite(v)
+                ]
                 if len(points) == 1:
                     points.append((points[0][0] + 2, points[0][1]))
                 draw.line(points, fill=tint, width=width)

@@ -121,7 +121,13 @@ def build_palette(
     palette = Palette(made, names, family, conditioning[0][0].shape[-1], window)
     if sigmas is not None:
         schedule, inside = [float(s) for s in sigmas if s > 0], window.resolve(model.get_model_object("model_sampling"))
-        fill(palette, model, [s for s in schedule if inside.contains(s)], schedule, NODE)
+        levels = [s for s in schedule if inside.contains(s)]
+        if not levels:
+            raise ValueError(
+                f"{NODE}: expected noise levels between start_percent and end_percent in sigmas, got none of {len(schedule)}; connect the "
+                "sampler's SIGMAS, widen the window, or disconnect sigmas."
+            )
+        fill(palette, model, levels, schedule, NODE)
     return Made(palette, masks, shown)
 
 

@@ -38,7 +38,7 @@ class RunState:
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
         self._endings: list[Callable[[], None]] = []
-        self._acted: dict[Patch | Guidance, bool] = {}
+        self._acted: dict[Patch, bool] = {}
 
     @staticmethod
     def of(options: Options) -> RunState | None:
@@ -62,7 +62,7 @@ class RunState:
         conds = getattr(self._guider, "conds", {})
         return [c for name, entries in conds.items() if entries is not None and "negative" not in name for c in entries]
 
-    def note(self, patch: Patch | Guidance, acted: bool) -> None:
+    def note(self, patch: Patch, acted: bool) -> None:
         """Remembers whether a patch has acted in this run at all."""
         self._acted[patch] = self._acted.get(patch, False) or acted
 
@@ -145,7 +145,7 @@ Evaluate = Callable[[Step], list[torch.Tensor]]
 
 
 class Guidance(Protocol):
-    """A patch that changes a step as a whole, and notes in its run's state whether it does. Implementations are frozen and compare by
+    """A patch that changes a step as a whole, and says itself where it has none to change. Implementations are frozen and compare by
     identity."""
 
     @property
@@ -286,7 +286,7 @@ class _GuidedSteps:
         return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
 
 
-def _acts(patch: Patch | Guidance, sigma: float, state: RunState, model) -> bool:
+def _acts(patch: Patch, sigma: float, state: RunState, model) -> bool:
     """Whether a patch's window holds a noise level; noted for the report."""
     resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(model.model_sampling))
     active = resolved.contains(sigma)

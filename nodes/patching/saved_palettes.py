@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .palette import Palette
+from .references import References
 from .saved_files import Store
 from .saved_references import parts_of, references_of
 from .window import Window
@@ -21,8 +22,9 @@ def save(palette: Palette, prefix: str) -> Path:
     tensors, facts = parts_of(palette.references, SAVE)
     window = [palette.window.start_percent, palette.window.end_percent]
     described = {"blocks": palette.blocks, "family": palette.family, "context": palette.context, "window": window}
-    tokens = [None if item.mask is None else int((item.mask > 0.5).sum()) for item in palette.references.items]
-    return STORE.write(prefix, tensors, {**facts, "palette": json.dumps(described), "mask_pixels": json.dumps(tokens)})
+    pixels = [None if item.mask is None else int((item.mask > 0.5).sum()) for item in palette.references.items]
+    counts = {"mask_pixels": json.dumps(pixels), "tokens": json.dumps(_tokens(palette.references))}
+    return STORE.write(prefix, tensors, {**facts, **counts, "palette": json.dumps(described)})
 
 
 def load(name: str) -> Palette:
@@ -33,5 +35,12 @@ def load(name: str) -> Palette:
 def _palette(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Palette:
     described = json.loads(facts["palette"])
     references = references_of(tensors, facts, LOAD)
+    if _tokens(references) != json.loads(facts["tokens"]):
+        raise ValueError("features of as many tokens as when it was saved")
     window = Window(*described["window"])
     return Palette(references, tuple(described["blocks"]), described["family"], int(described["context"]), window)
+
+
+def _tokens(references: References) -> list[dict[str, int]]:
+    """By reference, the number of tokens that are kept of each layer."""
+    return [{str(key.layer): values.shape[1] for key, _, values in item.bank.items()} for item in references.items]

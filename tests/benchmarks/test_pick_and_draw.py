@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import generate, grid, guided_costs, pick_and_draw, report
+from likeness.benchmarks import generate, grid, guided_costs, pick_and_draw, report, uremd_costs
 from likeness.benchmarks.guided import APPEARANCE, BASELINE, BOTH, FULL, LAYOUT, LORA, VANILLA, Guided, Recipe
 from likeness.benchmarks.kept import Kept
 from likeness.benchmarks.networks import tiny_network
@@ -136,3 +136,19 @@ def test_the_workflow_has_the_settings_that_are_measured():
     assert guidance["step"] == recipe.step_kind
     assert (palette["blocks"], palette["threshold"]) == (recipe.blocks, recipe.palette_threshold)
     assert palette["map_blocks"] == recipe.palette_map_blocks
+
+
+def test_the_kernels_costs(monkeypatch):
+    """Of sizes that take no time: a matrix of as many columns as rows needs more memory than the tokens of a few channels."""
+    monkeypatch.setattr(uremd_costs, "SIZES", {64: 4, 2048: 4})
+    monkeypatch.setattr(uremd_costs, "LARGEST", 2048)
+    figures = uremd_costs.uremd_costs(quick=False)
+    measured = {name: value for name, value in figures.items() if "gpu" not in name}
+    assert all(value is not None and value > 0 for value in measured.values())
+    assert {f"uremd_{name}_{size}" for name in ("time_ratio", "memory_ratio", "matmul_ratio", "bytes") for size in (64, 2048)} <= set(
+        figures
+    )
+    assert figures["uremd_memory_ratio_2048"] > figures["uremd_memory_ratio_64"]
+    assert {"uremd_speedup_gpu", "uremd_speedup_gpu_fp16"} <= set(figures)
+    quick = uremd_costs.uremd_costs(quick=True)
+    assert "uremd_matmul_ratio_2048" in quick and "uremd_memory_ratio_2048" not in quick

@@ -14,6 +14,8 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
 ONLY_INTERPRETED = ("processors", "inference")
+GRADIENT_ERRORS = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 2**-7}
+"""The interpreter cuts what bfloat16 cannot hold, where PyTorch rounds it: up to a unit in the last of its 8 bits."""
 INTERPRET = Path(__file__).with_name("interpret_uremd.py")
 
 
@@ -25,6 +27,12 @@ def value_and_gradient(loss, generated):
     generated = generated.clone().requires_grad_()
     value = loss(generated)
     return value.detach(), torch.autograd.grad(value, generated)[0]
+
+
+def error(found, expected):
+    """Relative to the whole: single elements of half precision differ by more where they are rounded to either side."""
+    found, expected = found.double(), expected.double()
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton works on a GPU")
@@ -80,7 +88,7 @@ def test_triton_equals_pytorch(name, interpreted):
     value, gradient = value_and_gradient(lambda g: uremd(g, **case, implementation=TORCH), generated)
     exact = dtype == torch.float32
     torch.testing.assert_close(found["value"], value, rtol=1e-5 if exact else 1e-3, atol=1e-6)
-    torch.testing.assert_close(found["gradient"], gradient, rtol=1e-5 if exact else 2e-2, atol=1e-7)
+    assert error(found["gradient"], gradient) < GRADIENT_ERRORS[dtype]
     assert found["palette_gradient"] is None
     assert torch.equal(found["index"], nearest(generated, case["palette"]))
 
@@ -93,4 +101,5 @@ def test_a_gpu_takes_triton(name):
     assert module._takes_triton(AUTO, generated)
     found = value_and_gradient(lambda g: uremd(g, **case), generated)
     expected = value_and_gradient(lambda g: uremd(g, **case, implementation=TORCH), generated)
-    torch.testing.assert_close(found, expected, rtol=1e-5 if exact else 2e-2, atol=1e-6)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5 if exact else 1e-3, atol=1e-6)
+    assert error(found[1], expected[1]) < GRADIENT_ERRORS[generated.dtype]

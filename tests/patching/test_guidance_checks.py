@@ -56,6 +56,23 @@ def test_a_loss_without_steps_is_told(caplog):
     assert log.entries and all(entry.keys() == {"appearance"} for _, entry in log.entries)
 
 
+def test_a_run_without_any_step_to_guide_is_told(caplog):
+    model = model_of()
+    sampled(guided(model, palette(model), recorded(), layout_end=0.01, appearance_start=0.99)[0], schedule=(3.0, 1.75))
+    assert [name in message for name, message in zip(("appearance_start", "layout_start"), warnings_of(caplog), strict=True)] == [True] * 2
+
+
+def test_it_refuses_a_prompt_for_an_area():
+    model = model_of()
+    (text, rest), other = encoded(PROMPT)[0], encoded("a chair")[0]
+    area = {"area": (8, 16, 0, 0), "strength": 1.0}
+    patched = guided(model, palette(model), recorded())[0]
+    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a prompt for the whole picture, .*; remove ConditioningSetArea from"):
+        sampled(patched, positive=[[text, {**rest, **area}]])
+    beside = [[text, rest], [other[0], {**other[1], **area}]]  # what is not guided may have one
+    assert torch.isfinite(sampled(patched, positive=beside)).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

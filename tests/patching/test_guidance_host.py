@@ -271,9 +271,20 @@ def test_a_prompt_in_two_parts_of_sampling_is_the_prompt():
     assert [sigma < 10 for sigma, _ in log.entries] == [True]  # nothing to guide where the host uses no prompt
 
 
+def test_of_two_prompts_the_one_that_text_repeats_is_guided():
+    """In another the words stand elsewhere."""
+    model, losses = model_of(), []
+    given, other = palette(model), encoded("a drawing of a chair with a red cat on it")
+    patched, log = guided(model, given)
+    for positive in (encoded(PROMPT), encoded(PROMPT) + other):
+        sampled(patched, schedule=SCHEDULE[:2], positive=positive)
+        losses.append(float(log.entries[0][1]["appearance"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_two_prompts_are_guided_by_the_mean_of_their_losses():
     model, both = model_of(), []
-    given, texts = palette(model), (encoded(PROMPT), encoded("a drawing of a red cat on a chair"))
+    given, texts = palette(model), (encoded("a photo of a red cat in the snow"), encoded("a drawing of a red cat on a chair"))
     patched, log = guided(model, given)
     for positive in (*texts, texts[0] + texts[1]):
         sampled(patched, schedule=SCHEDULE[:2], positive=positive)

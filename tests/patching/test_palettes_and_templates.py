@@ -87,6 +87,10 @@ def test_sigmas_compute_ahead():
     plain = Calls(model)
     run(guided(plain.model, palette(model))[0])
     assert len(plain.rows) - len(calls.rows) == STEPS
+    with pytest.raises(ValueError, match=r"^AppearancePalette: expected noise levels between .* got none of 2; connect .*\.$"):
+        palette(model, window=Window(0.0, 0.01), sigmas=torch.tensor([3.0, 1.0, 0.0]))
+    with pytest.raises(ValueError, match="got none of 0"):
+        palette(model, sigmas=torch.tensor([]))
     half = palette(model, window=Window(0.6, 1.0), sigmas=torch.tensor(levels(model)))
     assert {s for _, s in names_of(half)} < {s for _, s in names_of(ahead)}
 
@@ -172,6 +176,22 @@ def test_two_pictures_are_one_palette():
         assert losses[1] <= losses[0] + 1e-6  # more to choose from is never farther
 
 
+def test_a_reference_of_more_weight_is_found_first():
+    """A weight changes which token of the palette is the nearest, not how far that one is."""
+    model = model_of()
+    one, losses = made(model, seed=20).palette, []
+    for weight in (1.0, 1e4):
+        both = made(model, seed=33, more=one, weight=weight).palette
+        assert [item.weight for item in both.references.items] == [1.0, weight]
+        patched, log = guided(model, both, step_size=1e-6)
+        sampled(patched, schedule=(3.0, 1.75))
+        losses.append(float(log.entries[0][1]["appearance"]))
+    patched, log = guided(model, made(model, seed=33).palette, step_size=1e-6)
+    sampled(patched, schedule=(3.0, 1.75))
+    other = float(log.entries[0][1]["appearance"])
+    assert losses[0] < losses[1] == pytest.approx(other, rel=1e-5)
+
+
 def saved_and_loaded(store, given):
     path = store.save(given, "test/one")
     assert path.suffix == ".safetensors" and not list(path.parent.glob("*.tmp"))
@@ -234,6 +254,8 @@ def test_a_palettes_file_says_what_is_in_it(output):
     assert (described["family"], tuple(described["blocks"])) == (given.family, given.blocks)
     assert {round(entry[-1], 3) for entry in json.loads(facts["features"])} == {round(s, 3) for s in levels(model)[:-1]}
     assert json.loads(facts["mask_pixels"]) == [int(square().sum())]
+    (counts,) = json.loads(facts["tokens"])
+    assert set(counts.values()) == {16} and len(counts) == 3  # a quarter of 8 x 8
 
 
 @FAMILIES

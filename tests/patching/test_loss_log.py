@@ -1,0 +1,76 @@
+"""What a guided run tells of its losses, while it runs and afterwards."""
+
+import numpy as np
+import pytest
+import torch
+from likeness.nodes.patching.live_text import text_on
+from likeness.nodes.patching.loss_log import LossLog
+from likeness.tests.patching.guidance_runs import guided, model_of, palette, recorded, sampled
+
+LEVELS = (3.0, 2.0, 1.0)
+
+
+def logged(show=None, appearance=((1.0, 3.0), (0.5, 1.5), (0.25, 0.75))):
+    log = LossLog(show)
+    log.start(LEVELS)
+    for sigma, losses in zip(LEVELS, appearance, strict=True):
+        log.note(sigma, torch.tensor(losses), None)
+    log.finish()
+    return log
+
+
+def test_every_step_is_told_once_when_it_is_over():
+    lines = []
+    logged(lines.append)
+    assert lines == [f"guided step {n} of 3: appearance {loss:.4f}" for n, loss in ((1, 2.0), (2, 1.0), (3, 0.5))]
+
+
+@pytest.mark.usefixtures("as_the_host_runs")
+def test_a_run_tells_its_losses():
+    model, lines = model_of(), []
+    patched, log = guided(model, palette(model), recorded(), show=lines.append)
+    sampled(patched)
+    expected = [", ".join(f"{name} {float(loss.mean()):.4f}" for name, loss in losses.items()) for _, losses in log.entries]
+    assert lines == [f"guided step {n + 1} of {len(expected)}: {text}" for n, text in enumerate(expected)] and len(lines) == 2
+
+
+def test_a_line_goes_to_the_node_that_runs(monkeypatch):
+    from server import PromptServer
+
+    class Server:
+        def __init__(self):
+            self.sent = []
+
+        def send_progress_text(self, text, node_id):
+            self.sent.append((text, node_id))
+
+    server = Server()
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    show = text_on("7")
+    assert show is not None
+    show("loss")
+    assert server.sent == [("loss", "7")]
+    assert text_on(None) is None
+    monkeypatch.setattr(PromptServer, "instance", None, raising=False)
+    assert text_on("7") is None
+
+
+def red(picture):
+    """Columns with a point of the curve of appearance."""
+    pixels = (picture[0].numpy() * 255).round().astype(int)
+    return np.unique(np.argwhere((pixels == (200, 60, 40)).all(-1))[:, 1])
+
+
+def test_the_curve_goes_from_the_first_step_to_the_last():
+    columns = red(logged().picture(2))
+    curve = columns[columns > 56]
+    assert curve.min() <= 58 and curve.max() >= 534
+    with pytest.raises(ValueError, match=r"^LikenessLossCurves: expected the losses of a run of 3 images, got 2"):
+        logged().picture(3)
+
+
+def test_a_loss_that_is_no_number_leaves_a_gap():
+    nan = float("nan")
+    picture = logged(appearance=((1.0, 1.0), (0.5, nan), (0.5, 0.5))).picture(2)
+    assert len(red(picture)) and torch.equal(picture, picture.clamp(0, 1))
+    assert not len(red(logged(appearance=((nan, nan),) * 3).picture(2)))
