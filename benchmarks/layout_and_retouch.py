@@ -50,7 +50,7 @@ NOTES = (
     "tau, lambda_2 and lambda_3 are 12 of 25 steps. III is II with the reference alone, from step 13 on;"
     " IV and V start from the layout's latents. The reference's keys and values are appended to the target's own with a weight of 3:"
     " put in their place, they lower identity here, in every block and from every step.",
-    "*_above_*: differences of the rows' means; the paper's signs are all positive.",
+    "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"
     " the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, the subject's map and mask, and retouch,"
     " with the workflow's settings.",
@@ -86,22 +86,33 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
                 lines[subject.name] += [*shown]
         rows = [row(NAMES[short], found) for short, found in scores.items()]
         swept = sweep(weights, recipe, amounts.sweep, eye, kept)
-    figures = differences(scores) | costs(quick, weights, amounts.seconds)
+    apart = differences(scores)
+    figures = signs(apart) | costs(quick, weights, amounts.seconds)
     sheet = contact_sheet(list(lines.items()), [("reference", 1), *((name, 3) for name in NAMES)])
     picture = beside(sheet, chart(swept, TAUS))
     caption = "One prompt per line, the same seeds for every row; below, row II for several tau."
+    rows += [row(f"{first} less {second}", found) for (first, second), found in apart.items()]
     return Report("layout-and-retouch", rows + swept, figures, TARGETS, NOTES, picture, caption)
 
 
-def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, float]:
-    """The paper's signs, as differences of means."""
+def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """Picture by picture, what one row has more than another: between those that the paper compares."""
+    return {
+        (first, second): {metric: values - scores[second][metric] for metric, values in scores[first].items()}
+        for first, second in (("II", "I"), ("III", "II"), ("V", "IV"), ("V", "I"))
+    }
 
-    def above(metric: str, first: str, second: str) -> float:
-        return float(scores[first][metric].mean() - scores[second][metric].mean())
 
-    pairs = [("prompt", "II", "I"), ("identity", "III", "II"), ("prompt", "II", "III"), ("identity", "V", "IV"), ("prompt", "V", "I")]
-    pairs += [("identity", "V", "I"), ("layout", "V", "I")]
-    return {f"{metric}_{first.lower()}_above_{second.lower()}": above(metric, first, second) for metric, first, second in pairs}
+def signs(apart: dict[tuple[str, str], dict[str, np.ndarray]]) -> dict[str, float]:
+    """The means of the differences whose sign the paper tells, turned so that it is positive there."""
+
+    def mean(metric: str, first: str, second: str) -> float:
+        return float(apart[first, second][metric].mean())
+
+    told = [("prompt", "II", "I"), ("identity", "III", "II"), ("identity", "V", "IV"), ("prompt", "V", "I"), ("identity", "V", "I")]
+    told += [("layout", "V", "I")]
+    found = {f"{metric}_{first.lower()}_above_{second.lower()}": mean(metric, first, second) for metric, first, second in told}
+    return found | {"prompt_ii_above_iii": -mean("prompt", "III", "II")}
 
 
 def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> list[dict]:

@@ -34,7 +34,8 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipe=RECIPE)
     data = json.loads(json.dumps(result.as_dict()))
     assert [row["name"].split()[0] for row in data["rows"][:5]] == list(layout_and_retouch.NAMES)
-    assert len(data["rows"]) == 5 + len(layout_and_retouch.TAUS)
+    names = [row["name"] for row in data["rows"][5:]]
+    assert names == ["II less I", "III less II", "V less IV", "V less I", *(f"tau {tau} of 4" for tau in (0, 2, 4))]
     assert set(result.targets) <= set(data["figures"])
     assert result.picture.size[0] > 16 * 128
     assert "V IV + adaptive mask" in report.table(result)
@@ -59,7 +60,7 @@ COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio
 def test_figures_are_differences_of_means():
     metrics = ("identity", "prompt", "layout")
     scores = {name: {m: np.array([i + k, i + k + 2.0]) for k, m in enumerate(metrics)} for i, name in enumerate(layout_and_retouch.NAMES)}
-    found = layout_and_retouch.differences(scores)
+    found = layout_and_retouch.signs(layout_and_retouch.differences(scores))
     assert found["identity_v_above_iv"] == 1 and found["prompt_ii_above_iii"] == -1 and found["layout_v_above_i"] == 4
 
 
