@@ -11,7 +11,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from likeness.nodes.patching import frozen_autograd, guidance_run
+from likeness.nodes.patching import frozen_autograd, guidance_reading, guidance_run
 from likeness.nodes.patching.build_guidance import guide
 from likeness.nodes.patching.references import Reference
 from likeness.nodes.patching.retouch import BANKED, BATCHED, SEQUENTIAL
@@ -157,7 +157,7 @@ def test_with_little_memory_the_same_is_computed_again(monkeypatch):
     monkeypatch.setattr(guidance_run, "gradient", functools.partial(take, checkpointed=True))
     assert relative(sampled(patched, schedule=SCHEDULE[:2]), expected) < 1e-5
     monkeypatch.setattr(guidance_run, "gradient", take)
-    attempts, uremd = [], guidance_run.uremd
+    attempts, uremd = [], guidance_reading.uremd
 
     def short(features, *args, **kwargs):
         attempts.append(weakref.ref(features._base))
@@ -166,7 +166,7 @@ def test_with_little_memory_the_same_is_computed_again(monkeypatch):
         assert attempts[0]() is None
         return uremd(features, *args, **kwargs)
 
-    monkeypatch.setattr(guidance_run, "uremd", short)
+    monkeypatch.setattr(guidance_reading, "uremd", short)
     assert relative(sampled(patched, schedule=SCHEDULE[:2]), expected) < 1e-5
     assert len(attempts) == 4 and len(log.entries) == len(losses) == 1
 
