@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
-from ..demo.captions import PLACEHOLDER
+from ..demo.captions import PLACEHOLDER, neutral_caption
 from ..demo.subjects import PersonalSubject
 from ..kernels.adaptive_mask import MaskRules
 from ..nodes.patching import tinyland
@@ -30,18 +30,22 @@ from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
 MAP_LEVELS = 4
+LORA, TEXTUAL_INVERSION = "lora", "textual_inversion"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is tuned, with the settings that the shipped workflow has. target: the prompt of the retouch, `neutral` or `full`;
-    alone_from: the step from which row III swaps; pictures: how many references;
-    weight: of each."""
+    """What is tuned, with the settings that the shipped workflow has.
 
-    switch_step: int = 12
-    lambda_2: int = 12
-    lambda_3: int = 12
-    alone_from: int = 13
+    base: what is personalised; target: the prompt of the retouch, `neutral` or `full`; alone_from: the step from which row III swaps;
+    pictures: how many references; weight: of each.
+    """
+
+    base: str = LORA
+    switch_step: int = 10
+    lambda_2: int = 11
+    lambda_3: int = 11
+    alone_from: int = 10
     blocks: str = "output4, output5"
     attention: str = "append"
     target: str = "full"
@@ -49,7 +53,7 @@ class Recipe:
     map_blocks: str = "decoder"
     masked_reference: bool = False
     pictures: int = 1
-    weight: float = 3.0
+    weight: float = 1.0
 
 
 class Ablation:
@@ -62,7 +66,20 @@ class Ablation:
         self._personal: dict[str, object] = {}
         self._references: dict[tuple, References] = {}
 
+    def words(self, subject: PersonalSubject) -> str:
+        """What names the subject in a prompt of the personalised model."""
+        return f"{PLACEHOLDER} {subject.subject.name}" if self.recipe.base == LORA else self.word(subject)
+
+    def word(self, subject: PersonalSubject) -> str:
+        """What is looked for in the attention of such a prompt."""
+        return subject.subject.name if self.recipe.base == LORA else f"embedding:{subject.name}"
+
+    def neutral(self, subject: PersonalSubject) -> str:
+        return neutral_caption(self.word(subject), PLACEHOLDER if self.recipe.base == LORA else "")
+
     def personalized(self, subject: PersonalSubject):
+        if self.recipe.base == TEXTUAL_INVERSION:
+            return self.model
         if subject.name not in self._personal:
             tensors, _ = tinyland.read_weights(self.weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
             self._personal[subject.name] = comfy.sd.load_lora_for_models(self.model, None, tensors, 1.0, 0.0)[0]
@@ -75,12 +92,21 @@ class Ablation:
             mask = None
             if self.recipe.masked_reference:
                 latent = {"samples": self.vae.encode(images)}
-                model, noun = self.personalized(subject), subject.subject.name
                 maps = word_maps(
-                    model, self.clip, latent, subject.neutral, noun, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae
+                    self.personalized(subject),
+                    self.clip,
+                    latent,
+                    self.neutral(subject),
+                    self.word(subject),
+                    "all",
+                    "together",
+                    Window(0.2, 0.8),
+                    MAP_LEVELS,
+                    0,
+                    self.vae,
                 )
                 mask = maps.heatmaps
-            conditioning = self.encode([subject.neutral])
+            conditioning = self.encode([self.neutral(subject)])
             self._references[key] = references(images, self.vae, conditioning, INVERTED, 0, mask, self.recipe.weight, "bench")
         return self._references[key]
 
@@ -91,20 +117,18 @@ class Ablation:
         return generate.latents(guider, seeds, self.settings)
 
     def blended(self, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int], personalized=None, record: str = ""):
-        noun = subject.subject.name
         guider = StepBlendedGuider(
             self.model, personalized or self.personalized(subject), Switch(steps=self.recipe.switch_step), "bench", record
         )
-        full = prompt.text(f"{PLACEHOLDER} {noun}")
-        guider.set_blended_conds(self.encode([prompt.text(noun)]), self.encode([full]), self.encode([""]))
+        full = prompt.text(self.words(subject))
+        guider.set_blended_conds(self.encode([prompt.text(subject.subject.name)]), self.encode([full]), self.encode([""]))
         guider.set_cfg(self.settings.cfg)
         return generate.latents(guider, seeds, self.settings), guider.trajectory
 
     def cell(self, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
         """Latents of rows of the ablation; those that stand on a layout share one."""
-        r, model, noun = self.recipe, self.personalized(subject), subject.subject.name
-        full = prompt.text(f"{PLACEHOLDER} {noun}")
-        text = full if r.target == "full" else subject.neutral
+        r, model, full = self.recipe, self.personalized(subject), prompt.text(self.words(subject))
+        text = full if r.target == "full" else self.neutral(subject)
         found = {}
         if "I" in names:
             found["I"] = self.plain(model, full, seeds)
@@ -121,12 +145,12 @@ class Ablation:
 
     def mask(self, subject: PersonalSubject, layout: torch.Tensor, full: str, text: str) -> SubjectMask:
         """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
-        r, noun = self.recipe, subject.subject.name
+        r, word = self.recipe, self.word(subject)
         maps = word_maps(
-            self.personalized(subject), self.clip, {"samples": layout}, full, noun, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0,
+            self.personalized(subject), self.clip, {"samples": layout}, full, word, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0,
             self.vae,
         )  # fmt: skip
-        return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, noun, r.map_blocks, MaskRules(threshold=r.threshold))
+        return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, word, r.map_blocks, MaskRules(threshold=r.threshold))
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):
         r = self.recipe
@@ -135,4 +159,4 @@ class Ablation:
 
     def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
-        return grid.sample_cells(names, partial(self.cell, names), self.vae, kept, f"tau{self.recipe.switch_step}")
+        return grid.sample_cells(names, partial(self.cell, names), self.vae, kept, f"{self.recipe.base}-tau{self.recipe.switch_step}")

@@ -13,7 +13,7 @@ from ..demo import judge
 from ..demo.subjects import SUBJECTS
 from ..nodes.patching import tinyland
 from . import generate
-from .ablation import Ablation, Recipe
+from .ablation import LORA, TEXTUAL_INVERSION, Ablation, Recipe
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .networks import Network, full_size_network, tiny_network
@@ -29,27 +29,29 @@ NAMES = {
     "IV": "IV II + multi-source swap",
     "V": "V IV + adaptive mask",
 }
+BASES = (LORA, TEXTUAL_INVERSION)
 TAUS = (0, 2, 5, 8, 12, 15, 18)
 _COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
 _COSTS = {"retouch_step_banked_ratio": 1.25, "retouch_step_batched_ratio": 3.1, "whole_ratio": 2.6}
 TARGETS = {
     **{f"{network}{name}": Target("at most", most) for network in ("tinyland_", "") for name, most in _COSTS.items()},
     **{
-        name: Target("more than", 0.0)
+        f"{base}_{name}": Target("more than", 0.0)
+        for base in BASES
         for name in (
             "prompt_ii_above_i", "identity_iii_above_ii", "prompt_ii_above_iii", "identity_v_above_iv", "prompt_v_above_i",
             "layout_v_above_i",
         )
     },
-    "identity_v_above_i": Target("at least", 0.0),
+    **{f"{base}_identity_v_above_i": Target("at least", 0.0) for base in BASES},
 }  # fmt: skip
 NOTES = (
     "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "tau, lambda_2 and lambda_3 are 12 of 25 steps. III is II with the reference alone, from step 13 on;"
-    " IV and V start from the layout's latents. The reference's keys and values are appended to the target's own with a weight of 3:"
-    " put in their place, they lower identity here, in every block and from every step.",
+    "tau is 10 of 25 steps, lambda_2 and lambda_3 are 11. III is II with the reference in all of its personalised steps; IV and V start"
+    " from the layout's latents. The reference's keys and values are appended to the target's own: put in their place, they lower identity"
+    " with a LoRA, in every block and from every step; with more weight they also carry the reference's background over.",
     "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"
     " the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, the subject's map and mask, and retouch,"
@@ -68,31 +70,33 @@ class Amounts:
 _SUBJECTS = tuple(SUBJECTS.values())
 TUNED_ON, REPORTED = _SUBJECTS[: len(_SUBJECTS) // 2], _SUBJECTS[len(_SUBJECTS) // 2 :]
 FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=3, seeds=4), 150)
-QUICK = Amounts(Grid(REPORTED[:2], prompts=2, seeds=3), Grid(REPORTED[:1], prompts=2, seeds=3), 10)
+QUICK = Amounts(Grid(REPORTED[:2], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=2, seeds=3), 10)
 
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = None) -> Report:
     amounts = QUICK if quick else FULL
     recipe = recipe or Recipe()
-    ablation, eye = Ablation(weights, generate.Settings(), recipe), judge.Judge.load()
-    kept = Kept.of("layout-and-retouch", (ablation.settings, recipe), weights)
-    scores, lines = {}, {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
+    eye, kept = judge.Judge.load(), Kept.of("layout-and-retouch", (generate.Settings(), recipe), weights)
+    rows, apart, figures = [], [], {}
+    lines = {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
-        with timed("ablation"):
-            images = ablation.sample(tuple(NAMES), amounts.grid, kept)
-        for short, pictures in images.items():
-            scores[short] = amounts.grid.score(pictures, eye)
-            for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :3], strict=True):
-                lines[subject.name] += [*shown]
-        rows = [row(NAMES[short], found) for short, found in scores.items()]
+        for base in BASES:
+            with timed(base):
+                images = Ablation(weights, generate.Settings(), replace(recipe, base=base)).sample(tuple(NAMES), amounts.grid, kept)
+            scores = {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
+            for pictures in images.values():
+                for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
+                    lines[subject.name] += [*shown]
+            rows += [row(f"{NAMES[short]}, {base}", found) for short, found in scores.items()]
+            found = differences(scores)
+            apart += [row(f"{first} less {second}, {base}", values) for (first, second), values in found.items()]
+            figures |= {f"{base}_{name}": value for name, value in signs(found).items()}
         swept = sweep(weights, recipe, amounts.sweep, eye, kept)
-    apart = differences(scores)
-    figures = signs(apart) | costs(quick, weights, amounts.seconds)
-    sheet = contact_sheet(list(lines.items()), [("reference", 1), *((name, 3) for name in NAMES)])
+    figures |= costs(quick, weights, amounts.seconds)
+    sheet = contact_sheet(list(lines.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in BASES for name in NAMES)])
     picture = beside(sheet, chart(swept, TAUS))
-    caption = "One prompt per line, the same seeds for every row; below, row II for several tau."
-    rows += [row(f"{first} less {second}", found) for (first, second), found in apart.items()]
-    return Report("layout-and-retouch", rows + swept, figures, TARGETS, NOTES, picture, caption)
+    caption = "One prompt per line, the same seeds for every row; below, row II of the LoRA for several tau."
+    return Report("layout-and-retouch", rows + apart + swept, figures, TARGETS, NOTES, picture, caption)
 
 
 def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
@@ -116,7 +120,7 @@ def signs(apart: dict[tuple[str, str], dict[str, np.ndarray]]) -> dict[str, floa
 
 
 def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> list[dict]:
-    """Row II for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the subject."""
+    """Row II of the LoRA for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the subject."""
     rows = []
     for tau in TAUS:
         images = Ablation(weights, generate.Settings(), replace(recipe, switch_step=tau)).sample(("II",), grid, kept)["II"]

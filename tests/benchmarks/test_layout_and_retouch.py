@@ -12,6 +12,7 @@ from likeness.benchmarks.ablation import Ablation, Recipe
 from likeness.benchmarks.memory import peak_bytes
 from likeness.benchmarks.retouch_costs import memory_ratios
 from likeness.demo.subjects import SUBJECTS
+from likeness.demo.training.loop import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=4)
@@ -23,6 +24,9 @@ PAIR = tuple(SUBJECTS.values())[:2]
 def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
+    for subject in PAIR:
+        path = random_weights / "embeddings" / f"{subject.name}.safetensors"
+        write_weights({"clip_l": torch.randn(3, 128)}, path, {"tinyland_embedding": "{}"})
     full = layout_and_retouch.FULL.grid
     assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8
     assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
@@ -33,12 +37,13 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     with torch.inference_mode():
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipe=RECIPE)
     data = json.loads(json.dumps(result.as_dict()))
-    assert [row["name"].split()[0] for row in data["rows"][:5]] == list(layout_and_retouch.NAMES)
-    names = [row["name"] for row in data["rows"][5:]]
-    assert names == ["II less I", "III less II", "V less IV", "V less I", *(f"tau {tau} of 4" for tau in (0, 2, 4))]
+    names, bases = [row["name"] for row in data["rows"]], layout_and_retouch.BASES
+    assert names[:10] == [f"{name}, {base}" for base in bases for name in layout_and_retouch.NAMES.values()]
+    assert names[10:18] == [f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")]
+    assert names[18:] == [f"tau {tau} of 4" for tau in (0, 2, 4)]
     assert set(result.targets) <= set(data["figures"])
     assert result.picture.size[0] > 16 * 128
-    assert "V IV + adaptive mask" in report.table(result)
+    assert "V IV + adaptive mask, lora" in report.table(result)
 
 
 def test_the_workflow_has_the_settings_that_are_measured():

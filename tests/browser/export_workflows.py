@@ -42,10 +42,27 @@ NOTES = {
         "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
         "picture. 3: where the subject is in the layout. 4: the same noise again, with the "
         "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
-        "The reference's keys and values are appended with a **weight** of 3; the paper puts them in place of the picture's own "
-        "(**attention**: replace, weight 1), which suits this small model less.\n\n"
+        "The reference's keys and values are appended to the picture's own; the paper puts them in their place (**attention**: replace), "
+        "which suits this small model less. The reference's **weight** says how much it is looked at.\n\n"
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
         "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
+    ),
+    "multi_source_attn_swap": (
+        "Retouches any picture: here one of the vanilla model, which has never seen the subject. Its way back to noise is the layout, and "
+        "the personalized model goes the same way with the reference's look.\n\n"
+        "With a picture of your own: *Load Image* in place of the vanilla picture, and its caption in place of the prompt without the "
+        "placeholder. **lambda_2**: more steps keep more of it."
+    ),
+    "adaptive_mask": (
+        "The mask that a retouch blends under: where the word acts in the layout image, and where Segment Anything finds the subject, "
+        "strong inside and fading to its edge. Put sam_vit_b_01ec64.pth into models/sams first, or disconnect **subject_mask**: then the "
+        "word's map is all there is.\n\n"
+        "**attention** per_step, with a text encoder, makes it follow the picture while it is retouched, as in the paper."
+    ),
+    "reference": (
+        "Two references of one subject: the first as it is, the second with twice the weight, under a mask of where the subject's word "
+        "acts in it, and noised in place of inverted, which costs no model call.\n\n"
+        "There is no layout: the references act from step **lambda_2** on, on whatever the personalized model draws."
     ),
     "store_reference": (
         "Makes a reference's features ahead of time, for this model and these steps, and keeps them below output/likeness."
