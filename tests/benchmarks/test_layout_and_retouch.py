@@ -20,13 +20,19 @@ RECIPE = Recipe(switch_step=2, lambda_2=2, lambda_3=2, alone_from=3)
 PAIR = tuple(SUBJECTS.values())[:2]
 
 
-@pytest.mark.usefixtures("random_judge")
+@pytest.fixture
+def embedded(random_weights):
+    """An embedding of the second subject, too."""
+    path = random_weights / "embeddings" / f"{PAIR[1].name}.safetensors"
+    write_weights({"clip_l": torch.randn(3, 128)}, path, {"tinyland_embedding": "{}"})
+    yield
+    path.unlink()
+
+
+@pytest.mark.usefixtures("random_judge", "embedded")
 def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
-    for subject in PAIR:
-        path = random_weights / "embeddings" / f"{subject.name}.safetensors"
-        write_weights({"clip_l": torch.randn(3, 128)}, path, {"tinyland_embedding": "{}"})
     full = layout_and_retouch.FULL.grid
     assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8
     assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
