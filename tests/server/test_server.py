@@ -59,6 +59,10 @@ def test_the_workflows_use_every_node():
     assert set(IDS) <= used
 
 
+ONE = {("multi_source_attn_swap", "20"): 1}
+"""What a workflow makes of one picture, however many there are."""
+
+
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_workflow_runs(client, workflow, name):
     prompt = workflow(name)
@@ -67,8 +71,8 @@ def test_workflow_runs(client, workflow, name):
     for node, entry in prompt.items():
         if entry["class_type"] == "SaveImage":
             images = [np.asarray(Image.open(io.BytesIO(client.image(record)))) for record in result.images(node)]
-            assert len(images) == 2 and all(image.shape == (128, 128, 3) for image in images)
-            assert not np.array_equal(*images), "two noises gave one picture"
+            assert len(images) == ONE.get((name, node), 2) and all(image.shape == (128, 128, 3) for image in images)
+            assert len(images) == 1 or not np.array_equal(*images), "two noises gave one picture"
         if entry["class_type"] == "PreviewAny":
             assert result.text(node).strip() not in ("", "None")
     if name == "segment":  # nothing is sampled there
