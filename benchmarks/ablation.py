@@ -61,7 +61,7 @@ class Ablation:
 
     def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe):
         self.weights, self.settings, self.recipe = weights, settings, recipe
-        self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"))
+        self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
         self._personal: dict[str, object] = {}
         self._references: dict[tuple, References] = {}

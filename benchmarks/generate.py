@@ -14,6 +14,9 @@ from comfy.samplers import CFGGuider
 
 BATCH = 16
 LATENT_SCALE = 8
+DTYPE = torch.bfloat16
+"""In which the denoiser of the long comparisons computes: half the time of float32 on a CPU, and nearer to what a GPU's users run."""
+
 Prompt = TypeVar("Prompt")
 
 

@@ -59,7 +59,7 @@ class Guided:
     def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe, full: Callable[[str], Path] | None = None):
         """full: where the full fine-tune of a subject is."""
         self.weights, self.settings, self.recipe, self.full = weights, settings, recipe, full
-        self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"))
+        self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
         self._bases: dict[tuple[str, str], object] = {}
         self._palettes: dict[tuple, Palette] = {}

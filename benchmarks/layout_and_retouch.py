@@ -46,7 +46,8 @@ TARGETS = {
     **{f"{base}_identity_v_above_i": Target("at least", 0.0) for base in BASES},
 }  # fmt: skip
 NOTES = (
-    "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen.",
+    "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen. The denoiser computes"
+    " in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
     "tau is 10 of 25 steps, lambda_2 and lambda_3 are 11. III is II with the reference in all of its personalised steps; IV and V start"

@@ -46,7 +46,8 @@ TARGETS = {
     **{f"spread_gen_to_ref_above_{direction}": Target("more than", 0.0) for direction in OTHER_DIRECTIONS},
 }
 NOTES = (
-    "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen.",
+    "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen. The denoiser computes"
+    " in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
     "full: every weight of the U-Net tuned on the four references; vanilla names the class alone, nothing is personalised.",

@@ -151,8 +151,11 @@ def differentiable(options: Options) -> Options:
     return {**options, "optimized_attention_override": _pytorch_attention}
 
 
-def _pytorch_attention(_chosen: Callable, *args, **kwargs) -> torch.Tensor:
-    return host_attention.attention_pytorch(*args, **kwargs)
+def _pytorch_attention(_chosen: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # On a CPU the backward pass of bfloat16 attention takes several times as long as that of float32.
+        return host_attention.attention_pytorch(q.float(), k.float(), v.float(), *args, **kwargs).to(q.dtype)
+    return host_attention.attention_pytorch(q, k, v, *args, **kwargs)
 
 
 def _stoppable(options: Options) -> Options:

@@ -159,9 +159,10 @@ def unet_config() -> dict:
     return {**UNET_CONFIG, **TinylandConfig.unet_extra_config}
 
 
-def load(folder: Path = WEIGHTS, embedding_directory: list[str] | str | None = None):
+def load(folder: Path = WEIGHTS, embedding_directory: list[str] | str | None = None, dtype: torch.dtype | None = None):
     """MODEL, CLIP and VAE from the folder's two safetensors files, whose keys have ComfyUI's SD1.x prefixes.
 
+    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device.
     Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind.
     """
     state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland")
@@ -173,8 +174,10 @@ def load(folder: Path = WEIGHTS, embedding_directory: list[str] | str | None = N
     config.latent_format.latent_rgb_factors = facts["latent_rgb_factors"]
     config.latent_format.latent_rgb_factors_bias = facts["latent_rgb_factors_bias"]
     load_device = comfy.model_management.get_torch_device()
-    dtype = comfy.model_management.unet_dtype(device=load_device, supported_dtypes=config.supported_inference_dtypes)
-    cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
+    cast = None
+    if dtype is None:
+        dtype = comfy.model_management.unet_dtype(device=load_device, supported_dtypes=config.supported_inference_dtypes)
+        cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
     config.set_inference_dtype(dtype, cast)
     offload_device = comfy.model_management.unet_offload_device()
     base = config.get_model(state_dict, "model.diffusion_model.", device=offload_device)
