@@ -25,13 +25,18 @@ class LikenessSaveReference(io.ComfyNode):
                     tooltip="Whose features to keep, as in Multi-Source Attention Swap, whose default is paper. There is no neutral value.",
                 ),
                 io.String.Input("filename_prefix", default="reference", tooltip="The file's name, below output/likeness."),
+                io.Conditioning.Input(
+                    "negative", optional=True,
+                    tooltip="The sampler's negative prompt: the side of guidance without the prompt looks at the reference with it. "
+                    "Neutral: not connected, that half of the features is made in the first run.",
+                ),
             ],
             outputs=[ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The same pictures, with their features.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, reference, model, sigmas, blocks, filename_prefix) -> io.NodeOutput:
-        saved_references.fill(reference, model, sigmas, blocks)
+    def execute(cls, reference, model, sigmas, blocks, filename_prefix, negative=None) -> io.NodeOutput:
+        saved_references.fill(reference, model, sigmas, blocks, negative)
         path = saved_references.save(reference, filename_prefix)
         return io.NodeOutput(reference, ui=ui.PreviewText(f"{path.name}\n{reference}"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,23 +17,28 @@ OUTPUT = "output"
 _TOLERANCE = 1e-4
 _SAMPLE = 64
 _MODELS = 2
+_LENT = 2
 
 
 class Key(NamedTuple):
-    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections, or its OUTPUT."""
+    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections, or its OUTPUT.
+
+    lent: `digest_of` the negative prompt that a run lent a picture of its own, empty where the features are of the picture's own prompt.
+    """
 
     weights: str
     kind: str
     layer: Layer
     conditional: bool
+    lent: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
     """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads.
 
-    Of the last two models only, so that a long series of LoRA strengths does not fill the RAM; what a layout's own run recorded,
-    under no weights, stays.
+    Of the last two models, and of the last two prompts lent, so that a long series of LoRA strengths or of negative prompts does not
+    fill the RAM; what a layout's own run recorded, under no weights, stays.
     """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
@@ -46,15 +51,17 @@ class FeatureBank:
         with self._lock:
             self._entries.setdefault(key, {})[sigma] = kept
             for stale in list(dict.fromkeys(k.weights for k in self._entries if k.weights))[:-_MODELS]:
-                self._drop(stale)
+                self._drop(lambda k, stale=stale: k.weights == stale)
+            for stale in list(dict.fromkeys(k.lent for k in self._entries if k.lent))[:-_LENT]:
+                self._drop(lambda k, stale=stale: k.lent == stale)
 
     def forget(self, weights: str) -> None:
         """Drops what was recorded with a model's weights."""
         with self._lock:
-            self._drop(weights)
+            self._drop(lambda k: k.weights == weights)
 
-    def _drop(self, weights: str) -> None:
-        for key in [k for k in self._entries if k.weights == weights]:
+    def _drop(self, stale: Callable[[Key], bool]) -> None:
+        for key in [k for k in self._entries if stale(k)]:
             del self._entries[key]
 
     def get(self, key: Key, sigma: float) -> torch.Tensor | None:
@@ -102,6 +109,16 @@ def weights_of(model) -> str:
             digest.update(f"{key} {patch[0]} {patch[2]}".encode())
             for tensor in _tensors(patch[1]):
                 digest.update(_slice(tensor).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def digest_of(conditioning: list) -> str:
+    """What tells the text of a plain CONDITIONING from another's."""
+    text, rest = conditioning[0]
+    digest = hashlib.sha256()
+    for tensor in (text, rest.get("pooled_output")):
+        if tensor is not None:
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

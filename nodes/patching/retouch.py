@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
-from .bank import weights_of
+from .bank import HIDDEN, weights_of
 from .blocks import Block, Layer
 from .families import Family
 from .references import Reference, References, single
 from .retouch_run import BANKED, BATCHED, SEQUENTIAL, Forward, RetouchRun, prompts_of, reference_role
 from .rows import indices
-from .run_state import Call, RunState, bare
+from .run_state import Call, RunState, attach, bare
 from .source_rows import SourceRows, aligned, flags_of, together
 from .sources import Source
 from .subject_mask import SubjectMask
 from .swaps import APPEND, REPLACE, Borrowed, LayoutInputs, LayoutOfSameCall, LayoutSwap, ReferenceSwap, differ
-from .taps import take
+from .taps import BankSink, HiddenStateTap, take
 from .trajectory import Trajectory
 from .window import ALWAYS, Window
 
@@ -80,9 +81,10 @@ class Retouch:
             run.layout_source = self.layout
         elif self.layout is not None:
             run.layout_source = self.layout.source(model, levels, self.node)
+        run.negative = state.negative()
         late = [s for s in levels if run.late(s)]
         if self.references is not None and late:
-            run.sources = [r.source(model, late, self.node) for r in self.references.items]
+            run.sources = [r.source(model, late, self.node, partial(self._reading, run.weights, r)) for r in self.references.items]
         if self.layout is not None:
             self._check_layout(guider, run, self.layout)
         state.recall((self, "run"), lambda: run)
@@ -90,6 +92,13 @@ class Retouch:
         if run.layout_source is None or self.early == NONE or self.strength < 1:
             return noise
         return _start(guider, noise, latent_image, sigmas, run.layout_source)
+
+    def _reading(self, weights: str, reference: Reference, model):
+        """The MODEL whose calls fill a reference's bank, where there is one to fill."""
+        if self.mode != BANKED:
+            return model
+        sink = BankSink(HIDDEN, weights, reference.bank, reference.tokens)
+        return attach(model, HiddenStateTap(self.node, self.family, self.blocks, sink))
 
     def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float], sampler: str) -> None:
         if not len(layout):
@@ -190,13 +199,14 @@ class Retouch:
         # What the vanilla model made is read in every mode.
         if self.mode == BATCHED and not (blend and run.of_vanilla(call.sigma)):
             layout_rows = run.layout_rows(call, flags) if blend else []
-            reference_rows = run.reference_rows(call)
+            sides = run.sides(flags)
+            reference_rows = [row for i in range(len(run.sources)) for row in run.reference_rows(call, i, sides)]
             sources = [*layout_rows, *reference_rows]
             joint = together(call, sources) if sources else None
             if joint is not None:
-                swap = self._joint_swap(run, call, joint, layout_rows, mask if blend else None)
+                swap = self._joint_swap(run, call, joint, layout_rows, mask if blend else None, flags)
                 return forward(self._swapped(joint, layers, swap))[:targets]
-        borrowed = run.borrowed(call, forward, layers)
+        borrowed = run.borrowed(call, forward, layers, flags)
         outputs = run.layout_outputs(call, forward, layers, flags) if blend else None
 
         def layout(layer: Layer, output: torch.Tensor) -> torch.Tensor:
@@ -215,13 +225,14 @@ class Retouch:
             )
         return replace(call, options=self.family.change_self_attention(call.options, layers, swap))
 
-    def _joint_swap(self, run: RetouchRun, call: Call, joint: Call, layout_rows: list[SourceRows], mask) -> ReferenceSwap:
+    def _joint_swap(
+        self, run: RetouchRun, call: Call, joint: Call, layout_rows: list[SourceRows], mask, flags: tuple[bool, ...]
+    ) -> ReferenceSwap:
         targets, images = len(call.x), run.images
-        chunks = targets // images
         borrowed = []
         for i, reference in enumerate(self.references.items if self.references else ()):
-            first = indices(joint.rows, role=reference_role(i))[0]
-            rows = tuple(first + image for _ in range(chunks) for image in range(images))
+            first = {side: indices(joint.rows, reference_role(i), side)[0] for side in run.sides(flags)}
+            rows = tuple(first[run.side(flag)] + image for flag in flags for image in range(images))
             borrowed.append(Borrowed(reference.weight, rows=rows, tokens=run.tokens_on(reference, call.x.device)))
         order = aligned(call, layout_rows, images) if layout_rows else ()
 

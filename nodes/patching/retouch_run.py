@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .bank import HIDDEN, OUTPUT, FeatureBank, Key
+from .bank import HIDDEN, OUTPUT, FeatureBank, Key, digest_of
 from .blocks import Layer
 from .references import Reference, model_arguments
 from .rows import indices
@@ -51,10 +51,13 @@ class RetouchRun:
     levels: tuple[float, ...]
     layout_source: Source | None = None
     sources: list[Source] = field(default_factory=list)
+    negative: list | None = None
+    """The run's own negative prompt, which references are lent: they have none."""
     mask: MaskRun | None = None
     _arguments: dict = field(default_factory=dict)
     _latest: dict = field(default_factory=dict)
     _tokens: dict = field(default_factory=dict)
+    _digest: str = ""
 
     def late(self, sigma: float) -> bool:
         """From lambda_2 on."""
@@ -116,12 +119,18 @@ class RetouchRun:
             },
         )
 
-    def reference_rows(self, call: Call) -> list[SourceRows]:
-        rows = []
-        for i, source in enumerate(self.sources):
-            latents = source.at(call.sigma).to(call.x)
-            rows.append(SourceRows(reference_role(i), True, latents, self._arguments_of(call, reference_role(i), True, latents)))
-        return rows
+    def sides(self, flags: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which sides of guidance a reference has to be run for."""
+        return tuple(dict.fromkeys(self.side(flag) for flag in flags))
+
+    def side(self, flag: bool) -> bool:
+        """The side of a reference that a side of the target looks at: its own (MasaCtrl, arXiv 2304.08465), where there is one."""
+        return flag or self.negative is None
+
+    def reference_rows(self, call: Call, i: int, sides: tuple[bool, ...]) -> list[SourceRows]:
+        """The rows of one reference."""
+        role, latents = reference_role(i), self.sources[i].at(call.sigma).to(call.x)
+        return [SourceRows(role, side, latents, self._arguments_of(call, role, side, latents)) for side in sides]
 
     def _arguments_of(self, call: Call, role: str, conditional: bool, latents: torch.Tensor) -> dict:
         key = (role, conditional, call.x.device)
@@ -135,6 +144,9 @@ class RetouchRun:
             assert patch.layout is not None
             positive, negative = prompts_of(patch.layout, patch.layout_negative)
             return positive if conditional else negative
+        if not conditional:
+            assert self.negative is not None
+            return self.negative
         assert patch.references is not None
         return patch.references.items[int(role.removeprefix("reference"))].conditioning
 
@@ -150,19 +162,30 @@ class RetouchRun:
 
         return tokens
 
-    def borrowed(self, call: Call, forward: Forward, layers: list[Layer]) -> tuple[Borrowed, ...]:
-        """Every reference's features at this noise level: from its bank, from the call before at the same level, or by a call now."""
-        patch = self.patch
+    def borrowed(self, call: Call, forward: Forward, layers: list[Layer], flags: tuple[bool, ...]) -> tuple[Borrowed, ...]:
+        """Every reference's features at this noise level for the target's rows: from its bank, from the call before at the same level, or
+        by a call now."""
+        patch, sides = self.patch, self.sides(flags)
         found = []
         for i, reference in enumerate(patch.references.items if patch.references else ()):
             role = reference_role(i)
-            features = self._known(call, role, True, layers, HIDDEN, reference.bank)
-            if features is None:
-                (rows,) = [r for r in self.reference_rows(call) if r.role == role]
-                features = self._record(call, forward, layers, [rows], HIDDEN, self.tokens_on(reference, call.x.device))[True]
-                self._keep(call, role, True, features, HIDDEN, reference.bank)
-            found.append(Borrowed(reference.weight, {la: f.to(call.x.device) for la, f in features.items()}))
+            known = {side: self._known(call, role, side, layers, HIDDEN, reference.bank) for side in sides}
+            parts = {side: features for side, features in known.items() if features is not None}
+            if missing := tuple(side for side in sides if side not in parts):
+                rows = self.reference_rows(call, i, missing)
+                made = self._record(call, forward, layers, rows, HIDDEN, self.tokens_on(reference, call.x.device))
+                for side, features in made.items():
+                    self._keep(call, role, side, features, HIDDEN, reference.bank)
+                parts |= made
+            found.append(Borrowed(reference.weight, {layer: self._spread(call, parts, layer, flags) for layer in layers}))
         return tuple(found)
+
+    def _spread(self, call: Call, parts: dict[bool, dict[Layer, torch.Tensor]], layer: Layer, flags: tuple[bool, ...]) -> torch.Tensor:
+        """[1 or targets, tokens, channels]: one row for all where all look at the same side."""
+        if len(parts) == 1:
+            (only,) = parts.values()
+            return only[layer].to(call.x.device)
+        return torch.cat([parts[self.side(flag)][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags])
 
     def layout_outputs(self, call: Call, forward: Forward, layers: list[Layer], flags: tuple[bool, ...]) -> dict[Layer, torch.Tensor]:
         """The layout's self-attention outputs for the target's rows."""
@@ -232,7 +255,7 @@ class RetouchRun:
         if self.patch.mode != BANKED and not vanilla:
             return None
         for weights in ("",) if vanilla else ("", self.weights):
-            found = {layer: bank.get(Key(weights, kind, layer, flag), sigma) for layer in layers}
+            found = {layer: bank.get(Key(weights, kind, layer, flag, self._lent(kind, flag)), sigma) for layer in layers}
             if all(f is not None for f in found.values()):
                 return found  # pyright: ignore[reportReturnType] - none of them is None
         return None
@@ -241,4 +264,11 @@ class RetouchRun:
         self._latest[role, flag, call.x.device] = (call.sigma, features)
         if self.patch.mode == BANKED:
             for layer, values in features.items():
-                bank.put(Key(self.weights, kind, layer, flag), call.sigma, values)
+                bank.put(Key(self.weights, kind, layer, flag, self._lent(kind, flag)), call.sigma, values)
+
+    def _lent(self, kind: str, flag: bool) -> str:
+        """What the bank knows a lent prompt by; a layout's outputs are of prompts of its own."""
+        if flag or kind == OUTPUT or self.negative is None:
+            return ""
+        self._digest = self._digest or digest_of(self.negative)
+        return self._digest

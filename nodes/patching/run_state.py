@@ -23,6 +23,7 @@ from .trajectory import sampler_name
 from .window import SigmaWindow, Window
 
 KEY = "likeness"
+_OF_THE_TEXT = ("pooled_output", "width", "height", "crop_w", "crop_h", "target_width", "target_height", "aesthetic_score")
 T = TypeVar("T")
 
 
@@ -61,6 +62,15 @@ class RunState:
         """The entries of the guider's conditionings that are not negative ones."""
         conds = getattr(self._guider, "conds", {})
         return [c for name, entries in conds.items() if entries is not None and "negative" not in name for c in entries]
+
+    def negative(self) -> list | None:
+        """The text of the guider's first negative conditioning as a CONDITIONING without all else that it carries; None without one."""
+        conds = getattr(self._guider, "conds", {})
+        entries = [c for name, found in conds.items() if found is not None and "negative" in name for c in found]
+        if not entries or entries[0].get("cross_attn") is None:
+            return None
+        rest = {k: v for k, v in entries[0].items() if k in _OF_THE_TEXT}
+        return [[entries[0]["cross_attn"], rest]]
 
     def note(self, patch: Patch, acted: bool) -> None:
         """Remembers whether a patch has acted in this run at all."""

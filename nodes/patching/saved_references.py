@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .bank import HIDDEN, FeatureBank, Key, weights_of
+from .bank import HIDDEN, FeatureBank, Key, digest_of, weights_of
 from .blocks import Layer, parse
 from .families import discover, family_of, late_blocks
 from .passes import Denoise, run_pass
@@ -21,8 +21,11 @@ SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
 STORE = Store("likeness", "likeness_reference", 1, "reference", "Save Reference", LOAD)
 
 
-def fill(references: References, model, sigmas: torch.Tensor, blocks: str) -> None:
-    """Puts the features of every reference at every noise level of SIGMAS into its bank: one model call each, and an inversion."""
+def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negative: list | None = None) -> None:
+    """Puts the features of every reference at every noise level of SIGMAS into its bank: one model call each, and an inversion.
+
+    negative: the prompt that runs with guidance will lend the references; as many calls again.
+    """
     chosen = parse(blocks, discover(model, SAVE), SAVE, late_blocks(model, SAVE))
     levels = [float(s) for s in sigmas if s > 0]
     if not levels or not chosen:
@@ -31,16 +34,19 @@ def fill(references: References, model, sigmas: torch.Tensor, blocks: str) -> No
         )
     model = bare(model)
     weights = weights_of(model)
+    if negative is not None:
+        single(negative, SAVE, "negative prompt")
     for item in references.items:
         source = item.source(model, levels, SAVE)
-        sink = BankSink(HIDDEN, weights, item.bank, item.tokens)
-        tapped = attach(model, HiddenStateTap(SAVE, family_of(model, SAVE), chosen, sink))
 
         def observe(denoise: Denoise, clean: torch.Tensor, source=source) -> None:
             for sigma in levels:
                 denoise(source.at(sigma).to(clean), sigma)
 
-        run_pass(tapped, item.conditioning, image_latent(model, item.latent, SAVE), levels, observe)
+        for prompt, lent in ((item.conditioning, ""), *([(negative, digest_of(negative))] if negative is not None else [])):
+            sink = BankSink(HIDDEN, weights, item.bank, item.tokens, lent)
+            tapped = attach(model, HiddenStateTap(SAVE, family_of(model, SAVE), chosen, sink))
+            run_pass(tapped, prompt, image_latent(model, item.latent, SAVE), levels, observe)
 
 
 def save(references: References, prefix: str) -> Path:
@@ -65,7 +71,7 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
         items.append({"kind": item.kind, "seed": item.seed, "weight": item.weight, "conditioning": numbers, "inversions": inversions})
         for n, (key, sigma, values) in enumerate(item.bank.items()):
             tensors[f"{i}.features.{n}"] = values
-            features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, sigma])
+            features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, key.lent, sigma])
     return tensors, {"items": json.dumps(items), "features": json.dumps(features)}
 
 
@@ -87,6 +93,6 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
         }
         mask = tensors.get(f"{i}.mask")
         found.append(Reference(latent, conditioning, item["kind"], item["seed"], mask, item["weight"], FeatureBank(), inversions))
-    for i, n, weights, kind, layer, conditional, sigma in features:
-        found[i].bank.put(Key(weights, kind, Layer(*layer), conditional), sigma, tensors[f"{i}.features.{n}"])
+    for i, n, weights, kind, layer, conditional, *lent, sigma in features:  # the first files do not know of lent prompts
+        found[i].bank.put(Key(weights, kind, Layer(*layer), conditional, *lent), sigma, tensors[f"{i}.features.{n}"])
     return References(tuple(found))

@@ -123,13 +123,15 @@ def token_maps(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[in
 class BankSink:
     """Puts what a tap reads into the bank that it has at the time, apart for the rows with and without the prompt.
 
-    kind, weights: parts of the bank's keys. tokens(size): which tokens to keep, None for all.
+    kind, weights, lent: parts of the bank's keys; rows of a lent prompt count as those without the picture's own.
+    tokens(size): which tokens to keep, None for all.
     """
 
     kind: str
     weights: str
     bank: FeatureBank | None = None
     tokens: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+    lent: str = ""
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         if self.bank is None:
@@ -139,7 +141,8 @@ class BankSink:
         for conditional in (True, False):
             rows = indices(call.rows, None, conditional)
             if rows:
-                self.bank.put(Key(self.weights, self.kind, layer, conditional), call.sigma, take(kept, rows))
+                key = Key(self.weights, self.kind, layer, conditional and not self.lent, self.lent)
+                self.bank.put(key, call.sigma, take(kept, rows))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.samplers
 import torch
+from comfy.patcher_extension import WrappersMP
 from likeness.nodes.patching.families import discover, family_of, late_blocks
 from likeness.nodes.patching.passes import sample
 from likeness.nodes.patching.references import NOISED, Reference, References
@@ -56,6 +57,19 @@ def run(model, batch=1, sampler="euler", steps=STEPS, height=8, width=8, prompt=
     empty = {"samples": torch.zeros(batch, 4, height, width)}
     positive, negative = conditioning(model, seed=prompt), conditioning(model, seed=NEGATIVE)
     return run_ksampler(model, positive, negative, empty, sampler=sampler, steps=steps, seed=3, **settings)
+
+
+def counting(model):
+    """The MODEL, and a list that gets the rows of each of its calls."""
+    calls, clone = [], model.clone()
+
+    def count(executor, x, *args, **kwargs):
+        calls.append(len(x))
+        return executor(x, *args, **kwargs)
+
+    # Around the network itself: what is around the host's call does not see those that a patch makes.
+    clone.add_wrapper(WrappersMP.DIFFUSION_MODEL, count)
+    return clone, calls
 
 
 def levels(model, steps=STEPS) -> list[float]:

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from likeness.nodes.patching.references import INVERTED, NOISED
+from likeness.nodes.patching.references import INVERTED, NOISED, Reference
 from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
 from likeness.nodes.patching.swaps import APPEND, REPLACE
-from likeness.tests.patching.retouch_runs import NEUTRAL, POSITIVE, STEPS, layout, mask, reference, retouched, run
-from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.retouch_runs import NEGATIVE, NEUTRAL, POSITIVE, STEPS, counting, layout, mask, reference, retouched, run
+from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
 MODES = (BATCHED, SEQUENTIAL, BANKED)
@@ -142,16 +142,71 @@ def test_a_bank_survives_and_costs_no_model_call():
     trajectory, items = layout(model, record="all")[1], [reference(model)]
     patched = retouched(model, items, layout=trajectory, mask=mask(), mode=BANKED)
     first = run(patched)
-    size, calls = items[0].bank.size_in_bytes, []
-    counted = patched.clone()
-
-    def count(apply, given):
-        calls.append(len(given["input"]))
-        return apply(given["input"], given["timestep"], **given["c"])
-
-    counted.set_model_unet_function_wrapper(count)
+    size, (counted, calls) = items[0].bank.size_in_bytes, counting(patched)
     assert torch.equal(run(counted), first)
-    assert items[0].bank.size_in_bytes == size > 0 and len(calls) == 4
+    assert items[0].bank.size_in_bytes == size > 0 and calls == [2] * (STEPS - 1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_side_looks_at_its_own(family, mode):
+    """A reference that is the target itself, in latents and both prompts, changes nothing."""
+    model = tiny_model(family)
+    given = latent(1, 8, 8, 20)
+    item = Reference(given, conditioning(model, seed=POSITIVE), NOISED, 3)
+    settings = {"positive": conditioning(model, seed=POSITIVE), "latent_image": given, "steps": 1, "denoise": 0.5}
+    swapped = retouched(model, [item], mode=mode, early=NONE, early_steps=0)
+    for negative in (conditioning(model, seed=NEGATIVE), conditioning(model, seed=NEGATIVE, tokens=14)):
+        close(run_ksampler(swapped, negative=negative, **settings), run_ksampler(model, negative=negative, **settings))
+    other = retouched(model, [reference(model)], mode=mode, early=NONE, early_steps=0)
+    assert far(run_ksampler(other, **settings), run_ksampler(model, **settings))
+
+
+@pytest.mark.parametrize("kind, calls", [(NOISED, [2] * 2 * STEPS), (INVERTED, [1] * STEPS + [2, 2] + [1, 2] * (STEPS - 1))])
+def test_what_a_new_reference_costs(kind, calls):
+    """The way up an inversion has shown the features of every level but the highest."""
+    model, done = counting(tiny_model("sd1"))
+    patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early=NONE, early_steps=0)
+    run(patched)
+    assert done == calls
+    done.clear()
+    run(patched)
+    assert done == [2] * STEPS
+
+
+def test_an_inversion_shows_what_a_call_of_its_own_would():
+    model = tiny_model("sd1")
+    for steps in (1, STEPS):
+        results = [
+            run(retouched(model, [reference(model, kind=INVERTED)], mode=mode, early=NONE, early_steps=0), steps=steps)
+            for mode in (BANKED, SEQUENTIAL)
+        ]
+        close(*results)
+
+
+def test_another_negative_prompt_leaves_the_rest_in_the_bank():
+    model, calls = counting(tiny_model("sd1"))
+    item = reference(model)
+    patched = retouched(model, [item], mode=BANKED, early=NONE, early_steps=0)
+    positive, image = conditioning(model, seed=POSITIVE), {"samples": torch.zeros(1, 4, 8, 8)}
+    sizes = []
+    for seed in (30, 31, 32):
+        calls.clear()
+        run_ksampler(patched, positive, conditioning(model, seed=seed), image, steps=STEPS)
+        sizes.append(item.bank.size_in_bytes)
+    assert calls == [1, 2] * STEPS
+    assert sizes[1] / sizes[0] == 1.5 and sizes[2] == sizes[1]
+
+
+def test_what_else_a_negative_prompt_carries_is_not_lent():
+    model = tiny_model("sdxl")
+    patched = retouched(model, [reference(model)], mode=SEQUENTIAL, early=NONE, early_steps=0)
+    positive, negative = conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE)
+    image = {"samples": torch.zeros(1, 4, 8, 8)}
+    combined = [*negative, *conditioning(model, seed=33)]
+    windowed = [[negative[0][0], {**negative[0][1], "start_percent": 0.0, "end_percent": 1.0, "strength": 1.0}]]
+    expected = run_ksampler(patched, positive, negative, image)
+    close(run_ksampler(patched, positive, windowed, image), expected)
+    assert far(run_ksampler(patched, positive, combined, image), expected)
 
 
 def test_a_bank_of_other_weights_is_not_used():

@@ -11,8 +11,8 @@ from likeness.nodes.patching.build_retouch import Settings, retouch
 from likeness.nodes.patching.references import INVERTED, NOISED, References
 from likeness.nodes.patching.retouch import BANKED, FORK, NONE
 from likeness.nodes.patching.trajectory import Trajectory
-from likeness.tests.patching.retouch_runs import disc, layout, levels, reference, run
-from likeness.tests.patching.tiny_models import tiny_model
+from likeness.tests.patching.retouch_runs import NEGATIVE, STEPS, counting, disc, layout, levels, reference, run
+from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -30,14 +30,25 @@ def test_a_saved_reference_gives_the_same_picture(output, family, kind):
     given = References((reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind, weight=2.0)))
     settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
     expected = run(retouch(model, given, None, None, None, settings))
-    saved_references.fill(given, model, torch.tensor(levels(model)), "paper")
+    saved_references.fill(given, model, torch.tensor(levels(model)), "paper", conditioning(model, seed=NEGATIVE))
     path = saved_references.save(given, "subject")
     assert path.parent == output and saved_references.STORE.names() == [path.name]
     loaded = saved_references.load(path.name)
     size = [item.bank.size_in_bytes for item in loaded.items]
     assert all(size)
-    torch.testing.assert_close(run(retouch(model, loaded, None, None, None, settings)), expected, rtol=1e-3, atol=1e-3)
-    assert [item.bank.size_in_bytes for item in loaded.items] == size
+    counted, calls = counting(retouch(model, loaded, None, None, None, settings))
+    torch.testing.assert_close(run(counted), expected, rtol=1e-3, atol=1e-3)
+    assert [item.bank.size_in_bytes for item in loaded.items] == size and calls == [2] * STEPS
+
+
+def test_a_reference_of_the_first_files(output):
+    """Their features are of the references' own prompts alone."""
+    model, given = tiny_model("sd1"), References((reference(tiny_model("sd1")),))
+    saved_references.fill(given, model, torch.tensor(levels(model)), "paper")
+    tensors, facts = saved_references.parts_of(given)
+    facts["features"] = json.dumps([entry[:6] + entry[7:] for entry in json.loads(facts["features"])])
+    (loaded,) = saved_references.references_of(tensors, facts).items
+    assert [key for key, _, _ in loaded.bank.items()] == [key for key, _, _ in given.items[0].bank.items()]
 
 
 def test_a_saved_layout_is_followed_like_the_first(output, family):
