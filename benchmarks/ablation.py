@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import comfy.sd
 import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
-from ..demo.captions import PLACEHOLDER, neutral_caption
+from ..demo.captions import neutral_caption
 from ..demo.subjects import PersonalSubject
 from ..kernels.adaptive_mask import MaskRules
 from ..nodes.patching import tinyland
@@ -26,34 +25,36 @@ from ..nodes.patching.subject_mask import SubjectMask
 from ..nodes.patching.window import Window
 from ..nodes.patching.word_maps import word_maps
 from . import generate
+from .bases import LORA, TEXTUAL_INVERSION, placeholder, with_lora, word, words
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
 MAP_LEVELS = 4
-LORA, TEXTUAL_INVERSION = "lora", "textual_inversion"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What is tuned, with the settings that the shipped workflow has.
 
-    base: what is personalised; target: the prompt of the retouch, `neutral` or `full`; alone_from: the step from which row III swaps;
-    pictures: how many references; weight: of each.
+    base: what is personalised; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many references;
+    weight: of each.
     """
 
     base: str = LORA
+    strength: float = 1.0
     switch_step: int = 10
     lambda_2: int = 11
     lambda_3: int = 11
     alone_from: int = 10
     blocks: str = "output4, output5"
     attention: str = "append"
-    target: str = "full"
     threshold: float = 0.3
     map_blocks: str = "decoder"
-    masked_reference: bool = False
     pictures: int = 1
     weight: float = 1.0
+
+
+RECIPES = {LORA: Recipe(), TEXTUAL_INVERSION: Recipe(base=TEXTUAL_INVERSION, attention="replace")}
 
 
 class Ablation:
@@ -64,51 +65,22 @@ class Ablation:
         self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
         self._personal: dict[str, object] = {}
-        self._references: dict[tuple, References] = {}
-
-    def words(self, subject: PersonalSubject) -> str:
-        """What names the subject in a prompt of the personalised model."""
-        return f"{PLACEHOLDER} {subject.subject.name}" if self.recipe.base == LORA else self.word(subject)
-
-    def word(self, subject: PersonalSubject) -> str:
-        """What is looked for in the attention of such a prompt."""
-        return subject.subject.name if self.recipe.base == LORA else f"embedding:{subject.name}"
-
-    def neutral(self, subject: PersonalSubject) -> str:
-        return neutral_caption(self.word(subject), PLACEHOLDER if self.recipe.base == LORA else "")
+        self._references: dict[str, References] = {}
 
     def personalized(self, subject: PersonalSubject):
         if self.recipe.base == TEXTUAL_INVERSION:
             return self.model
         if subject.name not in self._personal:
-            tensors, _ = tinyland.read_weights(self.weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
-            self._personal[subject.name] = comfy.sd.load_lora_for_models(self.model, None, tensors, 1.0, 0.0)[0]
+            self._personal[subject.name] = with_lora(self.model, self.weights, subject, self.recipe.strength)
         return self._personal[subject.name]
 
     def reference(self, subject: PersonalSubject) -> References:
-        key = (subject.name, self.recipe.masked_reference, self.recipe.pictures, self.recipe.weight)
-        if key not in self._references:
-            images = torch.from_numpy(renders(subject.training_scenes()[: self.recipe.pictures])).float() / 255
-            mask = None
-            if self.recipe.masked_reference:
-                latent = {"samples": self.vae.encode(images)}
-                maps = word_maps(
-                    self.personalized(subject),
-                    self.clip,
-                    latent,
-                    self.neutral(subject),
-                    self.word(subject),
-                    "all",
-                    "together",
-                    Window(0.2, 0.8),
-                    MAP_LEVELS,
-                    0,
-                    self.vae,
-                )
-                mask = maps.heatmaps
-            conditioning = self.encode([self.neutral(subject)])
-            self._references[key] = references(images, self.vae, conditioning, INVERTED, 0, mask, self.recipe.weight, "bench")
-        return self._references[key]
+        if subject.name not in self._references:
+            r = self.recipe
+            images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
+            conditioning = self.encode([neutral_caption(word(r.base, subject), placeholder(r.base))])
+            self._references[subject.name] = references(images, self.vae, conditioning, INVERTED, 0, None, r.weight, "bench")
+        return self._references[subject.name]
 
     def plain(self, model, text: str, seeds: Sequence[int], cfg: float | None = None) -> torch.Tensor:
         guider = CFGGuider(model)
@@ -120,15 +92,14 @@ class Ablation:
         guider = StepBlendedGuider(
             self.model, personalized or self.personalized(subject), Switch(steps=self.recipe.switch_step), "bench", record
         )
-        full = prompt.text(self.words(subject))
+        full = prompt.text(words(self.recipe.base, subject))
         guider.set_blended_conds(self.encode([prompt.text(subject.subject.name)]), self.encode([full]), self.encode([""]))
         guider.set_cfg(self.settings.cfg)
         return generate.latents(guider, seeds, self.settings), guider.trajectory
 
     def cell(self, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
         """Latents of rows of the ablation; those that stand on a layout share one."""
-        r, model, full = self.recipe, self.personalized(subject), prompt.text(self.words(subject))
-        text = full if r.target == "full" else self.neutral(subject)
+        r, model, full = self.recipe, self.personalized(subject), prompt.text(words(self.recipe.base, subject))
         found = {}
         if "I" in names:
             found["I"] = self.plain(model, full, seeds)
@@ -138,19 +109,16 @@ class Ablation:
             alone = self.retouched(subject, None, None, early=NONE, lambda_2=r.alone_from, lambda_3=self.settings.steps)
             found["III"] = self.blended(subject, prompt, seeds, alone)[0]
         for name in {"IV", "V"} & set(names):
-            mask = self.mask(subject, found["II"], full, text) if name == "V" else None
+            mask = self.mask(subject, found["II"], full) if name == "V" else None
             patched = self.retouched(subject, trajectory, mask, early=FORK, lambda_2=r.lambda_2, lambda_3=r.lambda_3)
-            found[name] = self.plain(patched, text, seeds)
+            found[name] = self.plain(patched, full, seeds)
         return {name: found[name] for name in names}
 
-    def mask(self, subject: PersonalSubject, layout: torch.Tensor, full: str, text: str) -> SubjectMask:
+    def mask(self, subject: PersonalSubject, layout: torch.Tensor, text: str) -> SubjectMask:
         """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
-        r, word = self.recipe, self.word(subject)
-        maps = word_maps(
-            self.personalized(subject), self.clip, {"samples": layout}, full, word, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0,
-            self.vae,
-        )  # fmt: skip
-        return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, word, r.map_blocks, MaskRules(threshold=r.threshold))
+        r, model, latent, named = self.recipe, self.personalized(subject), {"samples": layout}, word(self.recipe.base, subject)
+        maps = word_maps(model, self.clip, latent, text, named, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae)
+        return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, named, r.map_blocks, MaskRules(threshold=r.threshold))
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):
         r = self.recipe

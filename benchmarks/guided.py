@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import comfy.sd
 import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
-from ..demo.captions import PLACEHOLDER
 from ..demo.subjects import PersonalSubject
 from ..nodes.patching import tinyland
 from ..nodes.patching.build_guidance import Settings as GuidanceSettings
@@ -24,10 +22,10 @@ from ..nodes.patching.run_state import attach
 from ..nodes.patching.template import Template, recorder_of
 from ..nodes.patching.window import ALWAYS, Window
 from . import generate
+from .bases import LORA, TEXTUAL_INVERSION, VANILLA, with_lora, word, words
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
-VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion", "full"
 BASELINE, APPEARANCE, LAYOUT, BOTH = "baseline", "appearance", "layout", "both"
 
 
@@ -70,12 +68,9 @@ class Guided:
         if name in (VANILLA, TEXTUAL_INVERSION):
             return self.model
         if (name, subject.name) not in self._bases:
-            self._bases[name, subject.name] = self._lora(subject) if name == LORA else self._fine_tune(subject)
+            made = with_lora(self.model, self.weights, subject) if name == LORA else self._fine_tune(subject)
+            self._bases[name, subject.name] = made
         return self._bases[name, subject.name]
-
-    def _lora(self, subject: PersonalSubject):
-        tensors, _ = tinyland.read_weights(self.weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
-        return comfy.sd.load_lora_for_models(self.model, None, tensors, 1.0, 0.0)[0]
 
     def _fine_tune(self, subject: PersonalSubject):
         assert self.full is not None
@@ -85,22 +80,13 @@ class Guided:
         patched.add_patches({key.removeprefix("model."): ("set", (value,)) for key, value in tensors.items()})
         return patched
 
-    def words(self, base: str, subject: PersonalSubject) -> str:
-        """What names the subject in a prompt."""
-        word = self.word(base, subject)
-        return f"{PLACEHOLDER} {word}" if base in (LORA, FULL) else word
-
-    def word(self, base: str, subject: PersonalSubject) -> str:
-        """What is looked for in the attention: the class, as in the workflow, or the embedding."""
-        return f"embedding:{subject.name}" if base == TEXTUAL_INVERSION else subject.subject.name
-
     def palette(self, base: str, subject: PersonalSubject) -> Palette:
         r = self.recipe
         key = (base, subject.name, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
-            text, word = f"a photo of a {self.words(base, subject)}", self.word(base, subject)
-            picture = Picture(images, None, self.vae, None, None, text, word, r.palette_threshold, r.palette_map_blocks)
+            text = f"a photo of a {words(base, subject)}"
+            picture = Picture(images, None, self.vae, None, None, text, word(base, subject), r.palette_threshold, r.palette_map_blocks)
             made = build_palette(self.base(base, subject), self.clip, picture, INVERTED, 0, 1.0, r.blocks, ALWAYS)
             self._palettes[key] = made.palette
         return self._palettes[key]
@@ -124,9 +110,9 @@ class Guided:
 
     def guided(self, base: str, row: str, subject: PersonalSubject, prompt: GridPrompt, palette, template):
         """The MODEL of a row."""
-        r, text, word = self.recipe, prompt.text(self.words(base, subject)), self.word(base, subject)
+        r, text = self.recipe, prompt.text(words(base, subject))
         settings = GuidanceSettings(
-            text, word, r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0, *r.appearance_window,
+            text, word(base, subject), r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0, *r.appearance_window,
             r.layout_weight if row in (LAYOUT, BOTH) else 0.0, *r.layout_window, r.layout_blocks, r.direction, r.step_size, r.step_kind,
             r.iterations, r.every, r.threshold, r.map_blocks,
         )  # fmt: skip
@@ -136,7 +122,7 @@ class Guided:
         """Latents of rows; those that follow a template share one."""
         palette = self.palette(base, subject) if {APPEARANCE, BOTH} & set(names) else None
         template = self.template(subject, prompt, seeds) if {LAYOUT, BOTH} & set(names) else None
-        text = prompt.text(self.words(base, subject))
+        text = prompt.text(words(base, subject))
         models = {
             name: self.base(base, subject) if name == BASELINE else self.guided(base, name, subject, prompt, palette, template)
             for name in names

@@ -16,6 +16,7 @@ _CODE = (
     "nodes/patching/*.py",
     "demo/*.py",
     "benchmarks/ablation.py",
+    "benchmarks/bases.py",
     "benchmarks/generate.py",
     "benchmarks/grid.py",
     "benchmarks/guided.py",

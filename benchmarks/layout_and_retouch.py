@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from ..demo import judge
 from ..demo.subjects import SUBJECTS
 from ..nodes.patching import tinyland
 from . import generate
-from .ablation import LORA, TEXTUAL_INVERSION, Ablation, Recipe
+from .ablation import RECIPES, Ablation, Recipe
+from .bases import LORA
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .networks import Network, full_size_network, tiny_network
@@ -29,7 +30,6 @@ NAMES = {
     "IV": "IV II + multi-source swap",
     "V": "V IV + adaptive mask",
 }
-BASES = (LORA, TEXTUAL_INVERSION)
 TAUS = (0, 2, 5, 8, 12, 15, 18)
 _COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
 _COSTS = {"retouch_step_banked_ratio": 1.25, "retouch_step_batched_ratio": 3.1, "whole_ratio": 2.6}
@@ -37,13 +37,13 @@ TARGETS = {
     **{f"{network}{name}": Target("at most", most) for network in ("tinyland_", "") for name, most in _COSTS.items()},
     **{
         f"{base}_{name}": Target("more than", 0.0)
-        for base in BASES
+        for base in RECIPES
         for name in (
             "prompt_ii_above_i", "identity_iii_above_ii", "prompt_ii_above_iii", "identity_v_above_iv", "prompt_v_above_i",
             "layout_v_above_i",
         )
     },
-    **{f"{base}_identity_v_above_i": Target("at least", 0.0) for base in BASES},
+    **{f"{base}_identity_v_above_i": Target("at least", 0.0) for base in RECIPES},
 }  # fmt: skip
 NOTES = (
     "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen. The denoiser computes"
@@ -74,16 +74,15 @@ FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=3, se
 QUICK = Amounts(Grid(REPORTED[:2], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=2, seeds=3), 10)
 
 
-def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = None) -> Report:
+def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Recipe] = RECIPES) -> Report:
     amounts = QUICK if quick else FULL
-    recipe = recipe or Recipe()
-    eye, kept = judge.Judge.load(), Kept.of("layout-and-retouch", (generate.Settings(), recipe), weights)
+    eye, kept = judge.Judge.load(), Kept.of("layout-and-retouch", (generate.Settings(), recipes), weights)
     rows, apart, figures = [], [], {}
     lines = {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
-        for base in BASES:
+        for base, recipe in recipes.items():
             with timed(base):
-                images = Ablation(weights, generate.Settings(), replace(recipe, base=base)).sample(tuple(NAMES), amounts.grid, kept)
+                images = Ablation(weights, generate.Settings(), recipe).sample(tuple(NAMES), amounts.grid, kept)
             scores = {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
             for pictures in images.values():
                 for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
@@ -92,9 +91,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
             found = differences(scores)
             apart += [row(f"{first} less {second}, {base}", values) for (first, second), values in found.items()]
             figures |= {f"{base}_{name}": value for name, value in signs(found).items()}
-        swept = sweep(weights, recipe, amounts.sweep, eye, kept)
+        swept = sweep(weights, recipes[LORA], amounts.sweep, eye, kept)
     figures |= costs(quick, weights, amounts.seconds)
-    sheet = contact_sheet(list(lines.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in BASES for name in NAMES)])
+    sheet = contact_sheet(list(lines.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in recipes for name in NAMES)])
     picture = beside(sheet, chart(swept, TAUS))
     caption = "One prompt per line, the same seeds for every row; below, row II of the LoRA for several tau."
     return Report("layout-and-retouch", rows + apart + swept, figures, TARGETS, NOTES, picture, caption)

@@ -16,8 +16,9 @@ from ..demo import judge
 from ..demo.subjects import SUBJECTS, PersonalSubject
 from ..nodes.patching import tinyland
 from . import generate, guided_costs
+from .bases import FULL, LORA, TEXTUAL_INVERSION, VANILLA
 from .grid import Grid, contact_sheet, renders, row
-from .guided import APPEARANCE, BASELINE, BOTH, FULL, LAYOUT, LORA, TEXTUAL_INVERSION, VANILLA, Guided, Recipe
+from .guided import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from .kept import Kept, cache_folder
 from .networks import full_size_network, tiny_network
 from .report import Report, Target

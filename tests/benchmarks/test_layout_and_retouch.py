@@ -2,13 +2,15 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import generate, grid, layout_and_retouch, report
-from likeness.benchmarks.ablation import Ablation, Recipe
+from likeness.benchmarks.ablation import RECIPES, Ablation, Recipe
+from likeness.benchmarks.bases import LORA
 from likeness.benchmarks.memory import peak_bytes
 from likeness.benchmarks.retouch_costs import memory_ratios
 from likeness.demo.subjects import SUBJECTS
@@ -16,7 +18,7 @@ from likeness.demo.training.loop import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=4)
-RECIPE = Recipe(switch_step=2, lambda_2=2, lambda_3=2, alone_from=3)
+FEW = {base: replace(recipe, switch_step=2, lambda_2=2, lambda_3=2, alone_from=3) for base, recipe in RECIPES.items()}
 PAIR = tuple(SUBJECTS.values())[:2]
 
 
@@ -41,9 +43,9 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 2, 4))
     monkeypatch.setattr(layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0))
     with torch.inference_mode():
-        result = layout_and_retouch.run(quick=True, weights=random_weights, recipe=RECIPE)
+        result = layout_and_retouch.run(quick=True, weights=random_weights, recipes=FEW)
     data = json.loads(json.dumps(result.as_dict()))
-    names, bases = [row["name"] for row in data["rows"]], layout_and_retouch.BASES
+    names, bases = [row["name"] for row in data["rows"]], list(RECIPES)
     assert names[:10] == [f"{name}, {base}" for base in bases for name in layout_and_retouch.NAMES.values()]
     assert names[10:18] == [f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")]
     assert names[18:] == [f"tau {tau} of 4" for tau in (0, 2, 4)]
@@ -61,8 +63,8 @@ def test_the_workflow_has_the_settings_that_are_measured():
     }  # fmt: skip
     assert inputs["StepBlendedSampler"]["switch_step"] == recipe.switch_step
     assert inputs["AdaptiveMask"]["threshold"] == recipe.threshold and inputs["AdaptiveMask"]["blocks"] == recipe.map_blocks
-    assert ("mask" in inputs["LikenessReference"]) == recipe.masked_reference
-    assert inputs["LikenessReference"]["weight"] == recipe.weight
+    assert "mask" not in inputs["LikenessReference"]
+    assert inputs["LikenessReference"]["weight"] == recipe.weight and inputs["LikenessDemoSubject"]["strength"] == recipe.strength
 
 
 COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio")
@@ -85,7 +87,7 @@ def test_rows_start_from_the_same_noise(random_weights):
 
 def test_every_row_is_another_method(random_weights):
     with torch.inference_mode():
-        ablation = Ablation(random_weights, FEW_STEPS, RECIPE)
+        ablation = Ablation(random_weights, FEW_STEPS, FEW[LORA])
         cell = ablation.cell(tuple(layout_and_retouch.NAMES), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
     for first, second in itertools.combinations(cell, 2):
         assert not torch.equal(cell[first], cell[second]), f"{first} and {second} are the same"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import generate, grid, guided_costs, pick_and_draw, report, uremd_costs
-from likeness.benchmarks.guided import APPEARANCE, BASELINE, BOTH, FULL, LAYOUT, LORA, VANILLA, Guided, Recipe
+from likeness.benchmarks.bases import FULL, LORA, VANILLA
+from likeness.benchmarks.guided import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from likeness.benchmarks.kept import Kept
 from likeness.benchmarks.networks import tiny_network
 from likeness.demo.subjects import SUBJECTS
