@@ -41,11 +41,11 @@ class Recipe:
     """
 
     base: str = LORA
-    strength: float = 1.0
-    switch_step: int = 10
-    lambda_2: int = 11
-    lambda_3: int = 11
-    alone_from: int = 10
+    strength: float = 0.85
+    switch_step: int = 8
+    lambda_2: int = 9
+    lambda_3: int = 9
+    alone_from: int = 8
     blocks: str = "output4, output5"
     attention: str = "append"
     threshold: float = 0.3
@@ -54,7 +54,10 @@ class Recipe:
     weight: float = 1.0
 
 
-RECIPES = {LORA: Recipe(), TEXTUAL_INVERSION: Recipe(base=TEXTUAL_INVERSION, attention="replace")}
+RECIPES = {
+    LORA: Recipe(),
+    TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, switch_step=12, lambda_2=13, lambda_3=13, alone_from=12, attention="replace"),
+}
 
 
 class Ablation:
@@ -127,4 +130,4 @@ class Ablation:
 
     def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
-        return grid.sample_cells(names, partial(self.cell, names), self.vae, kept, f"{self.recipe.base}-tau{self.recipe.switch_step}")
+        return grid.sample_cells(names, partial(self.cell, names), self.vae, kept, self.recipe.base)

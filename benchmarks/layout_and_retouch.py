@@ -76,13 +76,13 @@ QUICK = Amounts(Grid(REPORTED[:2], prompts=1, seeds=3), Grid(REPORTED[:1], promp
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Recipe] = RECIPES) -> Report:
     amounts = QUICK if quick else FULL
-    eye, kept = judge.Judge.load(), Kept.of("layout-and-retouch", (generate.Settings(), recipes), weights)
+    eye = judge.Judge.load()
     rows, apart, figures = [], [], {}
     lines = {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
         for base, recipe in recipes.items():
             with timed(base):
-                images = Ablation(weights, generate.Settings(), recipe).sample(tuple(NAMES), amounts.grid, kept)
+                images = Ablation(weights, generate.Settings(), recipe).sample(tuple(NAMES), amounts.grid, kept_of(recipe, weights))
             scores = {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
             for pictures in images.values():
                 for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
@@ -91,7 +91,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
             found = differences(scores)
             apart += [row(f"{first} less {second}, {base}", values) for (first, second), values in found.items()]
             figures |= {f"{base}_{name}": value for name, value in signs(found).items()}
-        swept = sweep(weights, recipes[LORA], amounts.sweep, eye, kept)
+        swept = sweep(weights, recipes[LORA], amounts.sweep, eye)
     figures |= costs(quick, weights, amounts.seconds)
     sheet = contact_sheet(list(lines.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in recipes for name in NAMES)])
     picture = beside(sheet, chart(swept, TAUS))
@@ -119,11 +119,16 @@ def signs(apart: dict[tuple[str, str], dict[str, np.ndarray]]) -> dict[str, floa
     return found | {"prompt_ii_above_iii": -mean("prompt", "III", "II")}
 
 
-def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> list[dict]:
+def kept_of(recipe: Recipe, weights: Path) -> Kept:
+    return Kept.of("layout-and-retouch", (generate.Settings(), recipe), weights)
+
+
+def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[dict]:
     """Row II of the LoRA for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the subject."""
     rows = []
     for tau in TAUS:
-        images = Ablation(weights, generate.Settings(), replace(recipe, switch_step=tau)).sample(("II",), grid, kept)["II"]
+        changed = replace(recipe, switch_step=tau)
+        images = Ablation(weights, generate.Settings(), changed).sample(("II",), grid, kept_of(changed, weights))["II"]
         rows.append(row(f"tau {tau} of {generate.Settings().steps}", grid.score(images, eye)))
     return rows
 
