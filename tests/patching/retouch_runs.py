@@ -59,6 +59,10 @@ def run(model, batch=1, sampler="euler", steps=STEPS, height=8, width=8, prompt=
     return run_ksampler(model, positive, negative, empty, sampler=sampler, steps=steps, seed=3, **settings)
 
 
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-4 * float(b.abs().max()))
+
+
 def counting(model):
     """The MODEL, and a list that gets the rows of each of its calls."""
     calls, clone = [], model.clone()

@@ -6,17 +6,15 @@ import pytest
 import torch
 from likeness.kernels.adaptive_mask import MaskRules
 from likeness.nodes.patching import segment
-from likeness.nodes.patching.bank import HIDDEN, FeatureBank, Key, weights_of
 from likeness.nodes.patching.blocks import Layer
 from likeness.nodes.patching.build_mask import PER_STEP, RECORDED, build_mask, preview
 from likeness.nodes.patching.build_retouch import Settings, retouch
 from likeness.nodes.patching.references import INVERTED, NOISED, Reference, References, references
-from likeness.nodes.patching.retouch import BANKED, FORK, NONE, SEQUENTIAL
+from likeness.nodes.patching.retouch import FORK, NONE, SEQUENTIAL
 from likeness.nodes.patching.rows import rows_of_call
 from likeness.nodes.patching.subject_mask import MaskRun
 from likeness.tests.patching.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
-from likeness.tests.patching.two_models import add_lora
 from safetensors.torch import save_file
 
 
@@ -171,62 +169,6 @@ def test_an_empty_mask_is_refused():
     model = tiny_model("sd1")
     with pytest.raises(ValueError, match="empty"):
         retouch(model, References((reference(model),)), layout(model)[1], torch.zeros(1, 64, 64), None, SETTINGS)
-
-
-def test_weights_are_told_apart():
-    model = tiny_model("sd1")
-    assert weights_of(model) == weights_of(model.clone())
-    assert weights_of(model) != weights_of(tiny_model("sd1", seed=7))
-    tuned = add_lora(model)
-    assert len({weights_of(m) for m in (model, tuned, add_lora(model, 0.25))}) == 3
-    assert weights_of(tuned) == weights_of(add_lora(model))
-
-
-def test_weights_that_differ_in_one_attention_matrix_are_told_apart():
-    model = tiny_model("sd1", seed=31)
-    before = weights_of(model)
-    matrix = model.model.diffusion_model.output_blocks[5][1].transformer_blocks[0].attn1.to_k.weight
-    with torch.no_grad():
-        matrix.add_(0.01)
-        assert weights_of(model) != before
-        matrix.sub_(0.01)
-
-
-def test_weights_are_the_same_before_and_after_a_lora_is_loaded():
-    model = tiny_model("sd1", seed=32)
-    tuned = add_lora(model)
-    before = [weights_of(m) for m in (model, tuned)]
-    run(tuned)
-    assert model.backup, "expected the host to patch these weights in place"
-    assert [weights_of(m) for m in (model, tuned)] == before
-
-
-def test_a_bank_finds_levels_that_are_nearly_equal():
-    bank, key = FeatureBank(), Key("w", HIDDEN, Layer("output", 3, 0), True)
-    bank.put(key, 1.0, torch.ones(1, 2, 3, dtype=torch.float16))
-    assert bank.get(key, 1.00005).dtype == torch.float16
-    assert bank.get(key, 1.01) is None and bank.get(key._replace(conditional=False), 1.0) is None
-    assert bank.size_in_bytes == 12 and "1 noise levels of 1 layers" in bank.describe()
-
-
-def test_a_bank_keeps_two_models():
-    bank = FeatureBank()
-    for weights in ("", "first", "second", "second", "third"):
-        bank.put(Key(weights, HIDDEN, Layer("output", 3, 0), True), 1.0, torch.ones(1, 2, 3))
-    assert [key.weights for key, _, _ in bank.items()] == ["", "second", "third"]
-    bank.forget("third")
-    assert [key.weights for key, _, _ in bank.items()] == ["", "second"]
-
-
-def test_another_schedule_does_not_pile_up():
-    model = tiny_model("sd1")
-    item = reference(model, kind=INVERTED)
-    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
-    patched = retouch(model, References((item,)), None, None, None, settings)
-    run(patched)
-    size = item.bank.size_in_bytes
-    run(patched, scheduler="karras")
-    assert item.bank.size_in_bytes == size and len(item.inversions) == 1
 
 
 def test_prompts_of_the_segmenter():

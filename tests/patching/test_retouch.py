@@ -6,15 +6,22 @@ from comfy.ldm.modules.attention import optimized_attention
 from likeness.nodes.patching.references import INVERTED, NOISED, Reference
 from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
 from likeness.nodes.patching.swaps import APPEND, REPLACE
-from likeness.tests.patching.retouch_runs import NEGATIVE, NEUTRAL, POSITIVE, STEPS, counting, layout, mask, reference, retouched, run
+from likeness.tests.patching.retouch_runs import (
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    STEPS,
+    close,
+    layout,
+    mask,
+    reference,
+    retouched,
+    run,
+)
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
 MODES = (BATCHED, SEQUENTIAL, BANKED)
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-4 * float(b.abs().max()))
 
 
 def far(a, b):
@@ -137,16 +144,6 @@ def test_batches_and_odd_sizes(family, mode, batch, height, width):
     close(run(retouched(model, items, mode=mode, **settings), **size), run(retouched(model, items, mode=SEQUENTIAL, **settings), **size))
 
 
-def test_a_bank_survives_and_costs_no_model_call():
-    model = tiny_model("sd1")
-    trajectory, items = layout(model, record="all")[1], [reference(model)]
-    patched = retouched(model, items, layout=trajectory, mask=mask(), mode=BANKED)
-    first = run(patched)
-    size, (counted, calls) = items[0].bank.size_in_bytes, counting(patched)
-    assert torch.equal(run(counted), first)
-    assert items[0].bank.size_in_bytes == size > 0 and calls == [2] * (STEPS - 1)
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_each_side_looks_at_its_own(family, mode):
     """A reference that is the target itself, in latents and both prompts, changes nothing."""
@@ -161,42 +158,6 @@ def test_each_side_looks_at_its_own(family, mode):
     assert far(run_ksampler(other, **settings), run_ksampler(model, **settings))
 
 
-@pytest.mark.parametrize("kind, calls", [(NOISED, [2] * 2 * STEPS), (INVERTED, [1] * STEPS + [2, 2] + [1, 2] * (STEPS - 1))])
-def test_what_a_new_reference_costs(kind, calls):
-    """The way up an inversion has shown the features of every level but the highest."""
-    model, done = counting(tiny_model("sd1"))
-    patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early=NONE, early_steps=0)
-    run(patched)
-    assert done == calls
-    done.clear()
-    run(patched)
-    assert done == [2] * STEPS
-
-
-def test_an_inversion_shows_what_a_call_of_its_own_would():
-    model = tiny_model("sd1")
-    for steps in (1, STEPS):
-        results = [
-            run(retouched(model, [reference(model, kind=INVERTED)], mode=mode, early=NONE, early_steps=0), steps=steps)
-            for mode in (BANKED, SEQUENTIAL)
-        ]
-        close(*results)
-
-
-def test_another_negative_prompt_leaves_the_rest_in_the_bank():
-    model, calls = counting(tiny_model("sd1"))
-    item = reference(model)
-    patched = retouched(model, [item], mode=BANKED, early=NONE, early_steps=0)
-    positive, image = conditioning(model, seed=POSITIVE), {"samples": torch.zeros(1, 4, 8, 8)}
-    sizes = []
-    for seed in (30, 31, 32):
-        calls.clear()
-        run_ksampler(patched, positive, conditioning(model, seed=seed), image, steps=STEPS)
-        sizes.append(item.bank.size_in_bytes)
-    assert calls == [1, 2] * STEPS
-    assert sizes[1] / sizes[0] == 1.5 and sizes[2] == sizes[1]
-
-
 def test_what_else_a_negative_prompt_carries_is_not_lent():
     model = tiny_model("sdxl")
     patched = retouched(model, [reference(model)], mode=SEQUENTIAL, early=NONE, early_steps=0)
@@ -207,15 +168,6 @@ def test_what_else_a_negative_prompt_carries_is_not_lent():
     expected = run_ksampler(patched, positive, negative, image)
     close(run_ksampler(patched, positive, windowed, image), expected)
     assert far(run_ksampler(patched, positive, combined, image), expected)
-
-
-def test_a_bank_of_other_weights_is_not_used():
-    model = tiny_model("sd1")
-    items = [reference(model)]
-    run(retouched(model, items, mode=BANKED))
-    tuned = add_lora(model)
-    expected = run(retouched(tuned, [reference(model)], mode=SEQUENTIAL))
-    assert torch.equal(run(retouched(tuned, items, mode=BANKED)), expected)
 
 
 @pytest.mark.parametrize("early", [NONE, FORK, QKV_BOTH])

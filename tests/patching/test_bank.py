@@ -1,0 +1,137 @@
+"""Banks: what tells features apart, what is kept, and what it saves."""
+
+import pytest
+import torch
+from likeness.nodes.patching.bank import HIDDEN, FeatureBank, Key, digest_of, weights_of
+from likeness.nodes.patching.blocks import Layer
+from likeness.nodes.patching.build_retouch import Settings, retouch
+from likeness.nodes.patching.references import INVERTED, NOISED, References
+from likeness.nodes.patching.retouch import BANKED, NONE, SEQUENTIAL
+from likeness.tests.patching.retouch_runs import POSITIVE, STEPS, close, counting, layout, mask, reference, retouched, run
+from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
+from likeness.tests.patching.two_models import add_lora
+
+
+def test_weights_are_told_apart():
+    model = tiny_model("sd1")
+    assert weights_of(model) == weights_of(model.clone())
+    assert weights_of(model) != weights_of(tiny_model("sd1", seed=7))
+    tuned = add_lora(model)
+    assert len({weights_of(m) for m in (model, tuned, add_lora(model, 0.25))}) == 3
+    assert weights_of(tuned) == weights_of(add_lora(model))
+
+
+def test_weights_that_differ_in_one_attention_matrix_are_told_apart():
+    model = tiny_model("sd1", seed=31)
+    before = weights_of(model)
+    matrix = model.model.diffusion_model.output_blocks[5][1].transformer_blocks[0].attn1.to_k.weight
+    with torch.no_grad():
+        matrix.add_(0.01)
+        assert weights_of(model) != before
+        matrix.sub_(0.01)
+
+
+def test_weights_are_the_same_before_and_after_a_lora_is_loaded():
+    model = tiny_model("sd1", seed=32)
+    tuned = add_lora(model)
+    before = [weights_of(m) for m in (model, tuned)]
+    run(tuned)
+    assert model.backup, "expected the host to patch these weights in place"
+    assert [weights_of(m) for m in (model, tuned)] == before
+
+
+def test_a_bank_finds_levels_that_are_nearly_equal():
+    bank, key = FeatureBank(), Key("w", HIDDEN, Layer("output", 3, 0), True)
+    bank.put(key, 1.0, torch.ones(1, 2, 3, dtype=torch.float16))
+    assert bank.get(key, 1.00005).dtype == torch.float16
+    assert bank.get(key, 1.01) is None and bank.get(key._replace(conditional=False), 1.0) is None
+    assert bank.size_in_bytes == 12 and "1 noise levels of 1 layers" in bank.describe()
+
+
+def test_a_bank_keeps_two_models():
+    bank = FeatureBank()
+    for weights in ("", "first", "second", "second", "third"):
+        bank.put(Key(weights, HIDDEN, Layer("output", 3, 0), True), 1.0, torch.ones(1, 2, 3))
+    assert [key.weights for key, _, _ in bank.items()] == ["", "second", "third"]
+    bank.forget("third")
+    assert [key.weights for key, _, _ in bank.items()] == ["", "second"]
+
+
+def test_a_bank_keeps_two_lent_prompts():
+    bank, own = FeatureBank(), Key("w", HIDDEN, Layer("output", 3, 0), True)
+    for key in (own, *(own._replace(conditional=False, lent=lent) for lent in ("first", "second", "third"))):
+        bank.put(key, 1.0, torch.ones(1, 2, 3))
+    assert [key.lent for key, _, _ in bank.items()] == ["", "second", "third"]
+
+
+def test_prompts_are_told_apart():
+    text, pooled = torch.ones(1, 7, 4, dtype=torch.bfloat16), torch.ones(1, 3)
+    prompts = [[[text, {}]], [[text * 2, {}]], [[text, {"pooled_output": pooled}]], [[text, {"pooled_output": pooled * 2}]]]
+    assert len({digest_of(p) for p in prompts}) == 4
+    assert digest_of(prompts[0]) == digest_of([[text.clone(), {"width": 512, "pooled_output": None}]])
+
+
+def test_another_schedule_does_not_pile_up():
+    model = tiny_model("sd1")
+    item = reference(model, kind=INVERTED)
+    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
+    patched = retouch(model, References((item,)), None, None, None, settings)
+    run(patched)
+    size = item.bank.size_in_bytes
+    run(patched, scheduler="karras")
+    assert item.bank.size_in_bytes == size and len(item.inversions) == 1
+
+
+def test_a_bank_survives_and_costs_no_model_call():
+    model = tiny_model("sd1")
+    trajectory, items = layout(model, record="all")[1], [reference(model)]
+    patched = retouched(model, items, layout=trajectory, mask=mask(), mode=BANKED)
+    first = run(patched)
+    size, (counted, calls) = items[0].bank.size_in_bytes, counting(patched)
+    assert torch.equal(run(counted), first)
+    assert items[0].bank.size_in_bytes == size > 0 and calls == [2] * (STEPS - 1)
+
+
+@pytest.mark.parametrize("kind, calls", [(NOISED, [2] * 2 * STEPS), (INVERTED, [1] * STEPS + [2, 2] + [1, 2] * (STEPS - 1))])
+def test_what_a_new_reference_costs(kind, calls):
+    """The way up an inversion has shown the features of every level but the highest."""
+    model, done = counting(tiny_model("sd1"))
+    patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early=NONE, early_steps=0)
+    run(patched)
+    assert done == calls
+    done.clear()
+    run(patched)
+    assert done == [2] * STEPS
+
+
+def test_an_inversion_shows_what_a_call_of_its_own_would():
+    model = tiny_model("sd1")
+    for steps in (1, STEPS):
+        results = [
+            run(retouched(model, [reference(model, kind=INVERTED)], mode=mode, early=NONE, early_steps=0), steps=steps)
+            for mode in (BANKED, SEQUENTIAL)
+        ]
+        close(*results)
+
+
+def test_another_negative_prompt_leaves_the_rest_in_the_bank():
+    model, calls = counting(tiny_model("sd1"))
+    item = reference(model)
+    patched = retouched(model, [item], mode=BANKED, early=NONE, early_steps=0)
+    positive, image = conditioning(model, seed=POSITIVE), {"samples": torch.zeros(1, 4, 8, 8)}
+    sizes = []
+    for seed in (30, 31, 32):
+        calls.clear()
+        run_ksampler(patched, positive, conditioning(model, seed=seed), image, steps=STEPS)
+        sizes.append(item.bank.size_in_bytes)
+    assert calls == [1, 2] * STEPS
+    assert sizes[1] / sizes[0] == 1.5 and sizes[2] == sizes[1]
+
+
+def test_a_bank_of_other_weights_is_not_used():
+    model = tiny_model("sd1")
+    items = [reference(model)]
+    run(retouched(model, items, mode=BANKED))
+    tuned = add_lora(model)
+    expected = run(retouched(tuned, [reference(model)], mode=SEQUENTIAL))
+    assert torch.equal(run(retouched(tuned, items, mode=BANKED)), expected)
