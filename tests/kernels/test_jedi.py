@@ -1,0 +1,119 @@
+"""Coupled attention, input channels and guidance of JeDi against brute force and cases by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from likeness.kernels.jedi import (
+    MASK_FIRST,
+    NOISY_FIRST,
+    apart,
+    coupled_attention,
+    given_channels,
+    joined,
+    joint_guidance,
+    noisy_first,
+    ordered_guidance,
+)
+
+SIZES = {"sets": st.integers(1, 3), "members": st.integers(1, 4), "tokens": st.integers(1, 6)}
+
+
+def attention(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def projections(sets, members, tokens):
+    return torch.randn(3, sets * members, tokens, 5, dtype=torch.float64).unbind()
+
+
+def brute_force(q, k, v, members, lent):
+    """Query by query, over a list of the keys that it may look at."""
+    out = torch.empty_like(q)
+    for row in range(len(q)):
+        first = row - row % members
+        seen = [
+            (first + j, token)
+            for j in range(members)
+            for token in (range(q.shape[1]) if first + j == row or lent[j] is None else lent[j].tolist())
+        ]
+        for n in range(q.shape[1]):
+            logits = torch.stack([q[row, n] @ k[r, t] for r, t in seen]) / q.shape[2] ** 0.5
+            out[row, n] = sum(p * v[r, t] for p, (r, t) in zip(logits.softmax(0), seen, strict=True))
+    return out
+
+
+@given(**SIZES)
+def test_joined_and_apart(sets, members, tokens):
+    hidden = torch.randn(sets * members, tokens, 3)
+    together = joined(hidden, members)
+    assert together.shape == (sets, members * tokens, 3) and torch.equal(apart(together, members), hidden)
+    assert torch.equal(together[-1, -1], hidden[-1, -1]) and torch.equal(together[0, :tokens], hidden[0])
+
+
+@given(**SIZES, masked=st.booleans())
+def test_equals_brute_force(sets, members, tokens, masked):
+    q, k, v = projections(sets, members, tokens)
+    lent = [torch.arange(0, tokens, 2) if masked and i % 2 else None for i in range(members)]
+    torch.testing.assert_close(coupled_attention(q, k, v, members, attention, lent=lent), brute_force(q, k, v, members, lent))
+
+
+@given(**SIZES)
+def test_the_order_of_members_does_not_matter(sets, members, tokens):
+    q, k, v = projections(sets, members, tokens)
+    order = torch.cat([first * members + torch.randperm(members) for first in range(sets)])
+    moved = coupled_attention(q[order], k[order], v[order], members, attention)
+    torch.testing.assert_close(moved, coupled_attention(q, k, v, members, attention)[order])
+
+
+@given(sets=SIZES["sets"], tokens=SIZES["tokens"])
+def test_one_member_is_the_attention_itself(sets, tokens):
+    q, k, v = projections(sets, 1, tokens)
+    assert torch.equal(coupled_attention(q, k, v, 1, attention), attention(q, k, v))
+
+
+def test_strength_mixes():
+    q, k, v = projections(2, 3, 4)
+    none, half, whole = (coupled_attention(q, k, v, 3, attention, strength) for strength in (0.0, 0.5, 1.0))
+    assert torch.equal(none, attention(q, k, v)) and not torch.allclose(none, whole)
+    torch.testing.assert_close(half, (none + whole) / 2)
+
+
+def test_a_member_that_lends_nothing_is_not_seen_and_sees_all():
+    q, k, v = projections(1, 2, 4)
+    lent = [None, torch.empty(0, dtype=torch.long)]
+    out = coupled_attention(q, k, v, 2, attention, lent=lent)
+    torch.testing.assert_close(out[0], attention(q[:1], k[:1], v[:1])[0])
+    torch.testing.assert_close(out[1], coupled_attention(q, k, v, 2, attention)[1])
+
+
+def test_given_channels_by_hand():
+    clean = torch.arange(8.0).view(2, 4, 1, 1)
+    channels = given_channels(clean, torch.tensor([1, 0]))
+    assert channels.flatten(1).tolist() == [[1, 0, 0, 0, 0], [0, 4, 5, 6, 7]]
+
+
+def test_orders_of_the_input_channels():
+    """The same convolution whatever the order, and the noisy latent on the pretrained weights."""
+    noisy, clean, missing = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.tensor([1.0, 0.0])
+    rest = given_channels(clean, missing)
+    weights = torch.randn(7, 9, 3, 3)
+    expected = {
+        MASK_FIRST: torch.cat([rest[:, :1], noisy, rest[:, 1:]], 1),
+        NOISY_FIRST: torch.cat([noisy, rest], 1),
+    }
+    for order, channels in expected.items():
+        moved = weights[:, list(noisy_first(order))]
+        torch.testing.assert_close(F.conv2d(torch.cat([noisy, rest], 1), moved), F.conv2d(channels, weights), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="expected one of mask, noisy, clean, noisy, mask, clean, got clean first"):
+        noisy_first("clean first")
+
+
+@given(st.floats(0, 12), st.floats(0, 12))
+def test_guidance(first, second):
+    null, partial, full = torch.randn(3, 2, 4, dtype=torch.float64).unbind()
+    by_hand = (1 - first) * null + (first - second) * partial + second * full
+    torch.testing.assert_close(ordered_guidance(null, partial, full, first, second), by_hand)
+    torch.testing.assert_close(ordered_guidance(null, partial, full, first, first), joint_guidance(null, full, first))
+    assert torch.equal(joint_guidance(null, full, 1.0), full)
