@@ -37,7 +37,7 @@ class Recipe:
     """What is tuned, with the settings that the shipped workflow has.
 
     base: what is personalised; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many references;
-    weight: of each.
+    weight: of each; masked: whether the subject alone is borrowed, where its word acts in the reference.
     """
 
     base: str = LORA
@@ -52,6 +52,7 @@ class Recipe:
     map_blocks: str = "decoder"
     pictures: int = 1
     weight: float = 1.0
+    masked: bool = False
 
 
 RECIPES = {
@@ -81,8 +82,10 @@ class Ablation:
         if subject.name not in self._references:
             r = self.recipe
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
-            conditioning = self.encode([neutral_caption(word(r.base, subject), placeholder(r.base))])
-            self._references[subject.name] = references(images, self.vae, conditioning, INVERTED, 0, None, r.weight, "bench")
+            text = neutral_caption(word(r.base, subject), placeholder(r.base))
+            mask = self.heatmaps(subject, self.vae.encode(images), text) if r.masked else None
+            made = references(images, self.vae, self.encode([text]), INVERTED, 0, mask, r.weight, "bench")
+            self._references[subject.name] = made
         return self._references[subject.name]
 
     def plain(self, model, text: str, seeds: Sequence[int], cfg: float | None = None) -> torch.Tensor:
@@ -119,9 +122,14 @@ class Ablation:
 
     def mask(self, subject: PersonalSubject, layout: torch.Tensor, text: str) -> SubjectMask:
         """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
-        r, model, latent, named = self.recipe, self.personalized(subject), {"samples": layout}, word(self.recipe.base, subject)
+        r, heat = self.recipe, self.heatmaps(subject, layout, text)
+        return build_mask(None, heat, PER_STEP, self.clip, text, word(r.base, subject), r.map_blocks, MaskRules(threshold=r.threshold))
+
+    def heatmaps(self, subject: PersonalSubject, samples: torch.Tensor, text: str) -> torch.Tensor:
+        """[n, height, width] in 0..1: where the subject's word acts in pictures."""
+        model, latent, named = self.personalized(subject), {"samples": samples}, word(self.recipe.base, subject)
         maps = word_maps(model, self.clip, latent, text, named, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae)
-        return build_mask(None, maps.heatmaps, PER_STEP, self.clip, text, named, r.map_blocks, MaskRules(threshold=r.threshold))
+        return maps.heatmaps
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):
         r = self.recipe

@@ -46,13 +46,13 @@ TARGETS = {
     **{f"{base}_identity_v_above_i": Target("at least", 0.0) for base in RECIPES},
 }  # fmt: skip
 NOTES = (
-    "Settings were tuned on the first half of the subjects; the rows are the other half, which no setting has seen. The denoiser computes"
-    " in bfloat16.",
+    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "tau is 10 of 25 steps, lambda_2 and lambda_3 are 11. III is II with the reference in all of its personalised steps; IV and V start"
-    " from the layout's latents. The reference's keys and values are appended to the target's own: put in their place, they lower identity"
-    " with a LoRA, in every block and from every step; with more weight they also carry the reference's background over.",
+    "lora: at strength 0.85, tau 8 of 25 steps, lambda_2 and lambda_3 9, the reference's keys and values appended to the target's own: put"
+    " in their place they lower identity with a LoRA, and so does a reference at strength 1, where the LoRA overshoots. textual_inversion:"
+    " tau 12, lambda_2 and lambda_3 13, the reference's keys and values in the place of the target's own, as in the paper.",
+    "III is II with the reference in all of its personalised steps; IV and V start from the layout's latents.",
     "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"
     " the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, the subject's map and mask, and retouch,"
@@ -69,7 +69,7 @@ class Amounts:
 
 
 _SUBJECTS = tuple(SUBJECTS.values())
-TUNED_ON, REPORTED = _SUBJECTS[: len(_SUBJECTS) // 2], _SUBJECTS[len(_SUBJECTS) // 2 :]
+TUNED_ON, REPORTED = _SUBJECTS[::2], _SUBJECTS[1::2]
 FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=3, seeds=4), 150)
 QUICK = Amounts(Grid(REPORTED[:2], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=2, seeds=3), 10)
 
