@@ -57,7 +57,7 @@ class Recipe:
 
 RECIPES = {
     LORA: Recipe(),
-    TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, switch_step=12, lambda_2=13, lambda_3=13, alone_from=12, attention="replace"),
+    TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, masked=True),
 }
 
 

@@ -49,9 +49,8 @@ NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "lora: at strength 0.85, tau 8 of 25 steps, lambda_2 and lambda_3 9, the reference's keys and values appended to the target's own: put"
-    " in their place they lower identity with a LoRA, and so does a reference at strength 1, where the LoRA overshoots. textual_inversion:"
-    " tau 12, lambda_2 and lambda_3 13, the reference's keys and values in the place of the target's own, as in the paper.",
+    "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the reference's keys and values are appended to the target's own. lora: at strength"
+    " 0.85. textual_inversion: of the reference's subject alone.",
     "III is II with the reference in all of its personalised steps; IV and V start from the layout's latents.",
     "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"
