@@ -21,7 +21,6 @@ from .frozen_layers import Forward, HostTensors, frozen_forward, in_graph
 
 _KEY = "likeness gradient"
 _LOSS_SCALES = (1024.0, 1.0)
-_NARROW = 40
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
@@ -152,11 +151,8 @@ def differentiable(options: Options) -> Options:
     return {**options, "optimized_attention_override": _pytorch_attention}
 
 
-def _pytorch_attention(_chosen: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *args, **kwargs) -> torch.Tensor:
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[-1] < _NARROW * heads:
-        # On a CPU the backward pass of bfloat16 attention with narrow heads takes several times as long as that of float32.
-        return host_attention.attention_pytorch(q.float(), k.float(), v.float(), heads, *args, **kwargs).to(q.dtype)
-    return host_attention.attention_pytorch(q, k, v, heads, *args, **kwargs)
+def _pytorch_attention(_chosen: Callable, *args, **kwargs) -> torch.Tensor:
+    return host_attention.attention_pytorch(*args, **kwargs)
 
 
 def _stoppable(options: Options) -> Options:
