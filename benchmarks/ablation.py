@@ -41,24 +41,18 @@ class Recipe:
     """
 
     base: str = LORA
-    strength: float = 0.85
-    switch_step: int = 8
-    lambda_2: int = 9
-    lambda_3: int = 9
-    alone_from: int = 8
+    strength: float = 0.7
+    switch_step: int = 6
+    lambda_2: int = 7
+    lambda_3: int = 7
+    alone_from: int = 6
     blocks: str = "output4, output5"
     attention: str = "append"
     threshold: float = 0.3
     map_blocks: str = "decoder"
     pictures: int = 1
     weight: float = 1.0
-    masked: bool = False
-
-
-RECIPES = {
-    LORA: Recipe(),
-    TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, masked=True),
-}
+    masked: bool = True
 
 
 class Ablation:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import generate, grid, layout_and_retouch, report
-from likeness.benchmarks.ablation import RECIPES, Ablation, Recipe
+from likeness.benchmarks.ablation import Ablation, Recipe
 from likeness.benchmarks.bases import LORA
 from likeness.benchmarks.memory import peak_bytes
 from likeness.benchmarks.retouch_costs import memory_ratios
@@ -18,7 +18,7 @@ from likeness.demo.training.loop import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=4)
-FEW = {base: replace(recipe, switch_step=2, lambda_2=2, lambda_3=2, alone_from=3) for base, recipe in RECIPES.items()}
+FEW = {base: replace(recipe, switch_step=2, lambda_2=2, lambda_3=2, alone_from=3) for base, recipe in layout_and_retouch.RECIPES.items()}
 PAIR = tuple(SUBJECTS.values())[:2]
 
 
@@ -45,7 +45,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     with torch.inference_mode():
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipes=FEW)
     data = json.loads(json.dumps(result.as_dict()))
-    names, bases = [row["name"] for row in data["rows"]], list(RECIPES)
+    names, bases = [row["name"] for row in data["rows"]], list(layout_and_retouch.RECIPES)
     assert names[:10] == [f"{name}, {base}" for base in bases for name in layout_and_retouch.NAMES.values()]
     assert names[10:18] == [f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")]
     assert names[18:] == [f"tau {tau} of 4" for tau in (0, 2, 4)]
