@@ -86,6 +86,17 @@ def noisy_first(order: str) -> tuple[int, ...]:
     raise ValueError(f"noisy_first: expected one of {', '.join(ORDERS)}, got {order}.")
 
 
+def arranged(x: torch.Tensor, order: str) -> torch.Tensor:
+    """A network's input as its checkpoint wants it (JeDi, arXiv 2407.06187, supplement): the channels of cat[noisy, m, x_0 (1 - m)] in
+    another order, the one that `noisy_first` undoes.
+
+    x: [rows, 9, height, width]; order: one of ORDERS.
+    """
+    if order == NOISY_FIRST:
+        return x
+    return torch.cat([x[:, CHANNELS : CHANNELS + 1], x[:, :CHANNELS], x[:, CHANNELS + 1 :]], 1)
+
+
 def joint_guidance(null: torch.Tensor, full: torch.Tensor, scale: float) -> torch.Tensor:
     """s(0, 0) + w (s(y, r) - s(0, 0)) (JeDi, arXiv 2407.06187, eq. 3): text and references are dropped together.
 

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from likeness.demo import host as hosting
+from likeness.kernels.jedi import MASK_FIRST
+from likeness.nodes.patching.joint_format import JointFormat
+from likeness.tests.demo import tiny_checkpoint
 from likeness.tests.random_weights import fill
+from safetensors.torch import save_file
 
 
 def clone(source: Path, target: Path) -> None:
@@ -51,6 +55,7 @@ def host(pack):
     done = subprocess.run(pip, cwd=pack, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     write_segmenter(pack.parents[1] / "models" / "sams")
+    write_joint_checkpoint(pack.parents[1] / "models" / "checkpoints")
     with hosting.Host(Path(os.environ["COMFYUI_PATH"]), base=pack.parents[1]) as running:
         yield running
 
@@ -63,6 +68,12 @@ def write_segmenter(folder: Path) -> None:
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}, folder / "sam_vit_b_01ec64.pth")
+
+
+def write_joint_checkpoint(folder: Path) -> None:
+    """A joint checkpoint of random weights, under the name that the shipped workflow asks for."""
+    tensors = tiny_checkpoint.tensors(in_channels=9)
+    save_file(tensors, folder / "joint.safetensors", metadata=JointFormat(MASK_FIRST).metadata())
 
 
 @pytest.fixture(scope="session")

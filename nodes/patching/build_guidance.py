@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .blocks import Block, parse
-from .build_retouch import check_text
+from .checks import check_text
 from .families import coarse_decoder_blocks, discover, family_of
 from .guidance import NODE, Term, UREMDGuidance
 from .loss_log import LossLog

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .blocks import parse
+from .checks import check_text
 from .families import discover, family_of, late_blocks
 from .references import Reference, References
 from .retouch import FORK, NODE, NONE, Retouch, prompts_of
@@ -46,10 +47,10 @@ def retouch(
     source = _layout(layout)
     _check(source, mask, settings)
     for item in references.items:
-        check_text(model, item.conditioning, "reference")
+        check_text(model, item.conditioning, "reference", NODE)
     if source is not None:
         for prompt in prompts_of(source, layout_negative):
-            check_text(model, prompt, "layout")
+            check_text(model, prompt, "layout", NODE)
     if settings.strength == 0 or window.empty or not blocks:
         return model.clone()
     soft = plain_mask(mask) if isinstance(mask, torch.Tensor) else mask
@@ -71,17 +72,6 @@ def plain_mask(mask: torch.Tensor) -> SubjectMask:
     if bool((mask.amax((1, 2)) <= 0).any()):
         raise ValueError(f"{NODE}: expected a mask with the subject in it, got an empty one; connect another mask or none.")
     return SubjectMask(mask > 0.5, mask, node=NODE)
-
-
-def check_text(model, conditioning: list, what: str, node: str = NODE) -> None:
-    """Raises ValueError where a prompt was encoded for a network of another family."""
-    config = model.model.model_config.unet_config
-    width, got = config.get("context_dim"), conditioning[0][0].shape[-1] if conditioning else None
-    if width is not None and got is not None and width != got:
-        raise ValueError(
-            f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got {got}; "
-            f"connect a {what} made with a checkpoint of this model's family."
-        )
 
 
 def _layout(layout: Trajectory | References | None) -> Trajectory | Reference | None:

@@ -32,6 +32,17 @@ def check_models(vanilla, personalized, node: str) -> None:
             )
 
 
+def check_text(model, conditioning: list, what: str, node: str) -> None:
+    """Raises ValueError where a prompt was encoded for a network of another family."""
+    config = model.model.model_config.unet_config
+    width, got = config.get("context_dim"), conditioning[0][0].shape[-1] if conditioning else None
+    if width is not None and got is not None and width != got:
+        raise ValueError(
+            f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got {got}; "
+            f"connect a {what} made with a checkpoint of this model's family."
+        )
+
+
 def describe_sampling(model) -> str:
     """The prediction type of a MODEL, e.g. 'V_PREDICTION', with any patch that replaced it."""
     bases = type(model.get_model_object("model_sampling")).__mro__

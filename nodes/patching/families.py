@@ -26,7 +26,11 @@ CrossAttentionReader = Callable[[Layer, torch.Tensor, torch.Tensor, int, tuple[i
 
 
 Attention = Callable[..., torch.Tensor]
-"""attention(q, k, v, mask=None) -> [rows, n, width]: what the layer itself would have called, of projected but unsplit heads."""
+"""attention(q, k, v, mask=None, long=False) -> [rows, n, width]: what the layer itself would have called, of projected but unsplit heads.
+
+long: for many more keys than the layer's own. On a CPU that is another implementation, whose time and memory grow less with them, unless
+one was chosen by `optimized_attention_override` or by a patch of this layer.
+"""
 
 
 class SelfAttentionChange(Protocol):
@@ -216,10 +220,13 @@ def _layer(extra_options: Options) -> Layer:
 def _attention(extra_options: Options, previous: Callable | None = None) -> Attention:
     """What a layer would call itself: whoever already sits in its slot, or the host, which honours `optimized_attention_override`."""
 
-    def attention(q, k, v, mask=None):
+    def attention(q, k, v, mask=None, long=False):
         if previous is not None and mask is None:  # it takes no mask; what needs one asks `replaces_self_attention` first
             return previous(q, k, v, extra_options)
-        return host_attention.optimized_attention(
+        chosen = host_attention.optimized_attention
+        if long and q.device.type == "cpu" and "optimized_attention_override" not in extra_options:
+            chosen = host_attention.attention_pytorch
+        return chosen(
             q, k, v, extra_options["n_heads"], mask=mask, attn_precision=extra_options["attn_precision"], transformer_options=extra_options
         )
 

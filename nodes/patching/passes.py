@@ -19,13 +19,19 @@ Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 _RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of an empty latent that a sampled one has not
 
 
-def sample(guider, latent: dict, seed: int, steps: int, sampler: str, scheduler: str, denoise: float, node: str) -> dict:
-    """What KSampler does, with any guider: same sigmas, same noise, same preview. Returns a new LATENT."""
+def sample(guider, latent: dict, seed: int | Sequence[int], steps: int, sampler: str, scheduler: str, denoise: float, node: str) -> dict:
+    """What KSampler does, with any guider: same sigmas, same noise, same preview. Returns a new LATENT.
+
+    seed: of the whole batch, or one for every latent; what a sampler draws on its way comes from the first.
+    """
     check_latent(latent["samples"], node)
     model = guider.model_patcher
     ratios = {key: latent[key] for key in _RATIOS if key in latent}
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], **ratios)
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    if isinstance(seed, int):
+        noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    else:
+        noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
     schedule = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler, denoise, model.model_options)
     result = guider.sample(
         noise,
@@ -35,10 +41,16 @@ def sample(guider, latent: dict, seed: int, steps: int, sampler: str, scheduler:
         denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(model, len(schedule.sigmas) - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
+        seed=seed if isinstance(seed, int) else seed[0],
     )
     rest = {key: value for key, value in latent.items() if key not in _RATIOS}
     return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
+
+
+def _noise(samples: torch.Tensor, seed: int) -> torch.Tensor:
+    noise = comfy.sample.prepare_noise(samples, seed)
+    assert isinstance(noise, torch.Tensor)
+    return noise
 
 
 def run_pass(model, conditioning: list, samples: torch.Tensor, sigmas: Sequence[float], function: Callable[[Denoise, torch.Tensor], None]):

@@ -24,7 +24,8 @@ class Reference:
 
     latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED. mask: [height, width]
     in 0..1 over the whole picture, None is all of it; weight: of its tokens' attention, 1 is as strong as the picture's own.
-    bank, inversions: what earlier runs made of it, inversions by the weights that they were made with.
+    bank, inversions: what earlier runs made of it, inversions by the weights that they were made with. image: [1, height, width, 3], what
+    the latent was made of by `vae`, to make others of other sizes, which `sizes` keeps; None where it is not known.
     """
 
     latent: dict
@@ -35,6 +36,9 @@ class Reference:
     weight: float = 1.0
     bank: FeatureBank = field(default_factory=FeatureBank)
     inversions: dict[str, Inverted] = field(default_factory=dict)
+    image: torch.Tensor | None = None
+    vae: Any = None
+    sizes: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     def source(self, model, sigmas: Sequence[float], node: str, tap: Callable[[Any], Any] = lambda model: model) -> Source:
         """The picture at the noise levels of a run; `inverted` costs one model call per level, the first time.
@@ -58,11 +62,7 @@ class Reference:
 
     def tokens(self, size: tuple[int, int]) -> torch.Tensor | None:
         """Indices of the tokens inside the mask at a layer of (height, width); None for all."""
-        if self.mask is None:
-            return None
-        small = F.interpolate(self.mask[None, None].float(), size, mode="area")[0, 0]
-        # A subject smaller than a token of a coarse layer still has the token that it fills most.
-        return (small >= min(0.5, float(small.max()))).flatten().nonzero()[:, 0]
+        return None if self.mask is None else tokens_inside(self.mask, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,13 @@ class References:
         )
 
 
+def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Indices of the tokens of a layer of (height, width) that a mask [height, width] fills at least half; never none."""
+    small = F.interpolate(mask[None, None].float(), size, mode="area")[0, 0]
+    # A subject smaller than a token of a coarse layer still has the token that it fills most.
+    return (small >= min(0.5, float(small.max()))).flatten().nonzero()[:, 0]
+
+
 def references(
     image: torch.Tensor, vae, conditioning: list, kind: str, seed: int, mask: torch.Tensor | None, weight: float, node: str = NODE
 ) -> References:
@@ -88,7 +95,8 @@ def references(
     if mask is not None:
         if mask.ndim == 2:
             mask = mask[None]
-        if mask.shape[1:] != image.shape[1:3] or len(mask) not in (1, len(image)):
+        # A mask that was made from the picture's latent lacks what the VAE cropped.
+        if tuple(mask.shape[1:]) not in (tuple(image.shape[1:3]), _cropped(image, vae)) or len(mask) not in (1, len(image)):
             raise ValueError(
                 f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} of "
                 f"{mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
@@ -100,17 +108,31 @@ def references(
     for i in range(len(image)):
         latent = {"samples": vae.encode(image[i : i + 1, ..., :3])}
         check_latent(latent["samples"], node)
-        cropped = None if mask is None else _crop(mask[min(i, len(mask) - 1)], latent["samples"], vae)
-        items.append(Reference(latent, conditioning, kind, seed, cropped, weight))
+        area = _area_of(latent["samples"], image, vae)
+        inside = None if mask is None else mask[min(i, len(mask) - 1)].float().cpu()
+        if inside is not None and inside.shape == image.shape[1:3]:
+            inside = inside[area]
+        shown = image[i : i + 1, area[0], area[1], :3]
+        items.append(Reference(latent, conditioning, kind, seed, inside, weight, image=shown, vae=vae))
     return References(tuple(items))
 
 
-def _crop(mask: torch.Tensor, samples: torch.Tensor, vae) -> torch.Tensor:
-    """The part of [height, width] that is in the latent: the VAE crops what its blocks do not fill, in equal parts from both sides."""
-    ratio = vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
+def _area_of(samples: torch.Tensor, image: torch.Tensor, vae) -> tuple[slice, slice]:
+    """The part of a picture that is in its latent: the VAE crops what its blocks do not fill, in equal parts from both sides."""
+    ratio = pixels_per_latent(vae)
     height, width = (n * ratio for n in samples.shape[2:])
-    top, left = (mask.shape[0] - height) // 2, (mask.shape[1] - width) // 2
-    return mask[top : top + height, left : left + width].float().cpu()
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _cropped(image: torch.Tensor, vae) -> tuple[int, int]:
+    """Height and width of what a VAE encodes of a picture."""
+    ratio = pixels_per_latent(vae)
+    return image.shape[1] // ratio * ratio, image.shape[2] // ratio * ratio
+
+
+def pixels_per_latent(vae) -> int:
+    return vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
 
 
 def single(conditioning: list, node: str, prompt: str = "prompt") -> None:

@@ -63,7 +63,7 @@ def test_the_workflow_has_the_settings_that_are_measured():
     }  # fmt: skip
     assert inputs["StepBlendedSampler"]["switch_step"] == recipe.switch_step
     assert inputs["AdaptiveMask"]["threshold"] == recipe.threshold and inputs["AdaptiveMask"]["blocks"] == recipe.map_blocks
-    assert "mask" not in inputs["LikenessReference"]
+    assert recipe.masked and inputs["LikenessReference"]["mask"] == ["13", 0]
     assert inputs["LikenessReference"]["weight"] == recipe.weight and inputs["LikenessDemoSubject"]["strength"] == recipe.strength
 
 

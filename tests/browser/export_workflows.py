@@ -40,13 +40,26 @@ NOTES = {
     ),
     "layout_and_retouch": (
         "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
-        "picture. 3: where the subject is in the layout. 4: the same noise again, with the "
+        "picture, of which only the subject is borrowed. 3: where the subject is in the layout. 4: the same noise again, with the "
         "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
-        "The LoRA has a **strength** of 0.85: at 1 it overshoots, and leaves the reference nothing to add. The "
+        "The LoRA has a **strength** of 0.7: at 1 it overshoots, and leaves the reference nothing to add. The "
         "reference's keys and values are appended to the picture's own; the paper puts them in their place (**attention**: replace), "
         "which suits this LoRA less. The reference's **weight** says how much it is looked at.\n\n"
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
         "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
+    ),
+    "joint_image_sampler": (
+        "One subject in two scenes: both pictures are denoised together, with two pictures of the subject as known members of the set "
+        "(JeDi).\n\nThe demo model was not trained for sets: this is JeDi's training-free relative. With a joint checkpoint, from "
+        "*Load Joint Checkpoint*, set **blocks** to all.\n\n**strength**: 0 is every picture by itself. **guidance** and **image_cfg**: "
+        "whether text or references count more."
+    ),
+    "joint_guider": (
+        "The joint image sampler as a guider, for any sampler, noise and sigmas. The latent has as many pictures as there are prompts."
+    ),
+    "load_joint_checkpoint": (
+        "JeDi with a joint checkpoint of nine input channels, which `run.py train joint` writes. Put it into models/checkpoints as "
+        "joint.safetensors first. The demo model only lends its pictures here."
     ),
     "multi_source_attn_swap": (
         "Retouches any picture: here one of the vanilla model, which has never seen the subject. Its way back to noise is the layout, and "

@@ -8,7 +8,15 @@ from pathlib import Path
 from likeness.nodes import node_classes
 from likeness.nodes._api import CATEGORY, io, schema, window_inputs
 
-PUBLIC = ("AppearancePalette", "UREMDGuidance", "LayoutTemplate", "StepBlendedSampler", "MultiSourceAttnSwap", "AdaptiveMask")
+PUBLIC = (
+    "AppearancePalette",
+    "UREMDGuidance",
+    "LayoutTemplate",
+    "StepBlendedSampler",
+    "MultiSourceAttnSwap",
+    "AdaptiveMask",
+    "JointImageSampler",
+)
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = Path(__file__).with_name("schemas.json")
 

@@ -78,22 +78,27 @@ class _SDXL(comfy.supported_models.SDXL):
 _CLASSES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL}
 
 
-def tiny_model(family: str = "sd1", dtype: torch.dtype = torch.float32, seed: int = 0) -> comfy.model_patcher.ModelPatcher:
+def tiny_model(
+    family: str = "sd1", dtype: torch.dtype = torch.float32, seed: int = 0, channels: int = 4
+) -> comfy.model_patcher.ModelPatcher:
     """A MODEL of the family's shape with random weights; eps-prediction for sd1 and sdxl, v-prediction for sd2.
+
+    channels: of its input; 9 is what the host takes for an inpainting model.
 
     Equal calls give clones of one MODEL, which share its weights as the host's own clones do; other seeds are other checkpoints.
     """
-    return _loaded_model(family, dtype, seed).clone()
+    return _loaded_model(family, dtype, seed, channels).clone()
 
 
 @functools.cache
-def _loaded_model(family: str, dtype: torch.dtype, seed: int) -> comfy.model_patcher.ModelPatcher:
+def _loaded_model(family: str, dtype: torch.dtype, seed: int, channels: int) -> comfy.model_patcher.ModelPatcher:
     device = comfy.model_management.get_torch_device()
-    return comfy.model_patcher.CoreModelPatcher(_base_model(family, dtype, seed), device, comfy.model_management.unet_offload_device())
+    base = _base_model(family, dtype, seed, channels)
+    return comfy.model_patcher.CoreModelPatcher(base, device, comfy.model_management.unet_offload_device())
 
 
-def _base_model(family: str, dtype: torch.dtype, seed: int) -> BaseModel:
-    config = _CLASSES[family](dict(_CONFIGS[family]))
+def _base_model(family: str, dtype: torch.dtype, seed: int, channels: int) -> BaseModel:
+    config = _CLASSES[family](_CONFIGS[family] | {"in_channels": channels})
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
     generator = torch.Generator().manual_seed(seed)

@@ -10,7 +10,7 @@ import pytest
 from likeness.demo.client import Failed
 from PIL import Image
 
-PUBLIC = "Likeness\\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask|AppearancePalette|LayoutTemplate|UREMDGuidance"
+PUBLIC = "Likeness\\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask|AppearancePalette|LayoutTemplate|UREMDGuidance|JointImageSampler"
 
 
 def only(prompt: dict, kind: str) -> dict:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IDS = [node.GET_SCHEMA().node_id for node in node_classes()]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 NAME = next(iter(SUBJECTS))
-SAMPLERS = ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced", "LayoutTemplate")
+SAMPLERS = ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced", "LayoutTemplate", "JointImageSampler")
 
 
 class Code:
@@ -312,7 +312,7 @@ def test_a_photograph_of_odd_size_as_reference(client, workflow, host, name, wid
     photograph.resize((width, height)).save(host.base / "input" / "photo.png")
     prompt = workflow("layout_and_retouch")
     prompt["40"] = {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}
-    only(prompt, "LikenessReference")["image"] = ["40", 0]
+    prompt["11"]["inputs"]["image"] = ["40", 0]  # also of the mask, which is made from the latent
     assert len(client.run(prompt).images("20")) == 2
 
 

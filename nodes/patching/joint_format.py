@@ -1,0 +1,39 @@
+"""What tells a joint checkpoint from an inpainting one: nine channels are all that the host sees of either."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from ...kernels.jedi import CHANNELS, ORDERS
+
+METADATA_KEY = "likeness_joint"
+"""In a checkpoint's safetensors metadata: a JSON object with `channel_order`."""
+
+IN_CHANNELS = 2 * CHANNELS + 1
+
+
+@dataclass(frozen=True)
+class JointFormat:
+    """How a joint model wants its input. channel_order: one of `kernels.jedi.ORDERS`."""
+
+    channel_order: str
+
+    def __post_init__(self):
+        if self.channel_order not in ORDERS:
+            raise ValueError(f"JointFormat: expected one of {' | '.join(ORDERS)}, got {self.channel_order}.")
+
+    def metadata(self) -> dict[str, str]:
+        """What to write into a checkpoint, beside its own metadata."""
+        return {METADATA_KEY: json.dumps({"channel_order": self.channel_order})}
+
+    @staticmethod
+    def of(metadata: dict[str, str] | None) -> JointFormat | None:
+        """What a checkpoint's metadata says, None where it says nothing. Raises ValueError for what cannot be read."""
+        text = (metadata or {}).get(METADATA_KEY)
+        if text is None:
+            return None
+        try:
+            return JointFormat(json.loads(text)["channel_order"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"JointFormat: expected a JSON object with channel_order under {METADATA_KEY}, got {text}.") from error

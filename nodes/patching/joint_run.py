@@ -1,0 +1,134 @@
+"""What lives for one sampling run of a set: its references at every noise level, and who looks at what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+
+from ...kernels.diffusion import ddim_step
+from .bank import digest_of
+from .blocks import Block, Layer
+from .coupling import Chunks, Coupling
+from .families import family_of
+from .joint_format import JointFormat
+from .joint_members import Member
+from .references import Reference
+from .window import ALWAYS, Window
+
+JOINT, TEXT_FIRST, IMAGE_FIRST, TEXT_ONLY = PRESETS = ("joint", "text_first", "image_first", "text_only")
+FRESH, FIXED, NEVER = NOISES = ("fresh", "fixed", "never")
+
+
+@dataclass(frozen=True)
+class JointSettings:
+    """How a set is sampled.
+
+    guidance: one of PRESETS; image_cfg: the references' guidance scale, where it is not the text's. strength, blocks, window: of the
+    coupling. reference_noise: `fresh` noise on the references at every level (RePaint's rule), `fixed`, or `never` replaced: from the
+    first level on they are denoised with the rest. token_dropout: which part of every picture the others do not look at, another one at
+    every level. query_blend: how much of the queries comes from the pictures by themselves, up to `query_blend_end` of sampling.
+    format: how a nine-channel model wants its input, None for four channels.
+    """
+
+    guidance: str = JOINT
+    image_cfg: float = 1.0
+    strength: float = 1.0
+    blocks: tuple[Block, ...] = ()
+    window: Window = ALWAYS
+    reference_noise: str = FRESH
+    token_dropout: float = 0.0
+    query_blend: float = 0.0
+    query_blend_end: float = 0.0
+    format: JointFormat | None = None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(layer for block in self.blocks for layer in block.layers)
+
+    def shares(self, members: int) -> bool:
+        """Whether there is anything to share in any step."""
+        return members > 1 and self.strength > 0 and bool(self.blocks) and not self.window.empty
+
+
+class JointRun:
+    """One set: `count` pictures to generate, then the references."""
+
+    def __init__(self, model, settings: JointSettings, references: Sequence[Reference], members: Sequence[Member], count: int, seed: int):
+        self.settings, self.count, self._seed = settings, count, seed
+        self.family = family_of(model, "JointImageSampler")
+        self._members: list[Member | None] = [*([None] * count), *members]
+        # By what it shows, so that references in another order are the same set.
+        self._noises = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
+        clean = [model.model.process_latent_in(member.samples.float().cpu()) for member in members]
+        self.known: torch.Tensor | None = torch.cat(clean) if clean else None
+        sampling = model.get_model_object("model_sampling")
+        self._noise_scaling = sampling.noise_scaling
+        self._window = settings.window.resolve(sampling)
+        self._blended = Window(0.0, settings.query_blend_end).resolve(sampling)
+        self._chunks = Chunks()
+        self._there: torch.Tensor | None = None
+        self._last: tuple[float, torch.Tensor, torch.Tensor] | None = None
+
+    def couples(self, sigma: float) -> bool:
+        return self.settings.shares(len(self._members)) and self._window.contains(sigma)
+
+    def blends(self, sigma: float) -> bool:
+        return self.settings.query_blend > 0 and self._blended.contains(sigma)
+
+    def with_references(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        """The rows of a call: noisy pictures, then the references at the same level."""
+        if self.known is None:
+            return x
+        kind = self.settings.reference_noise
+        if kind == NEVER and self._last is not None and sigma <= self._last[0]:
+            level, noisy, denoised = self._last
+            return torch.cat([x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma)])
+        if self._there is None:
+            self._there = self.known.to(x)
+        noise = self._noise(sigma if kind == FRESH else None).to(x)
+        return torch.cat([x, self._noise_scaling(x.new_tensor(sigma), noise, self._there, False)])
+
+    def note(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor) -> None:
+        """Remembers how far references have got that are not replaced."""
+        if self.settings.reference_noise == NEVER and len(noisy):
+            self._last = (sigma, noisy, denoised)
+
+    def _noise(self, sigma: float | None) -> torch.Tensor:
+        assert self.known is not None
+        rows = []
+        for name in self._noises:
+            # The level is part of the seed, so that a sampler which asks twice for one level sees one picture.
+            number = Random(f"{name} {sigma}").getrandbits(63)
+            rows.append(torch.randn(self.known.shape[1:], generator=torch.Generator().manual_seed(number)))
+        return torch.stack(rows)
+
+    def coupling(self, node: str, sigma: float, device: torch.device, vanilla: dict[Layer, torch.Tensor] | None) -> Coupling:
+        s = self.settings
+        whole = s.token_dropout == 0 and all(m is None or m.shown is None for m in self._members)
+        lent = None if whole else _Lent(self._members, s.token_dropout, f"{self._seed} {sigma}", device)
+        return Coupling(node, len(self._members), s.strength, lent, vanilla, s.query_blend, self._chunks)
+
+
+class _Lent:
+    """Which tokens of every member the others look at in one call; the same at all layers of one size."""
+
+    def __init__(self, members: Sequence[Member | None], dropout: float, seed: str, device: torch.device):
+        self._members, self._dropout, self._seed, self._device = members, dropout, seed, device
+        self._known: dict[tuple[int, int], list[torch.Tensor | None]] = {}
+
+    def __call__(self, size: tuple[int, int]) -> Sequence[torch.Tensor | None]:
+        if size not in self._known:
+            self._known[size] = [self._tokens(i, member, size) for i, member in enumerate(self._members)]
+        return self._known[size]
+
+    def _tokens(self, i: int, member: Member | None, size: tuple[int, int]) -> torch.Tensor | None:
+        tokens = None if member is None else member.tokens(size)
+        if self._dropout > 0:
+            tokens = torch.arange(size[0] * size[1]) if tokens is None else tokens
+            generator = torch.Generator().manual_seed(Random(f"{self._seed} {i} {size}").getrandbits(63))
+            kept = max(1, round(len(tokens) * (1 - self._dropout)))
+            tokens = tokens[torch.randperm(len(tokens), generator=generator)[:kept].sort().values]
+        return None if tokens is None else tokens.to(self._device, non_blocking=True)

@@ -1,0 +1,256 @@
+"""Sampling of sets against the same by hand, and what must not change."""
+
+import comfy.model_management
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
+from likeness.nodes.patching.build_joint import ATTACHMENT
+from likeness.nodes.patching.coupling import Chunks
+from likeness.nodes.patching.joint_format import JointFormat
+from likeness.nodes.patching.joint_members import fitted
+from likeness.nodes.patching.joint_run import JointRun
+from likeness.nodes.patching.joint_sampling import sample_set
+from likeness.tests.patching.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
+from likeness.tests.patching.retouch_runs import close, counting
+from likeness.tests.patching.tiny_models import conditioning, tiny_model
+
+W, IMAGE = 4.0, 2.5
+COMBINATIONS = {
+    "joint": lambda s: s(False, False) + W * (s(True, True) - s(False, False)),
+    "text_only": lambda s: s(False, True) + W * (s(True, True) - s(False, True)),
+    "text_first": lambda s: s(False, False) + W * (s(True, False) - s(False, False)) + IMAGE * (s(True, True) - s(True, False)),
+    "image_first": lambda s: s(False, False) + IMAGE * (s(False, True) - s(False, False)) + W * (s(True, True) - s(False, True)),
+}
+PASSES = {"joint": [4, 2], "text_only": [4, 4], "text_first": [2, 2, 4], "image_first": [4, 2, 4]}
+
+
+def noise_of(guider, references, settings, seed=3):
+    """The fixed noise of the references."""
+    members = [fitted(r, 8, 8, "test") for r in references]
+    return JointRun(guider.model_patcher, settings, references, members, 2, seed)._noise(None)
+
+
+@pytest.mark.parametrize("guidance", COMBINATIONS)
+def test_equals_the_method_by_hand(model, guidance):
+    references = [reference(model, 20), reference(model, 21)]
+    guider = guider_of(model, references=references, guidance=guidance, image_cfg=IMAGE)
+    expected = by_hand(model, COMBINATIONS[guidance], references, noise_of(guider, references, guider.settings))
+    close(run(model, references=references, guidance=guidance, image_cfg=IMAGE), expected)
+
+
+@pytest.mark.parametrize("order", [MASK_FIRST, NOISY_FIRST])
+def test_nine_channels_equal_the_method_by_hand(order):
+    """The mask is 1 where a picture is missing; what is missing is zero in the clean channels."""
+    model = tiny_model("sd1", channels=9)
+    references = [reference(model, 20)]
+
+    def told(missing, clean):
+        mask = torch.cat([torch.ones(missing, 1, 8, 8), torch.zeros(len(clean), 1, 8, 8)])
+        return torch.cat([mask, torch.cat([torch.zeros(missing, 4, 8, 8), clean])], 1)
+
+    guider = guider_of(model, references=references, channel_order=order)
+    channels = [4, 0, 1, 2, 3, 5, 6, 7, 8] if order == MASK_FIRST else list(range(9))
+    hook = model.model.diffusion_model.register_forward_pre_hook(lambda _, given: (given[0][:, channels], *given[1:]))
+    try:
+        expected = by_hand(model, COMBINATIONS["joint"], references, noise_of(guider, references, guider.settings), told=told)
+    finally:
+        hook.remove()
+    close(run(model, references=references, channel_order=order), expected)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun"])
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_one_picture_without_references_is_the_stock_sampler(model, sampler, cfg):
+    text = prompts(model, 1)
+    assert torch.equal(run(model, text, sampler=sampler, cfg=cfg), alone(model, text[0], 3, cfg, sampler))
+
+
+@pytest.mark.parametrize("neutral", [{"strength": 0.0}, {"blocks": ""}, {"start_percent": 0.5, "end_percent": 0.5}])
+@pytest.mark.parametrize("guidance", PASSES)
+def test_without_coupling_every_picture_is_by_itself(family, neutral, guidance):
+    model = tiny_model(family)
+    texts = prompts(model, 3)
+    made = run(model, texts, [reference(model)], seeds=(5, 9, 2), guidance=guidance, **neutral)
+    for i, seed in enumerate((5, 9, 2)):
+        close(made[i : i + 1], alone(model, texts[i], seed))
+
+
+def test_one_seed_counts_up():
+    model = tiny_model("sd1")
+    assert torch.equal(run(model, seeds=(7,)), run(model, seeds=(7, 8)))
+    assert not torch.equal(run(model, seeds=(7,)), run(model, seeds=(7, 9)))
+
+
+def test_permuting_members_permutes_results(model):
+    texts, references = prompts(model, 3), [reference(model, 20), reference(model, 21)]
+    made = run(model, texts, references, seeds=(1, 2, 3))
+    turned = run(model, [texts[2], texts[0], texts[1]], references, seeds=(3, 1, 2))
+    close(turned, made[[2, 0, 1]])
+
+
+def test_everything_shares_something():
+    """Every reference, its caption, every other prompt, strength, blocks and window have an effect."""
+    model = tiny_model("sd1")
+    texts, references = prompts(model), [reference(model)]
+    made = run(model, texts, references)
+    others = [
+        run(model, texts),
+        run(model, texts, [reference(model, 22)]),
+        run(model, texts, references, caption=conditioning(model, seed=77)),
+        run(model, [texts[0], conditioning(model, seed=78)], references),
+        run(model, texts, references, strength=0.5),
+        run(model, texts, references, blocks="decoder"),
+        run(model, texts, references, end_percent=0.5),
+        run(model, texts, references, reference_noise="fresh"),
+        run(model, texts, references, reference_noise="never"),
+        run(model, texts, references, token_dropout=0.5),
+        run(model, texts, references, query_blend=0.9, query_blend_end=1.0),
+    ]
+    for i, other in enumerate(others):
+        assert not torch.allclose(other[0], made[0], rtol=1e-3, atol=1e-3), i
+    assert torch.equal(run(model, texts, references), made)
+
+
+@pytest.mark.parametrize("guidance", PASSES)
+def test_no_pass_more_than_needed(guidance):
+    model, calls = counting(tiny_model("sd1"))
+    references = [reference(model, 20), reference(model, 21)]
+
+    def passes(**widgets):
+        calls.clear()
+        run(model, references=references, guidance=guidance, steps=1, **widgets)
+        return sorted(calls)
+
+    assert passes(image_cfg=IMAGE) == sorted(PASSES[guidance])
+    assert passes(cfg=1.0, image_cfg=1.0) == [4]
+    if guidance in ("text_first", "image_first"):
+        assert passes(image_cfg=W) == [2, 4]
+    if guidance == "text_first":
+        assert passes(image_cfg=0.0) == [2, 2]
+        assert passes(cfg=1.0, image_cfg=IMAGE) == [2, 4]
+
+
+def test_outside_the_window_references_cost_nothing():
+    model, calls = counting(tiny_model("sd1"))
+    run(model, references=[reference(model)], end_percent=0.4)
+    assert calls[:2] == [3, 2] and set(calls[2:]) == {4}  # then both sides of guidance in one call
+
+
+def test_blended_queries_cost_a_pass_in_the_first_steps():
+    model, calls = counting(tiny_model("sd1"))
+    run(model, references=[reference(model)], query_blend=0.5, query_blend_end=0.2, steps=4)
+    assert sorted(calls[:3]) == [2, 2, 3] and len(calls) == 2 * 4 + 1
+
+
+def test_only_own_queries_are_by_themselves():
+    """All queries from pictures by themselves: not the coupled pictures, not those without coupling."""
+    model = tiny_model("sd1")
+    texts, references = prompts(model), [reference(model)]
+    blended = run(model, texts, references, query_blend=1.0, query_blend_end=1.0)
+    for other in (run(model, texts, references), run(model, texts, references, strength=0.0)):
+        assert not torch.allclose(blended, other, rtol=1e-3, atol=1e-3)
+
+
+class Levels:
+    """What the network is shown of a reference at every call of a set."""
+
+    def __init__(self, model, rows):
+        self.rows, self.seen = rows, []
+        self.model = model.clone()
+        self.model.add_wrapper(WrappersMP.APPLY_MODEL, self)
+
+    def __call__(self, executor, x, t, *args, **kwargs):
+        if len(x) == self.rows:
+            self.seen.append((float(t[0]), x[-1].clone()))
+        return executor(x, t, *args, **kwargs)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun"])
+def test_references_are_replaced_at_every_call(sampler):
+    model = tiny_model("sd1")
+    known = reference(model)
+    clean = model.model.process_latent_in(known.latent["samples"])[0]
+    for kind in ("fixed", "fresh"):
+        levels = Levels(model, 3)
+        run(levels.model, references=[known], reference_noise=kind, sampler=sampler)
+        noises = {sigma: (x - clean) / sigma for sigma, x in levels.seen}
+        assert all(0.8 < float(noise.std()) < 1.2 for noise in noises.values()) and len(noises) == STEPS
+        first, second = list(noises.values())[:2]
+        assert torch.allclose(first, second, atol=1e-4) is (kind == "fixed")
+        # A sampler that asks twice for one level sees one picture.
+        assert all(torch.allclose((x - clean) / sigma, noises[sigma]) for sigma, x in levels.seen)
+
+
+def test_references_that_are_never_replaced_follow_their_own_prediction():
+    model = tiny_model("sd1")
+    levels = Levels(model, 3)
+    answers = []
+
+    def answer(executor, x, t, *args, **kwargs):
+        made = executor(x, t, *args, **kwargs)
+        if len(x) == 3:
+            answers.append(made[-1])
+        return made
+
+    levels.model.add_wrapper(WrappersMP.APPLY_MODEL, answer)
+    run(levels.model, references=[reference(model)], reference_noise="never")
+    for (sigma, x), denoised, (following, after) in zip(levels.seen, answers, levels.seen[1:], strict=False):
+        torch.testing.assert_close(after, x + (x - denoised) / sigma * (following - sigma), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("most", [64, 100, 191])
+def test_sets_larger_than_memory_are_attended_in_chunks(most, monkeypatch):
+    model = tiny_model("sd1")
+    expected = run(model, references=[reference(model)])
+    original, longest = Chunks.attend, []
+
+    def attend(self, attention, q, k, v):
+        def small(q, k, v, long):
+            if q.shape[1] > most:
+                raise comfy.model_management.OOM_EXCEPTION("test")
+            longest.append(q.shape[1])
+            return attention(q, k, v, long=long)
+
+        return original(self, small, q, k, v)
+
+    monkeypatch.setattr(Chunks, "attend", attend)
+    close(run(model, references=[reference(model)]), expected)
+    assert 32 <= max(longest) <= most
+
+
+def test_out_of_memory_for_good_is_not_hidden(monkeypatch):
+    def attention(q, k, v, long):
+        raise comfy.model_management.OOM_EXCEPTION("test")
+
+    with pytest.raises(comfy.model_management.OOM_EXCEPTION):
+        Chunks().attend(attention, torch.zeros(1, 300, 4), torch.zeros(1, 300, 4), torch.zeros(1, 300, 4))
+
+
+def test_prompts_of_different_lengths_and_captions(model):
+    texts = [conditioning(model, tokens=7, seed=50), conditioning(model, tokens=14, seed=51)]
+    doubled = [[texts[0][0][0].repeat(1, 2, 1), texts[0][0][1]]]
+    references = [reference(model, tokens=14)]
+    close(run(model, texts, references), run(model, [doubled, texts[1]], references))
+
+
+def test_nothing_is_left_behind():
+    model = tiny_model("sd1")
+    guider = guider_of(model, references=[reference(model)])
+    options = dict(model.model_options["transformer_options"])
+
+    def fail(executor, *args, **kwargs):
+        raise RuntimeError("stop")
+
+    guider.model_patcher.add_wrapper(WrappersMP.APPLY_MODEL, fail)
+    with pytest.raises(RuntimeError, match="stop"):
+        sample_set(guider, {"samples": torch.zeros(1, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")
+    assert guider._run is None and guider.original_conds == {}
+    assert model.model_options["transformer_options"] == options and not model.get_attachment(ATTACHMENT)
+
+
+def test_what_a_checkpoint_says_is_enough():
+    model = tiny_model("sd1", channels=9)
+    told = model.clone()
+    told.set_attachments(ATTACHMENT, JointFormat(MASK_FIRST))
+    assert torch.equal(run(told, references=[reference(model)]), run(model, references=[reference(model)], channel_order=MASK_FIRST))
