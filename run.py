@@ -6,7 +6,7 @@
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
   bench   runs one benchmark: bench NAME [--quick] [--json FILE]
-  train   trains the demo model, resuming where it stopped
+  train   trains the demo model, or a joint model of your own, resuming where it stopped
 
 The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
 

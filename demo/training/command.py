@@ -2,29 +2,44 @@
 
 Checkpoints and loss curves are in the work folder. What is finished there is written again and not trained again; of one subject,
 only as long as the weights that it is tuned on, its pictures and the trainer are the same.
+
+`joint --sets FOLDER` trains a joint model (JeDi) of an SD1.x checkpoint instead; `sets` builds such a folder from your own pictures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-from pathlib import Path
 
-PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings")
-DEFAULT_STEPS = {"autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judge": 6200, "subjects": 600, "embeddings": 400}
+from ..files import Problem
+from .arguments import SETS, parse
+
+PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
+DEFAULT_STEPS = {
+    "autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judge": 6200, "subjects": 600, "embeddings": 400, "joint": 4000,
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run.py train", description=__doc__)
-    parser.add_argument("part", choices=[*PARTS, "all"], nargs="?", default="all")
-    parser.add_argument("--steps", type=int, help="training steps; a resumed run may be given another number")
-    parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
-    parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
-    parser.add_argument("--only", help="one subject's name, for the parts subjects and embeddings")
-    parser.add_argument("--from-weights", action="store_true", help="the denoiser starts from the pack's own weights, not from nothing")
-    options = parser.parse_args(arguments)
+    try:
+        options = parse(arguments, PARTS, __doc__)
+        if options.part == SETS:
+            _build_sets(options)
+        else:
+            _train(options)
+    except Problem as problem:
+        raise SystemExit(f"run.py train: {problem}") from problem
 
+
+def _build_sets(options: argparse.Namespace) -> None:
+    from .build_sets import build
+
+    build(
+        options.pictures, options.backgrounds, options.out, options.count, options.size, options.set_sizes, options.seed, options.template
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
     from comfy.cli_args import args as host_arguments
 
     host_arguments.use_pytorch_cross_attention = True
@@ -91,6 +106,34 @@ def _train_embeddings(options: argparse.Namespace, steps: int, device) -> None:
 
     for name in [options.only] if options.only else personal.SUBJECTS:
         personal.train_embedding(options.work, name, steps, load_autoencoder(device), device)
+
+
+def _train_joint(options: argparse.Namespace, steps: int, device) -> None:
+    from . import joint
+    from .loop import WEIGHTS, write_weights
+
+    if options.sets is not None:
+        _train_joint_on_sets(options, device)
+        return
+    unet = joint.train(options.work, steps, load_autoencoder(device), device, options.loss_on or "all")
+    tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
+    write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | joint.metadata())
+
+
+def _train_joint_on_sets(options: argparse.Namespace, device) -> None:
+    from .joint_checkpoint import check_output, open_source, write_joint
+    from .joint_finetune import STEPS, Settings, train
+    from .joint_sets import find_sets
+
+    check_output(options.out, options.checkpoint)
+    sets, source = find_sets(options.sets), open_source(options.checkpoint)
+    settings = Settings(
+        options.steps or STEPS, options.resolution, options.batch, options.learning_rate, options.set_sizes, options.text_dropout,
+        options.loss_on,
+    )  # fmt: skip
+    unet = train(options.work, sets, source, settings, device)
+    write_joint(source, unet, options.out, settings.steps)
+    print(f"written: {options.out}", flush=True)
 
 
 def load_autoencoder(device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -106,27 +107,48 @@ def schedule(device: torch.device) -> torch.Tensor:
     return sigmas.to(device)
 
 
+Predictor = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(noisy [n, 4, h, w] of unit variance, timesteps [n], context [n, tokens, width]) -> [n, 4, h, w]"""
+
+
 def velocity_loss(
-    model: Denoiser,
+    model: Predictor,
     latents: torch.Tensor,
     context: torch.Tensor,
     sigmas: torch.Tensor,
     weight: torch.Tensor | None = None,
+    members: int = 1,
 ) -> torch.Tensor:
-    """Mean squared error of v = alpha * noise - sigma_t * x0 (progressive distillation, eq. 9 of arXiv 2202.00512)."""
-    n = len(latents)
+    """Mean squared error of v = alpha * noise - sigma_t * x0 (progressive distillation, eq. 9 of arXiv 2202.00512).
+
+    members: how many latents in a row have one noise level, those of a set.
+    """
+    n = len(latents) // members
     # Most of the draws sit around the noise levels where shapes and patterns are decided.
     middle = torch.randn(n, device=latents.device) * 0.2 + 0.48
     uniform = torch.rand(n, device=latents.device)
     fraction = torch.where(torch.rand(n, device=latents.device) < 0.65, middle, uniform).clamp(0, 0.9999)
-    t = (fraction * len(sigmas)).long()
-    sigma = sigmas[t].view(-1, 1, 1, 1)
+    t = (fraction * len(sigmas)).long().repeat_interleave(members)
+    return denoising_loss(model, latents, context, t, sigmas[t], weight, velocity=True)
+
+
+def denoising_loss(
+    model: Predictor,
+    latents: torch.Tensor,
+    context: torch.Tensor,
+    t: torch.Tensor,
+    sigmas: torch.Tensor,
+    weight: torch.Tensor | None,
+    velocity: bool,
+) -> torch.Tensor:
+    """Mean squared error of the noise, or of the velocity, that `model` predicts in bfloat16; t and sigmas: [n], of each latent."""
+    sigma = sigmas.view(-1, 1, 1, 1)
     alpha = (sigma**2 + 1).rsqrt()
     noise = torch.randn_like(latents)
     noisy = alpha * (latents + sigma * noise)
     with torch.autocast(latents.device.type, torch.bfloat16):
         predicted = model(noisy, t.float(), context)
-    target = alpha * (noise - sigma * latents)
+    target = alpha * (noise - sigma * latents) if velocity else noise
     error = F.mse_loss(predicted.float(), target, reduction="none")
     return (error if weight is None else error * weight).mean()
 
@@ -138,15 +160,19 @@ def subject_weight(masks: np.ndarray, device: torch.device) -> torch.Tensor:
     return weight / weight.mean()
 
 
-@torch.no_grad()
 def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
     """[SCENES, 4, 16, 16] latents of the pool, cached in the work folder for this autoencoder and this world."""
     path = work / f"latents-{SCENES}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources())}.pt"
+    return latents_of(Pool(work, SCENES), path, autoencoder, device)
+
+
+@torch.no_grad()
+def latents_of(pool: Pool, path: Path, autoencoder, device: torch.device) -> torch.Tensor:
+    """[len(pool), 4, 16, 16] latents of a pool's pictures, cached at `path`."""
     if path.exists():
         return torch.load(path, map_location=device, weights_only=True)
-    pool = Pool(work, SCENES)
     parts = []
-    for start in range(0, SCENES, 50):
+    for start in range(0, len(pool), 50):
         with torch.autocast(device.type, torch.bfloat16):
             parts.append(moments(autoencoder, to_tensor(pool.images(np.arange(start, start + 50)), device))[0].float())
     latents = torch.cat(parts)

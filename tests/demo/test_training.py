@@ -14,7 +14,7 @@ from likeness.demo.training import autoencoder, command, denoiser, personal, poo
 from likeness.demo.training.loop import WEIGHTS, Trainer, commit
 from PIL import Image
 
-PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings")
+PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
 CPU = torch.device("cpu")
 
 
@@ -100,6 +100,9 @@ class NoPool:
 
     def __init__(self, _work, _count):
         pass
+
+    def __len__(self):
+        return 50
 
     def images(self, indices):
         return np.zeros((len(indices), 8, 8, 3), np.uint8)

@@ -1,0 +1,141 @@
+"""Builds sets from a user's own pictures: the part of S3 (JeDi, arXiv 2407.06187, Algorithm 1) that needs no other model.
+
+Subjects are cut out and pasted at random places and scales (its step 6). Left out are the steps that other people's models do: prompts by
+GPT and collages by SDXL (1-3; the user's pictures take their place), Grounding DINO and SAM (4; the user's masks), the CLIP threshold that
+discards instances that are too similar (5), inpainting around the subject (6; the user's backgrounds), InstructPix2Pix (7), and captions
+by BLIP-2 (8; the template and the backgrounds' texts).
+
+    PICTURES/blue_mug/1.jpg, 1.mask.png   white where the subject is; or 1.png alone, with an alpha channel
+    BACKGROUNDS/kitchen.jpg, kitchen.txt  what is there, such as "on a kitchen table"; the text may be missing
+
+A caption is the template with the sub-folder's name for {name}, "_" as a space, followed by the background's text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..files import Problem, text_of
+from .joint_sets import pictures_in, write_set
+
+LEAST_AREA, MOST_AREA = 0.1, 0.4
+"""Of a member that is its subject; paper: not said."""
+_MASK = ".mask.png"
+_LEAST_CROP = 0.6
+"""The smallest part of a background's shorter side that is shown."""
+
+
+@dataclass(frozen=True)
+class Background:
+    path: Path
+    text: str
+
+    def draw(self, size: int, rng: Random) -> Image.Image:
+        """A random square of it, [size, size]."""
+        picture = _open(self.path).convert("RGB")
+        side = round(min(picture.size) * rng.uniform(_LEAST_CROP, 1))
+        left, top = (rng.randint(0, length - side) for length in picture.size)
+        return picture.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A subject's pictures, by name."""
+
+    name: str
+    pictures: tuple[Path, ...]
+
+
+def build(
+    pictures: Path, backgrounds: Path, out: Path, count: int, size: int, set_sizes: tuple[int, ...], seed: int, template: str
+) -> None:
+    """Writes `count` sets of one subject each to the folder `out`, as `joint_sets.find_sets` reads them; the same for the same seed.
+
+    size: side of a member in pixels. Raises Problem where a picture, a mask or a background is missing or cannot be read.
+    """
+    subjects, places = find_subjects(pictures), find_backgrounds(backgrounds)
+    for number in range(count):
+        rng = Random(f"sets-{seed}-{number}")
+        subject, members = rng.choice(subjects), rng.choice(set_sizes)
+        shown, behind = _several(subject.pictures, members, rng), _several(places, members, rng)
+        composed = [compose(cut_out(p), b.draw(size, rng), rng) for p, b in zip(shown, behind, strict=True)]
+        name = subject.name.replace("_", " ")
+        captions = [" ".join([template.replace("{name}", name), *b.text.split()]) for b in behind]
+        write_set(out / f"{subject.name}-{number:06d}.png", [np.asarray(c) for c in composed], captions)
+    print(f"written: {count} sets to {out}", flush=True)
+
+
+def find_subjects(folder: Path) -> list[Collection]:
+    """One for each sub-folder with pictures. Raises Problem where there is none."""
+    folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    named = [Collection(f.name, tuple(p for p in pictures_in(f) if not p.name.endswith(_MASK))) for f in folders]
+    found = [collection for collection in named if collection.pictures]
+    if not found:
+        raise Problem(
+            f"expected a sub-folder of pictures for each subject in {folder}, got none: give --pictures a folder that holds some."
+        )
+    return found
+
+
+def find_backgrounds(folder: Path) -> list[Background]:
+    """Raises Problem where there is none."""
+    found = [Background(path, text_of(path.with_suffix(".txt"))) for path in pictures_in(folder)]
+    if not found:
+        raise Problem(f"expected pictures in {folder}, got none: give --backgrounds a folder that holds some.")
+    return found
+
+
+def cut_out(path: Path) -> Image.Image:
+    """RGBA, no larger than the subject. Raises Problem for a picture with neither mask nor alpha, and for an empty or unlike mask."""
+    picture, mask = _open(path), path.with_name(path.stem + _MASK)
+    if mask.is_file():
+        alpha = _open(mask).convert("L")
+        if alpha.size != picture.size:
+            raise Problem(f"expected a mask of {picture.size} in {mask}, the size of {path.name}, got {alpha.size}: scale it.")
+    elif "A" in picture.getbands() or "transparency" in picture.info:
+        alpha = picture.convert("RGBA").getchannel("A")
+    else:
+        raise Problem(f"expected a mask {mask.name} beside {path}, or an alpha channel in it, got neither: add one.")
+    box = Image.fromarray(np.asarray(alpha) >= 128).getbbox()
+    if box is None:
+        raise Problem(f"expected a subject in the mask of {path}, got an empty one: paint the subject white.")
+    cut = picture.convert("RGB")
+    cut.putalpha(alpha)
+    return cut.crop(box)
+
+
+def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Image:
+    """The background with the subject somewhere on it, covering between LEAST_AREA and MOST_AREA, or less where it would not fit in."""
+    size = background.width
+    covered = float(np.asarray(cut.getchannel("A"), dtype=np.float64).sum()) / 255
+    scale = size * (rng.uniform(LEAST_AREA, MOST_AREA) / covered) ** 0.5
+    scale = min(scale, size / max(cut.size))
+    width, height = (max(1, min(size, round(length * scale))) for length in cut.size)
+    # Premultiplied, so that what is around the subject in its picture does not bleed into its edge.
+    small = cut.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
+    corner = (rng.randint(0, size - width), rng.randint(0, size - height))
+    composed = background.copy()
+    composed.paste(small.convert("RGB"), corner, small.getchannel("A"))
+    return composed
+
+
+def _several(choices, count: int, rng: Random) -> list:
+    """Different ones, as long as there are enough."""
+    chosen = []
+    while len(chosen) < count:
+        chosen += rng.sample(choices, min(len(choices), count - len(chosen)))
+    return chosen
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, UnidentifiedImageError) as error:
+        raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error

@@ -1,0 +1,86 @@
+"""Trains Tinyland's joint model (JeDi, arXiv 2407.06187): the denoiser, fine-tuned on sets of pictures that it denoises together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import comfy.ops
+import numpy as np
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from ...nodes.patching.joint_format import IN_CHANNELS, JointFormat
+from ...nodes.patching.tinyland import unet_config
+from ..captions import caption
+from ..files import digest
+from .denoiser import latents_of, plain_attention, schedule, subject_weight, velocity_loss, weights_digest
+from .joint_network import FIRST_LAYER, ORDER, JointCall, draw_missing, weight_on, widened
+from .joint_scenes import VIEWS, scene_of_set
+from .loop import WEIGHTS, Trainer
+from .personal import load_denoiser
+from .pool import Pool, sources
+
+SETS = 6000
+PICTURES = 24
+"""In a step, whatever the size of its sets is."""
+SIZES, SHARES = (1, 2, 3, 4), (0.1, 0.3, 0.3, 0.3)
+"""Of the sets, and how often: single pictures keep the pass of guidance without references in distribution."""
+LEARNING_RATE = 4e-4
+TEXT_DROPOUT = 0.1
+"""How often all captions of a set are dropped together."""
+
+
+def joint_unet(vanilla: UNetModel, device: torch.device) -> UNetModel:
+    """The network with nine input channels that answers as the vanilla one does, whatever is given."""
+    config = {**unet_config(), "in_channels": IN_CHANNELS}
+    unet = UNetModel(**config, dtype=torch.float32, device=device, operations=comfy.ops.disable_weight_init)
+    state = vanilla.state_dict()
+    unet.load_state_dict({**state, FIRST_LAYER: widened(state[FIRST_LAYER])})
+    return unet
+
+
+def attention_options(device: torch.device) -> dict:
+    """`transformer_options` with the attention that is fastest in training."""
+    return {"optimized_attention_override": plain_attention} if device.type == "cpu" else {}
+
+
+def drawn_sets(step: int) -> tuple[np.ndarray, int, Random]:
+    """The pool's pictures [sets * members] that a step sees, set by set; how many members its sets have; and its rng."""
+    rng = Random(step)
+    members = rng.choices(SIZES, SHARES)[0]
+    numbers = rng.sample(range(SETS), PICTURES // members)
+    return np.array([VIEWS * n + view for n in numbers for view in rng.sample(range(VIEWS), members)]), members, rng
+
+
+def set_captions(indices: np.ndarray, members: int, rng: Random) -> list[str]:
+    """A caption for each picture; those of a set are dropped together."""
+    kept = [rng.random() >= TEXT_DROPOUT for _ in range(len(indices) // members)]
+    return [caption(scene_of_set(int(i), 0), rng) if kept[row // members] else "" for row, i in enumerate(indices)]
+
+
+def metadata() -> dict[str, str]:
+    """What the file says beside what all of the pack's files do."""
+    return {"denoiser": weights_digest(), **JointFormat(ORDER).metadata()}
+
+
+def train(work: Path, steps: int, autoencoder, device: torch.device, loss_on: str = "all") -> UNetModel:
+    """Resumes a run on the same denoiser. loss_on: which members the loss is of, all or missing."""
+    pool = Pool(work, SETS * VIEWS, scene_of=scene_of_set, name="joint")
+    stored = f"joint-latents-{SETS}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources(scene_of_set))}.pt"
+    latents = latents_of(pool, work / stored, autoencoder, device)
+    vanilla = load_denoiser(device)
+    unet, sigmas, options = joint_unet(vanilla.unet, device), schedule(device), attention_options(device)
+    trainer = Trainer(f"joint-{weights_digest()}", work, unet, steps, LEARNING_RATE, device, decay=0.4, average=0.9985)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        indices, members, rng = drawn_sets(step)
+        with torch.no_grad():
+            context = vanilla.encode(set_captions(indices, members, rng), device)
+        clean, missing = latents[indices], draw_missing(len(indices) // members, members, device)
+        weight = weight_on(loss_on, missing, subject_weight(pool.masks(indices), device))
+        call = JointCall(unet, clean, missing, members, options)
+        return velocity_loss(call, clean, context, sigmas, weight, members)
+
+    trainer.run(loss_of_step)
+    return unet

@@ -1,0 +1,33 @@
+"""Scenes in sets of one subject, for the joint model: what JeDi (arXiv 2407.06187) had to synthesise, the world renders."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from random import Random
+
+from ..subjects import HELD_OUT, SUBJECTS
+from ..world import PLACES, Scene, Subject, sample_scene, sample_subject
+
+VIEWS = 4
+
+
+def resembles(one: Subject, other: Subject) -> bool:
+    """Whether class, colour word, pattern and emblem are the same, whatever the tint, the shade and the emblem's colour are."""
+    return (one.name, one.colour, one.pattern, one.emblem) == (other.name, other.colour, other.pattern, other.emblem)
+
+
+@lru_cache(maxsize=64)
+def subject_of_set(number: int, seed: int) -> Subject:
+    """A random subject that resembles none of SUBJECTS and HELD_OUT: no named subject, nor one that may be taken for it, is trained on."""
+    rng = Random(f"joint-{seed}-{number}")
+    while True:
+        subject = sample_subject(rng)
+        if not any(resembles(subject, named.subject) for named in (*SUBJECTS.values(), *HELD_OUT.values())):
+            return subject
+
+
+def scene_of_set(index: int, seed: int) -> Scene:
+    """VIEWS scenes in a row show one subject, each in another place and another pose."""
+    number, view = divmod(index, VIEWS)
+    places = Random(f"joint-{seed}-{number}-places").sample(PLACES, VIEWS)
+    return sample_scene(Random(f"joint-{seed}-{index}-view"), subject_of_set(number, seed), places[view])

@@ -1,0 +1,83 @@
+"""Folders of sets in the format of JeDi (arXiv 2407.06187, supplement): one picture and one text file for each set.
+
+The members of a set are square and on top of each other, so that their number is height / width; NAME.txt beside NAME.png holds their
+captions, separated by <|split|>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..files import Problem, replacing
+
+SEPARATOR = "<|split|>"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """One set of a folder, by its picture file; captions: one for each member, from top to bottom."""
+
+    path: Path
+    captions: tuple[str, ...]
+
+    @property
+    def members(self) -> int:
+        return len(self.captions)
+
+    def pictures(self, size: int) -> np.ndarray:
+        """[members, size, size, 3] uint8."""
+        with Image.open(self.path) as picture:
+            whole = picture.convert("RGB").resize((size, size * self.members), Image.Resampling.LANCZOS)
+        return np.array(whole).reshape(self.members, size, size, 3)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder, by name; none where there is no such folder."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+
+
+def find_sets(folder: Path) -> list[PictureSet]:
+    """The sets of a folder, by name. Raises Problem where there are none, or where one is not in the format."""
+    found = [_read(path) for path in pictures_in(folder)]
+    if not found:
+        raise Problem(
+            f"expected sets ({', '.join(PICTURES)}, each with a .txt) in {folder}, got none: give --sets a folder that holds some."
+        )
+    return found
+
+
+def _read(path: Path) -> PictureSet:
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error
+    if height % width:
+        raise Problem(
+            f"expected a height that is a multiple of the width, for square members on top of each other, got {width} x {height} "
+            f"in {path}: crop or remove it."
+        )
+    texts = path.with_suffix(".txt")
+    if not texts.is_file():
+        raise Problem(f"expected captions in {texts}, got no such file: add it, or remove {path.name}.")
+    captions = tuple(text.strip() for text in texts.read_text(encoding="utf-8").split(SEPARATOR))
+    if len(captions) != height // width:
+        raise Problem(
+            f"expected {height // width} captions separated by {SEPARATOR} in {texts}, got {len(captions)}: "
+            f"write one for each square member of {path.name}."
+        )
+    return PictureSet(path, captions)
+
+
+def write_set(path: Path, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> None:
+    """Writes a set that `find_sets` reads. pictures: [size, size, 3] uint8 each; path: ends in .png."""
+    with replacing(path.with_suffix(".txt")) as temporary:
+        temporary.write_text(SEPARATOR.join(captions), encoding="utf-8")
+    with replacing(path) as temporary:  # last, since it is what makes a set
+        Image.fromarray(np.concatenate(pictures)).save(temporary, format="PNG")
