@@ -41,11 +41,11 @@ class Recipe:
     """
 
     base: str = LORA
-    strength: float = 0.7
-    switch_step: int = 6
-    lambda_2: int = 7
-    lambda_3: int = 7
-    alone_from: int = 6
+    strength: float = 0.6
+    switch_step: int = 8
+    lambda_2: int = 9
+    lambda_3: int = 9
+    alone_from: int = 8
     blocks: str = "output4, output5"
     attention: str = "append"
     threshold: float = 0.3

@@ -32,7 +32,7 @@ NAMES = {
 }
 RECIPES = {
     LORA: Recipe(),
-    TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, switch_step=8, lambda_2=9, lambda_3=9, alone_from=8, weight=3.0),
+    TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, weight=3.0),
 }
 TAUS = (0, 2, 5, 8, 12, 15, 18)
 _COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
@@ -53,8 +53,8 @@ NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
     " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "The keys and values of the reference's subject are appended to the target's own. lora: at strength 0.7, tau is 6 of 25 steps, lambda_2"
-    " and lambda_3 are 7. textual_inversion: tau is 8, lambda_2 and lambda_3 are 9, the reference has weight 3.",
+    "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the keys and values of the reference's subject are appended to the target's own."
+    " lora: at strength 0.6. textual_inversion: the reference has weight 3.",
     "III is II with the reference in all of its personalised steps; IV and V start from the layout's latents.",
     "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"

@@ -42,7 +42,7 @@ NOTES = {
         "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
         "picture, of which only the subject is borrowed. 3: where the subject is in the layout. 4: the same noise again, with the "
         "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
-        "The LoRA has a **strength** of 0.7: at 1 it overshoots, and leaves the reference nothing to add. The "
+        "The LoRA has a **strength** of 0.6: at 1 it overshoots, and leaves the reference nothing to add. The "
         "reference's keys and values are appended to the picture's own; the paper puts them in their place (**attention**: replace), "
         "which suits this LoRA less. The reference's **weight** says how much it is looked at.\n\n"
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
