@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from ..demo import judge
 from ..demo.subjects import SUBJECTS
@@ -15,6 +14,7 @@ from ..nodes.patching import tinyland
 from . import generate
 from .ablation import Ablation, Recipe
 from .bases import LORA, TEXTUAL_INVERSION
+from .chart import beside, lines
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .networks import Network, full_size_network, tiny_network
@@ -35,7 +35,6 @@ RECIPES = {
     TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, weight=3.0),
 }
 TAUS = (0, 2, 5, 8, 12, 15, 18)
-_COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
 _COSTS = {"retouch_step_banked_ratio": 1.25, "retouch_step_batched_ratio": 3.1, "whole_ratio": 2.6}
 TARGETS = {
     **{f"{network}{name}": Target("at most", most) for network in ("tinyland_", "") for name, most in _COSTS.items()},
@@ -81,23 +80,23 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
     amounts = QUICK if quick else FULL
     eye = judge.Judge.load()
     rows, apart, figures = [], [], {}
-    lines = {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
+    shown = {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
         for base, recipe in recipes.items():
             with timed(base):
                 images = Ablation(weights, generate.Settings(), recipe).sample(tuple(NAMES), amounts.grid, kept_of(recipe, weights))
             scores = {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
             for pictures in images.values():
-                for subject, shown in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
-                    lines[subject.name] += [*shown]
+                for subject, some in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
+                    shown[subject.name] += [*some]
             rows += [row(f"{NAMES[short]}, {base}", found) for short, found in scores.items()]
             found = differences(scores)
             apart += [row(f"{first} less {second}, {base}", values) for (first, second), values in found.items()]
             figures |= {f"{base}_{name}": value for name, value in signs(found).items()}
         swept = sweep(weights, recipes[LORA], amounts.sweep, eye)
     figures |= costs(quick, weights, amounts.seconds)
-    sheet = contact_sheet(list(lines.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in recipes for name in NAMES)])
-    picture = beside(sheet, chart(swept, TAUS))
+    sheet = contact_sheet(list(shown.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in recipes for name in NAMES)])
+    picture = beside(sheet, lines(swept, TAUS, "tau, vanilla steps"))
     caption = "One prompt per line, the same seeds for every row; below, row II of the LoRA for several tau."
     return Report("layout-and-retouch", rows + apart + swept, figures, TARGETS, NOTES, picture, caption)
 
@@ -149,36 +148,3 @@ def costs_of(network: Network, seconds: float) -> dict[str, float]:
     """Time and peak memory of a retouch step in each mode and of the whole method, as ratios to plain sampling."""
     found = {timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds)}
     return {f"{network.prefix}{name}": value for name, value in (found | memory_ratios(network)).items()}
-
-
-def beside(sheet: Image.Image, chart: Image.Image) -> Image.Image:
-    """The sheet with a chart below it."""
-    width = max(sheet.width, chart.width)
-    both = Image.new("RGB", (width, sheet.height + chart.height), "white")
-    both.paste(sheet, (0, 0))
-    both.paste(chart, (0, sheet.height))
-    return both
-
-
-def chart(rows: list[dict], taus: Sequence[int], side: int = 300) -> Image.Image:
-    """Identity, prompt accuracy and layout spread against tau, each with its interval, on a common axis from 0 to 1."""
-    picture = Image.new("RGB", (side + 160, side + 60), "white")
-    draw = ImageDraw.Draw(picture)
-    left, bottom = 40, side + 20
-    draw.rectangle([left, 20, left + side, bottom], outline=(190, 190, 190))
-    for tick in (0.0, 0.5, 1.0):
-        draw.text((8, bottom - tick * side - 6), f"{tick:.1f}", fill="black")
-
-    def at(tau: float, value: float) -> tuple[float, float]:
-        return left + side * tau / max(taus), bottom - side * min(max(value, 0.0), 1.0)
-
-    for i, (metric, colour) in enumerate(_COLOURS.items()):
-        points = [at(tau, found[metric][0]) for tau, found in zip(taus, rows, strict=True)]
-        draw.line(points, fill=colour, width=2)
-        for tau, found in zip(taus, rows, strict=True):
-            draw.line([at(tau, found[metric][1]), at(tau, found[metric][2])], fill=colour)
-        draw.text((left + side + 12, 30 + 18 * i), metric, fill=colour)
-    for tau in taus:
-        draw.text((at(tau, 0)[0] - 4, bottom + 6), str(tau), fill="black")
-    draw.text((left + side // 2 - 50, bottom + 22), "tau, vanilla steps", fill="black")
-    return picture

@@ -35,6 +35,33 @@ class LikenessDemoModel(io.ComfyNode):
         return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings))
 
 
+class LikenessDemoJointModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessDemoJointModel",
+            display_name="Demo Joint Model (Tinyland)",
+            category=DEMO_CATEGORY,
+            description="The bundled tiny model, fine-tuned on sets of pictures (JeDi): for the Joint Image Sampler. No download.",
+            search_aliases=["tinyland", "jedi", "joint checkpoint"],
+            inputs=[],
+            outputs=[
+                io.Model.Output("model", display_name="MODEL", tooltip="The joint model, of nine input channels."),
+                io.Clip.Output("clip", display_name="CLIP", tooltip="The demo model's text encoder."),
+                io.Vae.Output("vae", display_name="VAE", tooltip="The demo model's autoencoder."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls):
+        return demo_subject.file_state(*(tinyland.WEIGHTS / f"{name}.safetensors" for name in ("denoiser", "autoencoder", "joint")))
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        embeddings = [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
+        return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings, joint=True))
+
+
 class LikenessDemoSubject(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -9,7 +9,9 @@ import torch
 from likeness.demo import references
 from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training import autoencoder, denoiser
+from likeness.demo.training.joint_network import FIRST_LAYER, ORDER, widened
 from likeness.demo.training.loop import write_weights
+from likeness.nodes.patching.joint_format import JointFormat
 
 CPU = torch.device("cpu")
 
@@ -29,6 +31,8 @@ def fill(folder: Path) -> None:
         tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
         tensors |= {f"cond_stage_model.clip_l.transformer.{k}": v for k, v in model.text.state_dict().items()}
         write_weights(tensors, folder / "denoiser.safetensors", {"tinyland": {"vocabulary": model.words}})
+    if not (folder / "joint.safetensors").exists():
+        write_joint(denoiser.Denoiser(CPU).unet, folder)
     missing = [name for name in SUBJECTS if not (folder / "subjects" / f"{name}.safetensors").exists()]
     for name in missing:
         write_lora(folder / "subjects" / f"{name}.safetensors", name)
@@ -37,6 +41,14 @@ def fill(folder: Path) -> None:
     if not list((folder / "embeddings").glob("*.safetensors")):
         first = next(iter(SUBJECTS))
         write_weights({"clip_l": torch.randn(3, 128)}, folder / "embeddings" / f"{first}.safetensors", {"tinyland_embedding": "{}"})
+
+
+def write_joint(unet: torch.nn.Module, folder: Path) -> None:
+    """A joint model that answers as `unet` does, whatever is given."""
+    state = unet.state_dict()
+    wide = {**state, FIRST_LAYER: widened(state[FIRST_LAYER])}
+    tensors = {f"model.diffusion_model.{k}": v for k, v in wide.items()}
+    write_weights(tensors, folder / "joint.safetensors", {"tinyland": "{}", **JointFormat(ORDER).metadata()})
 
 
 def write_lora(path: Path, name: str, rank: int = 4) -> None:

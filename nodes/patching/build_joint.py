@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from .blocks import parse
 from .checks import check_text
 from .families import discover
-from .joint_format import IN_CHANNELS, JointFormat
+from .joint_format import ATTACHMENT, IN_CHANNELS, JointFormat
 from .joint_guider import JointGuider
 from .joint_members import known_members
 from .joint_run import JOINT, JointSettings
 from .references import References, single
 from .window import Window
-
-ATTACHMENT = "likeness.joint_format"
-"""Under which a MODEL carries its JointFormat, where its checkpoint tells it."""
 
 AUTOMATIC = "automatic"
 

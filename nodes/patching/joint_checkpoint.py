@@ -6,8 +6,7 @@ import comfy.sd
 import folder_paths
 import safetensors
 
-from .build_joint import ATTACHMENT
-from .joint_format import JointFormat
+from .joint_format import ATTACHMENT, JointFormat
 
 LOAD, LIST = "LikenessLoadJointCheckpoint", "LikenessPromptList"
 NO_FILES = "(no checkpoints found)"

@@ -10,6 +10,9 @@ from ...kernels.jedi import CHANNELS, ORDERS
 METADATA_KEY = "likeness_joint"
 """In a checkpoint's safetensors metadata: a JSON object with `channel_order`."""
 
+ATTACHMENT = "likeness.joint_format"
+"""Under which a MODEL carries its JointFormat, where its checkpoint tells it."""
+
 IN_CHANNELS = 2 * CHANNELS + 1
 
 

@@ -18,6 +18,8 @@ import comfy.utils
 import safetensors
 import torch
 
+from .joint_format import ATTACHMENT, IN_CHANNELS, METADATA_KEY, JointFormat
+
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 WIDTH_TEXT = 128
 MAX_TOKENS = 24
@@ -159,18 +161,28 @@ def unet_config() -> dict:
     return {**UNET_CONFIG, **TinylandConfig.unet_extra_config}
 
 
-def load(folder: Path = WEIGHTS, embedding_directory: list[str] | str | None = None, dtype: torch.dtype | None = None):
+def load(
+    folder: Path = WEIGHTS,
+    embedding_directory: list[str] | str | None = None,
+    dtype: torch.dtype | None = None,
+    joint: bool = False,
+):
     """MODEL, CLIP and VAE from the folder's two safetensors files, whose keys have ComfyUI's SD1.x prefixes.
 
-    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device.
+    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device. joint: the denoiser of the third file, which was
+    trained on sets, in the place of the first one's.
     Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind.
     """
     state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland")
     facts = json.loads(metadata["tinyland"])
     autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland")
     facts |= json.loads(metadata["tinyland"])
+    network, channels = state_dict, UNET_CONFIG["in_channels"]
+    if joint:
+        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY)
+        channels = IN_CHANNELS
 
-    config = TinylandConfig(dict(UNET_CONFIG))
+    config = TinylandConfig({**UNET_CONFIG, "in_channels": channels})
     config.latent_format.latent_rgb_factors = facts["latent_rgb_factors"]
     config.latent_format.latent_rgb_factors_bias = facts["latent_rgb_factors_bias"]
     load_device = comfy.model_management.get_torch_device()
@@ -180,9 +192,11 @@ def load(folder: Path = WEIGHTS, embedding_directory: list[str] | str | None = N
         cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
     config.set_inference_dtype(dtype, cast)
     offload_device = comfy.model_management.unet_offload_device()
-    base = config.get_model(state_dict, "model.diffusion_model.", device=offload_device)
+    base = config.get_model(network, "model.diffusion_model.", device=offload_device)
     model = comfy.model_patcher.CoreModelPatcher(base, load_device=load_device, offload_device=offload_device)
-    base.load_model_weights(state_dict, "model.diffusion_model.", assign=model.is_dynamic())
+    base.load_model_weights(network, "model.diffusion_model.", assign=model.is_dynamic())
+    if joint:
+        model.set_attachments(ATTACHMENT, JointFormat.of(metadata))
 
     options = {"tinyland_vocabulary": facts["vocabulary"]}
     target = comfy.supported_models_base.ClipTarget(_Tokenizer, _ClipModel)

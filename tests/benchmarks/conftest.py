@@ -8,6 +8,7 @@ from likeness.demo.judge.network import Judge, Network
 from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.loop import write_weights
+from likeness.tests.random_weights import write_joint
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,7 @@ def random_weights(tmp_path_factory):
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     tensors |= {f"cond_stage_model.clip_l.transformer.{k}": v for k, v in model.text.state_dict().items()}
     write_weights(tensors, folder / "denoiser.safetensors", {"tinyland": {"vocabulary": model.words}})
+    write_joint(model.unet, folder)
     tensors = {f"first_stage_model.{k}": v for k, v in autoencoder.build(cpu).state_dict().items()}
     colours = {"latent_rgb_factors": [[0.1] * 3] * 4, "latent_rgb_factors_bias": [0.0] * 3}
     write_weights(tensors, folder / "autoencoder.safetensors", {"tinyland": colours})

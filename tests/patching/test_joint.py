@@ -5,9 +5,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.nodes.patching.build_joint import ATTACHMENT
 from likeness.nodes.patching.coupling import Chunks
-from likeness.nodes.patching.joint_format import JointFormat
+from likeness.nodes.patching.joint_format import ATTACHMENT, JointFormat
 from likeness.nodes.patching.joint_members import fitted
 from likeness.nodes.patching.joint_run import JointRun
 from likeness.nodes.patching.joint_sampling import sample_set

@@ -6,9 +6,9 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.nodes.patching.build_joint import ATTACHMENT, AUTOMATIC, format_of
+from likeness.nodes.patching.build_joint import AUTOMATIC, format_of
 from likeness.nodes.patching.coupling import Coupling
-from likeness.nodes.patching.joint_format import METADATA_KEY, JointFormat
+from likeness.nodes.patching.joint_format import ATTACHMENT, METADATA_KEY, JointFormat
 from likeness.nodes.patching.joint_members import fitted, stacked
 from likeness.nodes.patching.joint_sampling import sample_set
 from likeness.nodes.patching.references import references

@@ -1,0 +1,68 @@
+"""What sampling pictures as a set costs, as ratios to sampling them one by one in the same run."""
+
+from __future__ import annotations
+
+import torch
+
+from ..nodes.patching.build_joint import AUTOMATIC, Widgets, joint_guider
+from ..nodes.patching.joint_sampling import sample_set
+from ..nodes.patching.references import NOISED, Reference, References
+from .memory import peak_bytes
+from .networks import Network
+from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
+
+SIZES = (1, 2, 4, 8)
+
+
+def pictures(network: Network, count: int, references: int = 0, blocks: str = "all"):
+    """`count` pictures sampled as one set with `references` known members."""
+    widgets = Widgets(CFG, "joint", CFG, 1.0, blocks, "fresh", AUTOMATIC)
+    known = References(tuple(_reference(network, i) for i in range(references))) if references else None
+    guider = joint_guider(network.model, [network.positive], network.negative, known, None, widgets, "bench")
+    latent = {"samples": torch.zeros(count, 4, network.side, network.side)}
+    return sample_set(guider, latent, 1, [SEED], network.steps, SAMPLER, SCHEDULER, 1.0, "bench")
+
+
+def _reference(network: Network, seed: int) -> Reference:
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.randn(1, 4, network.side, network.side, generator=generator)
+    return Reference({"samples": samples}, network.positive, NOISED, seed)
+
+
+def one_by_one(network: Network, count: int) -> None:
+    for _ in range(count):
+        plain(network, network.model)
+
+
+def costs_of(network: Network, seconds: float) -> dict[str, float]:
+    """Time and memory of sets of several sizes, the coupling's share of the time, and what one more reference adds to a picture."""
+
+    def set_of(count: int) -> Variant:
+        return Variant(
+            f"a set of {count}", f"joint_n{count}_ratio", network.model,
+            lambda: pictures(network, count), lambda: one_by_one(network, count),
+        )  # fmt: skip
+
+    def apart(count: int) -> Variant:
+        return Variant(
+            f"{count} in one batch, not coupled", f"joint_n{count}_uncoupled_ratio", network.model,
+            lambda: pictures(network, count, blocks=""), lambda: one_by_one(network, count),
+        )  # fmt: skip
+
+    priced = Variant(
+        "a picture with two references, to one with one", "joint_two_references_ratio", network.model,
+        lambda: pictures(network, 1, 2), lambda: pictures(network, 1, 1),
+    )  # fmt: skip
+    timings = {t.variant.figure: t for t in compare([*(set_of(n) for n in SIZES), apart(4), priced], seconds)}
+    figures = {name: timing.ratio[0] for name, timing in timings.items()}
+    coupled, alone = figures["joint_n4_ratio"], figures.pop("joint_n4_uncoupled_ratio")
+    figures["joint_n4_attention_share"] = (coupled - alone) / coupled
+    figures["joint_reference_price"] = figures.pop("joint_two_references_ratio") - 1
+    return {f"{network.prefix}{name}": value for name, value in (figures | memory_of(network)).items()}
+
+
+def memory_of(network: Network) -> dict[str, float]:
+    """The peak of the tensors that a set makes, to as many times a plain run's."""
+    plain(network, network.model)
+    base = peak_bytes(lambda: plain(network, network.model))
+    return {f"joint_n{n}_memory_ratio": peak_bytes(lambda n=n: pictures(network, n)) / (n * base) for n in SIZES}

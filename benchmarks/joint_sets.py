@@ -1,0 +1,103 @@
+"""JeDi's comparison (arXiv 2407.06187): pictures of a subject with references, sampled as the shipped workflow samples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from comfy.samplers import CFGGuider
+
+from ..demo.captions import prompt
+from ..demo.subjects import PersonalSubject
+from ..nodes.patching import tinyland
+from ..nodes.patching.build_joint import AUTOMATIC, Widgets, joint_guider
+from ..nodes.patching.references import NOISED, References, references
+from . import generate
+from .bases import LORA, with_lora, words
+from .grid import Grid, GridPrompt, renders
+from .kept import Kept
+
+ROWS = (
+    "text_only", "joint_1", "joint_2", "joint_3", "image_first", "text_first", "no_replacement", "training_free",
+    "training_free_uncoupled", "lora",
+)  # fmt: skip
+NODE = "bench"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is tuned, with the settings that the shipped workflow has.
+
+    image_first, text_first: the references' guidance scale in these rows, as a multiple of the text's; free_blocks: what is coupled of a
+    model that was not trained for sets.
+    """
+
+    image_first: float = 0.5
+    text_first: float = 1.5
+    reference_noise: str = "fresh"
+    free_blocks: str = "decoder"
+
+
+class JointSets:
+    """Rows for one subject, one prompt and a batch of seeds at a time; every picture is a set of its own with the references."""
+
+    def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe):
+        self.weights, self.settings, self.recipe = weights, settings, recipe
+        self.model, self.clip, self.vae = tinyland.load(weights, None, generate.DTYPE)
+        self.joint = tinyland.load(weights, None, generate.DTYPE, joint=True)[0]
+        self.encode = generate.TextEncoder(self.clip)
+        self._references: dict[tuple[str, int], References] = {}
+
+    def with_settings(self, settings: generate.Settings) -> JointSets:
+        """The same models with another sampler."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
+
+    def references(self, subject: PersonalSubject, count: int) -> References:
+        """The first pictures of the subject, each with the caption of its place."""
+        if (subject.name, count) not in self._references:
+            images = torch.from_numpy(renders(subject.training_scenes()[:count])).float() / 255
+            caption = self.encode([prompt(subject.subject.name, subject.place)])
+            self._references[subject.name, count] = references(images, self.vae, caption, NOISED, 0, None, 1.0, NODE)
+        return self._references[subject.name, count]
+
+    def widgets(self, name: str) -> Widgets:
+        """What the node's widgets say in a row."""
+        cfg, recipe = self.settings.cfg, self.recipe
+        free = name.startswith("training_free")
+        return Widgets(
+            cfg=cfg,
+            guidance=name if name in ("text_only", "image_first", "text_first") else "joint",
+            image_cfg=cfg * {"image_first": recipe.image_first, "text_first": recipe.text_first}.get(name, 1.0),
+            strength=0.0 if name == "training_free_uncoupled" else 1.0,
+            blocks=recipe.free_blocks if free else "all",
+            reference_noise="never" if name == "no_replacement" else recipe.reference_noise,
+            channel_order=AUTOMATIC,
+        )
+
+    def latents(self, name: str, subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]) -> torch.Tensor:
+        if name == "lora":
+            personal = with_lora(self.model, self.weights, subject)
+            assert personal is not None
+            guider = CFGGuider(personal)
+            guider.set_conds(self.encode([where.text(words(LORA, subject))]), self.encode([""]))
+            guider.set_cfg(self.settings.cfg)
+            return generate.latents(guider, seeds, self.settings)
+        known = self.references(subject, int(name[-1]) if name[-1].isdigit() else 1)
+        model = self.model if name.startswith("training_free") else self.joint
+        text = self.encode([where.text(subject.subject.name)])
+        guider = joint_guider(model, [text], self.encode([""]), known, None, self.widgets(name), NODE)
+        return torch.cat([generate.latents(guider, [seed], self.settings) for seed in seeds])
+
+    def sample(self, name: str, grid: Grid, kept: Kept | None = None) -> np.ndarray:
+        """[subjects, prompts, seeds, size, size, 3] uint8 of a row."""
+
+        def cell(subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+            return {name: self.latents(name, subject, where, seeds)}
+
+        return grid.sample_cells((name,), cell, self.vae, kept, "jedi")[name]

@@ -1,0 +1,71 @@
+"""The whole benchmark of JeDi on random weights and a random judge, and the pieces that decide its numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from likeness.benchmarks import generate, grid, jedi, joint_costs, report
+from likeness.benchmarks.joint_sets import ROWS, JointSets, Recipe
+from likeness.benchmarks.networks import tiny_network
+from likeness.demo.subjects import SUBJECTS
+
+FEW_STEPS = generate.Settings(steps=3)
+FIRST = next(iter(SUBJECTS.values()))
+
+
+@pytest.mark.usefixtures("random_judge")
+def test_quick_run(random_weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
+    full = jedi.FULL.grid
+    assert len(full.subjects) >= 6 and full.prompts >= 10 and full.seeds >= 8 and not set(full.subjects) & set(jedi.TUNED_ON)
+    small = grid.Grid((FIRST,), prompts=1, seeds=2)
+    monkeypatch.setattr(jedi, "QUICK", jedi.Amounts(small, small, 0))
+    monkeypatch.setattr(jedi, "SCALES", (1.0, 4.0))
+    monkeypatch.setattr(jedi, "costs_of", lambda *_: {"joint_n4_ratio": 1.0, "joint_n4_memory_ratio": 1.0})
+    with torch.inference_mode():
+        result = jedi.run(quick=True, weights=random_weights)
+    data = json.loads(json.dumps(result.as_dict()))
+    assert [row["name"] for row in data["rows"]] == [*ROWS, "no_image_guidance", "guidance scale 1", "guidance scale 4"]
+    assert set(result.targets) <= set(data["figures"])
+    assert "joint_3" in report.table(result)
+
+
+def test_every_row_is_another_method(random_weights):
+    """But those that the trained weights alone tell apart: here nothing is made of what is given."""
+    with torch.inference_mode():
+        sets = JointSets(random_weights, FEW_STEPS, Recipe())
+        where = grid.Grid((FIRST,), 1, 2).prompts_of(FIRST)[0]
+        made = {name: sets.latents(name, FIRST, where, [5, 6]) for name in ROWS}
+    for name, latents in made.items():
+        assert latents.shape == (2, 4, 16, 16) and torch.isfinite(latents).all(), name
+        assert not torch.equal(latents[0], latents[1]), name
+    different = {tuple(latents.flatten().tolist()) for latents in made.values()}
+    assert len(different) == len(ROWS)
+
+
+def test_uncoupled_rows_are_the_vanilla_model(random_weights):
+    with torch.inference_mode():
+        sets = JointSets(random_weights, FEW_STEPS, Recipe())
+        where = grid.Grid((FIRST,), 1, 2).prompts_of(FIRST)[0]
+        alone = sets.latents("training_free_uncoupled", FIRST, where, [5])
+        guide = generate.plain(sets.model, sets.encode, FEW_STEPS)
+        assert torch.equal(alone, generate.latents(guide([where.text(FIRST.subject.name)]), [5], FEW_STEPS))
+
+
+def test_figures_are_differences_of_means():
+    scores = {name: {m: np.array([i, i + 2.0]) for m in ("identity", "prompt", "layout")} for i, name in enumerate(ROWS)}
+    found = jedi.signs(scores)
+    assert found["identity_joint_3_above_1"] == 2 and found["prompt_joint_above_text_first"] == -4
+    assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
+
+
+def test_costs_of_sets(random_weights, monkeypatch):
+    monkeypatch.setattr(joint_costs, "SIZES", (1, 2, 4))
+    network = tiny_network(random_weights, 2)
+    with torch.inference_mode():
+        found = joint_costs.costs_of(network, 0)
+    names = {"joint_n4_attention_share", "joint_reference_price", *(f"joint_n{n}{k}_ratio" for n in (1, 2, 4) for k in ("", "_memory"))}
+    assert set(found) == {f"tinyland_{name}" for name in names}
+    assert 0.5 < found["tinyland_joint_n4_memory_ratio"] < 2
