@@ -17,8 +17,8 @@ SIZES = (1, 2, 4, 8)
 def pictures(network: Network, count: int, references: int = 0, blocks: str = "all"):
     """`count` pictures sampled as one set with `references` known members."""
     widgets = Widgets(CFG, "joint", CFG, 1.0, blocks, "fresh", AUTOMATIC)
-    known = References(tuple(_reference(network, i) for i in range(references))) if references else None
-    guider = joint_guider(network.model, [network.positive], network.negative, known, None, widgets, "bench")
+    known = [References((_reference(network, i),)) for i in range(references)]
+    guider = joint_guider(network.model, [network.positive], network.negative, known, [], widgets, "bench")
     latent = {"samples": torch.zeros(count, 4, network.side, network.side)}
     return sample_set(guider, latent, 1, [SEED], network.steps, SAMPLER, SCHEDULER, 1.0, "bench")
 

@@ -91,7 +91,7 @@ class JointSets:
         known = self.references(subject, int(name[-1]) if name[-1].isdigit() else 1)
         model = self.model if name.startswith("training_free") else self.joint
         text = self.encode([where.text(subject.subject.name)])
-        guider = joint_guider(model, [text], self.encode([""]), known, None, self.widgets(name), NODE)
+        guider = joint_guider(model, [text], self.encode([""]), [known], [], self.widgets(name), NODE)
         return torch.cat([generate.latents(guider, [seed], self.settings) for seed in seeds])
 
     def sample(self, name: str, grid: Grid, kept: Kept | None = None) -> np.ndarray:

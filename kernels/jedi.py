@@ -86,28 +86,22 @@ def noisy_first(order: str) -> tuple[int, ...]:
     raise ValueError(f"noisy_first: expected one of {', '.join(ORDERS)}, got {order}.")
 
 
-def arranged(x: torch.Tensor, order: str) -> torch.Tensor:
+def arranged(x: torch.Tensor, order: str, one_is_missing: bool = True) -> torch.Tensor:
     """A network's input as its checkpoint wants it (JeDi, arXiv 2407.06187, supplement): the channels of cat[noisy, m, x_0 (1 - m)] in
     another order, the one that `noisy_first` undoes.
 
-    x: [rows, 9, height, width]; order: one of ORDERS.
+    x: [rows, 9, height, width]; order: one of ORDERS; one_is_missing: the paper's polarity of m, otherwise the network is shown 1 - m.
     """
-    if order == NOISY_FIRST:
+    if order == NOISY_FIRST and one_is_missing:
         return x
-    return torch.cat([x[:, CHANNELS : CHANNELS + 1], x[:, :CHANNELS], x[:, CHANNELS + 1 :]], 1)
-
-
-def joint_guidance(null: torch.Tensor, full: torch.Tensor, scale: float) -> torch.Tensor:
-    """s(0, 0) + w (s(y, r) - s(0, 0)) (JeDi, arXiv 2407.06187, eq. 3): text and references are dropped together.
-
-    null, full: predictions of one shape; scale: 1 is `full` itself.
-    """
-    return torch.lerp(null, full, scale)
+    noisy, mask, clean = x[:, :CHANNELS], x[:, CHANNELS : CHANNELS + 1], x[:, CHANNELS + 1 :]
+    mask = mask if one_is_missing else 1 - mask
+    return torch.cat([noisy, mask, clean] if order == NOISY_FIRST else [mask, noisy, clean], 1)
 
 
 def ordered_guidance(null: torch.Tensor, partial: torch.Tensor, full: torch.Tensor, first: float, second: float) -> torch.Tensor:
     """s(0, 0) + w_1 (s_part - s(0, 0)) + w_2 (s(y, r) - s_part) (JeDi, arXiv 2407.06187, eq. 4), in the form of arXiv 2211.09800, eq. 3.
 
-    partial: s(0, r), references first, or s(y, 0), text first; first, second: w_1 and w_2. With equal scales it is eq. 3.
+    partial: s(0, r), references first, or s(y, 0), text first; first, second: w_1 and w_2. With equal scales it is eq. 3, classifier-free guidance from null to full.
     """
     return null + first * (partial - null) + second * (full - partial)

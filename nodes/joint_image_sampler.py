@@ -9,7 +9,7 @@ import folder_paths
 
 from ._api import ADVANCED, CATEGORY, ReferenceType, io, schema, window_inputs
 from .patching import joint_checkpoint
-from .patching.build_joint import AUTOMATIC, Widgets, joint_guider
+from .patching.build_joint import AUTOMATIC, POLARITIES, Widgets, joint_guider
 from .patching.joint_format import ORDERS
 from .patching.joint_run import NOISES, PRESETS
 from .patching.joint_sampling import sample_set
@@ -34,7 +34,8 @@ def _guidance_inputs() -> list:
         io.Float.Input(
             "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
             tooltip="Classifier-free guidance scale: of text and references together (joint), otherwise of the text. Neutral: 1, which "
-            "makes one pass of the model. The paper's scale is not known; 7.5 is usual for SD 1.x.",
+            "makes one pass of the model (with text_first and image_first if image_cfg is 1, too). The paper's scale is not known; 7.5 is "
+            "usual for SD 1.x.",
         ),
         io.Combo.Input(
             "guidance", options=list(PRESETS), default=PRESETS[0],
@@ -79,8 +80,8 @@ def _optional_inputs() -> list:
         ),
         io.Conditioning.Input(
             "caption", optional=True,
-            tooltip="The caption of all references. Neutral: not connected, each has its own; those of a LATENT then have the negative "
-            "prompt's.",
+            tooltip="The caption of all references, or a list of one for each. Neutral: not connected, each has its own; those of a LATENT "
+            "then have the negative prompt.",
         ),
         *window_inputs(),
         io.Float.Input(
@@ -97,16 +98,27 @@ def _optional_inputs() -> list:
             "query_blend_end", default=0.1, min=0.0, max=1.0, step=0.001, optional=True, **ADVANCED,
             tooltip="Until which part of sampling queries are blended. Neutral: 0. ConsiStory: 0.1.",
         ),
+        io.Combo.Input(
+            "mask_polarity", options=list(POLARITIES), default=POLARITIES[0], optional=True, **ADVANCED,
+            tooltip="What the mask of a joint checkpoint says, where channel_order is not automatic. The paper: 1 is missing.",
+        ),
     ]  # fmt: skip
 
 
-def _one(value: list | None) -> Any:
-    """The value of an input, None where it is not connected: the host gives a node of lists a list of every input."""
-    return value[0] if value else None
+def _one(node: str, name: str, value: list) -> Any:
+    """The value of an input that is not a list: the host gives a node of lists a list of every input."""
+    if len(value) != 1:
+        raise ValueError(f"{node}: expected one {name}, got a list of {len(value)}; connect a single one.")
+    return value[0]
 
 
-def _widgets(given: dict[str, list]) -> Widgets:
-    return Widgets(**{name: _one(given[name]) for name in Widgets.__dataclass_fields__ if given.get(name)})
+def _widgets(node: str, given: dict[str, list]) -> Widgets:
+    return Widgets(**{name: _one(node, name, given[name]) for name in Widgets.__dataclass_fields__ if given.get(name)})
+
+
+def _guider(node: str, model: list, positive: list, negative: list, references: list | None, caption: list | None, widgets: dict):
+    single = (_one(node, "model", model), positive, _one(node, "negative", negative))
+    return joint_guider(*single, references or (), caption or (), _widgets(node, widgets), node)
 
 
 class JointImageSampler(io.ComfyNode):
@@ -128,7 +140,7 @@ class JointImageSampler(io.ComfyNode):
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
                     tooltip="The first picture's seed, the next has the next one; a list has one for every picture. Each draws what "
-                    "KSampler draws for its seed.",
+                    "KSampler draws for its seed; what a sampler adds on its way comes from the smallest.",
                 ),
                 io.Int.Input("steps", default=50, min=1, max=10000, tooltip="How many sampling steps; the paper's number is not known."),
                 *_guidance_inputs()[:1],
@@ -154,9 +166,10 @@ class JointImageSampler(io.ComfyNode):
         cls, model, positive, negative, latent, seed, steps, sampler, scheduler, denoise, references=None, caption=None, **widgets
     ) -> io.NodeOutput:  # fmt: skip
         node = "JointImageSampler"
-        guider = joint_guider(_one(model), positive, _one(negative), _one(references), _one(caption), _widgets(widgets), node)
-        schedule = (_one(steps), _one(sampler), _one(scheduler), _one(denoise))
-        return io.NodeOutput(sample_set(guider, _one(latent), len(positive), seed, *schedule, node))
+        guider = _guider(node, model, positive, negative, references, caption, widgets)
+        given = {"steps": steps, "sampler": sampler, "scheduler": scheduler, "denoise": denoise}
+        schedule = (_one(node, name, value) for name, value in given.items())
+        return io.NodeOutput(sample_set(guider, _one(node, "latent", latent), len(positive), seed, *schedule, node))
 
 
 class LikenessJointGuider(io.ComfyNode):
@@ -176,8 +189,7 @@ class LikenessJointGuider(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, references=None, caption=None, **widgets) -> io.NodeOutput:
-        node = "LikenessJointGuider"
-        return io.NodeOutput(joint_guider(_one(model), positive, _one(negative), _one(references), _one(caption), _widgets(widgets), node))
+        return io.NodeOutput(_guider("LikenessJointGuider", model, positive, negative, references, caption, widgets))
 
 
 class LikenessPromptList(io.ComfyNode):

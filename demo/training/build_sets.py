@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..files import Problem, text_of
 from .joint_sets import pictures_in, write_set
@@ -135,7 +135,6 @@ def _several(choices, count: int, rng: Random) -> list:
 def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
-            picture.load()
-            return picture
+            return ImageOps.exif_transpose(picture)
     except (OSError, UnidentifiedImageError) as error:
         raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error

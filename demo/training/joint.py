@@ -71,7 +71,8 @@ def train(work: Path, steps: int, autoencoder, device: torch.device, loss_on: st
     latents = latents_of(pool, work / stored, autoencoder, device)
     vanilla = load_denoiser(device)
     unet, sigmas, options = joint_unet(vanilla.unet, device), schedule(device), attention_options(device)
-    trainer = Trainer(f"joint-{weights_digest()}", work, unet, steps, LEARNING_RATE, device, decay=0.4, average=0.9985)
+    name = f"joint-{weights_digest()}" if loss_on == "all" else f"joint-{loss_on}-{weights_digest()}"
+    trainer = Trainer(name, work, unet, steps, LEARNING_RATE, device, decay=0.4, average=0.9985)
 
     def loss_of_step(step: int) -> torch.Tensor:
         indices, members, rng = drawn_sets(step)

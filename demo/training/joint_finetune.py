@@ -6,7 +6,7 @@ Weights, gradients, AdamW's two moments and the average are float32, 20 bytes fo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -102,13 +102,16 @@ def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
 
 
 def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings, device: torch.device) -> UNetModel:
-    """The joint U-Net with averaged weights. A run that was stopped goes on; one for another checkpoint or resolution is another run."""
+    """The joint U-Net with averaged weights. A run that was stopped goes on; one of other sets or settings is another run."""
     check_sizes(sets, settings.set_sizes)
     encoded, without = encode(work, sets, source, settings.resolution)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
     optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=1e-2)
+    # Steps and learning rate may change on the way; whatever else does is another training.
+    run = replace(settings, steps=0, learning_rate=0.0)
+    name = f"joint-{_key(run, *(s.path.resolve() for s in sets), files=(source.path,))}"
     trainer = Trainer(
-        f"joint-{_key(settings.resolution, files=(source.path,))}", work, unet, settings.steps, settings.learning_rate, device,
+        name, work, unet, settings.steps, settings.learning_rate, device,
         average=0.9999, save_every=1800.0, optimizer=optimizer,
         rate_of_step=lambda step: settings.learning_rate * min(1.0, (step + 1) / _WARM_UP), log_every=10,
     )  # fmt: skip

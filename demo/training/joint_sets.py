@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..files import Problem, replacing
 
@@ -33,7 +33,7 @@ class PictureSet:
     def pictures(self, size: int) -> np.ndarray:
         """[members, size, size, 3] uint8."""
         with Image.open(self.path) as picture:
-            whole = picture.convert("RGB").resize((size, size * self.members), Image.Resampling.LANCZOS)
+            whole = ImageOps.exif_transpose(picture).convert("RGB").resize((size, size * self.members), Image.Resampling.LANCZOS)
         return np.array(whole).reshape(self.members, size, size, 3)
 
 
@@ -55,7 +55,7 @@ def find_sets(folder: Path) -> list[PictureSet]:
 def _read(path: Path) -> PictureSet:
     try:
         with Image.open(path) as picture:
-            width, height = picture.size
+            width, height = ImageOps.exif_transpose(picture).size
     except (OSError, UnidentifiedImageError) as error:
         raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error
     if height % width:

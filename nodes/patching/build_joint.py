@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from comfy.patcher_extension import WrappersMP
+
 from .blocks import parse
 from .checks import check_text
 from .families import discover
 from .joint_format import ATTACHMENT, IN_CHANNELS, JointFormat
 from .joint_guider import JointGuider
 from .joint_members import known_members
-from .joint_run import JOINT, JointSettings
+from .joint_run import IMAGE_FIRST, JOINT, TEXT_FIRST, JointSettings
 from .references import References, single
+from .run_state import KEY
 from .window import Window
 
 AUTOMATIC = "automatic"
+ONE_IS_MISSING, ONE_IS_GIVEN = POLARITIES = ("1 is missing", "1 is given")
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,16 @@ class Widgets:
     token_dropout: float = 0.0
     query_blend: float = 0.0
     query_blend_end: float = 0.1
+    mask_polarity: str = ONE_IS_MISSING
 
 
 def joint_guider(
-    model, prompts: Sequence[list], negative: list, references: References | dict | None, caption: list | None, widgets: Widgets, node: str
-) -> JointGuider:
-    """Raises ValueError in one sentence."""
+    model, prompts: Sequence[list], negative: list, references: Sequence[References | dict], captions: Sequence[list], widgets: Widgets,
+    node: str,
+) -> JointGuider:  # fmt: skip
+    """references, captions: as `joint_members.known_members` takes them. Raises ValueError in one sentence."""
     available = discover(model, node)
-    known = known_members(model, references, caption, negative, node)
+    known = known_members(model, references, captions, negative, node)
     if widgets.guidance != JOINT and not known:
         # Without references there is no image to guide by: three of the four presets would be one.
         raise ValueError(
@@ -52,11 +58,14 @@ def joint_guider(
         check_text(model, prompt, "prompt", node)
     check_text(model, negative, "negative prompt", node)
     for item in known:
-        check_text(model, item.conditioning, "reference", node)
+        check_text(model, item.conditioning, "caption", node)
+    if widgets.query_blend > 0:
+        single(negative, node, "negative prompt for query_blend")
+    _refuse_others(model, widgets.guidance, node)
     settings = JointSettings(
         widgets.guidance, widgets.image_cfg, widgets.strength, parse(widgets.blocks, available, node),
         Window(widgets.start_percent, widgets.end_percent), widgets.reference_noise, widgets.token_dropout, widgets.query_blend,
-        widgets.query_blend_end, format_of(model, widgets.channel_order, node),
+        widgets.query_blend_end, format_of(model, widgets.channel_order, widgets.mask_polarity, node),
     )  # fmt: skip
     if known and not settings.shares(len(prompts) + len(known)):
         known = ()
@@ -65,8 +74,23 @@ def joint_guider(
     return guider
 
 
-def format_of(model, channel_order: str, node: str) -> JointFormat | None:
-    """How a MODEL wants its input: what its checkpoint says or what the widget says; None for a model of four channels."""
+def _refuse_others(model, guidance: str, node: str) -> None:
+    """Raises ValueError for what else is on a MODEL that cannot act on a set."""
+    if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        raise ValueError(
+            f"{node}: expected a model without MultiSourceAttnSwap and UREMDGuidance, which know single pictures and no sets, got one with "
+            "them; remove these nodes from model."
+        )
+    functions = [name for name in ("sampler_cfg_function", "sampler_post_cfg_function") if model.model_options.get(name)]
+    if guidance in (TEXT_FIRST, IMAGE_FIRST) and functions:
+        raise ValueError(
+            f"{node}: expected a model without another guidance function for guidance {guidance}, which has three predictions, got one "
+            f"with {', '.join(functions)}; remove that node (such as RescaleCFG) from model, or set guidance to {JOINT}."
+        )
+
+
+def format_of(model, channel_order: str, mask_polarity: str, node: str) -> JointFormat | None:
+    """How a MODEL wants its input: what its checkpoint says or what the widgets say; None for a model of four channels."""
     channels = model.get_model_object("diffusion_model").in_channels
     told: JointFormat | None = model.get_attachment(ATTACHMENT)
     latent = model.get_model_object("latent_format").latent_channels
@@ -89,9 +113,10 @@ def format_of(model, channel_order: str, node: str) -> JointFormat | None:
                 "an inpainting checkpoint, which knows no sets, would; load it with LikenessLoadJointCheckpoint, or set channel_order."
             )
         return told
-    if told is not None and told.channel_order != channel_order:
+    asked = JointFormat(channel_order, mask_polarity == ONE_IS_MISSING)
+    if told is not None and told != asked:
         raise ValueError(
-            f"{node}: expected the channel order of the checkpoint, {told.channel_order}, got {channel_order}; "
-            f"set channel_order to {AUTOMATIC}."
+            f"{node}: expected the channel order of the checkpoint, {told.channel_order}, and its mask, got {channel_order}, "
+            f"{mask_polarity}; set channel_order to {AUTOMATIC}."
         )
-    return JointFormat(channel_order)
+    return asked

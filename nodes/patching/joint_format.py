@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...kernels.jedi import CHANNELS, ORDERS
 
 METADATA_KEY = "likeness_joint"
-"""In a checkpoint's safetensors metadata: a JSON object with `channel_order`."""
+"""In a checkpoint's safetensors metadata: a JSON object with `channel_order` and `one_is_missing`."""
 
 ATTACHMENT = "likeness.joint_format"
 """Under which a MODEL carries its JointFormat, where its checkpoint tells it."""
@@ -18,9 +18,11 @@ IN_CHANNELS = 2 * CHANNELS + 1
 
 @dataclass(frozen=True)
 class JointFormat:
-    """How a joint model wants its input. channel_order: one of `kernels.jedi.ORDERS`."""
+    """How a joint model wants its input. channel_order: one of `kernels.jedi.ORDERS`; one_is_missing: its mask is 1 where a picture is to
+    be generated, as in the paper, and not where it is given."""
 
     channel_order: str
+    one_is_missing: bool = True
 
     def __post_init__(self):
         if self.channel_order not in ORDERS:
@@ -28,7 +30,7 @@ class JointFormat:
 
     def metadata(self) -> dict[str, str]:
         """What to write into a checkpoint, beside its own metadata."""
-        return {METADATA_KEY: json.dumps({"channel_order": self.channel_order})}
+        return {METADATA_KEY: json.dumps({"channel_order": self.channel_order, "one_is_missing": self.one_is_missing})}
 
     @staticmethod
     def of(metadata: dict[str, str] | None) -> JointFormat | None:
@@ -37,6 +39,7 @@ class JointFormat:
         if text is None:
             return None
         try:
-            return JointFormat(json.loads(text)["channel_order"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            told = json.loads(text)
+            return JointFormat(told["channel_order"], bool(told.get("one_is_missing", True)))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"JointFormat: expected a JSON object with channel_order under {METADATA_KEY}, got {text}.") from error

@@ -13,6 +13,7 @@ from ...kernels.jedi import arranged, given_channels, ordered_guidance
 from .blocks import Layer
 from .checks import check_latent
 from .families import Options
+from .joint_format import JointFormat
 from .joint_members import fitted, stacked
 from .joint_run import JOINT, TEXT_FIRST, TEXT_ONLY, JointRun, JointSettings
 from .references import Reference
@@ -37,7 +38,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         model = model.clone()
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, _Room(len(references)))
         if settings.format is not None:
-            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _Arrangement(settings.format.channel_order))
+            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _Arrangement(settings.format))
         super().__init__(model)
         self.settings, self.node = settings, node
         self._prompts: tuple[list, ...] = tuple(prompts)
@@ -63,9 +64,10 @@ class JointGuider(comfy.samplers.CFGGuider):
 
     def _conditionings(self, run: JointRun, latent_image: torch.Tensor) -> dict[str, list]:
         prompts = [*self._prompts] * (run.count if len(self._prompts) == 1 else 1)
-        texts = {_ALONE: stacked(prompts, self.node) if len(prompts) > 1 else prompts[0], _NULL: self._negative}
+        pooled = bool(self.model_patcher.model.adm_channels)
+        texts = {_ALONE: stacked(prompts, pooled, self.node) if len(prompts) > 1 else prompts[0], _NULL: self._negative}
         if self.settings.shares(run.count + len(self._references)):
-            texts[_SET] = stacked([*prompts, *(item.conditioning for item in self._references)], self.node)
+            texts[_SET] = stacked([*prompts, *(item.conditioning for item in self._references)], pooled, self.node)
             texts[_SET_WITHOUT_TEXT] = self._negative
         if self.settings.format is None:
             return texts
@@ -109,7 +111,8 @@ class _Step:
         null = part if first == 1 else self._of(_NULL)
         full = part if second == 0 else self._of(_SET)
         mixed = ordered_guidance(null, part, full, first, second)
-        return self._sampled(lambda both: [mixed, null], 1.0)
+        # Samplers that step with the pass without the prompt ask for it, also where guidance has no use for it.
+        return self._sampled(lambda both: [mixed, self._of(_NULL) if both else null], 1.0)
 
     def _sampled(self, predictions: Callable[[bool], list[torch.Tensor]], scale: float) -> torch.Tensor:
         """What the host makes of two predictions, with all that others have put into its guidance."""
@@ -134,8 +137,7 @@ class _Step:
         change = run.coupling(self._guider.node, self._sigma, self._x.device, vanilla)
         options = _with(self._options, lambda o: run.family.change_self_attention(o, layers, change))
         denoised = self._evaluated(name, self._rows, options)
-        if name == _SET:
-            run.note(self._sigma, self._rows[count:], denoised[count:])
+        run.note(self._sigma, self._rows[count:], denoised[count:], preferred=name == _SET)
         return denoised[:count]
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
@@ -154,7 +156,11 @@ class _Step:
         conds = guider.conds[name]
         # What else is in the model knows the two sides of guidance by their places in this list.
         pair, index = ([conds, None], 0) if name in (_ALONE, _SET) else ([None, conds], 1)
-        return comfy.samplers.calc_cond_batch(guider.inner_model, pair, x, self._t[:1].expand(len(x)), options)[index]
+        model, t = guider.inner_model, self._t[:1].expand(len(x))
+        other = options.get("sampler_calc_cond_batch_function")
+        if other is not None:
+            return other({"conds": pair, "input": x, "sigma": t, "model": model, "model_options": options})[index]
+        return comfy.samplers.calc_cond_batch(model, pair, x, t, options)[index]
 
 
 def _with(options: dict, change: Callable[[Options], Options]) -> dict:
@@ -173,9 +179,9 @@ class _Room:
 
 @dataclass(frozen=True)
 class _Arrangement:
-    """A DIFFUSION_MODEL wrapper: the input channels in the order of a checkpoint."""
+    """A DIFFUSION_MODEL wrapper: the input channels as a checkpoint wants them."""
 
-    channel_order: str
+    format: JointFormat
 
     def __call__(self, executor, x, *args, **kwargs):
-        return executor(arranged(x, self.channel_order), *args, **kwargs)
+        return executor(arranged(x, self.format.channel_order, self.format.one_is_missing), *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,9 +10,11 @@ import comfy.utils
 import torch
 import torch.nn.functional as F
 
-from .checks import check_latent
+from .checks import check_latent, same
 from .references import NOISED, Reference, References, pixels_per_latent, single, tokens_inside
 from .sources import image_latent
+
+_POOLED = "pooled_output"
 
 
 @dataclass(frozen=True)
@@ -27,30 +30,39 @@ class Member:
         return None if self.shown is None else tokens_inside(self.shown, size)
 
 
-def known_members(model, references: References | dict | None, caption: list | None, negative: list, node: str) -> tuple[Reference, ...]:
+def known_members(model, given: Sequence[References | dict], captions: Sequence[list], negative: list, node: str) -> tuple[Reference, ...]:
     """What a node was given as references, each with its caption.
 
-    references: References, or a LATENT of one or more pictures, whose caption is `caption`, or `negative` without one. A caption given
-    here is that of all. Raises ValueError in one sentence.
+    given: References, and LATENTs of one or more pictures, whose caption is that of `captions`, or `negative` without any. captions: none,
+    one for all or one for each. Raises ValueError in one sentence.
     """
-    if references is None:
-        return ()
-    if isinstance(references, References):
-        items = references.items if caption is None else tuple(replace(item, conditioning=caption) for item in references.items)
-    else:
-        check_latent(references["samples"], node)
-        text = negative if caption is None else caption
-        # Every picture its own noise, also where there are several.
-        items = tuple(Reference({"samples": s}, text, NOISED, i) for i, s in enumerate(references["samples"].split(1)))
+    items: list[Reference] = []
+    for part in given:
+        if isinstance(part, References):
+            items += part.items
+        else:
+            check_latent(part["samples"], node)
+            items += (Reference({"samples": samples}, negative, NOISED, 0) for samples in part["samples"].split(1))
+    if len(captions) not in (0, 1, len(items)) or (captions and not items):
+        raise ValueError(
+            f"{node}: expected no caption, one for all references or one for each, got {len(captions)} for {len(items)} references; "
+            "connect as many captions as there are references."
+        )
+    if captions:
+        each = captions if len(captions) > 1 else [*captions] * len(items)
+        items = [replace(item, conditioning=text) for item, text in zip(items, each, strict=True)]
     if any(item.weight != 1 for item in items):
         raise ValueError(
             f"{node}: expected references of weight 1, since a set has no members of more or less weight, got "
             f"{', '.join(f'{item.weight:g}' for item in items)}; set weight to 1 on LikenessReference."
         )
     for item in items:
-        single(item.conditioning, node, "caption of a reference")
+        what = (
+            "negative prompt, which is the references' caption where caption is not connected," if item.conditioning is negative else None
+        )
+        single(item.conditioning, node, what or "caption of a reference")
         image_latent(model, item.latent, node)
-    return items
+    return tuple(items)
 
 
 def fitted(item: Reference, height: int, width: int, node: str) -> Member:
@@ -72,7 +84,7 @@ def _padded(item: Reference, height: int, width: int, node: str) -> Member:
     if rows > height or columns > width:
         raise ValueError(
             f"{node}: expected references that fit into the latent of {width} x {height}, got one of {columns} x {rows} latent pixels; "
-            "give the sampler a larger latent, or connect LikenessReference, which scales its picture."
+            "give the sampler a larger latent, or connect LikenessReference itself, which scales its picture."
         )
     margins = _margins(height, width, rows, columns)
     scale = 1 if item.mask is None else item.mask.shape[0] // rows
@@ -103,32 +115,33 @@ def _margins(height: int, width: int, rows: int, columns: int) -> list[int]:
     return [left, width - columns - left, top, height - rows - top]
 
 
-def stacked(texts: Sequence[list], node: str) -> list:
-    """Several CONDITIONINGs as one, with a row for each. Raises ValueError where they do not go together."""
-    entries = [text[0] for text in texts]
-    lengths = [entry[0].shape[1] for entry in entries]
-    longest = max(lengths)
-    for what, values in (("text width", [e[0].shape[2] for e in entries]), ("further fields", [_fields(e[1]) for e in entries])):
-        if any(value != values[0] for value in values):
+def stacked(texts: Sequence[list], pooled: bool, node: str) -> list:
+    """Several CONDITIONINGs of one entry as one, with a row for each. Raises ValueError where they do not go together.
+
+    pooled: whether the model looks at their pooled outputs.
+    """
+    entries = [(text[0][0], {k: v for k, v in text[0][1].items() if v is not None and (pooled or k != _POOLED)}) for text in texts]
+    first, facts = entries[0]
+    for text, rest in entries:
+        if len(text) != 1:
             raise ValueError(
-                f"{node}: expected prompts and captions of one {what}, got {' and '.join(str(v) for v in dict.fromkeys(values))}; "
-                "encode all of them with the same CLIP and the same kind of node."
+                f"{node}: expected prompts and captions of one text each, got a batch of {len(text)} in one; "
+                "connect the output of CLIPTextEncode itself, or of LikenessPromptList."
             )
-    if any(longest % length for length in lengths):
-        raise ValueError(
-            f"{node}: expected prompts and captions that are repeated to one length, got {' and '.join(map(str, sorted(set(lengths))))} "
-            "tokens; shorten the longest prompt."
-        )
+        if text.shape[2] != first.shape[2]:
+            raise ValueError(
+                f"{node}: expected prompts and captions of one text width, got {first.shape[2]} and {text.shape[2]}; "
+                "encode all of them with the same CLIP."
+            )
+        unlike = sorted(k for k in {*rest, *facts} if k != _POOLED and not same(rest.get(k), facts.get(k)))
+        if unlike or (_POOLED in rest) != (_POOLED in facts):
+            raise ValueError(
+                f"{node}: expected prompts and captions that differ in their text alone, got others in {', '.join(unlike) or _POOLED}; "
+                "encode all of them with the same kind of node and the same settings."
+            )
     # Repeated text is the same text to cross-attention; the host pads prompts of different lengths so, too.
-    text = torch.cat([e[0].repeat(1, longest // e[0].shape[1], 1) for e in entries])
-    rest = dict(entries[0][1])
-    if rest.get("pooled_output") is not None:
-        rest["pooled_output"] = torch.cat([e[1]["pooled_output"] for e in entries])
-    return [[text, rest]]
-
-
-def _fields(rest: dict) -> tuple:
-    """What has to be the same for all rows of one call."""
-    return tuple(sorted((k, v) for k, v in rest.items() if isinstance(v, int | float | str))) + tuple(
-        sorted(k for k, v in rest.items() if not isinstance(v, int | float | str) and v is not None)
-    )
+    longest = math.lcm(*(text.shape[1] for text, _ in entries))
+    together = torch.cat([text.to(first).repeat(1, longest // text.shape[1], 1) for text, _ in entries])
+    if _POOLED not in facts:
+        return [[together, facts]]
+    return [[together, {**facts, _POOLED: torch.cat([rest[_POOLED].to(facts[_POOLED]) for _, rest in entries])}]]

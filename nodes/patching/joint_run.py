@@ -60,8 +60,9 @@ class JointRun:
         self.settings, self.count, self._seed = settings, count, seed
         self.family = family_of(model, "JointImageSampler")
         self._members: list[Member | None] = [*([None] * count), *members]
-        # By what it shows, so that references in another order are the same set.
-        self._noises = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
+        # By what it shows, so that references in another order are the same set; a picture that is given twice has two noises.
+        shown = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
+        self._noises = [f"{seed} {name} {shown[:i].count(name)}" for i, name in enumerate(shown)]
         clean = [model.model.process_latent_in(member.samples.float().cpu()) for member in members]
         self.known: torch.Tensor | None = torch.cat(clean) if clean else None
         sampling = model.get_model_object("model_sampling")
@@ -91,9 +92,10 @@ class JointRun:
         noise = self._noise(sigma if kind == FRESH else None).to(x)
         return torch.cat([x, self._noise_scaling(x.new_tensor(sigma), noise, self._there, False)])
 
-    def note(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor) -> None:
-        """Remembers how far references have got that are not replaced."""
-        if self.settings.reference_noise == NEVER and len(noisy):
+    def note(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor, preferred: bool) -> None:
+        """Remembers how far references have got that are not replaced: the first to say so at a level, or who is preferred."""
+        known = self._last is not None and self._last[0] == sigma
+        if self.settings.reference_noise == NEVER and len(noisy) and (preferred or not known):
             self._last = (sigma, noisy, denoised)
 
     def _noise(self, sigma: float | None) -> torch.Tensor:

@@ -22,7 +22,7 @@ _RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of a
 def sample(guider, latent: dict, seed: int | Sequence[int], steps: int, sampler: str, scheduler: str, denoise: float, node: str) -> dict:
     """What KSampler does, with any guider: same sigmas, same noise, same preview. Returns a new LATENT.
 
-    seed: of the whole batch, or one for every latent; what a sampler draws on its way comes from the first.
+    seed: of the whole batch, or one for every latent; what a sampler draws on its way comes from the smallest.
     """
     check_latent(latent["samples"], node)
     model = guider.model_patcher
@@ -41,7 +41,7 @@ def sample(guider, latent: dict, seed: int | Sequence[int], steps: int, sampler:
         denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(model, len(schedule.sigmas) - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed if isinstance(seed, int) else seed[0],
+        seed=seed if isinstance(seed, int) else min(seed),
     )
     rest = {key: value for key, value in latent.items() if key not in _RATIOS}
     return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}

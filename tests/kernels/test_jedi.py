@@ -9,10 +9,10 @@ from likeness.kernels.jedi import (
     MASK_FIRST,
     NOISY_FIRST,
     apart,
+    arranged,
     coupled_attention,
     given_channels,
     joined,
-    joint_guidance,
     noisy_first,
     ordered_guidance,
 )
@@ -106,6 +106,10 @@ def test_orders_of_the_input_channels():
     for order, channels in expected.items():
         moved = weights[:, list(noisy_first(order))]
         torch.testing.assert_close(F.conv2d(torch.cat([noisy, rest], 1), moved), F.conv2d(channels, weights), rtol=1e-4, atol=1e-4)
+        told = torch.cat([noisy, rest], 1)
+        assert torch.equal(arranged(told, order), channels)
+        flipped = torch.cat([noisy, 1 - rest[:, :1], rest[:, 1:]], 1)
+        assert torch.equal(arranged(told, order, one_is_missing=False), arranged(flipped, order))
     with pytest.raises(ValueError, match="expected one of mask, noisy, clean, noisy, mask, clean, got clean first"):
         noisy_first("clean first")
 
@@ -115,5 +119,4 @@ def test_guidance(first, second):
     null, partial, full = torch.randn(3, 2, 4, dtype=torch.float64).unbind()
     by_hand = (1 - first) * null + (first - second) * partial + second * full
     torch.testing.assert_close(ordered_guidance(null, partial, full, first, second), by_hand)
-    torch.testing.assert_close(ordered_guidance(null, partial, full, first, first), joint_guidance(null, full, first))
-    assert torch.equal(joint_guidance(null, full, 1.0), full)
+    torch.testing.assert_close(ordered_guidance(null, partial, full, first, first), null + first * (full - null))

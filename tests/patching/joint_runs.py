@@ -18,6 +18,10 @@ NEGATIVE = 11
 WIDGETS = Widgets(4.0, "joint", 4.0, 1.0, "all", "fixed", AUTOMATIC)
 
 
+class Captions(list):
+    """One CONDITIONING for each reference."""
+
+
 def prompts(model, count=2):
     return [conditioning(model, seed=30 + i) for i in range(count)]
 
@@ -27,9 +31,12 @@ def reference(model, seed=20, height=8, width=8, tokens=7, **fields) -> Referenc
 
 
 def guider_of(model, texts=None, references=(), caption=None, node="JointImageSampler", **widgets):
-    given = References(tuple(references)) if isinstance(references, (list, tuple)) and references else (references or None)
+    """references: a list of Reference, or a LATENT; caption: of all of them."""
+    given = [References((r,)) for r in references] if isinstance(references, (list, tuple)) else [references]
     texts = prompts(model) if texts is None else texts
-    return joint_guider(model, texts, conditioning(model, seed=NEGATIVE), given, caption, replace(WIDGETS, **widgets), node)
+    captions = [] if caption is None else caption if isinstance(caption, Captions) else [caption]
+    negative = widgets.pop("negative", conditioning(model, seed=NEGATIVE))
+    return joint_guider(model, texts, negative, given, captions, replace(WIDGETS, **widgets), node)
 
 
 def run(model, texts=None, references=(), seeds=(3,), batch=1, steps=STEPS, sampler="euler", height=8, width=8, **options):

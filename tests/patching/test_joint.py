@@ -1,18 +1,21 @@
 """Sampling of sets against the same by hand, and what must not change."""
 
 import comfy.model_management
+import comfy.samplers
 import pytest
 import torch
+from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.nodes.patching.coupling import Chunks
+from likeness.nodes.patching.checks import same
+from likeness.nodes.patching.coupling import Chunks, Coupling
 from likeness.nodes.patching.joint_format import ATTACHMENT, JointFormat
 from likeness.nodes.patching.joint_members import fitted
 from likeness.nodes.patching.joint_run import JointRun
 from likeness.nodes.patching.joint_sampling import sample_set
 from likeness.tests.patching.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
 from likeness.tests.patching.retouch_runs import close, counting
-from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 W, IMAGE = 4.0, 2.5
 COMBINATIONS = {
@@ -38,14 +41,15 @@ def test_equals_the_method_by_hand(model, guidance):
     close(run(model, references=references, guidance=guidance, image_cfg=IMAGE), expected)
 
 
-@pytest.mark.parametrize("order", [MASK_FIRST, NOISY_FIRST])
-def test_nine_channels_equal_the_method_by_hand(order):
+@pytest.mark.parametrize(("order", "polarity"), [(MASK_FIRST, "1 is missing"), (NOISY_FIRST, "1 is missing"), (MASK_FIRST, "1 is given")])
+def test_nine_channels_equal_the_method_by_hand(order, polarity):
     """The mask is 1 where a picture is missing; what is missing is zero in the clean channels."""
     model = tiny_model("sd1", channels=9)
     references = [reference(model, 20)]
 
     def told(missing, clean):
         mask = torch.cat([torch.ones(missing, 1, 8, 8), torch.zeros(len(clean), 1, 8, 8)])
+        mask = mask if polarity == "1 is missing" else 1 - mask
         return torch.cat([mask, torch.cat([torch.zeros(missing, 4, 8, 8), clean])], 1)
 
     guider = guider_of(model, references=references, channel_order=order)
@@ -55,7 +59,7 @@ def test_nine_channels_equal_the_method_by_hand(order):
         expected = by_hand(model, COMBINATIONS["joint"], references, noise_of(guider, references, guider.settings), told=told)
     finally:
         hook.remove()
-    close(run(model, references=references, channel_order=order), expected)
+    close(run(model, references=references, channel_order=order, mask_polarity=polarity), expected)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun"])
@@ -86,6 +90,10 @@ def test_permuting_members_permutes_results(model):
     made = run(model, texts, references, seeds=(1, 2, 3))
     turned = run(model, [texts[2], texts[0], texts[1]], references, seeds=(3, 1, 2))
     close(turned, made[[2, 0, 1]])
+    close(run(model, texts, references[::-1], seeds=(1, 2, 3)), made)
+    latents = [r.latent for r in references]
+    both = [{"samples": torch.cat([r["samples"] for r in order])} for order in (latents, latents[::-1])]
+    close(run(model, texts, both[1], seeds=(1, 2, 3)), run(model, texts, both[0], seeds=(1, 2, 3)))
 
 
 def test_everything_shares_something():
@@ -236,7 +244,7 @@ def test_prompts_of_different_lengths_and_captions(model):
 def test_nothing_is_left_behind():
     model = tiny_model("sd1")
     guider = guider_of(model, references=[reference(model)])
-    options = dict(model.model_options["transformer_options"])
+    before = create_model_options_clone(model.model_options)
 
     def fail(executor, *args, **kwargs):
         raise RuntimeError("stop")
@@ -245,7 +253,57 @@ def test_nothing_is_left_behind():
     with pytest.raises(RuntimeError, match="stop"):
         sample_set(guider, {"samples": torch.zeros(1, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")
     assert guider._run is None and guider.original_conds == {}
-    assert model.model_options["transformer_options"] == options and not model.get_attachment(ATTACHMENT)
+    assert same(model.model_options, before) and not model.get_attachment(ATTACHMENT)
+
+
+def test_a_guider_can_be_used_twice(model):
+    guider = guider_of(model, references=[reference(model)])
+
+    def sampled(count):
+        return sample_set(guider, {"samples": torch.zeros(count, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")["samples"]
+
+    assert torch.equal(sampled(1), sampled(2))
+
+
+def test_a_noise_mask_and_part_of_the_schedule(model):
+    """Outside the mask a picture is what it was."""
+    picture = latent(1, seed=9)["samples"]
+    mask = torch.zeros(1, 8, 8)
+    mask[:, 2:6] = 1
+    guider = guider_of(model, references=[reference(model)])
+    given = {"samples": picture, "noise_mask": mask}
+    made = sample_set(guider, given, 2, [1], 4, "euler", "normal", 0.5, "test")["samples"]
+    torch.testing.assert_close(made[:, :, [0, 1, 6, 7]], picture[:, :, [0, 1, 6, 7]].expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(made[0, :, 2:6], made[1, :, 2:6], atol=1e-2)
+
+
+def test_masked_references_by_hand():
+    """What a mask leaves out is looked at by nobody else: every row's keys are its own and what the others lend."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 16, 8)
+    lent = [None, torch.tensor([1, 5, 6])]
+
+    def attention(q, k, v, long=False):
+        return torch.softmax(q @ k.transpose(1, 2) / 8**0.5, -1) @ v
+
+    made = Coupling("test", 2, lent=lambda size: lent).attend(None, q, k, v, attention, (4, 4))
+    seen = torch.cat([k[0], k[1, [1, 5, 6]]]), torch.cat([v[0], v[1, [1, 5, 6]]])
+    torch.testing.assert_close(made[0], attention(q[0][None], seen[0][None], seen[1][None])[0])
+    everything = torch.cat([k[0], k[1]]), torch.cat([v[0], v[1]])
+    torch.testing.assert_close(made[1], attention(q[1][None], everything[0][None], everything[1][None])[0])
+
+
+def test_another_packs_evaluation_takes_part():
+    model, calls = tiny_model("sd1"), []
+
+    def evaluate(args):
+        calls.append(len(args["input"]))
+        return comfy.samplers.calc_cond_batch(args["model"], args["conds"], args["input"], args["sigma"], args["model_options"])
+
+    expected = run(model, references=[reference(model)])
+    model.model_options["sampler_calc_cond_batch_function"] = evaluate
+    close(run(model, references=[reference(model)]), expected)
+    assert calls == [3, 2] * STEPS
 
 
 def test_what_a_checkpoint_says_is_enough():

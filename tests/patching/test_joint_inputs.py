@@ -6,13 +6,14 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.nodes.patching.build_joint import AUTOMATIC, format_of
+from likeness.nodes.patching.build_joint import AUTOMATIC, ONE_IS_GIVEN, ONE_IS_MISSING, format_of
 from likeness.nodes.patching.coupling import Coupling
 from likeness.nodes.patching.joint_format import ATTACHMENT, METADATA_KEY, JointFormat
 from likeness.nodes.patching.joint_members import fitted, stacked
 from likeness.nodes.patching.joint_sampling import sample_set
 from likeness.nodes.patching.references import references
-from likeness.tests.patching.joint_runs import STEPS, guider_of, prompts, reference, run
+from likeness.tests.patching.joint_runs import STEPS, Captions, guider_of, prompts, reference, run
+from likeness.tests.patching.retouch_runs import retouched
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 
@@ -92,6 +93,12 @@ def test_a_latent_is_as_many_references_as_it_has_pictures(model):
     assert made.shape == (2, 4, 8, 8) and not torch.allclose(made, first, atol=1e-3)
 
 
+def test_a_caption_for_each_reference(model):
+    references, texts = [reference(model, 20), reference(model, 21)], [conditioning(model, seed=60), conditioning(model, seed=61)]
+    guider = guider_of(model, references=references, caption=Captions(texts))
+    assert [r.conditioning for r in guider._references] == texts
+
+
 def test_one_prompt_is_that_of_a_whole_batch(model):
     made = run(model, prompts(model, 1), [reference(model)], batch=3, seeds=(1, 2, 3))
     same = run(model, prompts(model, 1) * 3, [reference(model)], seeds=(1, 2, 3))
@@ -101,14 +108,17 @@ def test_one_prompt_is_that_of_a_whole_batch(model):
 def test_stacked_texts_keep_their_rows():
     model = tiny_model("sdxl")
     texts = [conditioning(model, tokens=7, seed=1), conditioning(model, tokens=14, seed=2)]
-    ((text, rest),) = stacked(texts, "test")
+    ((text, rest),) = stacked(texts, True, "test")
     assert torch.equal(text[0], texts[0][0][0][0].repeat(2, 1)) and torch.equal(text[1], texts[1][0][0][0])
     assert torch.equal(rest["pooled_output"], torch.cat([t[0][1]["pooled_output"] for t in texts]))
+    assert stacked([texts[0], [[texts[1][0][0], {}]]], False, "test")[0][1] == {}, "a model that looks at none"
+    assert stacked([conditioning(model, tokens=4), conditioning(model, tokens=6)], True, "test")[0][0].shape[1] == 12
 
 
 def test_a_format_survives_its_metadata():
-    for order in (MASK_FIRST, NOISY_FIRST):
-        assert JointFormat.of(JointFormat(order).metadata()) == JointFormat(order)
+    for told in (JointFormat(MASK_FIRST), JointFormat(NOISY_FIRST), JointFormat(MASK_FIRST, False)):
+        assert JointFormat.of(told.metadata()) == told
+    assert JointFormat.of({METADATA_KEY: '{"channel_order": "mask, noisy, clean"}'}) == JointFormat(MASK_FIRST)
     assert JointFormat.of({"other": "1"}) is None and JointFormat.of(None) is None
     for broken in ("{", "[]", "{}", '{"channel_order": "clean first"}'):
         with pytest.raises(ValueError, match="JointFormat: expected"):
@@ -117,16 +127,21 @@ def test_a_format_survives_its_metadata():
 
 def test_the_format_of_a_model():
     nine = tiny_model("sd1", channels=9)
-    assert format_of(tiny_model("sd1"), AUTOMATIC, "test") is None
-    assert format_of(nine, NOISY_FIRST, "test") == JointFormat(NOISY_FIRST)
+    assert format_of(tiny_model("sd1"), AUTOMATIC, ONE_IS_MISSING, "test") is None
+    assert format_of(nine, NOISY_FIRST, ONE_IS_MISSING, "test") == JointFormat(NOISY_FIRST)
+    assert format_of(nine, NOISY_FIRST, ONE_IS_GIVEN, "test") == JointFormat(NOISY_FIRST, False)
     told = nine.clone()
     told.set_attachments(ATTACHMENT, JointFormat(MASK_FIRST))
-    assert format_of(told.clone(), AUTOMATIC, "test") == format_of(told, MASK_FIRST, "test") == JointFormat(MASK_FIRST)
+    found = [format_of(told.clone(), order, ONE_IS_MISSING, "test") for order in (AUTOMATIC, MASK_FIRST)]
+    assert found == [JointFormat(MASK_FIRST)] * 2
 
 
 SD1, NINE = tiny_model("sd1"), tiny_model("sd1", channels=9)
 OTHER = [[torch.randn(1, 7, 32), {}]]
 TWO = [*conditioning(SD1), *conditioning(SD1)]
+SWAPPED = retouched(SD1, [reference(SD1)])
+RESCALED = SD1.clone()
+RESCALED.set_model_sampler_cfg_function(lambda args: args["uncond"])
 BAD = {
     "prompts and seeds": ({"seeds": (1, 2, 3)}, "expected one seed, or as many as there are pictures, got 3 seeds for 2 pictures"),
     "prompts and latents": ({"batch": 3}, "expected a latent of one picture, or of as many as there are prompts, got 3 for 2 prompts"),
@@ -138,9 +153,18 @@ BAD = {
     "area": ({"texts": [[[TWO[0][0], {"area": (4, 4, 0, 0)}]]] * 2}, "expected a plain prompt, got one with area"),
     "combined caption": ({"references": [reference(SD1)], "caption": TWO}, "expected one caption of a reference, got 2 combined"),
     "family of a prompt": ({"texts": [OTHER, OTHER]}, "expected a prompt made with this model's own text encoder"),
-    "family of a caption": ({"references": [reference(SD1)], "caption": OTHER}, "expected a reference made with this model's own text enc"),
-    "lengths": ({"texts": [conditioning(SD1, tokens=7), conditioning(SD1, tokens=10)]}, "repeated to one length, got 7 and 10 tokens"),
-    "fields": ({"texts": [conditioning(SD1), [[TWO[0][0], {**TWO[0][1], "width": 8}]]]}, "prompts and captions of one further fields"),
+    "family of a caption": ({"references": [reference(SD1)], "caption": OTHER}, "expected a caption made with this model's own text enc"),
+    "texts in a batch": ({"texts": [conditioning(SD1, rows=2), conditioning(SD1)]}, "of one text each, got a batch of 2 in one"),
+    "captions": ({"references": [reference(SD1)], "caption": Captions([conditioning(SD1)] * 3)}, "got 3 for 1 references"),
+    "caption of nothing": ({"caption": conditioning(SD1)}, "got 1 for 0 references"),
+    "combined negative": ({"query_blend": 0.5, "negative": TWO}, "expected one negative prompt for query_blend, got 2 combined"),
+    "negative as caption": ({"references": latent(1), "negative": TWO}, "expected one negative prompt, which is the references' caption"),
+    "retouch": ({"model": SWAPPED, "references": [reference(SD1)]}, "expected a model without MultiSourceAttnSwap and UREMDGuidance"),
+    "guidance function": ({"model": RESCALED, "references": [reference(SD1)], "guidance": "text_first"}, "sampler_cfg_function"),
+    "fields": (
+        {"texts": [conditioning(SD1), [[TWO[0][0], {**TWO[0][1], "width": 8}]]]},
+        "that differ in their text alone, got others in width",
+    ),
     "image_first alone": ({"guidance": "image_first"}, "expected references for guidance image_first, got none"),
     "text_only alone": ({"guidance": "text_only"}, "expected references for guidance text_only, got none"),
     "blocks": ({"blocks": "output99"}, "expected blocks among"),

@@ -63,6 +63,20 @@ def test_a_latent_of_several_pictures_as_references(client, workflow):
     assert len(pictures(client, client.run(graph), "11")) == 2
 
 
+def test_lists_of_references_and_of_captions(client, workflow):
+    """Two references that come as a list of two are both in the set."""
+    graph = workflow("joint_image_sampler")
+    graph["40"] = {"class_type": "LikenessPromptList", "inputs": {"text": "a fish\na toy", "clip": ["1", 1]}}
+    graph["7"]["inputs"]["conditioning"] = ["40", 0]  # a list: the node runs once for each
+    graph["6"]["inputs"]["length"] = 1
+    both = pictures(client, client.run(graph), "11")
+    graph["40"]["inputs"]["text"] = "a fish"
+    assert not same(both, pictures(client, client.run(graph), "11"))
+    only(graph, "JointImageSampler")["latent"] = ["41", 0]
+    graph["41"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["6", 0], "vae": ["1", 2]}}
+    assert len(pictures(client, client.run(graph), "11")) == 2
+
+
 def test_pictures_without_references(client, workflow):
     graph = workflow("joint_image_sampler")
     del only(graph, "JointImageSampler")["references"]
