@@ -167,9 +167,11 @@ class JointImageSampler(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         node = "JointImageSampler"
         guider = _guider(node, model, positive, negative, references, caption, widgets)
-        given = {"steps": steps, "sampler": sampler, "scheduler": scheduler, "denoise": denoise}
-        schedule = (_one(node, name, value) for name, value in given.items())
-        return io.NodeOutput(sample_set(guider, _one(node, "latent", latent), len(positive), seed, *schedule, node))
+        made = sample_set(
+            guider, _one(node, "latent", latent), len(positive), seed, _one(node, "steps", steps), _one(node, "sampler", sampler),
+            _one(node, "scheduler", scheduler), _one(node, "denoise", denoise), node,
+        )  # fmt: skip
+        return io.NodeOutput(made)
 
 
 class LikenessJointGuider(io.ComfyNode):
