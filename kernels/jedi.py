@@ -102,6 +102,7 @@ def arranged(x: torch.Tensor, order: str, one_is_missing: bool = True) -> torch.
 def ordered_guidance(null: torch.Tensor, partial: torch.Tensor, full: torch.Tensor, first: float, second: float) -> torch.Tensor:
     """s(0, 0) + w_1 (s_part - s(0, 0)) + w_2 (s(y, r) - s_part) (JeDi, arXiv 2407.06187, eq. 4), in the form of arXiv 2211.09800, eq. 3.
 
-    partial: s(0, r), references first, or s(y, 0), text first; first, second: w_1 and w_2. With equal scales it is eq. 3, classifier-free guidance from null to full.
+    partial: s(0, r), references first, or s(y, 0), text first; first, second: w_1 and w_2. With equal scales it is eq. 3:
+    classifier-free guidance from null to full.
     """
     return null + first * (partial - null) + second * (full - partial)
