@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import generate, grid, layout_and_retouch, report
+from likeness.benchmarks import chart, generate, grid, layout_and_retouch, report
 from likeness.benchmarks.ablation import Ablation, Recipe
 from likeness.benchmarks.bases import LORA
 from likeness.benchmarks.memory import peak_bytes
@@ -120,6 +120,6 @@ def test_tensors_of_known_size():
 @pytest.mark.parametrize("tau", [0, 4])
 def test_the_chart_has_a_line_for_every_metric(tau):
     rows = [{"identity": [0.5, 0.4, 0.6], "prompt": [0.8, 0.7, 0.9], "layout": [0.1, 0.05, 0.2]}] * 2
-    picture = np.asarray(layout_and_retouch.chart(rows, (tau, 8)))
+    picture = np.asarray(chart.lines(rows, (tau, 8), "tau"))
     for colour in layout_and_retouch._COLOURS.values():
         assert (picture == colour).all(-1).sum() > 100
