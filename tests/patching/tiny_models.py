@@ -97,7 +97,7 @@ def _loaded_model(family: str, dtype: torch.dtype, seed: int, channels: int) -> 
     return comfy.model_patcher.CoreModelPatcher(base, device, comfy.model_management.unet_offload_device())
 
 
-def _base_model(family: str, dtype: torch.dtype, seed: int, channels: int) -> BaseModel:
+def _base_model(family: str, dtype: torch.dtype, seed: int, channels: int = 4) -> BaseModel:
     config = _CLASSES[family](_CONFIGS[family] | {"in_channels": channels})
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
