@@ -59,7 +59,7 @@ class Amounts:
 
 _SUBJECTS = tuple(SUBJECTS.values())
 TUNED_ON, REPORTED = _SUBJECTS[::2], _SUBJECTS[1::2]
-FULL = Amounts(Grid(REPORTED, prompts=10, seeds=8), Grid(REPORTED, prompts=2, seeds=3), 150)
+FULL = Amounts(Grid(REPORTED[:4], prompts=10, seeds=8), Grid(REPORTED[:4], prompts=2, seeds=4), 150)
 QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=1, seeds=2), 10)
 
 
@@ -71,7 +71,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     swept = sweep(sets, amounts.sweep, eye)
     figures = signs(scores)
     with silence():
-        for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 4)):
+        for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 1)):
             with timed(f"costs of {network.name}"):
                 figures |= costs_of(network, amounts.seconds)
     picture = beside(sheet, lines(swept, SCALES, "guidance scale"))

@@ -37,7 +37,7 @@ class Recipe:
     """
 
     image_first: float = 0.5
-    text_first: float = 1.5
+    text_first: float = 2.5
     reference_noise: str = "fresh"
     free_blocks: str = "decoder"
 
@@ -91,8 +91,8 @@ class JointSets:
         known = self.references(subject, int(name[-1]) if name[-1].isdigit() else 1)
         model = self.model if name.startswith("training_free") else self.joint
         text = self.encode([where.text(subject.subject.name)])
-        guider = joint_guider(model, [text], self.encode([""]), [known], [], self.widgets(name), NODE)
-        return torch.cat([generate.latents(guider, [seed], self.settings) for seed in seeds])
+        guider = joint_guider(model, [text], self.encode([""]), [known], [], self.widgets(name), NODE, pictures=1)
+        return generate.latents(guider, seeds, self.settings)
 
     def sample(self, name: str, grid: Grid, kept: Kept | None = None) -> np.ndarray:
         """[subjects, prompts, seeds, size, size, 3] uint8 of a row."""

@@ -20,6 +20,7 @@ _CODE = (
     "benchmarks/generate.py",
     "benchmarks/grid.py",
     "benchmarks/guided.py",
+    "benchmarks/joint_sets.py",
 )
 """What makes pictures; what judges them does not."""
 

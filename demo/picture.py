@@ -42,6 +42,7 @@ COLUMNS = (
     Column("layout_and_retouch", "10", "Layout-and-Retouch, stage 1: step-blended"),
     Column("layout_and_retouch", "20", "Layout-and-Retouch, stage 2: retouched"),
     Column("pick_and_draw", "20", "Pick-and-Draw: guided"),
+    Column("jedi", "11", "JeDi: three pictures, nothing personalised"),
 )
 _INK, _GREY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
 
@@ -100,7 +101,11 @@ def _prompt(workflow: str, name: str, place: str) -> Prompt:
     prompt: Prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
     for node in prompt.values():
         if node["class_type"] == "LikenessDemoSubject":
-            node["inputs"] |= {"subject": name, "scene": PLACE_PHRASES[place]}
+            node["inputs"]["subject"] = name
+            if node["inputs"]["scene"]:
+                node["inputs"]["scene"] = PLACE_PHRASES[place]
+        if node["class_type"] == "LikenessPromptList":
+            node["inputs"]["text"] = "\n".join([PLACE_PHRASES[place]] * SEEDS)
         if node["class_type"] == "EmptyLatentImage":
             node["inputs"]["batch_size"] = SEEDS
         if "seed" in node["inputs"]:

@@ -9,7 +9,7 @@ def node_classes() -> list:
     """Every public node, in the order of the menu."""
     from .adaptive_mask import AdaptiveMask
     from .attention_maps import LikenessAttentionMaps
-    from .demo_model import LikenessDemoModel, LikenessDemoSubject
+    from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
     from .joint_image_sampler import JointImageSampler, LikenessJointGuider, LikenessLoadJointCheckpoint, LikenessPromptList
     from .layout_template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
     from .multi_source import LikenessReference, MultiSourceAttnSwap
@@ -47,6 +47,7 @@ def node_classes() -> list:
         LikenessAttentionMaps,
         LikenessDemoModel,
         LikenessDemoSubject,
+        LikenessDemoJointModel,
     ]
 
 

@@ -1,4 +1,4 @@
-"""LikenessDemoModel and LikenessDemoSubject: the bundled tiny model and its personalised subjects."""
+"""LikenessDemoModel, LikenessDemoJointModel and LikenessDemoSubject: the bundled tiny models and their personalised subjects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import folder_paths
 
 from ._api import DEMO_CATEGORY, io, schema
 from .patching import demo_subject, tinyland
+
+
+def _outputs(model: str, clip: str, vae: str) -> list:
+    return [
+        io.Model.Output("model", display_name="MODEL", tooltip=model),
+        io.Clip.Output("clip", display_name="CLIP", tooltip=clip),
+        io.Vae.Output("vae", display_name="VAE", tooltip=vae),
+    ]
+
+
+def _load(joint: bool) -> io.NodeOutput:
+    embeddings = [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
+    return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings, joint=joint))
 
 
 class LikenessDemoModel(io.ComfyNode):
@@ -18,11 +31,11 @@ class LikenessDemoModel(io.ComfyNode):
             description="The pack's bundled tiny model: an SD 1.x network at small width that draws 128x128 scenes. No download.",
             search_aliases=["tinyland", "tiny model", "test checkpoint"],
             inputs=[],
-            outputs=[
-                io.Model.Output("model", display_name="MODEL", tooltip="The vanilla model; it works with every sampler and LoRA loader."),
-                io.Clip.Output("clip", display_name="CLIP", tooltip="Its text encoder, with the pack's own embeddings."),
-                io.Vae.Output("vae", display_name="VAE", tooltip="Its autoencoder: latents of 4 channels, 8 times smaller."),
-            ],
+            outputs=_outputs(
+                "The vanilla model; it works with every sampler and LoRA loader.",
+                "Its text encoder, with the pack's own embeddings.",
+                "Its autoencoder: latents of 4 channels, 8 times smaller.",
+            ),
         )
 
     @classmethod
@@ -31,8 +44,7 @@ class LikenessDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        embeddings = [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
-        return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings))
+        return _load(joint=False)
 
 
 class LikenessDemoJointModel(io.ComfyNode):
@@ -45,11 +57,11 @@ class LikenessDemoJointModel(io.ComfyNode):
             description="The bundled tiny model, fine-tuned on sets of pictures (JeDi): for the Joint Image Sampler. No download.",
             search_aliases=["tinyland", "jedi", "joint checkpoint"],
             inputs=[],
-            outputs=[
-                io.Model.Output("model", display_name="MODEL", tooltip="The joint model, of nine input channels."),
-                io.Clip.Output("clip", display_name="CLIP", tooltip="The demo model's text encoder."),
-                io.Vae.Output("vae", display_name="VAE", tooltip="The demo model's autoencoder."),
-            ],
+            outputs=_outputs(
+                "The joint model, of nine input channels; its order is known to the Joint Image Sampler.",
+                "The demo model's text encoder, with the pack's own embeddings.",
+                "The demo model's autoencoder.",
+            ),
         )
 
     @classmethod
@@ -58,8 +70,7 @@ class LikenessDemoJointModel(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        embeddings = [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
-        return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings, joint=True))
+        return _load(joint=True)
 
 
 class LikenessDemoSubject(io.ComfyNode):

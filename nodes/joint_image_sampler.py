@@ -56,7 +56,7 @@ def _guidance_inputs() -> list:
         io.String.Input(
             "blocks", default="all",
             tooltip="In which blocks the pictures look at each other: names (output6), ranges (output3-8), lists, encoder, decoder, all. "
-            "Neutral: empty. The paper: all. On a checkpoint that was not trained for it, decoder copies less of the layout.",
+            "Neutral: empty. The paper: all. Ours for a checkpoint that was not trained for sets: decoder.",
         ),
         io.Combo.Input(
             "reference_noise", options=list(NOISES), default=NOISES[0],

@@ -16,7 +16,7 @@ from .arguments import SETS, parse
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
 DEFAULT_STEPS = {
-    "autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judge": 6200, "subjects": 600, "embeddings": 400, "joint": 4000,
+    "autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judge": 6200, "subjects": 600, "embeddings": 400, "joint": 2600,
 }  # fmt: skip
 
 

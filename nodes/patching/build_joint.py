@@ -43,9 +43,12 @@ class Widgets:
 
 def joint_guider(
     model, prompts: Sequence[list], negative: list, references: Sequence[References | dict], captions: Sequence[list], widgets: Widgets,
-    node: str,
+    node: str, pictures: int | None = None,
 ) -> JointGuider:  # fmt: skip
-    """references, captions: as `joint_members.known_members` takes them. Raises ValueError in one sentence."""
+    """references, captions: as `joint_members.known_members` takes them. pictures: of a set, None is the whole batch that is sampled.
+
+    Raises ValueError in one sentence.
+    """
     available = discover(model, node)
     known = known_members(model, references, captions, negative, node)
     if widgets.guidance != JOINT and not known:
@@ -65,7 +68,7 @@ def joint_guider(
     settings = JointSettings(
         widgets.guidance, widgets.image_cfg, widgets.strength, parse(widgets.blocks, available, node),
         Window(widgets.start_percent, widgets.end_percent), widgets.reference_noise, widgets.token_dropout, widgets.query_blend,
-        widgets.query_blend_end, format_of(model, widgets.channel_order, widgets.mask_polarity, node),
+        widgets.query_blend_end, format_of(model, widgets.channel_order, widgets.mask_polarity, node), pictures,
     )  # fmt: skip
     if known and not settings.shares(len(prompts) + len(known)):
         known = ()

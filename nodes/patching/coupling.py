@@ -46,8 +46,8 @@ class Coupling:
     """Self-attention of a call whose rows are the members of sets, one set after the other.
 
     strength: 0 is every picture by itself, 1 the paper's. lent: which tokens the others look at; None is all of all of them.
-    vanilla: hidden states [first rows, n, channels] by layer, of the same pictures by themselves, that `blend` of the queries come from
-    (ConsiStory, arXiv 2402.03286, section 4.2), so that the pictures keep their own layouts.
+    vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set by themselves, that `blend` of the queries
+    come from (ConsiStory, arXiv 2402.03286, section 4.2), so that the pictures keep their own layouts.
     """
 
     node: str
@@ -62,9 +62,11 @@ class Coupling:
     def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]):
         if self.vanilla is None or self.blend == 0:
             return n, context, value
-        own = self.vanilla[layer].to(n)
+        sets = n.unflatten(0, (-1, self.members))
+        own = self.vanilla[layer].to(n).unflatten(0, (len(sets), -1))
+        count = own.shape[1]
         # The projection is linear, so that its inputs may be mixed in place of the queries.
-        return torch.cat([torch.lerp(n[: len(own)], own, self.blend), n[len(own) :]]), context, value
+        return torch.cat([torch.lerp(sets[:, :count], own, self.blend), sets[:, count:]], 1).flatten(0, 1), context, value
 
     def attend(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, size: tuple[int, int]):
         tokens = size[0] * size[1]

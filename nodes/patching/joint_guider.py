@@ -36,7 +36,7 @@ class JointGuider(comfy.samplers.CFGGuider):
     ):  # fmt: skip
         """prompts: CONDITIONINGs of one entry each, one for every picture or one for all."""
         model = model.clone()
-        model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, _Room(len(references)))
+        model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, _Room(len(references), settings.pictures))
         if settings.format is not None:
             model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _Arrangement(settings.format))
         super().__init__(model)
@@ -47,14 +47,15 @@ class JointGuider(comfy.samplers.CFGGuider):
 
     def sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None):
         check_latent(latent_image, self.node)
-        count, _, height, width = latent_image.shape
-        if len(self._prompts) not in (1, count):
+        rows, _, height, width = latent_image.shape
+        count = self.settings.pictures or rows
+        if len(self._prompts) not in (1, count) or rows % count:
             raise ValueError(
-                f"{self.node}: expected one prompt for every picture or one for all, got {len(self._prompts)} prompts and {count} latents; "
+                f"{self.node}: expected one prompt for every picture or one for all, got {len(self._prompts)} prompts and {rows} latents; "
                 "give the sampler a latent batch of as many as there are prompts."
             )
         members = [fitted(item, height, width, self.node) for item in self._references]
-        run = self._run = JointRun(self.model_patcher, self.settings, self._references, members, count, seed or 0)
+        run = self._run = JointRun(self.model_patcher, self.settings, self._references, members, count, rows // count, seed or 0)
         self.inner_set_conds(self._conditionings(run, latent_image))
         try:
             return super().sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
@@ -71,7 +72,7 @@ class JointGuider(comfy.samplers.CFGGuider):
             texts[_SET_WITHOUT_TEXT] = self._negative
         if self.settings.format is None:
             return texts
-        clean = torch.zeros_like(latent_image, dtype=torch.float32, device="cpu")
+        clean = torch.zeros_like(latent_image[: run.count], dtype=torch.float32, device="cpu")
         alone = given_channels(clean, torch.ones(run.count))
         together = alone if run.known is None else torch.cat([alone, given_channels(run.known, torch.zeros(len(run.known)))])
         told = {name: together if name in _OF_SETS else alone for name in texts}
@@ -131,14 +132,15 @@ class _Step:
         return self._made[name]
 
     def _in_set(self, name: str) -> torch.Tensor:
-        run, count = self._run, self._run.count
+        run = self._run
         layers = run.settings.layers
         vanilla = self._vanilla(_ALONE if name == _SET else _NULL) if run.blends(self._sigma) else None
         change = run.coupling(self._guider.node, self._sigma, self._x.device, vanilla)
         options = _with(self._options, lambda o: run.family.change_self_attention(o, layers, change))
         denoised = self._evaluated(name, self._rows, options)
-        run.note(self._sigma, self._rows[count:], denoised[count:], preferred=name == _SET)
-        return denoised[:count]
+        generated, references = run.apart(denoised)
+        run.note(self._sigma, run.apart(self._rows)[1], references, preferred=name == _SET)
+        return generated
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
         """Hidden states of the pictures by themselves at the coupled layers. The prediction is kept, too: guidance may want it."""
@@ -172,9 +174,11 @@ class _Room:
     """A PREPARE_SAMPLING wrapper: the host plans its memory for the references' rows, too."""
 
     references: int
+    pictures: int | None
 
     def __call__(self, executor, model, noise_shape, *args, **kwargs):
-        return executor(model, [noise_shape[0] + self.references, *noise_shape[1:]], *args, **kwargs)
+        sets = noise_shape[0] // self.pictures if self.pictures else 1
+        return executor(model, [noise_shape[0] + sets * self.references, *noise_shape[1:]], *args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ class JointSettings:
     coupling. reference_noise: `fresh` noise on the references at every level (RePaint's rule), `fixed`, or `never` replaced: from the
     first level on they are denoised with the rest. token_dropout: which part of every picture the others do not look at, another one at
     every level. query_blend: how much of the queries comes from the pictures by themselves, up to `query_blend_end` of sampling.
-    format: how a nine-channel model wants its input, None for four channels.
+    format: how a nine-channel model wants its input, None for four channels. pictures: how many of a batch are a set, so that several sets
+    with the same references are sampled at once; None is all of them.
     """
 
     guidance: str = JOINT
@@ -43,6 +44,7 @@ class JointSettings:
     query_blend: float = 0.0
     query_blend_end: float = 0.0
     format: JointFormat | None = None
+    pictures: int | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -54,15 +56,18 @@ class JointSettings:
 
 
 class JointRun:
-    """One set: `count` pictures to generate, then the references."""
+    """Sets of `count` pictures to generate, then the references."""
 
-    def __init__(self, model, settings: JointSettings, references: Sequence[Reference], members: Sequence[Member], count: int, seed: int):
-        self.settings, self.count, self._seed = settings, count, seed
+    def __init__(
+        self, model, settings: JointSettings, references: Sequence[Reference], members: Sequence[Member], count: int, sets: int, seed: int
+    ):  # fmt: skip
+        self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
         self.family = family_of(model, "JointImageSampler")
         self._members: list[Member | None] = [*([None] * count), *members]
         # By what it shows, so that references in another order are the same set; a picture that is given twice has two noises.
         shown = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
-        self._noises = [f"{seed} {name} {shown[:i].count(name)}" for i, name in enumerate(shown)]
+        noises = [f"{seed} {name} {shown[:i].count(name)}" for i, name in enumerate(shown)]
+        self._noises = [name if i == 0 else f"{name} {i}" for i in range(sets) for name in noises]
         clean = [model.model.process_latent_in(member.samples.float().cpu()) for member in members]
         self.known: torch.Tensor | None = torch.cat(clean) if clean else None
         sampling = model.get_model_object("model_sampling")
@@ -80,17 +85,26 @@ class JointRun:
         return self.settings.query_blend > 0 and self._blended.contains(sigma)
 
     def with_references(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
-        """The rows of a call: noisy pictures, then the references at the same level."""
+        """The rows of a call: of every set the noisy pictures, then the references at the same level."""
         if self.known is None:
             return x
         kind = self.settings.reference_noise
         if kind == NEVER and self._last is not None and sigma <= self._last[0]:
             level, noisy, denoised = self._last
-            return torch.cat([x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma)])
+            return self._together(x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma))
         if self._there is None:
-            self._there = self.known.to(x)
+            self._there = self.known.to(x).repeat(self._sets, 1, 1, 1)
         noise = self._noise(sigma if kind == FRESH else None).to(x)
-        return torch.cat([x, self._noise_scaling(x.new_tensor(sigma), noise, self._there, False)])
+        return self._together(x, self._noise_scaling(x.new_tensor(sigma), noise, self._there, False))
+
+    def _together(self, generated: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        """Set by set."""
+        return torch.cat([rows.unflatten(0, (self._sets, -1)) for rows in (generated, references)], 1).flatten(0, 1)
+
+    def apart(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows of a call as the pictures that are generated and the references: the inverse of `with_references`."""
+        sets = rows.unflatten(0, (self._sets, -1))
+        return sets[:, : self.count].flatten(0, 1), sets[:, self.count :].flatten(0, 1)
 
     def note(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor, preferred: bool) -> None:
         """Remembers how far references have got that are not replaced: the first to say so at a level, or who is preferred."""

@@ -179,7 +179,7 @@ def load(
     facts |= json.loads(metadata["tinyland"])
     network, channels = state_dict, UNET_CONFIG["in_channels"]
     if joint:
-        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY)
+        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, "LikenessDemoJointModel")
         channels = IN_CHANNELS
 
     config = TinylandConfig({**UNET_CONFIG, "in_channels": channels})
@@ -211,18 +211,18 @@ def load(
     return model, clip, vae
 
 
-def read_weights(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file whose metadata names `kind`; one sentence where that fails."""
+def read_weights(path: Path, kind: str, node: str = "LikenessDemoModel") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file whose metadata names `kind`; one sentence of `node` where that fails."""
     if not path.is_file():
-        raise FileNotFoundError(f"LikenessDemoModel: expected the weights {path.name} in {path.parent}, found none; reinstall the pack.")
+        raise FileNotFoundError(f"{node}: expected the weights {path.name} in {path.parent}, found none; reinstall the pack.")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except safetensors.SafetensorError as error:
-        raise ValueError(f"LikenessDemoModel: expected a whole safetensors file, got {path.name} ({error}); reinstall the pack.") from error
+        raise ValueError(f"{node}: expected a whole safetensors file, got {path.name} ({error}); reinstall the pack.") from error
     if kind not in metadata:
-        raise ValueError(f"LikenessDemoModel: expected {kind} weights, got another model's in {path.name}; reinstall the pack.")
+        raise ValueError(f"{node}: expected {kind} weights, got another model's in {path.name}; reinstall the pack.")
     return tensors, metadata
 
 

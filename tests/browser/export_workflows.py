@@ -48,6 +48,14 @@ NOTES = {
         "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
         "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
     ),
+    "jedi": (
+        "JeDi, complete. A joint model, trained on sets of pictures, draws three scenes together with three pictures of the subject as "
+        "known members of the set: all show one subject, and nothing is personalized.\n\n"
+        "**subject** in *The Subject*; one scene per line in *One Scene per Picture*. **guidance** text_first with a higher **image_cfg** "
+        "is more of the subject, image_first more of the prompt; **length** in *Three Reference Pictures*: how many of them.\n\n"
+        "With a checkpoint of your own: `run.py train joint` makes one that *Load Joint Checkpoint* reads; or any checkpoint, with "
+        "**blocks** decoder, as in *joint_image_sampler*."
+    ),
     "joint_image_sampler": (
         "One subject in two scenes: both pictures are denoised together, with two pictures of the subject as known members of the set "
         "(JeDi).\n\nThe demo model was not trained for sets: this is JeDi's training-free relative. With a joint checkpoint, from "

@@ -81,9 +81,10 @@ def test_the_columns_are_what_their_titles_say():
     prompts = {c.workflow: picture._prompt(c.workflow, "nemo", "sea") for c in (picture.REFERENCES, *picture.COLUMNS)}
     for column in (picture.REFERENCES, *picture.COLUMNS):
         assert prompts[column.workflow][column.node]["class_type"] in SHOWS
-    references, (alone, blended, retouched, guided) = picture.REFERENCES, picture.COLUMNS
+    references, (alone, blended, retouched, guided, joint) = picture.REFERENCES, picture.COLUMNS
     assert source(prompts[references.workflow], references.node, "LikenessDemoSubject")
     assert source(prompts[blended.workflow], blended.node, "StepBlendedSampler")
+    assert source(prompts[joint.workflow], joint.node, "JointImageSampler")
     for column, patch in ((alone, "LikenessDemoSubject"), (retouched, "MultiSourceAttnSwap"), (guided, "UREMDGuidance")):
         prompt = prompts[column.workflow]
         model = prompt[source(prompt, column.node, "KSampler")]["inputs"]["model"][0]
@@ -108,8 +109,14 @@ def test_writes_a_picture_and_a_report(host, tmp_path, capsys):
 def test_asks_for_every_scene_with_one_seed(host, tmp_path):
     picture.main(["--output", str(tmp_path)])
     asked = host.client.prompts
-    scenes = [next(n["inputs"]["scene"] for n in p.values() if n["class_type"] == "LikenessDemoSubject") for p in asked]
-    assert scenes == [picture.PLACE_PHRASES[place] for _, place in picture.SCENES for _ in ("layout_and_retouch", "pick_and_draw")]
+    named = [{n["inputs"]["subject"] for n in p.values() if n["class_type"] == "LikenessDemoSubject"} for p in asked]
+    assert named == [{subject} for subject, _ in picture.SCENES for _ in ("layout_and_retouch", "pick_and_draw", "jedi")]
+    for (_, place), some in zip(picture.SCENES, (asked[:3], asked[3:]), strict=True):
+        phrase = picture.PLACE_PHRASES[place]
+        subjects = [next(n["inputs"] for n in p.values() if n["class_type"] == "LikenessDemoSubject") for p in some]
+        assert [inputs["scene"] for inputs in subjects] == [phrase, phrase, ""]  # jedi's scenes are in its list of prompts
+        lists = [n["inputs"]["text"] for n in some[2].values() if n["class_type"] == "LikenessPromptList"]
+        assert lists == ["\n".join([phrase] * picture.SEEDS)]
     assert {n["inputs"]["seed"] for p in asked for n in p.values() if "seed" in n["inputs"]} == {picture.SEED}
 
 

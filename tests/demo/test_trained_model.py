@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
-from likeness.benchmarks import generate, tinyland
-from likeness.benchmarks.grid import renders
+from likeness.benchmarks import generate, jedi, tinyland
+from likeness.benchmarks.grid import Grid, renders
+from likeness.benchmarks.joint_sets import JointSets, Recipe
 from likeness.demo import judge
 from likeness.demo.captions import prompt
 from likeness.demo.world import render
@@ -30,3 +31,11 @@ def test_places_and_colours_are_drawn_as_asked():
     eye, settings = judge.Judge.load(), generate.Settings()
     figures = tinyland.caption_accuracies(model, clip, vae, eye, settings, 16)
     assert figures["place_accuracy"] >= 0.9 and figures["colour_accuracy"] >= 0.75 and figures["class_accuracy"] >= 0.6, figures
+
+
+def test_references_of_the_joint_model_bring_their_subject():
+    sets, eye = JointSets(model_files.WEIGHTS, generate.Settings(), Recipe()), judge.Judge.load()
+    grid = Grid(jedi.TUNED_ON[:2], prompts=1, seeds=2)
+    with_references, without = (grid.score(sets.sample(name, grid), eye) for name in ("joint_3", "training_free_uncoupled"))
+    assert with_references["identity"].mean() > without["identity"].mean() + 0.1
+    assert with_references["prompt"].mean() >= 0.75

@@ -5,7 +5,8 @@ import pytest
 import torch
 from likeness.demo.references import strip
 from likeness.demo.subjects import SUBJECTS
-from likeness.nodes.demo_model import LikenessDemoModel, LikenessDemoSubject
+from likeness.nodes.demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
+from likeness.nodes.patching.joint_format import ATTACHMENT
 from likeness.tests.patching import tiny_models
 from PIL import Image
 
@@ -33,6 +34,23 @@ def test_model_clip_and_vae_work_together(loaded):
     assert images.shape == (2, 128, 128, 3) and images.isfinite().all()
     assert nodes.VAEEncode().encode(vae, images)[0]["samples"].shape == (2, 4, 16, 16)
     assert np.shape(model.model.latent_format.latent_rgb_factors) == (4, 3)
+
+
+def test_joint_model_knows_its_channels(weights):
+    model, clip, vae = LikenessDemoJointModel.execute().result
+    assert model.model.diffusion_model.in_channels == 9 and model.get_attachment(ATTACHMENT).one_is_missing
+    assert vae is not None and clip.encode_from_tokens(clip.tokenize("a photo of a fish")).isfinite().all()
+    assert personalise(model)[0].patches, "its layers are those of the model that the subjects were tuned on"
+
+
+def test_missing_or_truncated_joint_model_is_refused(weights):
+    before = LikenessDemoJointModel.fingerprint_inputs()
+    path = weights / "joint.safetensors"
+    content, foreign = path.read_bytes(), (weights / "denoiser.safetensors").read_bytes()
+    for damage in (content[: len(content) // 2], b"", foreign, None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        refusal(LikenessDemoJointModel.execute, "LikenessDemoJointModel", path.name)
+        assert LikenessDemoJointModel.fingerprint_inputs() != before
 
 
 def test_words_of_the_prompt_reach_the_conditioning(loaded):

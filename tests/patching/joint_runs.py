@@ -35,8 +35,8 @@ def guider_of(model, texts=None, references=(), caption=None, node="JointImageSa
     given = [References((r,)) for r in references] if isinstance(references, (list, tuple)) else [references]
     texts = prompts(model) if texts is None else texts
     captions = [] if caption is None else caption if isinstance(caption, Captions) else [caption]
-    negative = widgets.pop("negative", conditioning(model, seed=NEGATIVE))
-    return joint_guider(model, texts, negative, given, captions, replace(WIDGETS, **widgets), node)
+    negative, pictures = widgets.pop("negative", conditioning(model, seed=NEGATIVE)), widgets.pop("pictures", None)
+    return joint_guider(model, texts, negative, given, captions, replace(WIDGETS, **widgets), node, pictures)
 
 
 def run(model, texts=None, references=(), seeds=(3,), batch=1, steps=STEPS, sampler="euler", height=8, width=8, **options):

@@ -13,6 +13,7 @@ from likeness.nodes.patching.joint_format import ATTACHMENT, JointFormat
 from likeness.nodes.patching.joint_members import fitted
 from likeness.nodes.patching.joint_run import JointRun
 from likeness.nodes.patching.joint_sampling import sample_set
+from likeness.nodes.patching.passes import sample
 from likeness.tests.patching.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
 from likeness.tests.patching.retouch_runs import close, counting
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
@@ -27,10 +28,10 @@ COMBINATIONS = {
 PASSES = {"joint": [4, 2], "text_only": [4, 4], "text_first": [2, 2, 4], "image_first": [4, 2, 4]}
 
 
-def noise_of(guider, references, settings, seed=3):
+def noise_of(guider, references, settings, seed=3, sets=1):
     """The fixed noise of the references."""
     members = [fitted(r, 8, 8, "test") for r in references]
-    return JointRun(guider.model_patcher, settings, references, members, 2, seed)._noise(None)
+    return JointRun(guider.model_patcher, settings, references, members, 2, sets, seed)._noise(None)
 
 
 @pytest.mark.parametrize("guidance", COMBINATIONS)
@@ -60,6 +61,29 @@ def test_nine_channels_equal_the_method_by_hand(order, polarity):
     finally:
         hook.remove()
     close(run(model, references=references, channel_order=order, mask_polarity=polarity), expected)
+
+
+@pytest.mark.parametrize("guidance", COMBINATIONS)
+def test_several_sets_of_a_batch_are_each_by_themselves(model, guidance):
+    references = [reference(model, 20), reference(model, 21)]
+    guider = guider_of(model, references=references, guidance=guidance, image_cfg=IMAGE, pictures=2)
+    noises = noise_of(guider, references, guider.settings, sets=2)
+    latents = {"samples": torch.zeros(4, 4, 8, 8)}
+    made = sample(guider, latents, [3, 4, 5, 6], STEPS, "euler", "normal", 1.0, "test")["samples"]
+    for rows, seeds, noise in ((made[:2], (3, 4), noises[:2]), (made[2:], (5, 6), noises[2:])):
+        close(rows, by_hand(model, COMBINATIONS[guidance], references, noise, seeds))
+
+
+@pytest.mark.parametrize("options", [{"query_blend": 0.9, "query_blend_end": 1.0}, {"reference_noise": "never"}], ids=str)
+def test_several_sets_blend_and_denoise_as_one_does(options):
+    model = tiny_model("sd1", channels=9)
+    references = [reference(model, 20)]
+    told = {"references": references, "channel_order": MASK_FIRST, **options}
+    guider = guider_of(model, pictures=2, **told)
+    latents = {"samples": torch.zeros(4, 4, 8, 8)}
+    made = sample(guider, latents, [3, 4, 5, 6], STEPS, "euler", "normal", 1.0, "test")["samples"]
+    close(made[:2], run(model, **told))
+    assert not torch.equal(made[2:], made[:2])
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun"])

@@ -21,6 +21,8 @@ def workflow():
         for entry in prompt.values():
             entry["inputs"] |= own.get(entry["class_type"], {})
             entry["inputs"] |= {name: value for name, value in short.items() if name in entry["inputs"]}
+            if entry["class_type"] == "LikenessPromptList":
+                entry["inputs"]["text"] = "\n".join(entry["inputs"]["text"].splitlines()[:2])
         return prompt
 
     return read
