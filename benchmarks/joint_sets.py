@@ -37,7 +37,7 @@ class Recipe:
     """
 
     image_first: float = 0.5
-    text_first: float = 2.5
+    text_first: float = 1.5
     reference_noise: str = "fresh"
     free_blocks: str = "decoder"
 
