@@ -52,7 +52,7 @@ NOTES = {
         "JeDi, complete. A joint model, trained on sets of pictures, draws three scenes together with three pictures of the subject as "
         "known members of the set: all show one subject, and nothing is personalized.\n\n"
         "**subject** in *The Subject*; one scene per line in *One Scene per Picture*. **guidance** text_first with a higher **image_cfg** "
-        "is more of the subject, image_first more of the prompt; **length** in *Three Reference Pictures*: how many of them.\n\n"
+        "is more of the subject, image_first with a lower one less; **length** in *Three Reference Pictures*: how many of them.\n\n"
         "With a checkpoint of your own: `run.py train joint` makes one that *Load Joint Checkpoint* reads; or any checkpoint, with "
         "**blocks** decoder, as in *joint_image_sampler*."
     ),
