@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
@@ -25,24 +24,21 @@ from .networks import Network
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
 
 MODES = (BANKED, BATCHED, SEQUENTIAL)
-# The whole method's windows, as parts of very few steps, would round to other shares of the run than the workflow's.
-LONGER = 2
 
 
 def retouch_variants(network: Network) -> list[Variant]:
     """Steps of a retouch in each mode, every step with reference and mask, and the whole method from nothing."""
 
-    def variant(name: str, figure: str, run: Callable[[], object], steps: int = network.steps) -> Variant:
-        return Variant(
-            name, figure, network.personalized, run,
-            lambda: plain(network, network.personalized, network.personalized_positive, steps),
-        )  # fmt: skip
+    def reference():
+        return plain(network, network.personalized, network.personalized_positive)
 
-    long = replace(network, steps=min(LONGER * network.steps, Sampling().steps))
+    def variant(name: str, figure: str, run: Callable[[], object]) -> Variant:
+        return Variant(name, figure, network.personalized, run, reference)
+
     return [
         *(variant(f"retouch, {mode}", f"retouch_step_{mode}_ratio", steps_of(network, mode)) for mode in MODES),
         variant("retouch, banked, appended with a weight", "retouch_step_appended_ratio", steps_of(network, BANKED, "append", 3.0)),
-        variant("layout, preparation and retouch", "whole_ratio", lambda: whole(long), long.steps),
+        variant("layout, preparation and retouch", "whole_ratio", lambda: whole(network)),
     ]
 
 
