@@ -43,7 +43,7 @@ class Reference:
     def source(self, model, sigmas: Sequence[float], node: str, tap: Callable[[Any], Any] = lambda model: model) -> Source:
         """The picture at the noise levels of a run; `inverted` costs one model call per level, the first time.
 
-        tap: the MODEL for that, given MODEL, which reads features at every level but the highest on the way.
+        tap: the MODEL for that, given MODEL, which may read features at every level but the highest on the way.
         """
         if self.kind == NOISED:
             source = noised_source(model, self.latent, self.seed, node)
@@ -54,10 +54,7 @@ class Reference:
             # Features of other levels, and of another way to these, would only fill the RAM.
             self.bank.forget(weights)
             self.inversions.clear()
-            # The first call sees the clean picture in the place of the lowest level, the next one that level itself; where it is also
-            # the last, what it shows is not the picture at that level.
-            tapped = tap(model) if len({float(s) for s in sigmas}) > 1 else model
-            known = self.inversions[weights] = invert(tapped, self.conditioning, self.latent, sigmas, node)
+            known = self.inversions[weights] = invert(tap(model), self.conditioning, self.latent, sigmas, node)
         return known
 
     def tokens(self, size: tuple[int, int]) -> torch.Tensor | None:

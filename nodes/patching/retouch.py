@@ -9,9 +9,10 @@ from functools import partial
 
 import torch
 
-from .bank import HIDDEN, weights_of
+from .bank import weights_of
 from .blocks import Block, Layer
 from .families import Family
+from .reference_reading import ReferenceReading
 from .references import Reference, References, single
 from .retouch_run import BANKED, BATCHED, SEQUENTIAL, Forward, RetouchRun, prompts_of, reference_role
 from .rows import indices
@@ -20,7 +21,7 @@ from .source_rows import SourceRows, aligned, flags_of, together
 from .sources import Source
 from .subject_mask import SubjectMask
 from .swaps import APPEND, REPLACE, Borrowed, LayoutInputs, LayoutOfSameCall, LayoutSwap, ReferenceSwap, differ
-from .taps import BankSink, HiddenStateTap, take
+from .taps import take
 from .trajectory import Trajectory
 from .window import ALWAYS, Window
 
@@ -84,7 +85,8 @@ class Retouch:
         run.negative = state.negative()
         late = [s for s in levels if run.late(s)]
         if self.references is not None and late:
-            run.sources = [r.source(model, late, self.node, partial(self._reading, run.weights, r)) for r in self.references.items]
+            lent = run.negative if _uses_negative(guider) else None
+            run.sources = [r.source(model, late, self.node, partial(self._reading, run, r, lent)) for r in self.references.items]
         if self.layout is not None:
             self._check_layout(guider, run, self.layout)
         state.recall((self, "run"), lambda: run)
@@ -93,12 +95,11 @@ class Retouch:
             return noise
         return _start(guider, noise, latent_image, sigmas, run.layout_source)
 
-    def _reading(self, weights: str, reference: Reference, model):
-        """The MODEL whose calls fill a reference's bank, where there is one to fill."""
+    def _reading(self, run: RetouchRun, reference: Reference, lent: list | None, model):
+        """The MODEL whose inversion fills a reference's bank, where there is one to fill."""
         if self.mode != BANKED:
             return model
-        sink = BankSink(HIDDEN, weights, reference.bank, reference.tokens)
-        return attach(model, HiddenStateTap(self.node, self.family, self.blocks, sink))
+        return attach(model, ReferenceReading(self.node, self.family, self.blocks, reference, run.weights, lent, inversion=True))
 
     def _check_trajectory(self, layout: Trajectory, noise: torch.Tensor, levels: list[float], sampler: str) -> None:
         if not len(layout):
@@ -244,6 +245,11 @@ class Retouch:
 
 def _never():
     raise RuntimeError(f"{NODE}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's guiders.")
+
+
+def _uses_negative(guider) -> bool:
+    """Whether the host will call the model with the negative prompt; it does not at a guidance scale of 1."""
+    return not math.isclose(getattr(guider, "cfg", 0.0), 1.0) or bool(guider.model_options.get("disable_cfg1_optimization"))
 
 
 def _size(shape) -> str:

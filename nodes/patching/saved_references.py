@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from .bank import HIDDEN, FeatureBank, Key, digest_of, weights_of
+from .bank import FeatureBank, Key, weights_of
 from .blocks import Layer, parse
 from .families import discover, family_of, late_blocks
 from .passes import Denoise, run_pass
+from .reference_reading import ReferenceReading
 from .references import Reference, References, single
 from .run_state import attach, bare
 from .saved_files import Store, conditioning_of, conditioning_parts
 from .sources import Inverted, image_latent
-from .taps import BankSink, HiddenStateTap
 
 SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
 STORE = Store("likeness", "likeness_reference", 1, "reference", "Save Reference", LOAD)
@@ -24,7 +24,7 @@ STORE = Store("likeness", "likeness_reference", 1, "reference", "Save Reference"
 def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negative: list | None = None) -> None:
     """Puts the features of every reference at every noise level of SIGMAS into its bank: one model call each, and an inversion.
 
-    negative: the prompt that runs with guidance will lend the references; as many calls again.
+    negative: the prompt that runs with guidance will lend the references; a second row of every call.
     """
     chosen = parse(blocks, discover(model, SAVE), SAVE, late_blocks(model, SAVE))
     levels = [float(s) for s in sigmas if s > 0]
@@ -43,10 +43,8 @@ def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negat
             for sigma in levels:
                 denoise(source.at(sigma).to(clean), sigma)
 
-        for prompt, lent in ((item.conditioning, ""), *([(negative, digest_of(negative))] if negative is not None else [])):
-            sink = BankSink(HIDDEN, weights, item.bank, item.tokens, lent)
-            tapped = attach(model, HiddenStateTap(SAVE, family_of(model, SAVE), chosen, sink))
-            run_pass(tapped, prompt, image_latent(model, item.latent, SAVE), levels, observe)
+        reading = ReferenceReading(SAVE, family_of(model, SAVE), chosen, item, weights, negative)
+        run_pass(attach(model, reading), item.conditioning, image_latent(model, item.latent, SAVE), levels, observe)
 
 
 def save(references: References, prefix: str) -> Path:

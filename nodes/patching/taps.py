@@ -123,7 +123,7 @@ def token_maps(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[in
 class BankSink:
     """Puts what a tap reads into the bank that it has at the time, apart for the rows with and without the prompt.
 
-    kind, weights, lent: parts of the bank's keys; rows of a lent prompt count as those without the picture's own.
+    kind, weights: parts of the bank's keys; lent: `digest_of` the prompt in the rows without the picture's own, if it was lent one.
     tokens(size): which tokens to keep, None for all.
     """
 
@@ -141,7 +141,7 @@ class BankSink:
         for conditional in (True, False):
             rows = indices(call.rows, None, conditional)
             if rows:
-                key = Key(self.weights, self.kind, layer, conditional and not self.lent, self.lent)
+                key = Key(self.weights, self.kind, layer, conditional, "" if conditional else self.lent)
                 self.bank.put(key, call.sigma, take(kept, rows))
 
 

@@ -92,16 +92,27 @@ def test_a_bank_survives_and_costs_no_model_call():
     assert items[0].bank.size_in_bytes == size > 0 and calls == [2] * (STEPS - 1)
 
 
-@pytest.mark.parametrize("kind, calls", [(NOISED, [2] * 2 * STEPS), (INVERTED, [1] * STEPS + [2, 2] + [1, 2] * (STEPS - 1))])
-def test_what_a_new_reference_costs(kind, calls):
-    """The way up an inversion has shown the features of every level but the highest."""
+_UP = [1] + [2] * (STEPS - 1)
+
+
+@pytest.mark.parametrize(
+    "kind, cfg, calls, again",
+    [
+        (NOISED, 4.0, [2] * 2 * STEPS, [2] * STEPS),
+        (NOISED, 1.0, [1] * 2 * STEPS, [1] * STEPS),
+        (INVERTED, 4.0, [*_UP, 2, *[2] * STEPS], [2] * STEPS),
+        (INVERTED, 1.0, [1] * (STEPS + 1 + STEPS), [1] * STEPS),
+    ],
+)
+def test_what_a_new_reference_costs(kind, cfg, calls, again):
+    """The way up an inversion has shown the features of every level but the highest, for both sides of guidance where both are used."""
     model, done = counting(tiny_model("sd1"))
     patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early=NONE, early_steps=0)
-    run(patched)
+    run(patched, cfg=cfg)
     assert done == calls
     done.clear()
-    run(patched)
-    assert done == [2] * STEPS
+    run(patched, cfg=cfg)
+    assert done == again
 
 
 def test_an_inversion_shows_what_a_call_of_its_own_would():

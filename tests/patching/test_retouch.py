@@ -12,6 +12,7 @@ from likeness.tests.patching.retouch_runs import (
     POSITIVE,
     STEPS,
     close,
+    counting,
     layout,
     mask,
     reference,
@@ -258,6 +259,19 @@ def test_texts_of_other_lengths():
     long, short = reference(model, tokens=14), reference(model, tokens=13)
     for items in ([long], [short], [long, short]):
         close(run(retouched(model, items, mode=BATCHED)), run(retouched(model, items, mode=SEQUENTIAL)))
+
+
+@pytest.mark.parametrize("tokens", [13, 14])
+def test_an_inversion_reads_both_sides_also_of_texts_that_cannot_share_a_call(tokens):
+    model, calls = counting(tiny_model("sd1"))
+
+    def patched(mode):
+        return retouched(model, [reference(model, kind=INVERTED, tokens=tokens)], mode=mode, early=NONE, early_steps=0)
+
+    banked = run(patched(BANKED))
+    # On the way up and at the highest level.
+    assert calls[1:-STEPS] == ([1, 1] * STEPS if tokens == 13 else [2] * STEPS)
+    close(banked, run(patched(SEQUENTIAL)))
 
 
 REFUSALS = {
