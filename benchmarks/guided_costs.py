@@ -16,12 +16,22 @@ from .retouch_costs import picture
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
 
-def settings(network: Network, appearance: float, layout: float, every: int = 1, always: bool = True, step_size: float = 0.05) -> Settings:
-    """Both losses over the whole run, or in the windows of the shipped workflow."""
-    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (Recipe().appearance_window, Recipe().layout_window)
+def settings(
+    network: Network,
+    appearance: float,
+    layout: float,
+    every: int = 1,
+    always: bool = True,
+    step_size: float = 0.05,
+    maps: str | None = None,
+) -> Settings:
+    """Both losses over the whole run, or in the windows of the shipped workflow; maps: layout_blocks, the workflow's by default."""
+    recipe = Recipe()
+    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (recipe.appearance_window, recipe.layout_window)
     return Settings(
-        network.text, network.word, appearance, *windows[0], layout, *windows[1], "all", "gen_to_ref", step_size, "relative", 1, every, 0.3
-    )
+        network.text, network.word, appearance, *windows[0], layout, *windows[1], maps or recipe.layout_blocks, "gen_to_ref", step_size,
+        "relative", 1, every, 0.3,
+    )  # fmt: skip
 
 
 def palette(network: Network) -> Palette:
@@ -59,6 +69,7 @@ def guided_variants(network: Network) -> list[Variant]:
     return [
         variant("both losses, every step", "guided_step_ratio", settings(network, 1.0, 1.0)),
         variant("both losses, every second step", "guided_every_second_ratio", settings(network, 1.0, 1.0, every=2)),
+        variant("both losses, maps of all layers, every step", "guided_all_maps_step_ratio", settings(network, 1.0, 1.0, maps="all")),
         variant("appearance loss, every step", "guided_appearance_step_ratio", settings(network, 1.0, 0.0)),
         Variant(
             "template, palette and guided run", "guided_whole_ratio", network.personalized,
@@ -73,7 +84,7 @@ def times(network: Network, seconds: float) -> dict[str, float]:
 
 
 def memory(network: Network) -> dict[str, float]:
-    """What guidance adds to the peak of a plain run's tensors, as a ratio to that peak: stopped after the palette's blocks, and in all."""
+    """What guidance adds to the peak of a plain run's tensors, as a ratio to that peak: stopped after the workflow's blocks, and in all."""
     known, recorded = palette(network), template(network)
 
     def peak(made: Settings | None) -> float:
@@ -83,8 +94,8 @@ def memory(network: Network) -> dict[str, float]:
             return peak_bytes(lambda: plain(network, model, network.personalized_positive, steps=2))
 
     base = peak(None)
-    early, full = (peak(settings(network, 1.0, layout)) for layout in (0.0, 1.0))
+    early, full = peak(settings(network, 1.0, 1.0)), peak(settings(network, 1.0, 1.0, maps="all"))
     return {
         f"{network.prefix}guided_extra_memory_ratio": (early - base) / base,
-        f"{network.prefix}guided_layout_extra_memory_ratio": (full - base) / base,
+        f"{network.prefix}guided_all_maps_extra_memory_ratio": (full - base) / base,
     }

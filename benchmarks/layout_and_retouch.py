@@ -138,7 +138,7 @@ def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[d
 def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
     figures = {}
     with silence():
-        for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 5)):
+        for network in (tiny_network(weights, generate.Settings().steps), full_size_network(16 if quick else 64, 2 if quick else 5)):
             with timed(f"costs of {network.name}"):
                 figures |= costs_of(network, seconds)
     return figures
