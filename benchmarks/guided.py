@@ -31,12 +31,13 @@ BASELINE, APPEARANCE, LAYOUT, BOTH = "baseline", "appearance", "layout", "both"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is tuned, with the settings that the shipped workflow has."""
+    """What is tuned, with the settings that the shipped workflow has. strength: of the LoRA."""
 
+    strength: float = 0.8
     appearance_weight: float = 1.0
-    appearance_window: tuple[float, float] = (0.3, 0.9)
+    appearance_window: tuple[float, float] = (0.3, 0.7)
     layout_weight: float = 1.0
-    layout_window: tuple[float, float] = (0.0, 0.2)
+    layout_window: tuple[float, float] = (0.0, 0.12)
     layout_blocks: str = "output2-5"
     blocks: str = "output2-5"
     direction: str = "gen_to_ref"
@@ -68,7 +69,7 @@ class Guided:
         if name in (VANILLA, TEXTUAL_INVERSION):
             return self.model
         if (name, subject.name) not in self._bases:
-            made = with_lora(self.model, self.weights, subject) if name == LORA else self._fine_tune(subject)
+            made = with_lora(self.model, self.weights, subject, self.recipe.strength) if name == LORA else self._fine_tune(subject)
             self._bases[name, subject.name] = made
         return self._bases[name, subject.name]
 

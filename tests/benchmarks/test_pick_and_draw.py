@@ -135,6 +135,7 @@ def test_the_workflow_has_the_settings_that_are_measured():
     assert (guidance["appearance_start"], guidance["appearance_end"]) == recipe.appearance_window
     assert (guidance["layout_start"], guidance["layout_end"]) == recipe.layout_window
     assert guidance["step"] == recipe.step_kind
+    assert inputs["LikenessDemoSubject"]["strength"] == recipe.strength
     assert (palette["blocks"], palette["threshold"]) == (recipe.blocks, recipe.palette_threshold)
     assert palette["map_blocks"] == recipe.palette_map_blocks
 

@@ -103,7 +103,7 @@ NOTES = {
         "towards that layout.\n\n"
         "Compare the four pictures of *Guided* and *The Personalized Model Alone*; *Loss Curves* draws both losses. "
         "**appearance_weight**, **layout_weight**: 0 turns one off. **step_size**: smaller where colours break, larger where nothing "
-        "changes.\n\n"
+        "changes. **appearance_end**: earlier where shapes break, **layout_end**: later where the layout does not follow.\n\n"
         "With your own models: *Load Checkpoint*, *Load LoRA* and *Load Image* instead of the demo's nodes, your own texts and words, and "
         "*Appearance Palette* with **blocks** and **map_blocks** set to paper."
     ),
