@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..nodes.patching.build_guidance import Settings, guide
-from ..nodes.patching.families import family_of, middle_decoder_blocks
+from ..nodes.patching.families import coarse_decoder_blocks, family_of, middle_decoder_blocks
 from ..nodes.patching.palette import Palette
 from ..nodes.patching.template import Sampling, Template, record_template
 from ..nodes.patching.window import ALWAYS
@@ -17,20 +17,14 @@ from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
 
 def settings(
-    network: Network,
-    appearance: float,
-    layout: float,
-    every: int = 1,
-    always: bool = True,
-    step_size: float = 0.05,
-    maps: str | None = None,
+    network: Network, appearance: float, layout: float, every: int = 1, always: bool = True, step_size: float = 0.05, all_maps: bool = False
 ) -> Settings:
-    """Both losses over the whole run, or in the windows of the shipped workflow; maps: layout_blocks, the workflow's by default."""
-    recipe = Recipe()
-    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (recipe.appearance_window, recipe.layout_window)
+    """Both losses over the whole run, or in the windows of the shipped workflow; on the maps of the decoder's coarse blocks, or of all."""
+    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (Recipe().appearance_window, Recipe().layout_window)
+    layout_blocks = "all" if all_maps else " ".join(coarse_decoder_blocks(network.personalized, "bench"))
     return Settings(
-        network.text, network.word, appearance, *windows[0], layout, *windows[1], maps or recipe.layout_blocks, "gen_to_ref", step_size,
-        "relative", 1, every, 0.3,
+        network.text, network.word, appearance, *windows[0], layout, *windows[1], layout_blocks, "gen_to_ref", step_size, "relative", 1,
+        every, 0.3,
     )  # fmt: skip
 
 
@@ -69,7 +63,7 @@ def guided_variants(network: Network) -> list[Variant]:
     return [
         variant("both losses, every step", "guided_step_ratio", settings(network, 1.0, 1.0)),
         variant("both losses, every second step", "guided_every_second_ratio", settings(network, 1.0, 1.0, every=2)),
-        variant("both losses, maps of all layers, every step", "guided_all_maps_step_ratio", settings(network, 1.0, 1.0, maps="all")),
+        variant("both losses, maps of all layers, every step", "guided_all_maps_step_ratio", settings(network, 1.0, 1.0, all_maps=True)),
         variant("appearance loss, every step", "guided_appearance_step_ratio", settings(network, 1.0, 0.0)),
         Variant(
             "template, palette and guided run", "guided_whole_ratio", network.personalized,
@@ -94,7 +88,7 @@ def memory(network: Network) -> dict[str, float]:
             return peak_bytes(lambda: plain(network, model, network.personalized_positive, steps=2))
 
     base = peak(None)
-    early, full = peak(settings(network, 1.0, 1.0)), peak(settings(network, 1.0, 1.0, maps="all"))
+    early, full = peak(settings(network, 1.0, 1.0)), peak(settings(network, 1.0, 1.0, all_maps=True))
     return {
         f"{network.prefix}guided_extra_memory_ratio": (early - base) / base,
         f"{network.prefix}guided_all_maps_extra_memory_ratio": (full - base) / base,

@@ -53,9 +53,10 @@ NOTES = (
     "full: every weight of the U-Net tuned on the four references; vanilla names the class alone, nothing is personalised.",
     "gain: a row less the same base unguided, picture by picture, with intervals; *_gain are their means. spread_gen_to_ref_above_*: layout"
     " spread of lora/appearance less that of the same with another direction.",
-    "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right before or after it, with"
-    " the blocks of the shipped workflow, after which a gradient pass stops; all_maps: with the maps of every layer, as in the paper;"
-    " guided_whole_ratio: template, inversion and features of a new reference, and a run guided in the windows of the shipped workflow.",
+    "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right before or after it;"
+    " palette from the decoder's middle resolution, maps from all of its resolutions but the finest, before which a gradient pass stops;"
+    " all_maps: with those of every layer, as in the paper; guided_whole_ratio: template, inversion and features of a new reference, and"
+    " a run guided in the windows of the shipped workflow.",
     "guided_extra_memory_ratio: what both losses add to the peak of a plain run's tensors, to that peak.",
 )
 
