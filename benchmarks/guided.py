@@ -60,7 +60,7 @@ class Guided:
         self.weights, self.settings, self.recipe, self.full = weights, settings, recipe, full
         self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
-        self._bases: dict[tuple[str, str], object] = {}
+        self._bases: dict[tuple[str, str, float], object] = {}
         self._palettes: dict[tuple, Palette] = {}
         self._templates: dict[tuple, Template] = {}
 
@@ -68,10 +68,11 @@ class Guided:
         """The MODEL of a base."""
         if name in (VANILLA, TEXTUAL_INVERSION):
             return self.model
-        if (name, subject.name) not in self._bases:
+        key = (name, subject.name, self.recipe.strength)
+        if key not in self._bases:
             made = with_lora(self.model, self.weights, subject, self.recipe.strength) if name == LORA else self._fine_tune(subject)
-            self._bases[name, subject.name] = made
-        return self._bases[name, subject.name]
+            self._bases[key] = made
+        return self._bases[key]
 
     def _fine_tune(self, subject: PersonalSubject):
         assert self.full is not None
@@ -83,7 +84,7 @@ class Guided:
 
     def palette(self, base: str, subject: PersonalSubject) -> Palette:
         r = self.recipe
-        key = (base, subject.name, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
+        key = (base, subject.name, r.strength, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
             text = f"a photo of a {words(base, subject)}"

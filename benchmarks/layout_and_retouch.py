@@ -58,7 +58,7 @@ NOTES = (
     "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"
     " the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, the subject's map and mask, and retouch,"
-    " with the workflow's settings.",
+    " with the workflow's settings but for the blocks, which are the paper's.",
     "memory_ratio: the peak of the tensors that a run makes, to a plain run's.",
 )
 

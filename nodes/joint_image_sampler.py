@@ -100,7 +100,8 @@ def _optional_inputs() -> list:
         ),
         io.Combo.Input(
             "mask_polarity", options=list(POLARITIES), default=POLARITIES[0], optional=True, **ADVANCED,
-            tooltip="What the mask of a joint checkpoint says, where channel_order is not automatic. The paper: 1 is missing.",
+            tooltip="What the mask of a joint checkpoint says, where channel_order is not automatic. Neutral: 1 is missing, as in the "
+            "paper.",
         ),
     ]  # fmt: skip
 

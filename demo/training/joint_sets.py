@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..files import Problem, replacing
 
@@ -42,6 +42,10 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
 
 
+_TURNED = (5, 6, 7, 8)
+"""The orientations of EXIF that lie on their side."""
+
+
 def find_sets(folder: Path) -> list[PictureSet]:
     """The sets of a folder, by name. Raises Problem where there are none, or where one is not in the format."""
     found = [_read(path) for path in pictures_in(folder)]
@@ -55,7 +59,9 @@ def find_sets(folder: Path) -> list[PictureSet]:
 def _read(path: Path) -> PictureSet:
     try:
         with Image.open(path) as picture:
-            width, height = ImageOps.exif_transpose(picture).size
+            width, height = picture.size
+            if picture.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED:
+                width, height = height, width
     except (OSError, UnidentifiedImageError) as error:
         raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error
     if height % width:

@@ -19,6 +19,7 @@ from .run_state import KEY
 from .window import Window
 
 AUTOMATIC = "automatic"
+_GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 ONE_IS_MISSING, ONE_IS_GIVEN = POLARITIES = ("1 is missing", "1 is given")
 
 
@@ -59,11 +60,10 @@ def joint_guider(
     for prompt in prompts:
         single(prompt, node)
         check_text(model, prompt, "prompt", node)
+    single(negative, node, "negative prompt")
     check_text(model, negative, "negative prompt", node)
     for item in known:
         check_text(model, item.conditioning, "caption", node)
-    if widgets.query_blend > 0:
-        single(negative, node, "negative prompt for query_blend")
     _refuse_others(model, widgets.guidance, node)
     settings = JointSettings(
         widgets.guidance, widgets.image_cfg, widgets.strength, parse(widgets.blocks, available, node),
@@ -84,7 +84,7 @@ def _refuse_others(model, guidance: str, node: str) -> None:
             f"{node}: expected a model without MultiSourceAttnSwap and UREMDGuidance, which know single pictures and no sets, got one with "
             "them; remove these nodes from model."
         )
-    functions = [name for name in ("sampler_cfg_function", "sampler_post_cfg_function") if model.model_options.get(name)]
+    functions = [name for name in _GUIDANCE_FUNCTIONS if model.model_options.get(name)]
     if guidance in (TEXT_FIRST, IMAGE_FIRST) and functions:
         raise ValueError(
             f"{node}: expected a model without another guidance function for guidance {guidance}, which has three predictions, got one "
@@ -97,6 +97,11 @@ def format_of(model, channel_order: str, mask_polarity: str, node: str) -> Joint
     channels = model.get_model_object("diffusion_model").in_channels
     told: JointFormat | None = model.get_attachment(ATTACHMENT)
     latent = model.get_model_object("latent_format").latent_channels
+    if channel_order == AUTOMATIC and mask_polarity != ONE_IS_MISSING and (told is None or told.one_is_missing):
+        raise ValueError(
+            f"{node}: expected mask_polarity {ONE_IS_MISSING} with channel_order {AUTOMATIC}, which does as the checkpoint says, got "
+            f"{mask_polarity}; set mask_polarity to {ONE_IS_MISSING}, or set channel_order."
+        )
     if channels == latent:
         if channel_order != AUTOMATIC:
             raise ValueError(

@@ -24,6 +24,8 @@ def load(name: str):
             told = JointFormat.of(file.metadata())
     except safetensors.SafetensorError as error:
         raise ValueError(f"{LOAD}: expected a safetensors file, got {name} ({error}); choose another file.") from error
+    except ValueError as error:
+        raise ValueError(f"{LOAD}: {error} in {name}; train or convert the checkpoint again, or choose another file.") from error
     if told is None:
         raise ValueError(
             f"{LOAD}: expected a joint checkpoint, whose metadata tells the order of its input channels, got {name}, which tells none; "

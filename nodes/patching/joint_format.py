@@ -26,7 +26,7 @@ class JointFormat:
 
     def __post_init__(self):
         if self.channel_order not in ORDERS:
-            raise ValueError(f"JointFormat: expected one of {' | '.join(ORDERS)}, got {self.channel_order}.")
+            raise ValueError(f"expected channel_order {' or '.join(ORDERS)}, got {self.channel_order}")
 
     def metadata(self) -> dict[str, str]:
         """What to write into a checkpoint, beside its own metadata."""
@@ -40,6 +40,11 @@ class JointFormat:
             return None
         try:
             told = json.loads(text)
-            return JointFormat(told["channel_order"], bool(told.get("one_is_missing", True)))
+            order, one_is_missing = told["channel_order"], told.get("one_is_missing", True)
+            if one_is_missing is not True and one_is_missing is not False:
+                raise TypeError("one_is_missing is no boolean")
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"JointFormat: expected a JSON object with channel_order under {METADATA_KEY}, got {text}.") from error
+            raise ValueError(
+                f"expected a JSON object with channel_order, and one_is_missing as true or false, under {METADATA_KEY}, got {text}"
+            ) from error
+        return JointFormat(order, one_is_missing)

@@ -56,9 +56,11 @@ class JointGuider(comfy.samplers.CFGGuider):
             )
         members = [fitted(item, height, width, self.node) for item in self._references]
         run = self._run = JointRun(self.model_patcher, self.settings, self._references, members, count, rows // count, seed or 0)
-        self.inner_set_conds(self._conditionings(run, latent_image))
         try:
-            return super().sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
+            self.inner_set_conds(self._conditionings(run, latent_image))
+            result = super().sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
+            run.report(self.node)
+            return result
         finally:
             self._run = None
             self.original_conds = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -77,12 +78,27 @@ class JointRun:
         self._chunks = Chunks()
         self._there: torch.Tensor | None = None
         self._last: tuple[float, torch.Tensor, torch.Tensor] | None = None
+        self._coupled = self._has_blended = False
 
     def couples(self, sigma: float) -> bool:
         return self.settings.shares(len(self._members)) and self._window.contains(sigma)
 
     def blends(self, sigma: float) -> bool:
         return self.settings.query_blend > 0 and self._blended.contains(sigma)
+
+    def report(self, node: str) -> None:
+        """Says so in the log where the pictures never shared anything, or kept no queries of their own, although the widgets ask for it."""
+        s = self.settings
+        if s.shares(len(self._members)) and not self._coupled:
+            logging.warning(
+                "%s had no effect on this run: none of its noise levels lies between start_percent %g and end_percent %g.",
+                node, s.window.start_percent, s.window.end_percent,
+            )  # fmt: skip
+        elif self._coupled and s.query_blend > 0 and not self._has_blended:
+            logging.warning(
+                "%s: query_blend had no effect on this run: none of its coupled noise levels lies before query_blend_end %g.",
+                node, s.query_blend_end,
+            )  # fmt: skip
 
     def with_references(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
         """The rows of a call: of every set the noisy pictures, then the references at the same level."""
@@ -123,6 +139,7 @@ class JointRun:
 
     def coupling(self, node: str, sigma: float, device: torch.device, vanilla: dict[Layer, torch.Tensor] | None) -> Coupling:
         s = self.settings
+        self._coupled, self._has_blended = True, self._has_blended or vanilla is not None
         whole = s.token_dropout == 0 and all(m is None or m.shown is None for m in self._members)
         lent = None if whole else _Lent(self._members, s.token_dropout, f"{self._seed} {sigma}", device)
         return Coupling(node, len(self._members), s.strength, lent, vanilla, s.query_blend, self._chunks)

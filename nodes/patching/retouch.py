@@ -248,8 +248,10 @@ def _never():
 
 
 def _uses_negative(guider) -> bool:
-    """Whether the host will call the model with the negative prompt; it does not at a guidance scale of 1."""
-    return not math.isclose(getattr(guider, "cfg", 0.0), 1.0) or bool(guider.model_options.get("disable_cfg1_optimization"))
+    """Whether the host will call the model with the negative prompt; it does not at guidance scales of 1."""
+    scales = [getattr(guider, name) for name in ("cfg", "cfg1", "cfg2") if hasattr(guider, name)]
+    used = not scales or any(not math.isclose(scale, 1.0) for scale in scales)
+    return used or bool(guider.model_options.get("disable_cfg1_optimization"))
 
 
 def _size(shape) -> str:

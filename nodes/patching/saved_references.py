@@ -9,6 +9,7 @@ import torch
 
 from .bank import FeatureBank, Key, weights_of
 from .blocks import Layer, parse
+from .checks import check_text
 from .families import discover, family_of, late_blocks
 from .passes import Denoise, run_pass
 from .reference_reading import ReferenceReading
@@ -34,8 +35,11 @@ def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negat
         )
     model = bare(model)
     weights = weights_of(model)
+    for item in references.items:
+        check_text(model, item.conditioning, "reference", SAVE)
     if negative is not None:
         single(negative, SAVE, "negative prompt")
+        check_text(model, negative, "negative prompt", SAVE)
     for item in references.items:
         source = item.source(model, levels, SAVE)
 

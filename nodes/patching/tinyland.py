@@ -173,13 +173,14 @@ def load(
     trained on sets, in the place of the first one's.
     Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind.
     """
-    state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland")
+    node = "LikenessDemoJointModel" if joint else "LikenessDemoModel"
+    state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
     facts = json.loads(metadata["tinyland"])
-    autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland")
+    autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
     facts |= json.loads(metadata["tinyland"])
     network, channels = state_dict, UNET_CONFIG["in_channels"]
     if joint:
-        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, "LikenessDemoJointModel")
+        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node)
         channels = IN_CHANNELS
 
     config = TinylandConfig({**UNET_CONFIG, "in_channels": channels})

@@ -120,8 +120,9 @@ def test_a_format_survives_its_metadata():
         assert JointFormat.of(told.metadata()) == told
     assert JointFormat.of({METADATA_KEY: '{"channel_order": "mask, noisy, clean"}'}) == JointFormat(MASK_FIRST)
     assert JointFormat.of({"other": "1"}) is None and JointFormat.of(None) is None
-    for broken in ("{", "[]", "{}", '{"channel_order": "clean first"}'):
-        with pytest.raises(ValueError, match="JointFormat: expected"):
+    unclear = '{"channel_order": "mask, noisy, clean", "one_is_missing": "false"}'
+    for broken in ("{", "[]", "{}", '{"channel_order": "clean first"}', unclear):
+        with pytest.raises(ValueError, match="expected"):
             JointFormat.of({METADATA_KEY: broken})
 
 
@@ -142,6 +143,8 @@ TWO = [*conditioning(SD1), *conditioning(SD1)]
 SWAPPED = retouched(SD1, [reference(SD1)])
 RESCALED = SD1.clone()
 RESCALED.set_model_sampler_cfg_function(lambda args: args["uncond"])
+PROJECTED = SD1.clone()
+PROJECTED.set_model_sampler_pre_cfg_function(lambda args: args["conds_out"])
 BAD = {
     "prompts and seeds": ({"seeds": (1, 2, 3)}, "expected one seed, or as many as there are pictures, got 3 seeds for 2 pictures"),
     "prompts and latents": ({"batch": 3}, "expected a latent of one picture, or of as many as there are prompts, got 3 for 2 prompts"),
@@ -157,9 +160,12 @@ BAD = {
     "texts in a batch": ({"texts": [conditioning(SD1, rows=2), conditioning(SD1)]}, "of one text each, got a batch of 2 in one"),
     "captions": ({"references": [reference(SD1)], "caption": Captions([conditioning(SD1)] * 3)}, "got 3 for 1 references"),
     "caption of nothing": ({"caption": conditioning(SD1)}, "got 1 for 0 references"),
-    "combined negative": ({"query_blend": 0.5, "negative": TWO}, "expected one negative prompt for query_blend, got 2 combined"),
+    "combined negative": ({"negative": TWO}, "expected one negative prompt, got 2 combined"),
+    "area of the negative": ({"negative": [[TWO[0][0], {"area": (4, 4, 0, 0)}]]}, "expected a plain negative prompt, got one with area"),
+    "polarity": ({"mask_polarity": ONE_IS_GIVEN}, "expected mask_polarity 1 is missing with channel_order automatic"),
     "negative as caption": ({"references": latent(1), "negative": TWO}, "expected one negative prompt, which is the references' caption"),
     "retouch": ({"model": SWAPPED, "references": [reference(SD1)]}, "expected a model without MultiSourceAttnSwap and UREMDGuidance"),
+    "guidance before": ({"model": PROJECTED, "references": [reference(SD1)], "guidance": "image_first"}, "sampler_pre_cfg_function"),
     "guidance function": ({"model": RESCALED, "references": [reference(SD1)], "guidance": "text_first"}, "sampler_cfg_function"),
     "fields": (
         {"texts": [conditioning(SD1), [[TWO[0][0], {**TWO[0][1], "width": 8}]]]},
@@ -220,6 +226,20 @@ def test_dropped_tokens_are_others_at_every_level():
     assert len(levels) == STEPS
     assert all([len(t) for t in lent] == [32, 32, 32] for lent in levels) and all(t.unique().numel() == 32 for lent in levels for t in lent)
     assert levels[0][0].tolist() != levels[0][1].tolist() and levels[0][0].tolist() != levels[1][0].tolist()
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"start_percent": 0.3, "end_percent": 0.31}, "had no effect on this run"),
+        ({"start_percent": 0.6, "query_blend": 0.9, "query_blend_end": 0.1}, "query_blend had no effect on this run"),
+        ({"start_percent": 0.3, "end_percent": 0.3}, ""),
+        ({"query_blend": 0.9, "query_blend_end": 0.1}, ""),
+    ],
+)
+def test_what_never_acts_is_told(options, told, caplog):
+    run(SD1, references=[reference(SD1)], **options)
+    assert [told in record.message for record in caplog.records if record.levelname == "WARNING"] == [True] * bool(told)
 
 
 def test_references_without_their_picture_are_known_by_their_latent():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from likeness.nodes.patching import saved_references, saved_trajectories
+from likeness.nodes.patching.bank import digest_of
 from likeness.nodes.patching.build_retouch import Settings, retouch
 from likeness.nodes.patching.references import INVERTED, NOISED, References
 from likeness.nodes.patching.retouch import BANKED, FORK, NONE
@@ -39,6 +40,27 @@ def test_a_saved_reference_gives_the_same_picture(output, family, kind):
     counted, calls = counting(retouch(model, loaded, None, None, None, settings))
     torch.testing.assert_close(run(counted), expected, rtol=1e-3, atol=1e-3)
     assert [item.bank.size_in_bytes for item in loaded.items] == size and calls == [2] * STEPS
+
+
+@pytest.mark.parametrize("tokens", [7, 13])
+def test_both_sides_are_kept_also_of_texts_that_cannot_share_a_call(tokens):
+    model = tiny_model("sd1")
+    item, negative = reference(model, tokens=tokens), conditioning(model, seed=NEGATIVE)
+    saved_references.fill(References((item,)), model, torch.tensor(levels(model)), "output3", negative)
+    found = {(key.conditional, key.lent, sigma) for key, sigma, _ in item.bank.items()}
+    wanted = [s for s in levels(model) if s > 0]
+    assert len(found) == 2 * len(wanted)
+    assert {(conditional, lent) for conditional, lent, _ in found} == {(True, ""), (False, digest_of(negative))}
+
+
+def test_prompts_of_another_family_are_not_kept():
+    model, other = tiny_model("sd1"), [[torch.randn(1, 7, 32), {}]]
+    item = reference(model, kind=INVERTED)
+    cases = (References((item,)), other), (References((replace(item, conditioning=other),)), None)
+    for given, negative in cases:
+        with pytest.raises(ValueError, match=r"LikenessSaveReference: expected a .* made with this model's own text encoder"):
+            saved_references.fill(given, model, torch.tensor(levels(model)), "paper", negative)
+    assert not item.inversions
 
 
 def test_a_reference_of_the_first_files(output):

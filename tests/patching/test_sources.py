@@ -93,6 +93,17 @@ def test_sampling_down_from_the_inversion_returns(family):
     assert errors[1] < 0.6 * errors[0]
 
 
+@pytest.mark.parametrize("slot", ["sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"])
+def test_an_inversion_has_no_guidance_of_other_packs(slot):
+    model, image = tiny_model("sd1"), latent()
+    expected = invert(model, conditioning(model), image, schedule(model, 3), "Node")
+    other = model.clone()
+    getattr(other, f"set_model_{slot}")(lambda args: pytest.fail("guided"))
+    found = invert(other, conditioning(model), image, schedule(model, 3), "Node")
+    assert all(torch.equal(a, b) for a, b in zip(found.latents, expected.latents, strict=True))
+    assert slot in other.model_options
+
+
 def test_inversion_leaves_its_inputs_alone():
     model, image = tiny_model("sd1"), latent()
     before = image["samples"].clone()
