@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import torch
@@ -77,6 +78,8 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=
     """
     from likeness.tests.patching.retouch_runs import levels
 
+    # Another test's LoRA may still be in the weights that all clones share.
+    comfy.model_management.load_models_gpu([model])
     base = model.model
     texts, negative = prompts(model, len(seeds)), conditioning(model, seed=NEGATIVE)
     sigmas = levels(model, steps)
