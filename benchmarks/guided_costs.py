@@ -72,9 +72,9 @@ def guided_variants(network: Network) -> list[Variant]:
     ]  # fmt: skip
 
 
-def times(network: Network, seconds: float) -> dict[str, float]:
+def times(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
     """Figures of `guided_variants`."""
-    return {f"{network.prefix}{t.variant.figure}": t.ratio[0] for t in compare(guided_variants(network), seconds)}
+    return {f"{network.prefix}{t.variant.figure}": t.ratio[0] for t in compare(guided_variants(network), seconds, fewest_rounds)}
 
 
 def memory(network: Network) -> dict[str, float]:

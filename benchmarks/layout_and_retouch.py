@@ -136,15 +136,15 @@ def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[d
 
 
 def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
-    figures = {}
+    figures, tiny_steps = {}, 10 if quick else generate.Settings().steps
     with silence():
-        for network in (tiny_network(weights, generate.Settings().steps), full_size_network(16 if quick else 64, 2 if quick else 5)):
+        for network in (tiny_network(weights, tiny_steps), full_size_network(16 if quick else 64, 2 if quick else 5)):
             with timed(f"costs of {network.name}"):
-                figures |= costs_of(network, seconds)
+                figures |= costs_of(network, seconds, 1 if quick else 2)
     return figures
 
 
-def costs_of(network: Network, seconds: float) -> dict[str, float]:
+def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
     """Time and peak memory of a retouch step in each mode and of the whole method, as ratios to plain sampling."""
-    found = {timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds)}
+    found = {timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds, fewest_rounds)}
     return {f"{network.prefix}{name}": value for name, value in (found | memory_ratios(network)).items()}

@@ -90,7 +90,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 5)):
             with timed(f"costs of {network.name}"):
-                figures |= guided_costs.times(network, amounts.seconds) | guided_costs.memory(network)
+                figures |= guided_costs.times(network, amounts.seconds, 1 if quick else 2) | guided_costs.memory(network)
     with timed("costs of the distance"):
         figures |= uremd_costs(quick)
     caption = "One prompt per line, the same seeds for every row."
