@@ -78,7 +78,7 @@ def times(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str,
 
 
 def memory(network: Network) -> dict[str, float]:
-    """What guidance adds to the peak of a plain run's tensors, as a ratio to that peak: stopped after the workflow's blocks, and in all."""
+    """What guidance adds to the peak of a plain run's tensors, as a ratio to it: without the decoder's finest resolution, and in all."""
     known, recorded = palette(network), template(network)
 
     def peak(made: Settings | None) -> float:

@@ -58,7 +58,7 @@ def at_strength(network: Network, strength: float, mode: str = BANKED, attention
 
 def whole(network: Network):
     """Stage 1, a reference that nothing is known of yet, where the subject is in the layout, and the retouch from lambda_2 on; with the
-    shipped workflow's settings, as parts of its steps."""
+    shipped workflow's settings, as parts of its steps, in the paper's blocks."""
     recipe = Recipe()
 
     def part(steps: int) -> int:

@@ -14,12 +14,12 @@ from .joint_format import ATTACHMENT, IN_CHANNELS, JointFormat
 from .joint_guider import JointGuider
 from .joint_members import known_members
 from .joint_run import IMAGE_FIRST, JOINT, TEXT_FIRST, JointSettings
+from .passes import GUIDANCE_FUNCTIONS
 from .references import References, single
 from .run_state import KEY
 from .window import Window
 
 AUTOMATIC = "automatic"
-_GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 ONE_IS_MISSING, ONE_IS_GIVEN = POLARITIES = ("1 is missing", "1 is given")
 
 
@@ -84,7 +84,7 @@ def _refuse_others(model, guidance: str, node: str) -> None:
             f"{node}: expected a model without MultiSourceAttnSwap and UREMDGuidance, which know single pictures and no sets, got one with "
             "them; remove these nodes from model."
         )
-    functions = [name for name in _GUIDANCE_FUNCTIONS if model.model_options.get(name)]
+    functions = [name for name in GUIDANCE_FUNCTIONS if model.model_options.get(name)]
     if guidance in (TEXT_FIRST, IMAGE_FIRST) and functions:
         raise ValueError(
             f"{node}: expected a model without another guidance function for guidance {guidance}, which has three predictions, got one "

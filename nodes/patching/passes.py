@@ -16,7 +16,9 @@ from .checks import check_latent
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 """(latents [batch, channels, height, width] at a noise level, sigma) -> denoised latents, with the prompt only."""
 
-_GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
+GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
+"""Under which model options other packs' guidance is found."""
+
 _RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of an empty latent that a sampled one has not
 
 
@@ -62,7 +64,7 @@ def run_pass(model, conditioning: list, samples: torch.Tensor, sigmas: Sequence[
     """
     guider = comfy.samplers.CFGGuider(model)
     # Other packs' guidance would change a pass that has none, and make model calls of its own in it.
-    guider.model_options = {k: v for k, v in guider.model_options.items() if k not in _GUIDANCE_FUNCTIONS}
+    guider.model_options = {k: v for k, v in guider.model_options.items() if k not in GUIDANCE_FUNCTIONS}
     guider.inner_set_conds({"positive": conditioning})
     sampler = comfy.samplers.KSAMPLER(_Pass(function))
     guider.sample(torch.zeros_like(samples), samples, sampler, torch.tensor([*sigmas, 0.0]), disable_pbar=True, seed=0)
