@@ -9,18 +9,19 @@ from ..nodes.patching.families import coarse_decoder_blocks, family_of, middle_d
 from ..nodes.patching.palette import Palette
 from ..nodes.patching.template import Sampling, Template, record_template
 from ..nodes.patching.window import ALWAYS
-from .guided import Recipe
+from ..nodes.uremd_guidance import UREMDGuidance
 from .memory import peak_bytes
 from .networks import Network
 from .retouch_costs import picture
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
+_ALL_STEPS = ((0.0, 1.0), (0.0, 1.0))
+
 
 def settings(
-    network: Network, appearance: float, layout: float, every: int = 1, always: bool = True, step_size: float = 0.05, all_maps: bool = False
+    network: Network, appearance: float, layout: float, every: int = 1, windows=_ALL_STEPS, step_size: float = 0.05, all_maps: bool = False
 ) -> Settings:
-    """Both losses over the whole run, or in the windows of the shipped workflow; on the maps of the decoder's coarse blocks, or of all."""
-    windows = ((0.0, 1.0), (0.0, 1.0)) if always else (Recipe().appearance_window, Recipe().layout_window)
+    """Both losses, each in its window of the run, on the maps of the decoder's coarse blocks or of all."""
     layout_blocks = "all" if all_maps else " ".join(coarse_decoder_blocks(network.personalized, "bench"))
     return Settings(
         network.text, network.word, appearance, *windows[0], layout, *windows[1], layout_blocks, "gen_to_ref", step_size, "relative", 1,
@@ -40,6 +41,13 @@ def template(network: Network) -> Template:
     return record_template(
         network.model, network.clip, network.text, network.word, network.negative, network.latent, sampling, "all", ALWAYS
     )[0]
+
+
+def default_windows() -> tuple[tuple[float, float], tuple[float, float]]:
+    """Those of the node's widgets for appearance and layout."""
+    widgets = {widget.id: getattr(widget, "default", None) for widget in UREMDGuidance.define_schema().inputs}
+    appearance, layout = ((float(widgets[f"{name}_start"]), float(widgets[f"{name}_end"])) for name in ("appearance", "layout"))
+    return appearance, layout
 
 
 def guided(network: Network, made: Settings):
@@ -67,7 +75,8 @@ def guided_variants(network: Network) -> list[Variant]:
         variant("appearance loss, every step", "guided_appearance_step_ratio", settings(network, 1.0, 0.0)),
         Variant(
             "template, palette and guided run", "guided_whole_ratio", network.personalized,
-            lambda: sampled(settings(network, 1.0, 1.0, always=False), palette(network), template(network)), reference,
+            lambda: sampled(settings(network, 1.0, 1.0, windows=default_windows(), all_maps=True), palette(network), template(network)),
+            reference,
         ),
     ]  # fmt: skip
 

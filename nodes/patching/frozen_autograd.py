@@ -199,8 +199,9 @@ def refuse_compiled(model, node: str) -> None:
 
 def refuse_cached(model, node: str) -> None:
     """Raises ValueError for a MODEL whose steps may be answered from a cache, which would take the gradient's pass for one of them."""
-    if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "easycache"):
-        raise ValueError(f"{node}: expected a model that runs at every step, got one with EasyCache; remove that node from model.")
+    for name, kind in (("EasyCache", WrappersMP.DIFFUSION_MODEL), ("LazyCache", WrappersMP.PREDICT_NOISE)):
+        if model.get_wrappers(kind, name.lower()):
+            raise ValueError(f"{node}: expected a model that runs at every step, got one with {name}; remove that node from model.")
 
 
 @contextlib.contextmanager

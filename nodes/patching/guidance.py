@@ -92,10 +92,10 @@ class UREMDGuidance:
                 self.node,
             )  # fmt: skip
         guided = alike or entries
-        if any(entry.get("area") is not None for entry in guided):
+        if any(entry.get("area") is not None or entry.get("set_area_to_bounds") for entry in guided):
             raise ValueError(
                 f"{self.node}: expected a prompt for the whole picture, got one for an area of it; remove ConditioningSetArea from the "
-                "prompt that text repeats."
+                "prompt that text repeats, or set set_cond_area of ConditioningSetMask to default."
             )
         return frozenset(entry.get("uuid") for entry in guided)
 
@@ -111,7 +111,7 @@ class UREMDGuidance:
         if step.x.requires_grad:  # another guidance reads the network
             return evaluate(step)
         run: GuidanceRun = step.state.recall((self, "run"), _never)
-        if not run.guides(step.sigma):
+        if not run.guides(step.sigma) or run.is_beside(step):
             return evaluate(step)
         moved = run.moved(step, evaluate)
         shift = run.shift(step, moved)

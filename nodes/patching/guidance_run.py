@@ -48,6 +48,8 @@ class GuidanceRun:
     _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
     _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
     _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
+    _apart: bool = False
+    """Whether the host's guider evaluates other conditionings before the guided one."""
     _short: bool = False
     """Whether a gradient of this run has found too little memory to keep its activations."""
 
@@ -83,6 +85,15 @@ class GuidanceRun:
         level = self.level_of(step.sigma)
         following = max((s for s in self.sigmas if s < level / SAME_LEVEL), default=0.0)
         return denoised_shift(step.x - moved, level, following)
+
+    def is_beside(self, step: Step) -> bool:
+        """Whether a call is about another latent than the step's own, and without the guided prompt, as SelfAttentionGuidance's about a
+        blurred one: what that is compared with is guided already."""
+        if self._own(step):
+            return False
+        known = self._latest is not None and self._latest[0] == step.sigma
+        self._apart |= not known
+        return known and not self._apart and self._latest is not None and self._latest[1] is not step.x
 
     def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
         """The guided latent; computed once for a latent, however often the host asks."""
@@ -133,11 +144,14 @@ class GuidanceRun:
 
     def _prompts(self, step: Step) -> list:
         """The entries of the step's conditionings that carry the prompt; of the guider's, where this call has none of them."""
+        found = [entry for entry in self._own(step) or step.state.prompts() if _in_time(entry, step.sigma)]
+        return [entry for entry in found if entry.get("uuid") in self.prompts]
+
+    def _own(self, step: Step) -> list:
+        """The entries of the prompt's side of guidance that a call has."""
         known = [(i, entries) for i, entries in enumerate(step.conditions) if entries]
         flags = conditional_chunks([i for i, _ in known], [entries[0].get("uuid") for _, entries in known], step.state.owners())
-        found = [entry for (_, entries), flag in zip(known, flags, strict=True) if flag for entry in entries]
-        found = [entry for entry in found or step.state.prompts() if _in_time(entry, step.sigma)]
-        return [entry for entry in found if entry.get("uuid") in self.prompts]
+        return [entry for (_, entries), flag in zip(known, flags, strict=True) if flag for entry in entries]
 
     def palette_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None where all are equal;

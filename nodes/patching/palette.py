@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import comfy.utils
 import torch
 import torch.nn.functional as F
 
@@ -23,6 +24,7 @@ from .window import ALWAYS, Window
 from .word_maps import noise_levels, pictures_of, word_maps
 
 NODE = "AppearancePalette"
+_MOST_PIXELS = 1024 * 1024
 _LOOKS = 4
 _WAY = 25
 _LOOK_WINDOW = Window(0.2, 0.8)
@@ -117,6 +119,12 @@ def build_palette(
                 f"{NODE}: expected palettes of the same blocks, got {', '.join(more.blocks)} and {', '.join(names)}; "
                 "set one text for blocks on both nodes."
             )
+        if more.window != window:
+            raise ValueError(
+                f"{NODE}: expected palettes for the same part of sampling, got one for {more.window.start_percent:g} to "
+                f"{more.window.end_percent:g} in more and {window.start_percent:g} to {window.end_percent:g} here; set start_percent and "
+                "end_percent alike on both nodes."
+            )
         made = References((*more.references.items, *made.items))
     palette = Palette(made, names, family, conditioning[0][0].shape[-1], window)
     if sigmas is not None:
@@ -135,7 +143,8 @@ def _references(model, clip, picture: Picture, conditioning: list, source: str, 
     if (picture.image is None) == (picture.latent is None):
         raise ValueError(f"{NODE}: expected a picture, as image with vae or as latent, got {'both' if picture.latent else 'neither'}.")
     if picture.image is not None:
-        encoded = references(picture.image, picture.vae, conditioning, source, seed, picture.mask, weight, NODE)
+        image, mask = _no_larger(picture.image, picture.mask)
+        encoded = references(image, picture.vae, conditioning, source, seed, mask, weight, NODE)
         items = list(encoded.items)
     else:
         assert picture.latent is not None
@@ -145,6 +154,20 @@ def _references(model, clip, picture: Picture, conditioning: list, source: str, 
     if picture.mask is not None:
         return References(tuple(items))
     return References(tuple(_with_saliency(model, clip, item, picture) for item in items))
+
+
+def _no_larger(image: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A picture of more pixels than a network is made for, and a mask of its size, scaled down to so many: a photograph's own millions
+    of pixels would fill the memory and show the network a subject of a size that it has never seen."""
+    height, width = image.shape[1:3]
+    scale = (_MOST_PIXELS / (height * width)) ** 0.5
+    if scale >= 1:
+        return image, mask
+    size = max(8, round(height * scale) // 8 * 8), max(8, round(width * scale) // 8 * 8)
+    small = comfy.utils.common_upscale(image.movedim(-1, 1), size[1], size[0], "area", "disabled").movedim(1, -1)
+    if mask is None or mask.shape[-2:] != (height, width):
+        return small, mask
+    return small, F.interpolate(mask.reshape(-1, 1, height, width).float(), size, mode="area")[:, 0]
 
 
 def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Tensor | None]:

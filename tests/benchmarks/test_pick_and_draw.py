@@ -37,7 +37,7 @@ def guided(random_weights, fine_tuned):
     return Guided(random_weights, FEW_STEPS, Recipe(appearance_window=(0.0, 1.0), layout_window=(0.0, 1.0)), fine_tuned)
 
 
-KERNEL = ("uremd_memory_ratio_4096", "uremd_matmul_ratio_4096", "uremd_speedup_gpu")
+KERNEL = ("uremd_memory_ratio_4096", *(f"uremd_matmul_ratio_{tokens}" for tokens in uremd_costs.SIZES), "uremd_speedup_gpu")
 
 
 @pytest.mark.usefixtures("random_judge")

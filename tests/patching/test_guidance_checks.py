@@ -7,6 +7,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from likeness.nodes.patching import guidance_run
 from likeness.nodes.patching.run_state import bare
 from likeness.tests.patching.guidance_runs import (
@@ -108,12 +109,13 @@ def test_it_refuses_a_template_of_another_shape():
         run(patched, noise=two)
 
 
-def test_it_refuses_a_model_that_answers_from_a_cache():
+@pytest.mark.parametrize("node", [EasyCacheNode, LazyCacheNode])
+def test_it_refuses_a_model_that_answers_from_a_cache(node):
     model = model_of()
     given = palette(model)
-    cached = model.clone()
-    cached.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "easycache", lambda executor, *args, **kwargs: executor(*args, **kwargs))
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a model that runs at every step, got one with EasyCache"):
+    cached = node.execute(model, 0.2, 0.15, 0.95, False)[0]
+    name = node.__name__.removesuffix("Node")
+    with pytest.raises(ValueError, match=f"^UREMDGuidance: expected a model that runs at every step, got one with {name}"):
         run(guided(cached, given)[0])
 
 

@@ -1,0 +1,165 @@
+"""What palettes and templates are made of: windows, sizes, prompts, drawn places, the vanilla run, and files that are cut short."""
+
+from dataclasses import replace
+
+import comfy.sample
+import folder_paths
+import pytest
+import torch
+from comfy_extras.nodes_sag import SelfAttentionGuidance
+from likeness.nodes.patching import palette as palettes
+from likeness.nodes.patching import saved_files, saved_palettes
+from likeness.nodes.patching.template import Sampling, draw_template, record_template, scaled_to
+from likeness.nodes.patching.window import ALWAYS, Window
+from likeness.tests.patching.guidance_runs import (
+    CAPTION,
+    PROMPT,
+    SIDE,
+    clip_of,
+    encoded,
+    guided,
+    levels,
+    made,
+    model_of,
+    noise_of,
+    palette,
+    recorded,
+    run,
+    square,
+)
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+STEPS = 4
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path))
+    return tmp_path
+
+
+def test_guidance_acts_only_where_the_palette_has_features():
+    model = model_of()
+    given = palette(model, window=Window(0.0, 0.5))
+    patched, log = guided(model, given)
+    run(patched, steps=STEPS)
+    inside = Window(0.0, 0.5).resolve(model.get_model_object("model_sampling"))
+    expected = [s for s in levels(model, STEPS)[:-1] if inside.contains(s)]
+    assert 0 < len(expected) < STEPS
+    assert [s for s, _ in log.entries] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match=r"expected a palette for 0.6 to 0.9 of sampling, got one for 0 to 0.5"):
+        guided(model, given, appearance_start=0.6, appearance_end=0.9)
+
+
+def test_chained_palettes_have_one_window():
+    model = model_of()
+    with pytest.raises(ValueError, match=r"expected palettes for the same part of sampling, got one for 0 to 0.5 in more and 0 to 1 here"):
+        made(model, more=palette(model, window=Window(0.0, 0.5)), window=ALWAYS)
+
+
+def test_a_palette_of_another_text_encoder_is_refused():
+    model = model_of()
+    given = palette(model)
+    items = tuple(replace(item, conditioning=[[torch.randn(1, 77, 32), {}]]) for item in given.references.items)
+    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected .*palette"):
+        guided(model, replace(given, references=replace(given.references, items=items)))
+
+
+def test_the_conditioning_stands_for_the_caption():
+    model = model_of()
+    same, other = (run(guided(model, palette(model, conditioning=encoded(text)))[0]) for text in (CAPTION, "a chair"))
+    assert torch.equal(same, run(guided(model, palette(model))[0]))
+    assert not torch.equal(same, other)
+
+
+class Averages:
+    """A VAE that only makes pictures smaller."""
+
+    def encode(self, pixels):
+        small = torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), 8)
+        return torch.cat([small, small[:, :1]], 1)
+
+    def decode(self, samples):
+        return torch.nn.functional.interpolate(samples[:, :3], scale_factor=8).movedim(1, -1)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(8 * SIDE, SIDE), (16 * SIDE, SIDE), (12 * SIDE, SIDE)])
+def test_large_pictures_are_scaled_down_with_their_masks(monkeypatch, side, expected):
+    monkeypatch.setattr(palettes, "_MOST_PIXELS", (8 * SIDE) ** 2)
+    mask = torch.zeros(1, side, side)
+    mask[:, side // 4 : side * 3 // 4, side // 4 : side * 3 // 4] = 1
+    found = made(model_of(), latent=None, image=torch.rand(1, side, side, 3), vae=Averages(), mask=mask)
+    (item,) = found.palette.references.items
+    assert item.latent["samples"].shape[2:] == (expected, expected)
+    torch.testing.assert_close(item.mask, square()[0])
+
+
+def test_scaling_down_keeps_the_shape():
+    image, mask = palettes._no_larger(torch.rand(2, 1500, 3000, 3), torch.ones(1, 1500, 3000))
+    assert mask is not None and image.shape[:3] == (2, 720, 1448) and mask.shape == (1, 720, 1448)
+    small = torch.rand(1, 1024, 1024, 3)
+    assert palettes._no_larger(small, None)[0] is small
+
+
+def test_a_drawn_map_has_the_generated_ones_size_and_sum():
+    box = draw_template(model_of(), None, "0 0.5 0.25 1", {"samples": torch.zeros(1, 4, SIDE, SIDE)}).mask
+    assert box is not None
+    found = scaled_to(box, torch.stack([torch.full((4, 4), 0.25), torch.full((4, 4), 0.5)]))
+    expected = torch.zeros(4, 4)
+    expected[2:, 0] = 1  # the left quarter of the lower half
+    torch.testing.assert_close(found, torch.stack([expected * 2, expected * 4]))
+
+
+def test_the_template_image_is_the_samplers():
+    model, empty = model_of(), {"samples": torch.zeros(1, 4, SIDE, SIDE)}
+    sampling = Sampling(9, STEPS, 4.0, "euler", "normal", 1.0)
+    found = record_template(model, clip_of(), PROMPT, "cat", encoded(""), empty, sampling, "all", ALWAYS)[1]
+    expected = run(model, noise=comfy.sample.prepare_noise(empty["samples"], 9), steps=STEPS)
+    assert torch.equal(found["samples"], expected)
+
+
+def test_a_write_that_fails_leaves_nothing(output, monkeypatch):
+    def broken(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saved_files, "save_file", broken)
+    with pytest.raises(OSError, match="disk full"):
+        saved_palettes.save(palette(model_of()), "one")
+    assert not [path for path in output.rglob("*") if path.is_file()]
+
+
+def test_features_that_lack_tokens_are_refused(output):
+    model = model_of()
+    path = saved_palettes.save(palette(model, sigmas=torch.tensor(levels(model))), "one")
+    with safe_open(path, framework="pt") as file:
+        facts, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    save_file(tensors, path, metadata=facts)
+    saved_palettes.load(path.name)
+    facts["tokens"] = facts["tokens"].replace("16", "15")
+    save_file(tensors, path, metadata=facts)
+    with pytest.raises(
+        ValueError, match=r"expected a complete palette, got .* without some of it .features of as many tokens as when it was saved"
+    ):
+        saved_palettes.load(path.name)
+
+
+def test_a_denoised_blurred_picture_is_not_guided():
+    model = model_of()
+    beside = SelfAttentionGuidance.execute(model, 0.5, 2.0)[0]
+    patched, log = guided(beside, palette(model), recorded())
+    found = run(patched, steps=STEPS)
+    assert len(log.entries) == STEPS
+    assert torch.isfinite(found).all() and not torch.equal(found, run(guided(model, palette(model), recorded())[0], steps=STEPS))
+
+
+def test_a_prompt_for_the_bounds_of_a_mask_is_refused():
+    model = model_of()
+    (text, rest) = encoded(PROMPT)[0]
+    patched = guided(model, palette(model))[0]
+    inside = {"mask": square(), "mask_strength": 1.0, "set_area_to_bounds": True}
+    with pytest.raises(ValueError, match=r"got one for an area of it; .* set set_cond_area of ConditioningSetMask to default"):
+        run(patched, positive=[[text, {**rest, **inside}]])
+    run(patched, positive=[[text, {**rest, **inside, "set_area_to_bounds": False}]], noise=noise_of(4))
