@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from comfy_api.latest import io
 
 from ..nodes.patching.build_guidance import Settings, guide
 from ..nodes.patching.families import coarse_decoder_blocks, family_of, middle_decoder_blocks
@@ -15,11 +16,18 @@ from .networks import Network
 from .retouch_costs import picture
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
-_ALL_STEPS = ((0.0, 1.0), (0.0, 1.0))
+_Windows = tuple[tuple[float, float], tuple[float, float]]
+_ALL_STEPS: _Windows = ((0.0, 1.0), (0.0, 1.0))
 
 
 def settings(
-    network: Network, appearance: float, layout: float, every: int = 1, windows=_ALL_STEPS, step_size: float = 0.05, all_maps: bool = False
+    network: Network,
+    appearance: float,
+    layout: float,
+    every: int = 1,
+    windows: _Windows = _ALL_STEPS,
+    step_size: float = 0.05,
+    all_maps: bool = False,
 ) -> Settings:
     """Both losses, each in its window of the run, on the maps of the decoder's coarse blocks or of all."""
     layout_blocks = "all" if all_maps else " ".join(coarse_decoder_blocks(network.personalized, "bench"))
@@ -43,11 +51,13 @@ def template(network: Network) -> Template:
     )[0]
 
 
-def default_windows() -> tuple[tuple[float, float], tuple[float, float]]:
+def default_windows() -> _Windows:
     """Those of the node's widgets for appearance and layout."""
-    widgets = {widget.id: getattr(widget, "default", None) for widget in UREMDGuidance.define_schema().inputs}
-    appearance, layout = ((float(widgets[f"{name}_start"]), float(widgets[f"{name}_end"])) for name in ("appearance", "layout"))
-    return appearance, layout
+    widgets = {widget.id: widget.default for widget in UREMDGuidance.define_schema().inputs if isinstance(widget, io.Float.Input)}
+    start, end, layout_start, layout_end = (
+        float(widgets[f"{name}_{side}"] or 0.0) for name in ("appearance", "layout") for side in ("start", "end")
+    )
+    return (start, end), (layout_start, layout_end)
 
 
 def guided(network: Network, made: Settings):
