@@ -21,6 +21,8 @@ from .frozen_layers import Forward, HostTensors, frozen_forward, in_graph
 
 _KEY = "likeness gradient"
 _LOSS_SCALES = (1024.0, 1.0)
+_MANY_TOKENS = 1024
+"""Blocks of so many hold nearly all activations; to recompute the others would save little memory."""
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
@@ -55,7 +57,8 @@ def gradient(
     not changed. Readers may end the forward pass with Stop; they may be called again for a layer, with the same values.
     loss: called after the forward pass, gives [batch] losses, each of its own row alone, or None where there is nothing to change.
     run: what to call in place of the host's calc_cond_batch, with its arguments.
-    checkpointed: recompute activations in place of keeping them. When memory runs out without, this is tried before giving up.
+    checkpointed: recompute the activations of all blocks in place of keeping them, not only of large ones. When memory runs out without,
+    this is tried before giving up.
     Rows whose gradient overflows the model's precision are not finite. Raises the host's out-of-memory error, with advice, and
     ValueError for a loss that does not depend on the latents or is not one number per row, and for conds with different weight hooks.
     """
@@ -208,16 +211,17 @@ def refuse_cached(model, node: str) -> None:
 def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> Iterator[None]:
     """Inside, calls of `networks` record a graph from latents to features, also within the host's inference mode.
 
-    networks: the host's, loaded; their weights are constants. Gradients are to be taken inside too. checkpointed: residual and
-    transformer blocks keep only their inputs, and run again when the gradient passes.
+    networks: the host's, loaded; their weights are constants. Gradients are to be taken inside too. Residual and transformer blocks of
+    many tokens keep only their inputs, and run again when the gradient passes; where checkpointed, all of them do.
     """
+    fewest = 0 if checkpointed else _MANY_TOKENS
     changed: list[torch.nn.Module] = []
     try:
         for layer in (layer for network in networks for layer in network.modules()):
             if "forward" in layer.__dict__:  # another pack's, which may add more to the layer than its weight says
                 continue
-            block = checkpointed and isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock))
-            forward = _recomputed(layer.forward) if block else frozen_forward(layer)
+            block = isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock))
+            forward = _recomputed(layer.forward, fewest) if block else frozen_forward(layer)
             if forward is not None:
                 layer.__dict__["forward"] = forward
                 changed.append(layer)
@@ -228,11 +232,12 @@ def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> I
             layer.__dict__.pop("forward", None)
 
 
-def _recomputed(original: Forward) -> Forward:
-    """A block that keeps only its input. It records a graph as ever, so that features read inside have gradients."""
+def _recomputed(original: Forward, fewest: int) -> Forward:
+    """A block that keeps only its input, if that has so many tokens. It records a graph as ever, so that features read inside have
+    gradients."""
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        if not in_graph(x):
+        if not in_graph(x) or _tokens(x) < fewest:
             return original(x, *args, **kwargs)
         # The host goes on to write the next block's number into the same options.
         args = tuple(_snapshot(value) for value in args)
@@ -251,6 +256,11 @@ def _recomputed(original: Forward) -> Forward:
         return result
 
     return forward
+
+
+def _tokens(x: torch.Tensor) -> int:
+    """Of a picture [rows, channels, height, width] or of a sequence [rows, tokens, channels]."""
+    return x.shape[2:].numel() if x.ndim > 3 else x.shape[1]
 
 
 def _contexts():

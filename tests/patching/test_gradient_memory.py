@@ -6,6 +6,7 @@ import weakref
 import comfy.model_management
 import pytest
 import torch
+from likeness.nodes.patching import frozen_autograd
 from likeness.nodes.patching.frozen_autograd import gradient
 from likeness.tests.patching.gradients import (
     CHECKPOINTED,
@@ -121,3 +122,19 @@ def test_checkpoints_give_the_same_with_less_memory(family):
         peaks.append(memory.peak)
     assert peaks[1] < 0.6 * peaks[0]
     assert error(found[1], found[0]) < 1e-5
+
+
+def test_large_blocks_are_recomputed_at_once(monkeypatch):
+    model, x, peaks, found = inference_model(), noisy(1, 32, 32), [], []
+    ours(model, x)
+    for fewest in (10**9, 32 * 32):
+        monkeypatch.setattr(frozen_autograd, "_MANY_TOKENS", fewest)
+        with Memory() as memory:
+            found.append(ours(model, x, last=LAST).latents)
+        peaks.append(memory.peak)
+    assert peaks[1] < 0.8 * peaks[0]
+    assert error(found[1], found[0]) < 1e-5
+    monkeypatch.undo()
+    with Memory() as memory:
+        ours(model, x, last=LAST)
+    assert memory.peak == peaks[1]  # of 1024 tokens and more
