@@ -53,11 +53,9 @@ def template(network: Network) -> Template:
 
 def default_windows() -> _Windows:
     """Those of the node's widgets for appearance and layout."""
-    widgets = {widget.id: widget.default for widget in UREMDGuidance.define_schema().inputs if isinstance(widget, io.Float.Input)}
-    start, end, layout_start, layout_end = (
-        float(widgets[f"{name}_{side}"] or 0.0) for name in ("appearance", "layout") for side in ("start", "end")
-    )
-    return (start, end), (layout_start, layout_end)
+    widgets = (widget for widget in UREMDGuidance.define_schema().inputs if isinstance(widget, io.Float.Input))
+    of = {widget.id: widget.default for widget in widgets if widget.default is not None}
+    return (of["appearance_start"], of["appearance_end"]), (of["layout_start"], of["layout_end"])
 
 
 def guided(network: Network, made: Settings):

@@ -60,7 +60,10 @@ class AppearancePalette(io.ComfyNode):
                     "our reading of the paper, which names no layers. Unused with a mask.",
                 ),
                 *window_inputs(),
-                io.Image.Input("image", optional=True, tooltip="The subject's picture, of any size; every picture of a batch counts."),
+                io.Image.Input(
+                    "image", optional=True,
+                    tooltip="The subject's picture; every one of a batch counts. Above 1024 x 1024 pixels it is scaled down.",
+                ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colours."),
                 io.Latent.Input("latent", optional=True, tooltip="The picture as a LATENT, instead of image."),
                 io.Mask.Input("mask", optional=True, tooltip="Where the subject is, instead of the words' attention."),
@@ -72,7 +75,10 @@ class AppearancePalette(io.ComfyNode):
                     "sigmas", optional=True, **ADVANCED,
                     tooltip="Noise levels to compute features for now. Neutral: not connected, the first guided run computes its own.",
                 ),
-                PaletteType.Input("more", optional=True, tooltip="A palette to add this picture to, to use several pictures."),
+                PaletteType.Input(
+                    "more", optional=True,
+                    tooltip="A palette of the same blocks and window to add this picture to, to use several pictures.",
+                ),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),

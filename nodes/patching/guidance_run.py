@@ -91,9 +91,9 @@ class GuidanceRun:
         blurred one: what that is compared with is guided already."""
         if self._own(step):
             return False
-        known = self._latest is not None and self._latest[0] == step.sigma
-        self._apart |= not known
-        return known and not self._apart and self._latest is not None and self._latest[1] is not step.x
+        if self._latest is None or self._latest[0] != step.sigma:
+            self._apart = True
+        return not self._apart and self._latest is not None and self._latest[1] is not step.x
 
     def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
         """The guided latent; computed once for a latent, however often the host asks."""

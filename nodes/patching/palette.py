@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import comfy.utils
 import torch
 import torch.nn.functional as F
 
@@ -143,8 +142,8 @@ def _references(model, clip, picture: Picture, conditioning: list, source: str, 
     if (picture.image is None) == (picture.latent is None):
         raise ValueError(f"{NODE}: expected a picture, as image with vae or as latent, got {'both' if picture.latent else 'neither'}.")
     if picture.image is not None:
-        image, mask = _no_larger(picture.image, picture.mask)
-        encoded = references(image, picture.vae, conditioning, source, seed, mask, weight, NODE)
+        # A photograph's millions of pixels would fill the memory, and show the network a subject of a size that it has never seen.
+        encoded = references(picture.image, picture.vae, conditioning, source, seed, picture.mask, weight, NODE, _MOST_PIXELS)
         items = list(encoded.items)
     else:
         assert picture.latent is not None
@@ -154,20 +153,6 @@ def _references(model, clip, picture: Picture, conditioning: list, source: str, 
     if picture.mask is not None:
         return References(tuple(items))
     return References(tuple(_with_saliency(model, clip, item, picture) for item in items))
-
-
-def _no_larger(image: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A picture of more pixels than a network is made for, and a mask of its size, scaled down to so many: a photograph's own millions
-    of pixels would fill the memory and show the network a subject of a size that it has never seen."""
-    height, width = image.shape[1:3]
-    scale = (_MOST_PIXELS / (height * width)) ** 0.5
-    if scale >= 1:
-        return image, mask
-    size = max(8, round(height * scale) // 8 * 8), max(8, round(width * scale) // 8 * 8)
-    small = comfy.utils.common_upscale(image.movedim(-1, 1), size[1], size[0], "area", "disabled").movedim(1, -1)
-    if mask is None or mask.shape[-2:] != (height, width):
-        return small, mask
-    return small, F.interpolate(mask.reshape(-1, 1, height, width).float(), size, mode="area")[:, 0]
 
 
 def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Tensor | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.samplers
+import comfy.utils
 import torch
 import torch.nn.functional as F
 
@@ -84,9 +85,13 @@ def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def references(
-    image: torch.Tensor, vae, conditioning: list, kind: str, seed: int, mask: torch.Tensor | None, weight: float, node: str = NODE
-) -> References:
-    """Encodes [n, height, width, 3] pictures; `mask` is [1 or n, height, width]. Raises ValueError in one sentence."""
+    image: torch.Tensor, vae, conditioning: list, kind: str, seed: int, mask: torch.Tensor | None, weight: float, node: str = NODE,
+    most_pixels: int | None = None,
+) -> References:  # fmt: skip
+    """Encodes [n, height, width, 3] pictures, scaled down to `most_pixels` where they have more; `mask` is [1 or n, height, width].
+
+    Raises ValueError in one sentence.
+    """
     if vae is None:
         raise ValueError(f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae.")
     if mask is not None:
@@ -101,6 +106,8 @@ def references(
         if bool((mask.amax((1, 2)) < 0.5).any()):
             raise ValueError(f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none.")
     single(conditioning, node)
+    if most_pixels is not None:
+        image, mask = _no_larger(image, mask, most_pixels)
     items = []
     for i in range(len(image)):
         latent = {"samples": vae.encode(image[i : i + 1, ..., :3])}
@@ -112,6 +119,17 @@ def references(
         shown = image[i : i + 1, area[0], area[1], :3]
         items.append(Reference(latent, conditioning, kind, seed, inside, weight, image=shown, vae=vae))
     return References(tuple(items))
+
+
+def _no_larger(image: torch.Tensor, mask: torch.Tensor | None, most_pixels: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Pictures of at most so many pixels, and a mask of their size; those that have no more stay as they are."""
+    height, width = image.shape[1:3]
+    scale = (most_pixels / (height * width)) ** 0.5
+    if scale >= 1:
+        return image, mask
+    height, width = (max(8, round(n * scale) // 8 * 8) for n in (height, width))
+    small = comfy.utils.common_upscale(image.movedim(-1, 1), width, height, "area", "disabled").movedim(1, -1)
+    return small, None if mask is None else F.interpolate(mask[:, None].float(), (height, width), mode="area")[:, 0]
 
 
 def _area_of(samples: torch.Tensor, image: torch.Tensor, vae) -> tuple[slice, slice]:

@@ -9,6 +9,7 @@ import torch
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from likeness.nodes.patching import palette as palettes
 from likeness.nodes.patching import saved_files, saved_palettes
+from likeness.nodes.patching.references import NOISED, references
 from likeness.nodes.patching.template import Sampling, draw_template, record_template, scaled_to
 from likeness.nodes.patching.window import ALWAYS, Window
 from likeness.tests.patching.guidance_runs import (
@@ -97,10 +98,15 @@ def test_large_pictures_are_scaled_down_with_their_masks(monkeypatch, side, expe
 
 
 def test_scaling_down_keeps_the_shape():
-    image, mask = palettes._no_larger(torch.rand(2, 1500, 3000, 3), torch.ones(1, 1500, 3000))
-    assert mask is not None and image.shape[:3] == (2, 720, 1448) and mask.shape == (1, 720, 1448)
-    small = torch.rand(1, 1024, 1024, 3)
-    assert palettes._no_larger(small, None)[0] is small
+    found = references(torch.rand(2, 750, 1500, 3), Averages(), encoded(CAPTION), NOISED, 0, torch.ones(1, 750, 1500), 1.0, "", 512 * 512)
+    shapes = [(item.latent["samples"].shape[2:], item.mask.shape) for item in found.items if item.mask is not None]
+    assert shapes == [((45, 90), (360, 720))] * 2
+
+
+def test_a_mask_is_of_the_picture_as_it_was_given(monkeypatch):
+    monkeypatch.setattr(palettes, "_MOST_PIXELS", (8 * SIDE) ** 2)
+    with pytest.raises(ValueError, match="expected a mask of the picture's size, 256 x 256, got 1 of 100 x 100"):
+        made(model_of(), latent=None, image=torch.rand(1, 256, 256, 3), vae=Averages(), mask=torch.ones(1, 100, 100))
 
 
 def test_a_drawn_map_has_the_generated_ones_size_and_sum():
