@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from .heatmaps import mean_heatmap, min_max
 
 RELATIVE, RAW = "relative", "raw"
+_ROUNDED = 1e-6
+"""Below this a Frobenius norm is as its square, whose gradient is finite."""
 
 
 def saliency_mask(maps: Sequence[torch.Tensor], size: tuple[int, int], threshold: float) -> torch.Tensor:
@@ -43,27 +45,34 @@ def gaussian_smoothed(maps: torch.Tensor, size: int = 3, width: float = 0.5) -> 
 def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor]) -> torch.Tensor:
     """mean_l |K * A_l - K * T_l|_F / sqrt(h_l w_l) (Pick-and-Draw, arXiv 2401.16762, eq. 10, reduced by the mean over layers).
 
-    maps: [images, height, width] per layer, with a graph; templates: alike, constants. Returns [images] in fp32, with a finite
-    gradient also where map and template are equal.
+    maps: [images, height, width] per layer, with a graph; templates: alike, constants. Returns [images] in fp32: 0, with a finite
+    gradient, where map and template are equal.
     """
     losses = []
     for found, wanted in zip(maps, templates, strict=True):
         difference = gaussian_smoothed(found.float() - wanted.detach().float())
-        losses.append((difference.square().sum((1, 2)) + 1e-12).sqrt() / math.sqrt(difference[0].numel()))
+        norm = (difference.square().sum((1, 2)) + _ROUNDED**2).sqrt() - _ROUNDED
+        losses.append(norm / math.sqrt(difference[0].numel()))
     return torch.stack(losses).mean(0)
 
 
-def step_of_gradient(latent: torch.Tensor, gradient: torch.Tensor, sigma: float, size: float, kind: str = RELATIVE) -> torch.Tensor:
+def step_of_gradient(
+    latent: torch.Tensor, gradient: torch.Tensor, sigma: float, size: float, kind: str = RELATIVE, loss: torch.Tensor | None = None
+) -> torch.Tensor:
     """What one guidance step subtracts from a latent (Pick-and-Draw, arXiv 2401.16762, the update of the score function, eq. 11).
 
     latent: [images, channels, height, width] = clean + sigma * noise; gradient: alike, of the loss. RELATIVE: a step whose norm is
     `size` of the latent's, image by image. RAW: `size` times the gradient with respect to z = latent / sqrt(1 + sigma^2), in which
     papers state their step sizes. Where the gradient is 0 the step is 0.
+    loss: [images], given where the loss can become 0. A RELATIVE step then ends where it would be 0 if it were linear (Polyak's step):
+    a gradient's direction says nothing once its loss is next to 0, and its length is not looked at.
     """
     if kind == RAW:
         return size * (1 + sigma**2) * gradient
-    of_latent, of_gradient = (t.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for t in (latent, gradient))
-    return torch.where(of_gradient > 0, gradient * (size * of_latent / of_gradient.clamp(min=1e-30)), 0)
+    of_latent, of_gradient = (t.flatten(1).norm(dim=1) for t in (latent, gradient))
+    slope = of_gradient.clamp(min=1e-30)
+    length = size * of_latent if loss is None else torch.minimum(size * of_latent, loss.to(slope) / slope)
+    return torch.where((of_gradient > 0).view(-1, 1, 1, 1), gradient * (length / slope).view(-1, 1, 1, 1), 0)
 
 
 def denoised_shift(step: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:

@@ -104,23 +104,26 @@ class GuidanceRun:
         if patch.step_kind == RELATIVE:
             # A relative step forgets how long the gradient is; the weights still say how far it goes.
             size *= max(term.weight for term in self.acting(step.sigma) if term is not None)
+        # A template can be followed to the end; no picture but the reference itself has an appearance loss of 0.
+        ends = self.acting(step.sigma)[0] is None
         for _ in range(patch.iterations):
-            found = self._gradient(replace(step, x=latent), evaluate)
+            found, losses = self._gradient(replace(step, x=latent), evaluate)
             # A gradient that is no number moves nothing.
-            finite = found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+            finite = (found.isfinite().flatten(1).all(1) & losses.isfinite()).view(-1, 1, 1, 1)
             patch.log.note_finite(finite)
             found = torch.where(finite, found, 0)
             free = latent
             if self.mask is not None:  # what inpainting keeps cannot be moved, and does not count for how far the rest is
                 mask = self.mask.to(latent)
                 found, free = found * mask, latent * mask
-            latent = latent - step_of_gradient(free, found, step.sigma, size, patch.step_kind).to(latent)
+            loss = losses if ends else None
+            latent = latent - step_of_gradient(free, found, step.sigma, size, patch.step_kind, loss).to(latent)
         self._latest = (step.sigma, step.x, latent)
         return latent
 
-    def _gradient(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
-        """Of the score function with respect to the latents, read from the prompt's rows alone."""
-        total = torch.zeros_like(step.x, dtype=torch.float32)
+    def _gradient(self, step: Step, evaluate: Evaluate) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the score function with respect to the latents, read from the prompt's rows alone, and its values, [images]."""
+        total, score = torch.zeros_like(step.x, dtype=torch.float32), step.x.new_zeros(len(step.x), dtype=torch.float32)
         entries, losses = self._prompts(step), []
         for entry in entries:
             reading = Reading(self, step.sigma)
@@ -136,11 +139,12 @@ class GuidanceRun:
             assert found is not None
             self._short |= found.checkpointed
             total = total + found.latents / len(entries)
+            score = score + found.losses / len(entries)
             losses.append(reading.losses)
         if losses:
             appearance, layout = (None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True))
             self.patch.log.note(step.sigma, appearance, layout)
-        return total
+        return total, score
 
     def _prompts(self, step: Step) -> list:
         """The entries of the step's conditionings that carry the prompt; of the guider's, where this call has none of them."""

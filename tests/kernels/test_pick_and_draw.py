@@ -135,6 +135,17 @@ def test_a_relative_step_is_a_part_of_each_latents_norm(size, scale):
         torch.testing.assert_close(*directions)
 
 
+def test_a_relative_step_ends_where_a_linear_loss_does():
+    """Losses 3x and 0.02x at latents of norm 5 along x: the second ends after 0.02 x 1, the first goes the relative length."""
+    latent = torch.zeros(2, 1, 1, 2)
+    latent[:, 0, 0] = torch.tensor([3.0, 4.0])
+    gradient = torch.tensor([[3.0, 0.0], [0.5, 0.0]]).view(2, 1, 1, 2)
+    step = step_of_gradient(latent, gradient, 1.0, 0.1, loss=torch.tensor([9.0, 0.01]))
+    assert step.flatten().tolist() == pytest.approx([0.5, 0.0, 0.02, 0.0])
+    assert torch.equal(step[:1], step_of_gradient(latent, gradient, 1.0, 0.1)[:1])
+    assert torch.equal(*(step_of_gradient(latent, gradient, 1.0, 0.1, RAW, loss) for loss in (None, torch.zeros(2))))
+
+
 @pytest.mark.parametrize("kind", ["relative", "raw"])
 def test_no_gradient_no_step(kind):
     gradient = noise(2, 4, 3, 3)

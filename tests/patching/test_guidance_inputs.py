@@ -16,6 +16,7 @@ from likeness.tests.patching.guidance_runs import (
     CAPTION,
     PROMPT,
     SIDE,
+    WORD,
     clip_of,
     encoded,
     guided,
@@ -25,8 +26,10 @@ from likeness.tests.patching.guidance_runs import (
     noise_of,
     palette,
     recorded,
+    relative,
     run,
     square,
+    template,
 )
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -124,6 +127,18 @@ def test_the_template_image_is_the_samplers():
     found = record_template(model, clip_of(), PROMPT, "cat", encoded(""), empty, sampling, "all", ALWAYS)[1]
     expected = run(model, noise=comfy.sample.prepare_noise(empty["samples"], 9), steps=STEPS)
     assert torch.equal(found["samples"], expected)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_a_template_that_is_followed_moves_nothing(family):
+    """A loss of next to nothing has a gradient too, in an arbitrary direction, and a relative step does not look at its length."""
+    model = model_of(family)
+    followed = template(model, family, word=WORD)
+    noise = comfy.sample.prepare_noise(torch.zeros(1, 4, SIDE, SIDE), 9)
+    plain = run(model, family, noise=noise)
+    for changes, moved in (({}, False), ({"template": recorded(family)}, True)):
+        patched, _ = guided(model, family=family, **{"template": followed, **changes})
+        assert (relative(run(patched, family, noise=noise), plain) > 1e-3) is moved
 
 
 def test_a_write_that_fails_leaves_nothing(output, monkeypatch):
