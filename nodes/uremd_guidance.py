@@ -65,8 +65,8 @@ class UREMDGuidance(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "step", options=[RELATIVE, RAW], default=RELATIVE, **ADVANCED,
-                    tooltip="relative: a step is step_size, times the larger weight, of the latent's norm, our default. raw: step_size is "
-                    "multiplied with the gradient, as papers of this kind do.",
+                    tooltip="relative: a step is step_size, times the larger weight, of the latent's norm, our default, and less where the "
+                    "template is all but followed. raw: step_size is multiplied with the gradient, as papers of this kind do.",
                 ),
                 io.Float.Input(
                     "step_size", default=0.05, min=0.0, max=1000.0, step=0.001,
