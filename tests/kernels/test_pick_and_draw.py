@@ -136,7 +136,7 @@ def test_a_relative_step_is_a_part_of_each_latents_norm(size, scale):
 
 
 def test_a_relative_step_ends_where_a_linear_loss_does():
-    """Latents of norm 5, steps of 0.1 of it. A loss of 9 that falls by 3 is far from 0; one of 0.01 that falls by 0.5 is there after 0.02."""
+    """Latents of norm 5, steps of 0.1 of it. Of two slopes, 3 is far from ending a loss of 9; 0.5 ends one of 0.01 after 0.02."""
     latent = torch.zeros(2, 1, 1, 2)
     latent[:, 0, 0] = torch.tensor([3.0, 4.0])
     gradient = torch.tensor([[3.0, 0.0], [0.5, 0.0]]).view(2, 1, 1, 2)
