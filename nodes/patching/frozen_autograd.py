@@ -22,7 +22,7 @@ from .frozen_layers import Forward, HostTensors, frozen_forward, in_graph
 _KEY = "likeness gradient"
 _LOSS_SCALES = (1024.0, 1.0)
 _MANY_TOKENS = 1024
-"""Blocks of so many hold four fifths of a full-size network's activations; to recompute the others as well takes longer."""
+"""Recomputing blocks of so many leaves a fifth of the memory that a gradient pass adds to a full-size network at 512x512."""
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 

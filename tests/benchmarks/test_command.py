@@ -15,7 +15,9 @@ def example(monkeypatch, tmp_path):
 
     def run(quick):
         asked.append(quick)
-        return report.Report("example", [{"name": "only", "metric": [1.0, 0.5, 1.5]}], {"figure": 2.0})
+        return report.Report(
+            "example", [{"name": "only", "metric": [1.0, 0.5, 1.5]}], {"figure": 2.0}, {"figure": report.Target("at most", 1.0)}
+        )
 
     module = types.ModuleType("likeness.benchmarks.example")
     module.run = run
@@ -31,6 +33,12 @@ def test_quick_only_prints(example, capsys):
     command.main(["example", "--quick"])
     assert example[0] == [True] and not example[1].exists()
     assert "1.000 [0.500, 1.500]" in capsys.readouterr().out
+
+
+def test_full_runs_alone_are_held_against_targets(example, capsys):
+    for arguments, judged in ((["example"], True), (["example", "--quick"], False)):
+        command.main(arguments)
+        assert ("at most 1: missed" in capsys.readouterr().out) == judged
 
 
 def test_quick_writes_json_where_it_is_told(example, tmp_path):
