@@ -14,16 +14,16 @@ from comfy.samplers import CFGGuider
 from ..demo.captions import neutral_caption
 from ..demo.subjects import PersonalSubject
 from ..kernels.adaptive_mask import MaskRules
-from ..nodes.patching import tinyland
-from ..nodes.patching.build_mask import PER_STEP, build_mask
-from ..nodes.patching.build_retouch import Settings as RetouchSettings
-from ..nodes.patching.build_retouch import retouch
-from ..nodes.patching.references import INVERTED, References, references
-from ..nodes.patching.retouch import BANKED, FORK, NONE
-from ..nodes.patching.step_blended import StepBlendedGuider, Switch
-from ..nodes.patching.subject_mask import SubjectMask
-from ..nodes.patching.window import Window
-from ..nodes.patching.word_maps import word_maps
+from ..patching.features.references import INVERTED, References, references
+from ..patching.features.word_maps import word_maps
+from ..patching.host.window import Window
+from ..patching.layout_and_retouch.build import Settings as RetouchSettings
+from ..patching.layout_and_retouch.build import retouch
+from ..patching.layout_and_retouch.build_mask import PER_STEP, build_mask
+from ..patching.layout_and_retouch.retouch import BANKED, FORK, NONE
+from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from ..patching.layout_and_retouch.subject_mask import SubjectMask
+from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, placeholder, with_lora, word, words
 from .grid import Grid, GridPrompt, renders

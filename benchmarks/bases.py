@@ -8,7 +8,7 @@ import comfy.sd
 
 from ..demo.captions import PLACEHOLDER
 from ..demo.subjects import PersonalSubject
-from ..nodes.patching import tinyland
+from ..patching.tinyland import model as tinyland
 
 VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion", "full"
 

@@ -13,14 +13,14 @@ import torch
 from comfy.samplers import CFGGuider
 
 from ..demo.subjects import PersonalSubject
-from ..nodes.patching import tinyland
-from ..nodes.patching.build_guidance import Settings as GuidanceSettings
-from ..nodes.patching.build_guidance import guide
-from ..nodes.patching.palette import Palette, Picture, build_palette
-from ..nodes.patching.references import INVERTED
-from ..nodes.patching.run_state import attach
-from ..nodes.patching.template import Template, recorder_of
-from ..nodes.patching.window import ALWAYS, Window
+from ..patching.features.references import INVERTED
+from ..patching.host.run import attach
+from ..patching.host.window import ALWAYS, Window
+from ..patching.pick_and_draw.build import Settings as GuidanceSettings
+from ..patching.pick_and_draw.build import guide
+from ..patching.pick_and_draw.palette import Palette, Picture, build_palette
+from ..patching.pick_and_draw.template import Template, recorder_of
+from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, VANILLA, with_lora, word, words
 from .grid import Grid, GridPrompt, renders

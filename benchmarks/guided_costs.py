@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..nodes.patching.build_guidance import Settings, guide
-from ..nodes.patching.families import coarse_decoder_blocks, family_of, middle_decoder_blocks
-from ..nodes.patching.palette import Palette
-from ..nodes.patching.template import Sampling, Template, record_template
-from ..nodes.patching.window import ALWAYS
 from ..nodes.uremd_guidance import UREMDGuidance
+from ..patching.host.families import coarse_decoder_blocks, family_of, middle_decoder_blocks
+from ..patching.host.window import ALWAYS
+from ..patching.pick_and_draw.build import Settings, guide
+from ..patching.pick_and_draw.palette import Palette
+from ..patching.pick_and_draw.template import Sampling, Template, record_template
 from .memory import peak_bytes
 from .networks import Network
 from .retouch_costs import picture

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..demo import judge
 from ..demo.subjects import SUBJECTS
-from ..nodes.patching import tinyland
+from ..patching.tinyland import model as tinyland
 from . import generate
 from .chart import beside, lines
 from .grid import Grid, contact_sheet, renders, row

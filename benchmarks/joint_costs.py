@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..nodes.patching.build_joint import AUTOMATIC, Widgets, joint_guider
-from ..nodes.patching.joint_sampling import sample_set
-from ..nodes.patching.references import NOISED, Reference, References
+from ..patching.features.references import NOISED, Reference, References
+from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
+from ..patching.jedi.sampling import sample_set
 from .memory import peak_bytes
 from .networks import Network
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain

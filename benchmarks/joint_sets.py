@@ -13,9 +13,9 @@ from comfy.samplers import CFGGuider
 
 from ..demo.captions import prompt
 from ..demo.subjects import PersonalSubject
-from ..nodes.patching import tinyland
-from ..nodes.patching.build_joint import AUTOMATIC, Widgets, joint_guider
-from ..nodes.patching.references import NOISED, References, references
+from ..patching.features.references import NOISED, References, references
+from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
+from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, with_lora, words
 from .grid import Grid, GridPrompt, renders

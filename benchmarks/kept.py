@@ -13,7 +13,7 @@ import numpy as np
 _ROOT = Path(__file__).resolve().parents[1]
 _CODE = (
     "kernels/*.py",
-    "nodes/patching/*.py",
+    "patching/**/*.py",
     "demo/*.py",
     "benchmarks/ablation.py",
     "benchmarks/bases.py",

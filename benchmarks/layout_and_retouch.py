@@ -10,7 +10,7 @@ import numpy as np
 
 from ..demo import judge
 from ..demo.subjects import SUBJECTS
-from ..nodes.patching import tinyland
+from ..patching.tinyland import model as tinyland
 from . import generate
 from .ablation import Ablation, Recipe
 from .bases import LORA, TEXTUAL_INVERSION

@@ -13,7 +13,7 @@ from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 
 from ..demo.captions import PLACEHOLDER, prompt
 from ..demo.subjects import SUBJECTS
-from ..nodes.patching import tinyland
+from ..patching.tinyland import model as tinyland
 from .generate import TextEncoder
 
 FULL_SIZE_CONFIG = {

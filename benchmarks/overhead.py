@@ -13,13 +13,13 @@ import comfy.sample
 import comfy.samplers
 import torch
 
-from ..nodes.patching import tinyland
-from ..nodes.patching.families import discover, family_of
-from ..nodes.patching.run_state import attach
-from ..nodes.patching.taps import CrossAttentionTap
-from ..nodes.patching.window import Window
-from ..nodes.patching.word_maps import word_maps
 from ..nodes.step_blended import LikenessStepBlendedGuider, StepBlendedSampler
+from ..patching.features.taps import CrossAttentionTap
+from ..patching.features.word_maps import word_maps
+from ..patching.host.families import discover, family_of
+from ..patching.host.run import attach
+from ..patching.host.window import Window
+from ..patching.tinyland import model as tinyland
 from . import guided_costs, retouch_costs
 from .networks import Network, full_size_network, small_network, tiny_network
 from .report import Report, Target

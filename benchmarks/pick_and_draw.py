@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..demo import judge
 from ..demo.subjects import SUBJECTS, PersonalSubject
-from ..nodes.patching import tinyland
+from ..patching.tinyland import model as tinyland
 from . import generate, guided_costs
 from .bases import FULL, LORA, TEXTUAL_INVERSION, VANILLA
 from .grid import Grid, contact_sheet, renders, row

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 
 from ..kernels.adaptive_mask import MaskRules
-from ..nodes.patching.build_mask import PER_STEP, build_mask
-from ..nodes.patching.build_retouch import Settings, retouch
-from ..nodes.patching.passes import sample
-from ..nodes.patching.references import INVERTED, Reference, References
-from ..nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
-from ..nodes.patching.step_blended import StepBlendedGuider, Switch
-from ..nodes.patching.subject_mask import SubjectMask
-from ..nodes.patching.window import Window
-from ..nodes.patching.word_maps import word_maps
-from ..nodes.patching.words import find_word
+from ..patching.features.references import INVERTED, Reference, References
+from ..patching.features.word_maps import word_maps
+from ..patching.host.passes import sample
+from ..patching.host.window import Window
+from ..patching.host.words import find_word
+from ..patching.layout_and_retouch.build import Settings, retouch
+from ..patching.layout_and_retouch.build_mask import PER_STEP, build_mask
+from ..patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
+from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from ..patching.layout_and_retouch.subject_mask import SubjectMask
 from .ablation import MAP_LEVELS, Recipe
 from .generate import Settings as Sampling
 from .memory import peak_bytes

@@ -23,7 +23,7 @@ from ..demo.captions import PLACEHOLDER, caption
 from ..demo.look_alikes import look_alike
 from ..demo.subjects import HELD_OUT, SUBJECTS, PersonalSubject
 from ..demo.world import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
-from ..nodes.patching import tinyland
+from ..patching.tinyland import model as tinyland
 from . import generate
 from .grid import Grid, GridPrompt, Method, contact_sheet, renders, row
 from .report import Report, Target

@@ -19,22 +19,22 @@ ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 """Keyword arguments that fold an input away as an advanced one; every host accepts them, older front ends ignore them."""
 
 Trajectory = io.Custom("LIKENESS_TRAJECTORY")
-"""Every (sigma, latent) that a sampling run's model really saw: a `nodes.patching.trajectory.Trajectory`."""
+"""Every (sigma, latent) that a sampling run's model really saw: a `patching.features.trajectory.Trajectory`."""
 
 ReferenceType = io.Custom("LIKENESS_REFERENCE")
-"""Pictures to borrow features from: a `nodes.patching.references.References`."""
+"""Pictures to borrow features from: a `patching.features.references.References`."""
 
 AdaptiveMaskType = io.Custom("LIKENESS_ADAPTIVE_MASK")
-"""A mask that follows the target from step to step: a `nodes.patching.subject_mask.SubjectMask`."""
+"""A mask that follows the target from step to step: a `patching.layout_and_retouch.subject_mask.SubjectMask`."""
 
 PaletteType = io.Custom("LIKENESS_PALETTE")
-"""A subject's features: a `nodes.patching.palette.Palette`."""
+"""A subject's features: a `patching.pick_and_draw.palette.Palette`."""
 
 TemplateType = io.Custom("LIKENESS_TEMPLATE")
-"""Where a subject is to be: a `nodes.patching.template.Template`."""
+"""Where a subject is to be: a `patching.pick_and_draw.template.Template`."""
 
 LossesType = io.Custom("LIKENESS_LOSSES")
-"""What guidance's losses did: a `nodes.patching.loss_log.LossLog`."""
+"""What guidance's losses did: a `patching.pick_and_draw.loss_log.LossLog`."""
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(io.Schema))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..kernels.adaptive_mask import CORES, METRICS, MaskRules
+from ..patching.layout_and_retouch.build_mask import PER_STEP, RECORDED, build_mask, preview
 from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, io, schema, ui
-from .patching.build_mask import PER_STEP, RECORDED, build_mask, preview
 
 
 class AdaptiveMask(io.ComfyNode):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..patching.features.word_maps import GROUPINGS, word_maps
+from ..patching.host.window import Window
 from ._api import CATEGORY, io, schema, ui, window_inputs
-from .patching.window import Window
-from .patching.word_maps import GROUPINGS, word_maps
 
 
 class LikenessAttentionMaps(io.ComfyNode):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import folder_paths
 
+from ..patching.tinyland import model as tinyland
+from ..patching.tinyland import subject as demo_subject
 from ._api import DEMO_CATEGORY, io, schema
-from .patching import demo_subject, tinyland
 
 
 def _outputs(model: str, clip: str, vae: str) -> list:

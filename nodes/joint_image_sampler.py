@@ -7,12 +7,12 @@ from typing import Any
 import comfy.samplers
 import folder_paths
 
+from ..patching.jedi import checkpoint as joint_checkpoint
+from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, joint_guider
+from ..patching.jedi.format import ORDERS
+from ..patching.jedi.run import NOISES, PRESETS
+from ..patching.jedi.sampling import sample_set
 from ._api import ADVANCED, CATEGORY, ReferenceType, io, schema, window_inputs
-from .patching import joint_checkpoint
-from .patching.build_joint import AUTOMATIC, POLARITIES, Widgets, joint_guider
-from .patching.joint_format import ORDERS
-from .patching.joint_run import NOISES, PRESETS
-from .patching.joint_sampling import sample_set
 
 
 def _set_inputs() -> list:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import comfy.samplers
 
+from ..patching.host.window import Window
+from ..patching.pick_and_draw import template_file as saved_templates
+from ..patching.pick_and_draw.template import Sampling, draw_template, preview, record_template
 from ._api import CATEGORY, TemplateType, io, schema, ui, window_inputs
-from .patching import saved_templates
-from .patching.template import Sampling, draw_template, preview, record_template
-from .patching.window import Window
 
 
 class LayoutTemplate(io.ComfyNode):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..patching.features.references import INVERTED, NOISED, references
+from ..patching.layout_and_retouch import build as build_retouch
+from ..patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
+from ..patching.layout_and_retouch.swaps import APPEND, REPLACE
 from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, ReferenceType, Trajectory, io, schema, window_inputs
-from .patching import build_retouch
-from .patching.references import INVERTED, NOISED, references
-from .patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
-from .patching.swaps import APPEND, REPLACE
 
 
 class LikenessReference(io.ComfyNode):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..patching.features.references import INVERTED, NOISED
+from ..patching.host.window import Window
+from ..patching.pick_and_draw import palette_file as saved_palettes
+from ..patching.pick_and_draw.palette import Picture, build_palette
 from ._api import ADVANCED, CATEGORY, PaletteType, io, schema, ui, window_inputs
-from .patching import saved_palettes
-from .patching.palette import Picture, build_palette
-from .patching.references import INVERTED, NOISED
-from .patching.window import Window
 
 
 class AppearancePalette(io.ComfyNode):

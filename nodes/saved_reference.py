@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..patching.features import reference_file as saved_references
 from ._api import CATEGORY, ReferenceType, io, schema, ui
-from .patching import saved_references
 
 
 class LikenessSaveReference(io.ComfyNode):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..patching.features import trajectory_file as saved_trajectories
 from ._api import CATEGORY, Trajectory, io, schema, ui
-from .patching import saved_trajectories
 
 
 class LikenessSaveTrajectory(io.ComfyNode):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..kernels.heatmaps import overlay
+from ..patching.layout_and_retouch import segment
 from ._api import CATEGORY, io, schema, ui
-from .patching import segment
 
 
 class LikenessSegment(io.ComfyNode):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import comfy.samplers
 
+from ..patching.host.passes import sample
+from ..patching.layout_and_retouch import step_blended
+from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from ._api import ADVANCED, CATEGORY, Trajectory, io, schema
-from .patching import step_blended
-from .patching.passes import sample
-from .patching.step_blended import StepBlendedGuider, Switch
 
 _STEP = "step"
 _PERCENT = "percent"

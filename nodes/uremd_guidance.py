@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..kernels.pick_and_draw import RAW, RELATIVE
 from ..kernels.uremd import DIRECTIONS
+from ..patching.host.live_text import text_on
+from ..patching.pick_and_draw import build as build_guidance
 from ._api import ADVANCED, CATEGORY, LossesType, PaletteType, TemplateType, io, schema, ui
-from .patching import build_guidance
-from .patching.live_text import text_on
 
 
 class UREMDGuidance(io.ComfyNode):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from likeness.demo import host as hosting
 from likeness.kernels.jedi import MASK_FIRST
-from likeness.nodes.patching.joint_format import JointFormat
+from likeness.patching.jedi.format import JointFormat
 from likeness.tests.demo import tiny_checkpoint
 from likeness.tests.random_weights import fill
 from safetensors.torch import save_file

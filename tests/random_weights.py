@@ -11,7 +11,7 @@ from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.joint_network import FIRST_LAYER, ORDER, widened
 from likeness.demo.training.loop import write_weights
-from likeness.nodes.patching.joint_format import JointFormat
+from likeness.patching.jedi.format import JointFormat
 
 CPU = torch.device("cpu")
 

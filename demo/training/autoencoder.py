@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
-from ...nodes.patching.tinyland import AUTOENCODER_CONFIG
+from ...patching.tinyland.model import AUTOENCODER_CONFIG
 from .loop import Trainer, initialise
 from .pool import Pool
 

@@ -15,15 +15,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_sampling import ModelSamplingDiscrete
 from safetensors.torch import load_file
 
-from ...nodes.patching.tinyland import (
-    MAX_TOKENS,
-    UNET_CONFIG,
-    TextTransformer,
-    TinylandConfig,
-    WordTokenizer,
-    text_config,
-    unet_config,
-)
+from ...patching.tinyland.model import MAX_TOKENS, UNET_CONFIG, TextTransformer, TinylandConfig, WordTokenizer, text_config, unet_config
 from ..captions import caption, vocabulary
 from ..files import digest, replacing
 from .autoencoder import moments, to_tensor

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from ...nodes.patching.joint_format import IN_CHANNELS, JointFormat
-from ...nodes.patching.tinyland import unet_config
+from ...patching.jedi.format import IN_CHANNELS, JointFormat
+from ...patching.tinyland.model import unet_config
 from ..captions import caption
 from ..files import digest
 from .denoiser import latents_of, plain_attention, schedule, subject_weight, velocity_loss, weights_digest

@@ -20,7 +20,7 @@ from comfy.supported_models_base import BASE
 from safetensors.torch import save_file
 
 from ...kernels.jedi import CHANNELS
-from ...nodes.patching.joint_format import IN_CHANNELS, JointFormat
+from ...patching.jedi.format import IN_CHANNELS, JointFormat
 from ..files import Problem, replacing
 from .joint_network import FIRST_LAYER, ORDER, widened
 from .loop import commit

@@ -15,7 +15,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from safetensors.torch import load_file, save_file
 
-from ...nodes.patching.frozen_autograd import differentiable
+from ...patching.host.frozen_autograd import differentiable
 from ..files import Problem, replacing
 from .denoiser import denoising_loss
 from .joint_checkpoint import Source

@@ -8,10 +8,10 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ...kernels.jedi import CHANNELS, MASK_FIRST, arranged, given_channels, noisy_first
-from ...nodes.patching.blocks import Layer
-from ...nodes.patching.coupling import Coupling
-from ...nodes.patching.families import UNET, Options
-from ...nodes.patching.joint_format import IN_CHANNELS
+from ...patching.host.blocks import Layer
+from ...patching.host.families import UNET, Options
+from ...patching.jedi.coupling import Coupling
+from ...patching.jedi.format import IN_CHANNELS
 
 ORDER = MASK_FIRST
 """The paper's: mask, noisy latent, clean latent."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import generate
-from likeness.nodes.patching import tinyland
+from likeness.patching.tinyland import model as tinyland
 
 SETTINGS = generate.Settings(steps=3)
 

@@ -8,7 +8,7 @@ import comfy.utils
 import pytest
 import torch
 from likeness.benchmarks import networks, overhead, timing
-from likeness.nodes.patching.families import discover
+from likeness.patching.host.families import discover
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from likeness.demo.training.joint_scenes import VIEWS, scene_of_set
 from likeness.demo.training.joint_sets import find_sets, write_set
 from likeness.demo.world import render
 from likeness.kernels.jedi import MASK_FIRST
-from likeness.nodes.patching.joint_format import JointFormat
+from likeness.patching.jedi.format import JointFormat
 from likeness.tests.demo import tiny_checkpoint
 from safetensors.torch import load_file, save_file
 

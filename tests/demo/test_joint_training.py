@@ -13,7 +13,7 @@ from likeness.demo.training import command, denoiser, joint, joint_scenes, loop
 from likeness.demo.training.joint_network import FIRST_LAYER, JointCall, draw_missing, weight_on
 from likeness.demo.training.recomputed import recomputed
 from likeness.kernels.jedi import MASK_FIRST
-from likeness.nodes.patching.joint_format import JointFormat
+from likeness.patching.jedi.format import JointFormat
 
 CPU = torch.device("cpu")
 T = torch.tensor

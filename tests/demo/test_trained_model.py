@@ -8,9 +8,9 @@ from likeness.benchmarks.joint_sets import JointSets, Recipe
 from likeness.demo import judge
 from likeness.demo.captions import prompt
 from likeness.demo.world import render
-from likeness.nodes.patching import tinyland as model_files
-from likeness.nodes.patching.window import Window
-from likeness.nodes.patching.word_maps import word_maps
+from likeness.patching.features.word_maps import word_maps
+from likeness.patching.host.window import Window
+from likeness.patching.tinyland import model as model_files
 
 
 def test_the_heat_of_the_class_word_lies_on_the_subject():

@@ -16,7 +16,7 @@ from likeness.demo.captions import PLACE_PHRASES, PLACEHOLDER, caption, neutral_
 from likeness.demo.host import PACK
 from likeness.demo.subjects import HELD_OUT, SUBJECTS
 from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES, SIZE, render, sample_scene
-from likeness.nodes.patching.tinyland import MAX_TOKENS, WordTokenizer
+from likeness.patching.tinyland.model import MAX_TOKENS, WordTokenizer
 
 COUNT = 4000
 SCENES = [sample_scene(Random(f"test-world-{i}")) for i in range(COUNT)]

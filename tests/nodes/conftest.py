@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from likeness.nodes import node_classes
-from likeness.nodes.patching import tinyland
+from likeness.patching.tinyland import model as tinyland
 from likeness.tests.random_weights import fill
 
 

@@ -6,7 +6,7 @@ import torch
 from likeness.demo.references import strip
 from likeness.demo.subjects import SUBJECTS
 from likeness.nodes.demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
-from likeness.nodes.patching.joint_format import ATTACHMENT
+from likeness.patching.jedi.format import ATTACHMENT
 from likeness.tests.patching import tiny_models
 from PIL import Image
 

@@ -34,8 +34,8 @@ def shipped() -> list[Path]:
 
 def test_the_archive_holds_the_nodes_and_no_tools():
     names = {path.relative_to(ROOT).as_posix() for path in shipped()}
-    assert {"__init__.py", "nodes/_api.py", "nodes/demo_model.py", "nodes/patching/tinyland.py", "kernels/diffusion.py"} <= names
-    assert {name.split("/")[0] for name in names} == {"__init__.py", "nodes", "kernels"}
+    assert {"__init__.py", "nodes/_api.py", "nodes/demo_model.py", "patching/tinyland/model.py", "kernels/diffusion.py"} <= names
+    assert {name.split("/")[0] for name in names} == {"__init__.py", "nodes", "patching", "kernels"}
 
 
 @pytest.mark.parametrize("path", shipped(), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -9,9 +9,9 @@ import comfy.sampler_helpers
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching.blocks import Layer
-from likeness.nodes.patching.families import UNET
-from likeness.nodes.patching.frozen_autograd import gradient, stop_at
+from likeness.patching.host.blocks import Layer
+from likeness.patching.host.families import UNET
+from likeness.patching.host.frozen_autograd import gradient, stop_at
 from likeness.tests.patching.tiny_models import _base_model, conditioning, latent, tiny_model
 from torch.overrides import TorchFunctionMode
 

@@ -10,11 +10,11 @@ import comfy.samplers
 import comfy.sd1_clip
 import comfy.sdxl_clip
 import torch
-from likeness.nodes.patching.build_guidance import Settings, guide
-from likeness.nodes.patching.palette import Made, Picture, build_palette
-from likeness.nodes.patching.references import NOISED
-from likeness.nodes.patching.template import Sampling, Template, record_template
-from likeness.nodes.patching.window import ALWAYS
+from likeness.patching.features.references import NOISED
+from likeness.patching.host.window import ALWAYS
+from likeness.patching.pick_and_draw.build import Settings, guide
+from likeness.patching.pick_and_draw.palette import Made, Picture, build_palette
+from likeness.patching.pick_and_draw.template import Sampling, Template, record_template
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 SEED = 61

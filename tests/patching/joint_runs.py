@@ -9,9 +9,9 @@ import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import torch
-from likeness.nodes.patching.build_joint import AUTOMATIC, Widgets, joint_guider
-from likeness.nodes.patching.joint_sampling import sample_set
-from likeness.nodes.patching.references import NOISED, Reference, References
+from likeness.patching.features.references import NOISED, Reference, References
+from likeness.patching.jedi.build import AUTOMATIC, Widgets, joint_guider
+from likeness.patching.jedi.sampling import sample_set
 from likeness.tests.patching.tiny_models import conditioning, latent
 
 STEPS = 3

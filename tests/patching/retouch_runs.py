@@ -5,13 +5,13 @@ from __future__ import annotations
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
-from likeness.nodes.patching.families import discover, family_of, late_blocks
-from likeness.nodes.patching.passes import sample
-from likeness.nodes.patching.references import NOISED, Reference, References
-from likeness.nodes.patching.retouch import Retouch
-from likeness.nodes.patching.run_state import attach
-from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
-from likeness.nodes.patching.subject_mask import SubjectMask
+from likeness.patching.features.references import NOISED, Reference, References
+from likeness.patching.host.families import discover, family_of, late_blocks
+from likeness.patching.host.passes import sample
+from likeness.patching.host.run import attach
+from likeness.patching.layout_and_retouch.retouch import Retouch
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from likeness.patching.layout_and_retouch.subject_mask import SubjectMask
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
 
 STEPS = 4

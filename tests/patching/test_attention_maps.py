@@ -6,10 +6,10 @@ import comfy.sdxl_clip
 import pytest
 import torch
 from likeness.kernels.attention import attention_probabilities
-from likeness.nodes.patching import word_maps as module
-from likeness.nodes.patching.families import discover
-from likeness.nodes.patching.window import Window
-from likeness.nodes.patching.word_maps import noise_levels, word_maps
+from likeness.patching.features import word_maps as module
+from likeness.patching.features.word_maps import noise_levels, word_maps
+from likeness.patching.host.families import discover
+from likeness.patching.host.window import Window
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
 TEXT = "a photo of a (red:1.2) cat"

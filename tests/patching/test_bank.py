@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from likeness.nodes.patching.bank import HIDDEN, FeatureBank, Key, digest_of, weights_of
-from likeness.nodes.patching.blocks import Layer
-from likeness.nodes.patching.build_retouch import Settings, retouch
-from likeness.nodes.patching.references import INVERTED, NOISED, References
-from likeness.nodes.patching.retouch import BANKED, NONE, SEQUENTIAL
+from likeness.patching.features.bank import HIDDEN, FeatureBank, Key, digest_of, weights_of
+from likeness.patching.features.references import INVERTED, NOISED, References
+from likeness.patching.host.blocks import Layer
+from likeness.patching.layout_and_retouch.build import Settings, retouch
+from likeness.patching.layout_and_retouch.retouch import BANKED, NONE, SEQUENTIAL
 from likeness.tests.patching.retouch_runs import POSITIVE, STEPS, close, counting, layout, mask, reference, retouched, run
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora

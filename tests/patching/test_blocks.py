@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.nodes.patching.blocks import Block, Layer, parse
-from likeness.nodes.patching.families import discover, family_of
+from likeness.patching.host.blocks import Block, Layer, parse
+from likeness.patching.host.families import discover, family_of
 from likeness.tests.patching.tiny_models import BLOCKS
 
 SD1 = tuple(Block(kind, n, 1) for kind, ns in {"input": (1, 2, 4, 5, 7, 8), "middle": (0,), "output": range(3, 12)}.items() for n in ns)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from likeness.nodes.patching.families import UNET
-from likeness.nodes.patching.frozen_autograd import Stop, differentiable, gradient, refuse_compiled
+from likeness.patching.host.families import UNET
+from likeness.patching.host.frozen_autograd import Stop, differentiable, gradient, refuse_compiled
 from likeness.tests.patching.gradients import (
     CHECKPOINTED,
     LAST,

@@ -10,8 +10,8 @@ import comfy.ops
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching.frozen_autograd import frozen_autograd
-from likeness.nodes.patching.frozen_layers import frozen_forward
+from likeness.patching.host.frozen_autograd import frozen_autograd
+from likeness.patching.host.frozen_layers import frozen_forward
 from likeness.tests.patching.gradients import (
     CHECKPOINTED,
     error,

@@ -6,8 +6,8 @@ import weakref
 import comfy.model_management
 import pytest
 import torch
-from likeness.nodes.patching import frozen_autograd
-from likeness.nodes.patching.frozen_autograd import gradient
+from likeness.patching.host import frozen_autograd
+from likeness.patching.host.frozen_autograd import gradient
 from likeness.tests.patching.gradients import (
     CHECKPOINTED,
     LAST,

@@ -7,9 +7,9 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching.blocks import Layer
-from likeness.nodes.patching.references import model_arguments
-from likeness.nodes.patching.template import Template
+from likeness.patching.features.references import model_arguments
+from likeness.patching.host.blocks import Layer
+from likeness.patching.pick_and_draw.template import Template
 from likeness.tests.patching.guidance_runs import (
     CAPTION,
     PROMPT,

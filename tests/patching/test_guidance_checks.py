@@ -8,8 +8,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
-from likeness.nodes.patching import guidance_run
-from likeness.nodes.patching.run_state import bare
+from likeness.patching.host.run import bare
+from likeness.patching.pick_and_draw import run as guidance_run
 from likeness.tests.patching.guidance_runs import (
     PROMPT,
     SIDE,

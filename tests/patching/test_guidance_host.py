@@ -11,13 +11,15 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from likeness.nodes.patching import frozen_autograd, guidance_reading, guidance_run
-from likeness.nodes.patching.build_guidance import guide
-from likeness.nodes.patching.references import Reference
-from likeness.nodes.patching.retouch import BANKED, BATCHED, SEQUENTIAL
-from likeness.nodes.patching.run_state import KEY, RunState
-from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
-from likeness.nodes.patching.window import Window
+from likeness.patching.features.references import Reference
+from likeness.patching.host import frozen_autograd
+from likeness.patching.host.run import KEY, RunState
+from likeness.patching.host.window import Window
+from likeness.patching.layout_and_retouch.retouch import BANKED, BATCHED, SEQUENTIAL
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from likeness.patching.pick_and_draw import reading as guidance_reading
+from likeness.patching.pick_and_draw import run as guidance_run
+from likeness.patching.pick_and_draw.build import guide
 from likeness.tests.patching.guidance_runs import (
     CAPTION,
     PROMPT,

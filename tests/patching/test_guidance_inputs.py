@@ -7,11 +7,12 @@ import folder_paths
 import pytest
 import torch
 from comfy_extras.nodes_sag import SelfAttentionGuidance
-from likeness.nodes.patching import palette as palettes
-from likeness.nodes.patching import saved_files, saved_palettes
-from likeness.nodes.patching.references import NOISED, references
-from likeness.nodes.patching.template import Sampling, draw_template, record_template, scaled_to
-from likeness.nodes.patching.window import ALWAYS, Window
+from likeness.patching.features.references import NOISED, references
+from likeness.patching.host import files as saved_files
+from likeness.patching.host.window import ALWAYS, Window
+from likeness.patching.pick_and_draw import palette as palettes
+from likeness.patching.pick_and_draw import palette_file as saved_palettes
+from likeness.patching.pick_and_draw.template import Sampling, draw_template, record_template, scaled_to
 from likeness.tests.patching.guidance_runs import (
     CAPTION,
     PROMPT,

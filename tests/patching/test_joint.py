@@ -7,13 +7,13 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.nodes.patching.checks import same
-from likeness.nodes.patching.coupling import Chunks, Coupling
-from likeness.nodes.patching.joint_format import ATTACHMENT, JointFormat
-from likeness.nodes.patching.joint_members import fitted
-from likeness.nodes.patching.joint_run import JointRun
-from likeness.nodes.patching.joint_sampling import sample_set
-from likeness.nodes.patching.passes import sample
+from likeness.patching.host.checks import same
+from likeness.patching.host.passes import sample
+from likeness.patching.jedi.coupling import Chunks, Coupling
+from likeness.patching.jedi.format import ATTACHMENT, JointFormat
+from likeness.patching.jedi.members import fitted
+from likeness.patching.jedi.run import JointRun
+from likeness.patching.jedi.sampling import sample_set
 from likeness.tests.patching.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
 from likeness.tests.patching.retouch_runs import close, counting
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model

@@ -6,12 +6,12 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.nodes.patching.build_joint import AUTOMATIC, ONE_IS_GIVEN, ONE_IS_MISSING, format_of
-from likeness.nodes.patching.coupling import Coupling
-from likeness.nodes.patching.joint_format import ATTACHMENT, METADATA_KEY, JointFormat
-from likeness.nodes.patching.joint_members import fitted, stacked
-from likeness.nodes.patching.joint_sampling import sample_set
-from likeness.nodes.patching.references import references
+from likeness.patching.features.references import references
+from likeness.patching.jedi.build import AUTOMATIC, ONE_IS_GIVEN, ONE_IS_MISSING, format_of
+from likeness.patching.jedi.coupling import Coupling
+from likeness.patching.jedi.format import ATTACHMENT, METADATA_KEY, JointFormat
+from likeness.patching.jedi.members import fitted, stacked
+from likeness.patching.jedi.sampling import sample_set
 from likeness.tests.patching.joint_runs import STEPS, Captions, guider_of, prompts, reference, run
 from likeness.tests.patching.retouch_runs import retouched
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model

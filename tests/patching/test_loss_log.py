@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from likeness.nodes.patching.live_text import text_on
-from likeness.nodes.patching.loss_log import LossLog
+from likeness.patching.host.live_text import text_on
+from likeness.patching.pick_and_draw.loss_log import LossLog
 from likeness.tests.patching.guidance_runs import guided, model_of, palette, recorded, sampled
 
 LEVELS = (3.0, 2.0, 1.0)

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 from likeness.kernels.adaptive_mask import MaskRules
-from likeness.nodes.patching import segment
-from likeness.nodes.patching.blocks import Layer
-from likeness.nodes.patching.build_mask import PER_STEP, RECORDED, build_mask, preview
-from likeness.nodes.patching.build_retouch import Settings, retouch
-from likeness.nodes.patching.references import INVERTED, NOISED, Reference, References, references
-from likeness.nodes.patching.retouch import FORK, NONE, SEQUENTIAL
-from likeness.nodes.patching.rows import rows_of_call
-from likeness.nodes.patching.subject_mask import MaskRun
+from likeness.patching.features.references import INVERTED, NOISED, Reference, References, references
+from likeness.patching.host.blocks import Layer
+from likeness.patching.host.rows import rows_of_call
+from likeness.patching.layout_and_retouch import segment
+from likeness.patching.layout_and_retouch.build import Settings, retouch
+from likeness.patching.layout_and_retouch.build_mask import PER_STEP, RECORDED, build_mask, preview
+from likeness.patching.layout_and_retouch.retouch import FORK, NONE, SEQUENTIAL
+from likeness.patching.layout_and_retouch.subject_mask import MaskRun
 from likeness.tests.patching.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from safetensors.torch import save_file

@@ -6,12 +6,14 @@ from dataclasses import replace
 import folder_paths
 import pytest
 import torch
-from likeness.nodes.patching import saved_palettes, saved_templates, template
-from likeness.nodes.patching.blocks import Layer
-from likeness.nodes.patching.palette import fill
-from likeness.nodes.patching.references import INVERTED, NOISED
-from likeness.nodes.patching.template import draw_template
-from likeness.nodes.patching.window import Window
+from likeness.patching.features.references import INVERTED, NOISED
+from likeness.patching.host.blocks import Layer
+from likeness.patching.host.window import Window
+from likeness.patching.pick_and_draw import palette_file as saved_palettes
+from likeness.patching.pick_and_draw import template
+from likeness.patching.pick_and_draw import template_file as saved_templates
+from likeness.patching.pick_and_draw.palette import fill
+from likeness.patching.pick_and_draw.template import draw_template
 from likeness.tests.patching.guidance_runs import (
     CAPTION,
     SIDE,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from likeness.nodes.patching.references import INVERTED, NOISED, Reference
-from likeness.nodes.patching.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
-from likeness.nodes.patching.swaps import APPEND, REPLACE
+from likeness.patching.features.references import INVERTED, NOISED, Reference
+from likeness.patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
+from likeness.patching.layout_and_retouch.swaps import APPEND, REPLACE
 from likeness.tests.patching.retouch_runs import (
     NEGATIVE,
     NEUTRAL,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.nodes.patching.rows import Row, conditional_chunks, indices, rows_of_call
-from likeness.nodes.patching.window import Window
+from likeness.patching.host.rows import Row, conditional_chunks, indices, rows_of_call
+from likeness.patching.host.window import Window
 from likeness.tests.patching.tiny_models import tiny_model
 
 ROLES = st.lists(st.sampled_from(["target", "layout", "reference"]), min_size=1, max_size=6)

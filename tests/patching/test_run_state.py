@@ -10,8 +10,8 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from likeness.nodes.patching.run_state import KEY, RunState, attach, run_scope
-from likeness.nodes.patching.window import ALWAYS, Window
+from likeness.patching.host.run import KEY, RunState, attach, run_scope
+from likeness.patching.host.window import ALWAYS, Window
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
 
@@ -176,7 +176,7 @@ def test_a_guider_with_two_prompts_is_understood():
 
 
 def test_a_model_call_outside_a_run_is_refused():
-    from likeness.nodes.patching.run_state import _PatchedCalls
+    from likeness.patching.host.run import _PatchedCalls
 
     with pytest.raises(RuntimeError, match=r"^Probe: expected to run inside a sampler, got a model call outside"):
         _PatchedCalls(Probe([]))(None, torch.zeros(1), torch.zeros(1))
@@ -195,7 +195,7 @@ def test_a_scope_inside_a_scope_is_the_same_run():
 
 
 def test_patches_of_both_models_live_through_a_step_blended_run():
-    from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
+    from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 
     first, second = [], []
     vanilla, personalized = tiny_model("sd1"), tiny_model("sd1", seed=9)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from likeness.nodes.patching import saved_references, saved_trajectories
-from likeness.nodes.patching.bank import digest_of
-from likeness.nodes.patching.build_retouch import Settings, retouch
-from likeness.nodes.patching.references import INVERTED, NOISED, References
-from likeness.nodes.patching.retouch import BANKED, FORK, NONE
-from likeness.nodes.patching.trajectory import Trajectory
+from likeness.patching.features import reference_file as saved_references
+from likeness.patching.features import trajectory_file as saved_trajectories
+from likeness.patching.features.bank import digest_of
+from likeness.patching.features.references import INVERTED, NOISED, References
+from likeness.patching.features.trajectory import Trajectory
+from likeness.patching.layout_and_retouch.build import Settings, retouch
+from likeness.patching.layout_and_retouch.retouch import BANKED, FORK, NONE
 from likeness.tests.patching.retouch_runs import NEGATIVE, STEPS, counting, disc, layout, levels, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from safetensors import safe_open

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.nodes.patching.sources import Inverted, Noised, invert, noised_source
-from likeness.nodes.patching.trajectory import Trajectory
+from likeness.patching.features.sources import Inverted, Noised, invert, noised_source
+from likeness.patching.features.trajectory import Trajectory
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
 

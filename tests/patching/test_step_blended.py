@@ -5,9 +5,10 @@ import comfy.model_patcher
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching import passes, step_blended
-from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
-from likeness.nodes.patching.trajectory import Trajectory
+from likeness.patching.features.trajectory import Trajectory
+from likeness.patching.host import passes
+from likeness.patching.layout_and_retouch import step_blended
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
 

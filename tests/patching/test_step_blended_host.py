@@ -7,8 +7,9 @@ import comfy.patcher_extension
 import comfy.samplers
 import pytest
 import torch
-from likeness.nodes.patching import passes, step_blended
-from likeness.nodes.patching.step_blended import StepBlendedGuider, Switch
+from likeness.patching.host import passes
+from likeness.patching.layout_and_retouch import step_blended
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, twins, zeros
 

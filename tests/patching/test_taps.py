@@ -3,10 +3,10 @@
 import pytest
 import torch
 from likeness.kernels.attention import attention_probabilities
-from likeness.nodes.patching.families import discover, family_of
-from likeness.nodes.patching.run_state import attach
-from likeness.nodes.patching.taps import CrossAttentionTap, HiddenStateTap
-from likeness.nodes.patching.window import Window
+from likeness.patching.features.taps import CrossAttentionTap, HiddenStateTap
+from likeness.patching.host.families import discover, family_of
+from likeness.patching.host.run import attach
+from likeness.patching.host.window import Window
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
 TOKENS = 7

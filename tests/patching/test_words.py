@@ -5,7 +5,7 @@ import comfy.sdxl_clip
 import comfy.text_encoders.sd2_clip
 import pytest
 import torch
-from likeness.nodes.patching.words import find_word
+from likeness.patching.host.words import find_word
 
 TOKENIZERS = {
     "sd1": comfy.sd1_clip.SD1Tokenizer,

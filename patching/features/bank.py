@@ -1,0 +1,136 @@
+"""What taps of a Source recorded, kept in RAM for later runs with the same noise levels."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from ..host.blocks import Layer
+
+HIDDEN = "hidden"
+OUTPUT = "output"
+_TOLERANCE = 1e-4
+_SAMPLE = 64
+_MODELS = 2
+_LENT = 2
+
+
+class Key(NamedTuple):
+    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections, or its OUTPUT.
+
+    lent: `digest_of` the negative prompt that a run lent a picture of its own, empty where the features are of the picture's own prompt.
+    """
+
+    weights: str
+    kind: str
+    layer: Layer
+    conditional: bool
+    lent: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBank:
+    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads.
+
+    Of the last two models, and of the last two prompts lent, so that a long series of LoRA strengths or of negative prompts does not
+    fill the RAM; what a layout's own run recorded, under no weights, stays.
+    """
+
+    _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, key: Key, sigma: float, features: torch.Tensor) -> None:
+        # The host samples in inference mode, whose tensors no later run could use with gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            kept = torch.empty(features.shape, dtype=features.dtype).copy_(features)
+        with self._lock:
+            self._entries.setdefault(key, {})[sigma] = kept
+            for stale in list(dict.fromkeys(k.weights for k in self._entries if k.weights))[:-_MODELS]:
+                self._drop(lambda k, stale=stale: k.weights == stale)
+            for stale in list(dict.fromkeys(k.lent for k in self._entries if k.lent))[:-_LENT]:
+                self._drop(lambda k, stale=stale: k.lent == stale)
+
+    def forget(self, weights: str) -> None:
+        """Drops what was recorded with a model's weights."""
+        with self._lock:
+            self._drop(lambda k: k.weights == weights)
+
+    def _drop(self, stale: Callable[[Key], bool]) -> None:
+        for key in [k for k in self._entries if stale(k)]:
+            del self._entries[key]
+
+    def get(self, key: Key, sigma: float) -> torch.Tensor | None:
+        """The features at a noise level, or None where none were recorded there."""
+        with self._lock:
+            levels = self._entries.get(key, {})
+            if sigma in levels:
+                return levels[sigma]
+            near = [s for s in levels if abs(s - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)]
+            return levels[min(near, key=lambda s: abs(s - sigma))] if near else None
+
+    def items(self) -> Iterator[tuple[Key, float, torch.Tensor]]:
+        with self._lock:
+            listed = [(key, sigma, t) for key, levels in self._entries.items() for sigma, t in levels.items()]
+        return iter(listed)
+
+    @property
+    def size_in_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for _, _, t in self.items())
+
+    def describe(self) -> str:
+        """One line for the log."""
+        items = list(self.items())
+        levels, layers = len({sigma for _, sigma, _ in items}), len({key.layer for key, _, _ in items})
+        return f"{levels} noise levels of {layers} layers, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
+
+
+def weights_of(model) -> str:
+    """What tells a MODEL's weights from another's, today and tomorrow: clones share it, a LoRA or its strength changes it.
+
+    A digest of a slice of every parameter and of every weight patch.
+    """
+    digest = hashlib.sha256(type(model.model).__name__.encode())
+    slices = []
+    for name, parameter in model.model.diffusion_model.named_parameters():
+        digest.update(name.encode())
+        # Where the host has patched a weight in place, it keeps what was there before.
+        kept = model.backup.get(f"diffusion_model.{name}")
+        slices.append(_slice(parameter if kept is None else kept.weight))
+    # Together, so that a network on a GPU is waited for once.
+    for device in dict.fromkeys(s.device for s in slices):
+        digest.update(torch.cat([s for s in slices if s.device == device]).cpu().numpy().tobytes())
+    for key in sorted(map(str, model.patches)):
+        for patch in model.patches.get(key, ()):
+            digest.update(f"{key} {patch[0]} {patch[2]}".encode())
+            for tensor in _tensors(patch[1]):
+                digest.update(_slice(tensor).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def digest_of(conditioning: list) -> str:
+    """What tells the text of a plain CONDITIONING from another's."""
+    text, rest = conditioning[0]
+    digest = hashlib.sha256()
+    for tensor in (text, rest.get("pooled_output")):
+        if tensor is not None:
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _slice(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().flatten()[:_SAMPLE].float()
+
+
+def _tensors(value) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    else:
+        yield from _tensors(getattr(value, "weights", ()))

@@ -1,0 +1,184 @@
+"""Taps read what a network computes at chosen layers and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from ...kernels.attention import cross_attention_map, fold_repeats
+from ..host.blocks import Block, Layer
+from ..host.families import Family, Options
+from ..host.rows import indices
+from ..host.run import Call
+from ..host.window import ALWAYS, Window
+from .bank import FeatureBank, Key
+
+
+class Sink(Protocol):
+    """Takes what a tap read."""
+
+    def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
+        """values: [rows, height * width, width], the chosen rows of the call in order; size: (height, width). On the model's device."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """A patch that shows some rows of some layers to a sink.
+
+    blocks: not empty. role, conditional: which rows; None is all of them.
+    Raises ValueError in the first call where a layer was not reached or where another patch has rearranged its rows.
+    """
+
+    node: str
+    family: Family
+    blocks: tuple[Block, ...]
+    sink: Sink
+    window: Window = ALWAYS
+    role: str | None = None
+    conditional: bool | None = None
+
+    def __post_init__(self):
+        if not self.blocks:
+            raise ValueError(f"{self.node}: expected at least one block to read, got none; change blocks on this node.")
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(layer for block in self.blocks for layer in block.layers)
+
+    def __call__(self, call: Call, forward: Callable[[Call], torch.Tensor]) -> torch.Tensor:
+        rows = indices(call.rows, self.role, self.conditional)
+        if not rows:
+            return forward(call)
+        reading = _Reading(self, call, rows, set(self.layers))
+        result = forward(replace(call, options=self.tapped(reading)))
+        if reading.missing:
+            names = ", ".join(b.name for b in self.blocks if reading.missing & set(b.layers))
+            raise ValueError(
+                f"{self.node}: expected the model to reach {names}, got a model call without them; "
+                "remove the node that skips or replaces these blocks from model, or change blocks on this node."
+            )
+        return result
+
+    def tapped(self, reading: _Reading) -> Options:
+        """The call's options with this tap in them."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenStateTap(Tap):
+    """Hidden states before the self-attention's projections: half the size of its keys and values, which follow from them."""
+
+    def tapped(self, reading: _Reading) -> Options:
+        return self.family.tap_hidden_states(reading.call.options, self.layers, reading.hidden_states)
+
+
+@dataclass(frozen=True, eq=False)
+class OutputTap(Tap):
+    """What self-attention gives after its output projection, before it is added to the hidden states."""
+
+    def tapped(self, reading: _Reading) -> Options:
+        return self.family.tap_self_attention_output(reading.call.options, self.layers, reading.hidden_states)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossAttentionTap(Tap):
+    """Cross-attention probabilities of a text's tokens, averaged over heads, in fp32.
+
+    tokens: columns of the text, in [0, prompt_length); prompt_length: the text's tokens without the repeats that the host pads with.
+    """
+
+    tokens: tuple[int, ...] = ()
+    prompt_length: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.tokens or not all(0 <= token < self.prompt_length for token in self.tokens):
+            raise ValueError(f"{self.node}: expected tokens between 0 and {self.prompt_length - 1}, got {self.tokens}; change the word.")
+
+    def tapped(self, reading: _Reading) -> Options:
+        return self.family.tap_cross_attention(reading.call.options, self.layers, reading.cross_attention)
+
+    def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
+        """[rows, n, len(tokens)]"""
+        return token_maps(q, k, heads, self.tokens, self.prompt_length, self.node)
+
+
+def token_maps(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], prompt_length: int, node: str) -> torch.Tensor:
+    """[rows, n, len(tokens)] cross-attention maps of a text's tokens, wherever the host repeats the text. ValueError in one sentence."""
+    length = k.shape[1]
+    if length % prompt_length:
+        raise ValueError(
+            f"{node}: expected text of {prompt_length} tokens, or repeats of it, in the model, got {length} tokens; "
+            "remove the node that adds tokens to the text from model."
+        )
+    columns = [start + token for start in range(0, length, prompt_length) for token in tokens]
+    return fold_repeats(cross_attention_map(q, k, heads, columns), len(tokens))
+
+
+@dataclass(eq=False)
+class BankSink:
+    """Puts what a tap reads into the bank that it has at the time, apart for the rows with and without the prompt.
+
+    kind, weights: parts of the bank's keys; lent: `digest_of` the prompt in the rows without the picture's own, if it was lent one.
+    tokens(size): which tokens to keep, None for all.
+    """
+
+    kind: str
+    weights: str
+    bank: FeatureBank | None = None
+    tokens: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+    lent: str = ""
+
+    def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
+        if self.bank is None:
+            return
+        chosen = self.tokens(size) if self.tokens else None
+        kept = values if chosen is None else values[:, chosen.to(values.device)]
+        for conditional in (True, False):
+            rows = indices(call.rows, None, conditional)
+            if rows:
+                key = Key(self.weights, self.kind, layer, conditional, "" if conditional else self.lent)
+                self.bank.put(key, call.sigma, take(kept, rows))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What one model call shows to one tap."""
+
+    tap: Tap
+    call: Call
+    rows: tuple[int, ...]
+    missing: set[Layer]
+
+    def hidden_states(self, layer: Layer, hidden: torch.Tensor, size: tuple[int, int]) -> None:
+        self._record(layer, self._select(hidden, size), size)
+
+    def cross_attention(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> None:
+        assert isinstance(self.tap, CrossAttentionTap)
+        self._record(layer, self.tap.maps(self._select(q, size), self._select(k), heads), size)
+
+    def _record(self, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
+        self.missing.discard(layer)
+        self.tap.sink.record(self.call, layer, values, size)
+
+    def _select(self, values: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """The chosen rows of [all rows, n, width]."""
+        expected = (len(self.call.rows), values.shape[1] if size is None else size[0] * size[1])
+        if values.shape[:2] != expected:
+            raise ValueError(
+                f"{self.tap.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got {values.shape[0]} of "
+                f"{values.shape[1]}; remove the node that divides or merges attention (such as HyperTile or ToMe) from model."
+            )
+        return take(values, self.rows)
+
+
+def take(values: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Some rows, without an index tensor that would have to travel to the device."""
+    first, last = rows[0], rows[-1]
+    if tuple(rows) == tuple(range(first, last + 1)):
+        return values[first : last + 1]
+    return torch.stack([values[i] for i in rows])

@@ -1,0 +1,108 @@
+"""Files of ours below ComfyUI's output folder: safetensors, written whole or not at all, found by names that cannot leave the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import folder_paths
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from .checks import single
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Store:
+    """One kind of file. folder: below the output folder; what: the noun for messages; saver: the title of the node that saves."""
+
+    folder: str
+    form: str
+    version: int
+    what: str
+    saver: str
+    loader: str
+
+    @property
+    def nothing(self) -> str:
+        return f"none saved yet: use {self.saver}"
+
+    @property
+    def _root(self) -> Path:
+        return Path(folder_paths.get_output_directory()) / self.folder
+
+    def write(self, prefix: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Path:
+        """Writes a numbered file, under a temporary name until it is whole. Raises ValueError for a name that leads out of the folder."""
+        if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
+            node = self.loader.replace("Load", "Save")
+            raise ValueError(f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix.")
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(f"{self.folder}/{prefix}", folder_paths.get_output_directory())
+        path = Path(folder) / f"{name}_{counter:05}_.safetensors"
+        temporary = path.with_suffix(".tmp")
+        facts = {"format": self.form, "version": str(self.version), **metadata}
+        # Copies: the format refuses tensors that share memory, as the pictures of a batch do with their caption.
+        apart = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+        try:
+            save_file(apart, temporary, metadata=facts)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def names(self) -> list[str]:
+        """The saved files, as their names below the folder."""
+        return sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*.safetensors")) if self._root.is_dir() else []
+
+    def path_of(self, name: str) -> Path | None:
+        """The file of a name that `names` lists, else None: no name can lead out of the folder."""
+        return self._root / name if name in self.names() else None
+
+    def read(self, name: str, make: Callable[[dict[str, torch.Tensor], dict[str, str]], T]) -> T:
+        """make(tensors, metadata) of a file. Raises FileNotFoundError or ValueError in one sentence."""
+        path = self.path_of(name)
+        if path is None:
+            raise FileNotFoundError(
+                f"{self.loader}: expected a saved {self.what}, got {name!r}; choose one of "
+                f"{', '.join(self.names()) or 'those that you save'}."
+            )
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{self.loader}: expected a whole safetensors file, got {name} ({error}); save the {self.what} again."
+            ) from error
+        if metadata.get("format") != self.form or metadata.get("version") != str(self.version):
+            raise ValueError(
+                f"{self.loader}: expected a {self.what} of version {self.version}, got {metadata.get('format')} "
+                f"{metadata.get('version')} in {name}; save the {self.what} again."
+            )
+        try:
+            return make(tensors, metadata)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"{self.loader}: expected a complete {self.what}, got {name} without some of it ({error}); save it again."
+            ) from error
+
+
+def conditioning_parts(name: str, conditioning: list) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors of a plain prompt, by names that begin with `name`, and its numbers."""
+    text, rest = conditioning[0]
+    tensors = {f"{name}.text": text} | {f"{name}.cond.{k}": v for k, v in rest.items() if isinstance(v, torch.Tensor)}
+    return tensors, {k: v for k, v in rest.items() if isinstance(v, int | float | str)}
+
+
+def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: Mapping, node: str) -> list:
+    """What `conditioning_parts` took apart."""
+    start = f"{name}.cond."
+    conditioning = [
+        [tensors[f"{name}.text"], {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)} | dict(numbers)]
+    ]
+    single(conditioning, node)
+    return conditioning

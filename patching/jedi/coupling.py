@@ -1,0 +1,85 @@
+"""Coupled self-attention (JeDi, arXiv 2407.06187, section 3.1) in the layers of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import comfy.model_management
+import torch
+
+from ...kernels.jedi import coupled_attention
+from ..host.blocks import Layer
+from ..host.families import Attention
+
+Lent = Callable[[tuple[int, int]], Sequence[torch.Tensor | None] | None]
+"""(height, width) of a layer's hidden states -> per member the indices of the tokens that the others look at, None for all of them."""
+
+_FEWEST = 64
+
+
+@dataclass(eq=False)
+class Chunks:
+    """How many queries look at a set at once: as many as there are, until memory has run out. One for each run."""
+
+    queries: int | None = None
+
+    def attend(self, attention: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """The attention of q over k and v, which no part of the queries depends on another in.
+
+        Raises the host's out-of-memory error where too little memory is left for a few queries.
+        """
+        while True:
+            size = q.shape[1] if self.queries is None else self.queries
+            try:
+                parts = [attention(part, k, v, long=True) for part in q.split(size, 1)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            except comfy.model_management.OOM_EXCEPTION:
+                if size <= _FEWEST:
+                    raise
+                self.queries = size // 2
+            comfy.model_management.soft_empty_cache()
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """Self-attention of a call whose rows are the members of sets, one set after the other.
+
+    strength: 0 is every picture by itself, 1 the paper's. lent: which tokens the others look at; None is all of all of them.
+    vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set by themselves, that `blend` of the queries
+    come from (ConsiStory, arXiv 2402.03286, section 4.2), so that the pictures keep their own layouts.
+    """
+
+    node: str
+    members: int
+    strength: float = 1.0
+    lent: Lent | None = None
+    vanilla: dict[Layer, torch.Tensor] | None = None
+    blend: float = 0.0
+    chunks: Chunks = field(default_factory=Chunks)
+    attends: bool = True
+
+    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]):
+        if self.vanilla is None or self.blend == 0:
+            return n, context, value
+        sets = n.unflatten(0, (-1, self.members))
+        own = self.vanilla[layer].to(n).unflatten(0, (len(sets), -1))
+        count = own.shape[1]
+        # The projection is linear, so that its inputs may be mixed in place of the queries.
+        return torch.cat([torch.lerp(sets[:, :count], own, self.blend), sets[:, count:]], 1).flatten(0, 1), context, value
+
+    def attend(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, size: tuple[int, int]):
+        tokens = size[0] * size[1]
+        if len(q) % self.members or not q.shape[1] == k.shape[1] == v.shape[1] == tokens:
+            raise ValueError(
+                f"{self.node}: expected {self.members} pictures of {tokens} positions in attention, got {len(q)} of {k.shape[1]}; "
+                "remove the node that divides, merges or extends attention (such as HyperTile or ToMe) from model."
+            )
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return self.chunks.attend(attention, q, k, v)
+
+        return coupled_attention(q, k, v, self.members, attend, self.strength, self.lent(size) if self.lent else None)
+
+    def output(self, layer: Layer, output: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return output

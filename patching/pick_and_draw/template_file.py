@@ -1,0 +1,38 @@
+"""Layout templates as safetensors files in ComfyUI's output folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..host.blocks import Layer
+from ..host.files import Store
+from .template import Template
+
+SAVE, LOAD = "LikenessSaveTemplate", "LikenessLoadTemplate"
+STORE = Store("likeness_templates", "likeness_template", 1, "template", "Save Template", LOAD)
+
+
+def save(template: Template, prefix: str) -> Path:
+    """Writes a numbered file below the output folder."""
+    tensors = {} if template.mask is None else {"mask": template.mask}
+    listed = [(layer, sigma, values) for layer, levels in template.maps.items() for sigma, values in levels.items()]
+    tensors |= {f"map.{n}": values for n, (_, _, values) in enumerate(listed)}
+    facts = {"family": template.family, "maps": json.dumps([[list(layer), sigma] for layer, sigma, _ in listed])}
+    return STORE.write(prefix, tensors, facts)
+
+
+def load(name: str) -> Template:
+    """Raises FileNotFoundError or ValueError in one sentence."""
+    return STORE.read(name, _template)
+
+
+def _template(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Template:
+    maps: dict[Layer, dict[float, torch.Tensor]] = {}
+    for n, (layer, sigma) in enumerate(json.loads(facts["maps"])):
+        maps.setdefault(Layer(*layer), {})[sigma] = tensors[f"map.{n}"]
+    if not maps and "mask" not in tensors:
+        raise ValueError("neither maps nor a mask")
+    return Template(facts["family"], maps, tensors.get("mask"))

@@ -1,0 +1,231 @@
+"""Builds Tinyland, the bundled demo model, as ordinary ComfyUI objects: an SD1.x network at small width, v-prediction."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import comfy.clip_model
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+import comfy.utils
+import safetensors
+import torch
+
+from ..jedi.format import ATTACHMENT, IN_CHANNELS, METADATA_KEY, JointFormat
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
+WIDTH_TEXT = 128
+MAX_TOKENS = 24
+UNET_CONFIG = {
+    "image_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "num_res_blocks": [1, 1, 1],
+    "channel_mult": [1, 2, 2],
+    "transformer_depth": [1, 1, 1],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": WIDTH_TEXT,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "legacy": False,
+}
+AUTOENCODER_CONFIG = {
+    "embed_dim": 4,
+    "ddconfig": {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 128,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1, 2, 4],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    },
+}
+SAMPLING_SETTINGS = {"linear_end": 0.02}
+SPECIAL_WORDS = ("<start>", "<end>", "<unknown>")
+
+
+class WordTokenizer:
+    """Splits lower-cased text into words of a fixed vocabulary; the part of a Hugging Face tokenizer that ComfyUI uses."""
+
+    def __init__(self, words: list[str]):
+        self.ids = {word: i for i, word in enumerate(words)}
+
+    @classmethod
+    def from_pretrained(cls, words: list[str]) -> WordTokenizer:
+        return cls(words)
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        unknown = self.ids["<unknown>"]
+        words = re.findall(r"[a-z]+", text.lower())
+        return {"input_ids": [self.ids["<start>"], *(self.ids.get(w, unknown) for w in words), self.ids["<end>"]]}
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.ids
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        names = {i: w for w, i in self.ids.items()}
+        words = (names[int(i)] for i in token_ids)
+        return " ".join(w for w in words if not (skip_special_tokens and w in SPECIAL_WORDS))
+
+
+class TextTransformer(comfy.clip_model.CLIPTextModel):
+    """CLIP's text model with the vocabulary size taken from its configuration."""
+
+    def __init__(self, config_dict: dict, dtype, device, operations):
+        super().__init__(config_dict, dtype, device, operations)
+        width = config_dict["hidden_size"]
+        self.set_input_embeddings(operations.Embedding(config_dict["vocab_size"], width, dtype=dtype, device=device))
+
+
+class _TextEncoder(comfy.sd1_clip.SDClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options={}):
+        vocabulary = model_options["tinyland_vocabulary"]
+        super().__init__(
+            device=device,
+            max_length=MAX_TOKENS,
+            textmodel_json_config=text_config(len(vocabulary)),
+            dtype=dtype,
+            model_class=TextTransformer,
+            special_tokens={"start": 0, "end": 1, "pad": 1},
+            return_projected_pooled=False,
+            model_options=model_options,
+        )
+
+
+class _ClipModel(comfy.sd1_clip.SD1ClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options={}):
+        super().__init__(device=device, dtype=dtype, model_options=model_options, clip_model=_TextEncoder)  # pyright: ignore[reportArgumentType]
+
+
+class _SDTokenizer(comfy.sd1_clip.SDTokenizer):
+    def __init__(self, embedding_directory=None, tokenizer_data={}):
+        super().__init__(
+            tokenizer_path=tokenizer_data["tinyland_vocabulary"],
+            max_length=MAX_TOKENS,
+            embedding_directory=embedding_directory,
+            embedding_size=WIDTH_TEXT,
+            tokenizer_class=WordTokenizer,  # pyright: ignore[reportArgumentType]
+            tokenizer_data=tokenizer_data,
+        )
+
+
+class _Tokenizer(comfy.sd1_clip.SD1Tokenizer):
+    def __init__(self, embedding_directory=None, tokenizer_data={}):
+        super().__init__(embedding_directory=embedding_directory, tokenizer_data=tokenizer_data, tokenizer=_SDTokenizer)
+
+
+class TinylandLatent(comfy.latent_formats.LatentFormat):
+    """Latents are already whitened by the autoencoder's 1x1 convolutions, so nothing is scaled here."""
+
+    scale_factor = 1.0
+
+
+class TinylandConfig(comfy.supported_models_base.BASE):
+    unet_extra_config = {"num_heads": 4, "num_head_channels": -1}
+    sampling_settings = SAMPLING_SETTINGS
+    latent_format = TinylandLatent
+    memory_usage_factor = 1.0
+
+    def model_type(self, state_dict, prefix=""):
+        return comfy.model_base.ModelType.V_PREDICTION
+
+
+def text_config(vocabulary_size: int) -> dict:
+    return {
+        "hidden_size": WIDTH_TEXT,
+        "intermediate_size": 4 * WIDTH_TEXT,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": MAX_TOKENS,
+        "hidden_act": "quick_gelu",
+        "eos_token_id": 1,
+        "vocab_size": vocabulary_size,
+    }
+
+
+def unet_config() -> dict:
+    """Keyword arguments of ComfyUI's UNetModel."""
+    return {**UNET_CONFIG, **TinylandConfig.unet_extra_config}
+
+
+def load(
+    folder: Path = WEIGHTS,
+    embedding_directory: list[str] | str | None = None,
+    dtype: torch.dtype | None = None,
+    joint: bool = False,
+):
+    """MODEL, CLIP and VAE from the folder's two safetensors files, whose keys have ComfyUI's SD1.x prefixes.
+
+    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device. joint: the denoiser of the third file, which was
+    trained on sets, in the place of the first one's.
+    Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind.
+    """
+    node = "LikenessDemoJointModel" if joint else "LikenessDemoModel"
+    state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
+    facts = json.loads(metadata["tinyland"])
+    autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
+    facts |= json.loads(metadata["tinyland"])
+    network, channels = state_dict, UNET_CONFIG["in_channels"]
+    if joint:
+        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node)
+        channels = IN_CHANNELS
+
+    config = TinylandConfig({**UNET_CONFIG, "in_channels": channels})
+    config.latent_format.latent_rgb_factors = facts["latent_rgb_factors"]
+    config.latent_format.latent_rgb_factors_bias = facts["latent_rgb_factors_bias"]
+    load_device = comfy.model_management.get_torch_device()
+    cast = None
+    if dtype is None:
+        dtype = comfy.model_management.unet_dtype(device=load_device, supported_dtypes=config.supported_inference_dtypes)
+        cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
+    config.set_inference_dtype(dtype, cast)
+    offload_device = comfy.model_management.unet_offload_device()
+    base = config.get_model(network, "model.diffusion_model.", device=offload_device)
+    model = comfy.model_patcher.CoreModelPatcher(base, load_device=load_device, offload_device=offload_device)
+    base.load_model_weights(network, "model.diffusion_model.", assign=model.is_dynamic())
+    if joint:
+        model.set_attachments(ATTACHMENT, JointFormat.of(metadata))
+
+    options = {"tinyland_vocabulary": facts["vocabulary"]}
+    target = comfy.supported_models_base.ClipTarget(_Tokenizer, _ClipModel)
+    clip = comfy.sd.CLIP(
+        target,
+        embedding_directory=embedding_directory,
+        tokenizer_data=options,
+        model_options=options,
+        state_dict=_with_prefix(state_dict, "cond_stage_model."),  # pyright: ignore[reportArgumentType]
+    )
+    vae = comfy.sd.VAE(sd=_with_prefix(autoencoder, "first_stage_model."), config={"params": AUTOENCODER_CONFIG})
+    return model, clip, vae
+
+
+def read_weights(path: Path, kind: str, node: str = "LikenessDemoModel") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file whose metadata names `kind`; one sentence of `node` where that fails."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{node}: expected the weights {path.name} in {path.parent}, found none; reinstall the pack.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{node}: expected a whole safetensors file, got {path.name} ({error}); reinstall the pack.") from error
+    if kind not in metadata:
+        raise ValueError(f"{node}: expected {kind} weights, got another model's in {path.name}; reinstall the pack.")
+    return tensors, metadata
+
+
+def _with_prefix(state_dict: dict, prefix: str) -> dict:
+    return comfy.utils.state_dict_prefix_replace(state_dict, {prefix: ""}, filter_keys=True)

@@ -1,0 +1,124 @@
+"""The demo's personalised subjects: a LoRA for Tinyland, four reference pictures and prompts, kept in demo/weights/subjects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.sd
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from . import model as tinyland
+
+NODE = "LikenessDemoSubject"
+REFERENCES = 4
+_UP, _DOWN = ".lora_up.weight", ".lora_down.weight"
+
+
+def folder() -> Path:
+    return tinyland.WEIGHTS / "subjects"
+
+
+def files(name: str) -> tuple[Path, Path]:
+    """The subject's LoRA, and the strip of its reference pictures side by side."""
+    return folder() / f"{name}.safetensors", folder() / f"{name}.png"
+
+
+def names() -> list[str]:
+    """Every bundled subject; one whose LoRA is missing stays listed, so that using it says what is wrong."""
+    return sorted({path.stem for kind in ("*.safetensors", "*.png") for path in folder().glob(kind)})
+
+
+def file_state(*paths: Path) -> tuple:
+    """Changes whenever one of the files does, appears or disappears: a cache key."""
+    return tuple((s.st_mtime_ns, s.st_size) if (s := _stat(path)) else None for path in paths)
+
+
+def _stat(path: Path):
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One subject's weights and the facts that its LoRA's metadata holds."""
+
+    name: str
+    lora: dict[str, torch.Tensor]
+    class_name: str
+    placeholder: str
+
+    @classmethod
+    def load(cls, name: str) -> Subject:
+        """Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind."""
+        path = files(name)[0]
+        try:
+            lora, metadata = tinyland.read_weights(path, "tinyland_subject")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{NODE}: expected the LoRA of '{name}' in {folder()}, got no {path.name}; reinstall the pack."
+            ) from error
+        except ValueError as error:
+            raise ValueError(
+                f"{NODE}: expected the whole LoRA of a Tinyland subject, got {path.name}, which is truncated or made for another model; "
+                "reinstall the pack."
+            ) from error
+        facts = json.loads(metadata["tinyland_subject"])
+        return cls(name, lora, facts["class"], facts["placeholder"])
+
+    def personalise(self, model, strength: float):
+        """A clone of the MODEL with the LoRA applied, without any patch at strength 0.
+
+        Raises ValueError unless every layer of the LoRA fits the model.
+        """
+        weights = {key: value.shape for key, value in model.model.state_dict().items()}
+        layers = [key.removesuffix(_UP) for key in self.lora if key.endswith(_UP)]
+        fitting = sum(self._fits(layer, weights.get(f"{layer}.weight")) for layer in layers)
+        if not layers or fitting < len(layers):
+            raise ValueError(
+                f"{NODE}: expected the demo model that '{self.name}' was tuned on, got a {type(model.model.model_config).__name__} model "
+                f"that {fitting} of the LoRA's {len(layers)} layers fit; connect LikenessDemoModel to model."
+            )
+        if strength == 0:  # patches of nothing would still cost time and memory
+            return model.clone()
+        return comfy.sd.load_lora_for_models(model, None, self.lora, strength, 0.0)[0]
+
+    def _fits(self, layer: str, weight: torch.Size | None) -> bool:
+        up, down = self.lora[layer + _UP], self.lora.get(layer + _DOWN)
+        if weight is None or down is None or len(weight) < 2:
+            return False
+        return up.shape == (weight[0], down.shape[0]) and down[0].numel() == weight[1:].numel()
+
+    def references(self) -> torch.Tensor:
+        """IMAGE [4, size, size, 3] in [0, 1]."""
+        path = files(self.name)[1]
+        try:
+            with Image.open(path) as strip:
+                pixels = np.asarray(strip.convert("RGB"), dtype=np.float32) / 255
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{NODE}: expected the pictures of '{self.name}' in {folder()}, got no {path.name}; reinstall the pack."
+            ) from error
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise ValueError(f"{NODE}: expected a whole picture, got {path.name}, which cannot be read; reinstall the pack.") from error
+        height, width = pixels.shape[:2]
+        if width != REFERENCES * height:
+            raise ValueError(
+                f"{NODE}: expected {REFERENCES} square pictures in {path.name}, got {width}x{height} pixels; reinstall the pack."
+            )
+        return torch.from_numpy(np.stack(np.split(pixels, REFERENCES, axis=1)))
+
+    def personalized_prompt(self, scene: str) -> str:
+        return self._sentence(f"{self.placeholder} {self.class_name}", scene)
+
+    def prompt(self, scene: str) -> str:
+        return self._sentence(self.class_name, scene)
+
+    @staticmethod
+    def _sentence(what: str, scene: str) -> str:
+        return f"a photo of a {what} {scene.strip()}".rstrip()
