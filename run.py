@@ -16,13 +16,17 @@ The first run installs a private ComfyUI into a cache folder; your own Python an
   LIKENESS_PYTHON    the Python of that ComfyUI, where it is elsewhere
 """
 
-# An old Python must be able to parse this file to say that it is too old: no f-strings, no annotations, no stars in lists.
+# An old Python must be able to parse this file to say that it is too old: no f-strings, no annotations, no stars in
+# lists.
 from __future__ import print_function
 
 import sys
 
 if sys.version_info < (3, 10):
-    sys.exit("run.py: needs Python 3.10 or newer, this one is %d.%d: install a newer one and run this with it." % sys.version_info[:2])
+    sys.exit(
+        "run.py: needs Python 3.10 or newer, this one is %d.%d: install a newer one and run this with it."
+        % sys.version_info[:2]
+    )
 
 import os
 import signal
@@ -44,18 +48,25 @@ def own_comfyui(folder):
     """The Python and the folder of the user's own ComfyUI."""
     comfyui = Path(folder).expanduser().resolve()
     if not (comfyui / "main.py").is_file() or not (comfyui / "comfy").is_dir():
-        raise Problem("COMFYUI_PATH is %s, where no ComfyUI is (main.py, comfy/): set it to ComfyUI's folder." % comfyui)
+        raise Problem(
+            "COMFYUI_PATH is %s, where no ComfyUI is (main.py, comfy/): set it to ComfyUI's folder." % comfyui
+        )
     named = os.environ.get("LIKENESS_PYTHON")
     places = [place / name for place in (comfyui, comfyui.parent) for name in ("venv", ".venv")]
     places += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
     candidates = [python_in(place) for place in places]
     candidates += [comfyui.parent / "python_embeded" / "python.exe", Path(sys.executable)]
-    code = "import importlib.util, sys; print(sys.version_info >= (3, 10) and importlib.util.find_spec('torch') is not None)"
+    code = (
+        "import importlib.util, sys; print(sys.version_info >= (3, 10) and importlib.util.find_spec('torch') is not "
+        "None)"
+    )
     for python in [Path(named).expanduser()] if named else candidates:
         if python.is_file() and ask(python, code) == "True":
             return python.absolute(), comfyui
     tried = "LIKENESS_PYTHON is %s" % named if named else "looked in and beside %s" % comfyui
-    raise Problem("No Python 3.10 or newer with torch was found (%s): set LIKENESS_PYTHON to the one that runs ComfyUI." % tried)
+    raise Problem(
+        "No Python 3.10 or newer with torch was found (%s): set LIKENESS_PYTHON to the one that runs ComfyUI." % tried
+    )
 
 
 def run_tests(python, variables, arguments):
@@ -75,7 +86,9 @@ def run_tests(python, variables, arguments):
         print("== " + name, flush=True)
         if subprocess.run(command, cwd=str(ROOT), env=its_variables).returncode != 0:
             failed.append(name)
-    verdict = "FAILED: " + ", ".join(failed) if failed else "All checks passed: " + ", ".join(check[0] for check in checks)
+    verdict = (
+        "FAILED: " + ", ".join(failed) if failed else "All checks passed: " + ", ".join(check[0] for check in checks)
+    )
     print("%s (%.0f s)" % (verdict, time.monotonic() - started), flush=True)
     return 1 if failed else 0
 
@@ -108,7 +121,9 @@ def main(arguments):
         raise Problem("There is no pinned ComfyUI for --host %s: use one of %s." % (version, ", ".join(HOSTS)))
     cache, own = install.cache_folder(), os.environ.get("COMFYUI_PATH")
     if own and chosen:
-        raise Problem("--host %s asks for a private ComfyUI, but COMFYUI_PATH is %s: leave one of the two out." % (version, own))
+        raise Problem(
+            "--host %s asks for a private ComfyUI, but COMFYUI_PATH is %s: leave one of the two out." % (version, own)
+        )
     python, comfyui = own_comfyui(own) if own else install.private_comfyui(cache, version)
     variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
     if command == "test":

@@ -1,4 +1,5 @@
-"""The ablation of Layout-and-Retouch (arXiv 2407.09779, section 4.3): rows I to V, sampled as the shipped workflow samples."""
+"""The ablation of Layout-and-Retouch (arXiv 2407.09779, section 4.3): rows I to V, sampled as the shipped workflow
+samples."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ MAP_LEVELS = 4
 class Recipe:
     """What is tuned, with the settings that the shipped workflow has.
 
-    base: what is personalised; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many references;
-    weight: of each; masked: whether the subject alone is borrowed, where its word acts in the reference.
+    base: what is personalised; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many
+    references; weight: of each; masked: whether the subject alone is borrowed, where its word acts in the reference.
     """
 
     base: str = LORA
@@ -88,16 +89,26 @@ class Ablation:
         guider.set_cfg(self.settings.cfg if cfg is None else cfg)
         return generate.latents(guider, seeds, self.settings)
 
-    def blended(self, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int], personalized=None, record: str = ""):
+    def blended(
+        self, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int], personalized=None, record: str = ""
+    ):
         guider = StepBlendedGuider(
-            self.model, personalized or self.personalized(subject), Switch(steps=self.recipe.switch_step), "bench", record
+            self.model,
+            personalized or self.personalized(subject),
+            Switch(steps=self.recipe.switch_step),
+            "bench",
+            record,
         )
         full = prompt.text(words(self.recipe.base, subject))
-        guider.set_blended_conds(self.encode([prompt.text(subject.subject.name)]), self.encode([full]), self.encode([""]))
+        guider.set_blended_conds(
+            self.encode([prompt.text(subject.subject.name)]), self.encode([full]), self.encode([""])
+        )
         guider.set_cfg(self.settings.cfg)
         return generate.latents(guider, seeds, self.settings), guider.trajectory
 
-    def cell(self, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+    def cell(
+        self, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
         """Latents of rows of the ablation; those that stand on a layout share one."""
         r, model, full = self.recipe, self.personalized(subject), prompt.text(words(self.recipe.base, subject))
         found = {}
@@ -117,12 +128,16 @@ class Ablation:
     def mask(self, subject: PersonalSubject, layout: torch.Tensor, text: str) -> SubjectMask:
         """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
         r, heat = self.recipe, self.heatmaps(subject, layout, text)
-        return build_mask(None, heat, PER_STEP, self.clip, text, word(r.base, subject), r.map_blocks, MaskRules(threshold=r.threshold))
+        return build_mask(
+            None, heat, PER_STEP, self.clip, text, word(r.base, subject), r.map_blocks, MaskRules(threshold=r.threshold)
+        )
 
     def heatmaps(self, subject: PersonalSubject, samples: torch.Tensor, text: str) -> torch.Tensor:
         """[n, height, width] in 0..1: where the subject's word acts in pictures."""
         model, latent, named = self.personalized(subject), {"samples": samples}, word(self.recipe.base, subject)
-        maps = word_maps(model, self.clip, latent, text, named, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae)
+        maps = word_maps(
+            model, self.clip, latent, text, named, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae
+        )
         return maps.heatmaps
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):

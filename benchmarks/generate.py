@@ -15,7 +15,8 @@ from comfy.samplers import CFGGuider
 BATCH = 16
 LATENT_SCALE = 8
 DTYPE = torch.bfloat16
-"""In which the denoiser of the long comparisons computes: half the time of float32 on a CPU, and nearer to what a GPU's users run."""
+"""In which the denoiser of the long comparisons computes: half the time of float32 on a CPU, and nearer to what a GPU's
+users run."""
 
 Prompt = TypeVar("Prompt")
 
@@ -47,7 +48,9 @@ class TextEncoder:
         features, pooled = [e[0] for e in entries], [e[1].get("pooled_output") for e in entries]
         if len({f.shape for f in features}) != 1:
             counts = sorted({f.shape[1] for f in features})
-            raise ValueError(f"expected prompts with one number of tokens in a batch, got {counts}; shorten the longest prompt")
+            raise ValueError(
+                f"expected prompts with one number of tokens in a batch, got {counts}; shorten the longest prompt"
+            )
         return [[torch.cat(features), {} if pooled[0] is None else {"pooled_output": torch.cat(pooled)}]]
 
     def _encode(self, text: str) -> list:

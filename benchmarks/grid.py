@@ -54,7 +54,9 @@ class Grid:
         elsewhere = [place for place in PLACES if place != subject.place]
         all_of_them = [GridPrompt(place, phrasing) for phrasing in _PHRASINGS for place in elsewhere]
         if self.prompts > len(all_of_them):
-            raise ValueError(f"expected at most {len(all_of_them)} prompts, got {self.prompts}; add phrasings to the grid")
+            raise ValueError(
+                f"expected at most {len(all_of_them)} prompts, got {self.prompts}; add phrasings to the grid"
+            )
         return all_of_them[: self.prompts]
 
     def sample(self, method: Method, vae, settings: generate.Settings) -> np.ndarray:
@@ -67,7 +69,9 @@ class Grid:
             images.append(generate.pictures(method(subject), vae, prompts, seeds, settings))
         return np.stack(images).reshape(len(self.subjects), self.prompts, self.seeds, *images[0].shape[1:])
 
-    def sample_cells(self, names: Sequence[str], cell: Cell, vae, kept: Kept | None = None, label: str = "") -> dict[str, np.ndarray]:
+    def sample_cells(
+        self, names: Sequence[str], cell: Cell, vae, kept: Kept | None = None, label: str = ""
+    ) -> dict[str, np.ndarray]:
         """Alike by row: the rows of a cell, one subject in one prompt, are sampled together, from the same noise.
 
         kept, label: where each subject's pictures are kept, and what tells them from those of other settings.
@@ -93,9 +97,15 @@ class Grid:
         for subject, pictures in zip(self.subjects, images, strict=True):
             verdict = eye.look(pictures.reshape(-1, *pictures.shape[2:]))
             identity.append(judge.identity(verdict, eye.look(renders(subject.training_scenes()))))
-            wanted = [{"class": subject.subject.name, "place": p.place} for p in self.prompts_of(subject) for _ in range(self.seeds)]
+            wanted = [
+                {"class": subject.subject.name, "place": p.place}
+                for p in self.prompts_of(subject)
+                for _ in range(self.seeds)
+            ]
             prompt.append(judge.prompt_accuracy(verdict, wanted))
-            layout.append([judge.layout_spread(some_of(verdict, cell)) for cell in np.split(np.arange(len(wanted)), self.prompts)])
+            layout.append(
+                [judge.layout_spread(some_of(verdict, cell)) for cell in np.split(np.arange(len(wanted)), self.prompts)]
+            )
         shape = images.shape[:3]
         return {
             "identity": np.reshape(identity, shape),
@@ -106,7 +116,10 @@ class Grid:
 
 def row(name: str, scores: dict[str, np.ndarray]) -> dict:
     """A row of a report. Whole subjects are resampled, or whole prompts where there is but one subject."""
-    return {"name": name, **{metric: mean_interval(values.ravel(), _clusters(values)) for metric, values in scores.items()}}
+    return {
+        "name": name,
+        **{metric: mean_interval(values.ravel(), _clusters(values)) for metric, values in scores.items()},
+    }
 
 
 def _clusters(values: np.ndarray) -> np.ndarray:
@@ -125,7 +138,8 @@ def renders(scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], headings: Sequence[tuple[str, int]]) -> Image.Image:
-    """A labelled sheet of equal pictures: rows of (label, pictures), and above them (heading, number of columns) groups."""
+    """A labelled sheet of equal pictures: rows of (label, pictures), and above them (heading, number of columns)
+    groups."""
     side, left, top, gap = rows[0][1][0].shape[0], 76, 22, 10
     group_of_column = [group for group, (_, columns) in enumerate(headings) for _ in range(columns)]
     x = [left + column * (side + 2) + group * gap for column, group in enumerate(group_of_column)]

@@ -1,4 +1,5 @@
-"""Pick-and-Draw's comparison (arXiv 2401.16762): base models with and without each of its losses, sampled as the shipped workflow does."""
+"""Pick-and-Draw's comparison (arXiv 2401.16762): base models with and without each of its losses, sampled as the
+shipped workflow does."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from comfy.samplers import CFGGuider
 
 from ..demo.subjects import PersonalSubject
 from ..patching.features.references import INVERTED
-from ..patching.host.run import attach
+from ..patching.host.attach import attach
 from ..patching.host.window import ALWAYS, Window
 from ..patching.pick_and_draw.build import Settings as GuidanceSettings
 from ..patching.pick_and_draw.build import guide
@@ -55,7 +56,9 @@ class Recipe:
 class Guided:
     """Rows for one base, one subject, one prompt and a batch of seeds at a time."""
 
-    def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe, full: Callable[[str], Path] | None = None):
+    def __init__(
+        self, weights: Path, settings: generate.Settings, recipe: Recipe, full: Callable[[str], Path] | None = None
+    ):
         """full: where the full fine-tune of a subject is."""
         self.weights, self.settings, self.recipe, self.full = weights, settings, recipe, full
         self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
@@ -70,7 +73,11 @@ class Guided:
             return self.model
         key = (name, subject.name, self.recipe.strength)
         if key not in self._bases:
-            made = with_lora(self.model, self.weights, subject, self.recipe.strength) if name == LORA else self._fine_tune(subject)
+            made = (
+                with_lora(self.model, self.weights, subject, self.recipe.strength)
+                if name == LORA
+                else self._fine_tune(subject)
+            )
             self._bases[key] = made
         return self._bases[key]
 
@@ -88,7 +95,9 @@ class Guided:
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
             text = f"a photo of a {words(base, subject)}"
-            picture = Picture(images, None, self.vae, None, None, text, word(base, subject), r.palette_threshold, r.palette_map_blocks)
+            picture = Picture(
+                images, None, self.vae, None, None, text, word(base, subject), r.palette_threshold, r.palette_map_blocks
+            )
             made = build_palette(self.base(base, subject), self.clip, picture, INVERTED, 0, 1.0, r.blocks, ALWAYS)
             self._palettes[key] = made.palette
         return self._palettes[key]
@@ -114,26 +123,43 @@ class Guided:
         """The MODEL of a row."""
         r, text = self.recipe, prompt.text(words(base, subject))
         settings = GuidanceSettings(
-            text, word(base, subject), r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0, *r.appearance_window,
-            r.layout_weight if row in (LAYOUT, BOTH) else 0.0, *r.layout_window, r.layout_blocks, r.direction, r.step_size, r.step_kind,
-            r.iterations, r.every, r.threshold, r.map_blocks,
-        )  # fmt: skip
+            text,
+            word(base, subject),
+            r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0,
+            *r.appearance_window,
+            r.layout_weight if row in (LAYOUT, BOTH) else 0.0,
+            *r.layout_window,
+            r.layout_blocks,
+            r.direction,
+            r.step_size,
+            r.step_kind,
+            r.iterations,
+            r.every,
+            r.threshold,
+            r.map_blocks,
+        )
         return guide(self.base(base, subject), self.clip, palette, template, settings)[0]
 
-    def cell(self, base: str, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> dict:
+    def cell(
+        self, base: str, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]
+    ) -> dict:
         """Latents of rows; those that follow a template share one."""
         palette = self.palette(base, subject) if {APPEARANCE, BOTH} & set(names) else None
         template = self.template(subject, prompt, seeds) if {LAYOUT, BOTH} & set(names) else None
         text = prompt.text(words(base, subject))
         models = {
-            name: self.base(base, subject) if name == BASELINE else self.guided(base, name, subject, prompt, palette, template)
+            name: self.base(base, subject)
+            if name == BASELINE
+            else self.guided(base, name, subject, prompt, palette, template)
             for name in names
         }
         return {name: self.plain(model, text, seeds) for name, model in models.items()}
 
     def sample(self, base: str, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
-        return grid.sample_cells(names, partial(self.cell, base, names), self.vae, kept, f"{base}-{self.recipe.direction}")
+        return grid.sample_cells(
+            names, partial(self.cell, base, names), self.vae, kept, f"{base}-{self.recipe.direction}"
+        )
 
     def with_recipe(self, **changes) -> Guided:
         """The same models with other settings."""

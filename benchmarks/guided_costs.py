@@ -6,7 +6,8 @@ import torch
 from comfy_api.latest import io
 
 from ..nodes.uremd_guidance import UREMDGuidance
-from ..patching.host.families import coarse_decoder_blocks, family_of, middle_decoder_blocks
+from ..patching.host.families import family_of, preset
+from ..patching.host.family import COARSE, MIDDLE
 from ..patching.host.window import ALWAYS
 from ..patching.pick_and_draw.build import Settings, guide
 from ..patching.pick_and_draw.palette import Palette
@@ -30,24 +31,45 @@ def settings(
     all_maps: bool = False,
 ) -> Settings:
     """Both losses, each in its window of the run, on the maps of the decoder's coarse blocks or of all."""
-    layout_blocks = "all" if all_maps else " ".join(coarse_decoder_blocks(network.personalized, "bench"))
+    layout_blocks = "all" if all_maps else " ".join(preset(network.personalized, COARSE, "bench"))
     return Settings(
-        network.text, network.word, appearance, *windows[0], layout, *windows[1], layout_blocks, "gen_to_ref", step_size, "relative", 1,
-        every, 0.3,
-    )  # fmt: skip
+        network.text,
+        network.word,
+        appearance,
+        *windows[0],
+        layout,
+        *windows[1],
+        layout_blocks,
+        "gen_to_ref",
+        step_size,
+        "relative",
+        1,
+        every,
+        0.3,
+    )
 
 
 def palette(network: Network) -> Palette:
     """Of a reference that nothing is known of yet."""
     model = network.personalized
     text = network.personalized_positive[0][0]
-    return Palette(picture(network), middle_decoder_blocks(model, "bench"), family_of(model, "bench").name, text.shape[-1], ALWAYS)
+    return Palette(
+        picture(network), preset(model, MIDDLE, "bench"), family_of(model, "bench").name, text.shape[-1], ALWAYS
+    )
 
 
 def template(network: Network) -> Template:
     sampling = Sampling(SEED, network.steps, CFG, SAMPLER, SCHEDULER, 1.0)
     return record_template(
-        network.model, network.clip, network.text, network.word, network.negative, network.latent, sampling, "all", ALWAYS
+        network.model,
+        network.clip,
+        network.text,
+        network.word,
+        network.negative,
+        network.latent,
+        sampling,
+        "all",
+        ALWAYS,
     )[0]
 
 
@@ -71,7 +93,9 @@ def guided_variants(network: Network) -> list[Variant]:
         return plain(network, network.personalized, network.personalized_positive)
 
     def sampled(made: Settings, of=known, layout=recorded):
-        return plain(network, guide(network.personalized, network.clip, of, layout, made)[0], network.personalized_positive)
+        return plain(
+            network, guide(network.personalized, network.clip, of, layout, made)[0], network.personalized_positive
+        )
 
     def variant(name: str, figure: str, made: Settings) -> Variant:
         return Variant(name, figure, network.personalized, lambda: sampled(made), reference)
@@ -79,27 +103,45 @@ def guided_variants(network: Network) -> list[Variant]:
     return [
         variant("both losses, every step", "guided_step_ratio", settings(network, 1.0, 1.0)),
         variant("both losses, every second step", "guided_every_second_ratio", settings(network, 1.0, 1.0, every=2)),
-        variant("both losses, maps of all layers, every step", "guided_all_maps_step_ratio", settings(network, 1.0, 1.0, all_maps=True)),
+        variant(
+            "both losses, maps of all layers, every step",
+            "guided_all_maps_step_ratio",
+            settings(network, 1.0, 1.0, all_maps=True),
+        ),
         variant("appearance loss, every step", "guided_appearance_step_ratio", settings(network, 1.0, 0.0)),
         Variant(
-            "template, palette and guided run", "guided_whole_ratio", network.personalized,
-            lambda: sampled(settings(network, 1.0, 1.0, windows=default_windows(), all_maps=True), palette(network), template(network)),
+            "template, palette and guided run",
+            "guided_whole_ratio",
+            network.personalized,
+            lambda: sampled(
+                settings(network, 1.0, 1.0, windows=default_windows(), all_maps=True),
+                palette(network),
+                template(network),
+            ),
             reference,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def times(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
     """Figures of `guided_variants`."""
-    return {f"{network.prefix}{t.variant.figure}": t.ratio[0] for t in compare(guided_variants(network), seconds, fewest_rounds)}
+    return {
+        f"{network.prefix}{t.variant.figure}": t.ratio[0]
+        for t in compare(guided_variants(network), seconds, fewest_rounds)
+    }
 
 
 def memory(network: Network) -> dict[str, float]:
-    """What guidance adds to the peak of a plain run's tensors, as a ratio to it: without the decoder's finest resolution, and in all."""
+    """What guidance adds to the peak of a plain run's tensors, as a ratio to it: without the decoder's finest
+    resolution, and in all."""
     known, recorded = palette(network), template(network)
 
     def peak(made: Settings | None) -> float:
-        model = network.personalized if made is None else guide(network.personalized, network.clip, known, recorded, made)[0]
+        model = (
+            network.personalized
+            if made is None
+            else guide(network.personalized, network.clip, known, recorded, made)[0]
+        )
         plain(network, model, network.personalized_positive, steps=2)  # fills the palette
         with torch.inference_mode():
             return peak_bytes(lambda: plain(network, model, network.personalized_positive, steps=2))

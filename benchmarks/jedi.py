@@ -1,4 +1,5 @@
-"""JeDi (arXiv 2407.06187): references, guidance and replacement on Tinyland's joint model, without training, and what a set costs."""
+"""JeDi (arXiv 2407.06187): references, guidance and replacement on Tinyland's joint model, without training, and what a
+set costs."""
 
 from __future__ import annotations
 
@@ -29,26 +30,32 @@ TARGETS = {
     **{
         f"{name}": Target("more than", 0.0)
         for name in (
-            "identity_joint_1_above_text_only", "identity_joint_3_above_1", "identity_joint_1_above_training_free_uncoupled",
-            "identity_text_first_above_joint", "prompt_joint_above_text_first",
+            "identity_joint_1_above_text_only",
+            "identity_joint_3_above_1",
+            "identity_joint_1_above_training_free_uncoupled",
+            "identity_text_first_above_joint",
+            "prompt_joint_above_text_first",
         )
     },
     "prompt_joint_1_above_text_only": Target("at least", -0.05),
-}  # fmt: skip
+}
 NOTES = (
     "None of the subjects, nor one like them, was in the joint model's training. The denoisers compute in bfloat16.",
-    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
-    " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "Every picture is a set of its own with the references, in one place and nearly one pose. joint_N has N references, other rows have"
-    " one. The references' guidance scale is 1.5 times the text's in text_first, half of it in image_first; 1.5"
-    " was chosen after 2.5 had been seen to break shapes on these subjects. Nothing else was chosen by them.",
-    "text_only strengthens the text alone, with the references in both passes; the paper calls the same the ablation without image guidance"
-    " (no_image_guidance here, the same pictures). no_replacement: references noised once, then denoised with the rest.",
-    "training_free: the vanilla model with coupled decoder blocks; training_free_uncoupled: the vanilla model alone. lora: the bundled"
-    " LoRAs at strength 1, which have seen four pictures of each subject.",
-    "joint_nN_ratio: N pictures sampled as one set to N plain pictures of the same sampler, one after the other, in the same run;"
-    " *_attention_share: how much of a set's time is the coupling; joint_reference_price: what one more known member adds to a"
-    " picture. The full-size network is timed over one step.",
+    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
+    "prompted. layout: spread of the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap "
+    "intervals over whole subjects.",
+    "Every picture is a set of its own with the references, in one place and nearly one pose. joint_N has N "
+    "references, other rows have one. The references' guidance scale is 1.5 times the text's in text_first, half of "
+    "it in image_first; 1.5 was chosen after 2.5 had been seen to break shapes on these subjects. Nothing else was "
+    "chosen by them.",
+    "text_only strengthens the text alone, with the references in both passes; the paper calls the same the ablation "
+    "without image guidance (no_image_guidance here, the same pictures). no_replacement: references noised once, then "
+    "denoised with the rest.",
+    "training_free: the vanilla model with coupled decoder blocks; training_free_uncoupled: the vanilla model alone. "
+    "lora: the bundled LoRAs at strength 1, which have seen four pictures of each subject.",
+    "joint_nN_ratio: N pictures sampled as one set to N plain pictures of the same sampler, one after the other, in "
+    "the same run; *_attention_share: how much of a set's time is the coupling; joint_reference_price: what one more "
+    "known member adds to a picture. The full-size network is timed over one step.",
 )
 
 
@@ -78,7 +85,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
                 figures |= costs_of(network, amounts.seconds)
     picture = beside(sheet, lines(swept, SCALES, "guidance scale"))
     caption = "One prompt per line, the same seeds for every row; below, joint_1 at several guidance scales."
-    return Report("jedi", [row(name, found) for name, found in scores.items()] + swept, figures, TARGETS, NOTES, picture, caption)
+    return Report(
+        "jedi", [row(name, found) for name, found in scores.items()] + swept, figures, TARGETS, NOTES, picture, caption
+    )
 
 
 def compared(sets: JointSets, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> tuple[dict, Image.Image]:

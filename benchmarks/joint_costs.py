@@ -35,24 +35,34 @@ def one_by_one(network: Network, count: int) -> None:
 
 
 def costs_of(network: Network, seconds: float) -> dict[str, float]:
-    """Time and memory of sets of several sizes, the coupling's share of the time, and what one more reference adds to a picture."""
+    """Time and memory of sets of several sizes, the coupling's share of the time, and what one more reference adds to a
+    picture."""
 
     def set_of(count: int) -> Variant:
         return Variant(
-            f"a set of {count}", f"joint_n{count}_ratio", network.model,
-            lambda: pictures(network, count), lambda: one_by_one(network, count),
-        )  # fmt: skip
+            f"a set of {count}",
+            f"joint_n{count}_ratio",
+            network.model,
+            lambda: pictures(network, count),
+            lambda: one_by_one(network, count),
+        )
 
     def apart(count: int) -> Variant:
         return Variant(
-            f"{count} in one batch, not coupled", f"joint_n{count}_uncoupled_ratio", network.model,
-            lambda: pictures(network, count, blocks=""), lambda: one_by_one(network, count),
-        )  # fmt: skip
+            f"{count} in one batch, not coupled",
+            f"joint_n{count}_uncoupled_ratio",
+            network.model,
+            lambda: pictures(network, count, blocks=""),
+            lambda: one_by_one(network, count),
+        )
 
     priced = Variant(
-        "a picture with two references, to one with one", "joint_two_references_ratio", network.model,
-        lambda: pictures(network, 1, 2), lambda: pictures(network, 1, 1),
-    )  # fmt: skip
+        "a picture with two references, to one with one",
+        "joint_two_references_ratio",
+        network.model,
+        lambda: pictures(network, 1, 2),
+        lambda: pictures(network, 1, 1),
+    )
     timings = {t.variant.figure: t for t in compare([*(set_of(n) for n in SIZES), apart(4), priced], seconds)}
     figures = {name: timing.ratio[0] for name, timing in timings.items()}
     coupled, alone = figures["joint_n4_ratio"], figures.pop("joint_n4_uncoupled_ratio")

@@ -22,9 +22,17 @@ from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
 ROWS = (
-    "text_only", "joint_1", "joint_2", "joint_3", "image_first", "text_first", "no_replacement", "training_free",
-    "training_free_uncoupled", "lora",
-)  # fmt: skip
+    "text_only",
+    "joint_1",
+    "joint_2",
+    "joint_3",
+    "image_first",
+    "text_first",
+    "no_replacement",
+    "training_free",
+    "training_free_uncoupled",
+    "lora",
+)
 NODE = "bench"
 
 
@@ -32,8 +40,8 @@ NODE = "bench"
 class Recipe:
     """What is tuned, with the settings that the shipped workflow has.
 
-    image_first, text_first: the references' guidance scale in these rows, as a multiple of the text's; free_blocks: what is coupled of a
-    model that was not trained for sets.
+    image_first, text_first: the references' guidance scale in these rows, as a multiple of the text's; free_blocks:
+    what is coupled of a model that was not trained for sets.
     """
 
     image_first: float = 0.5
@@ -43,7 +51,8 @@ class Recipe:
 
 
 class JointSets:
-    """Rows for one subject, one prompt and a batch of seeds at a time; every picture is a set of its own with the references."""
+    """Rows for one subject, one prompt and a batch of seeds at a time; every picture is a set of its own with the
+    references."""
 
     def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe):
         self.weights, self.settings, self.recipe = weights, settings, recipe

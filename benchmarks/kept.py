@@ -31,7 +31,8 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays by name, below a folder of their own for one state of the code that makes them, of weights and of settings."""
+    """Arrays by name, below a folder of their own for one state of the code that makes them, of weights and of
+    settings."""
 
     folder: Path
 

@@ -42,23 +42,29 @@ TARGETS = {
         f"{base}_{name}": Target("more than", 0.0)
         for base in RECIPES
         for name in (
-            "prompt_ii_above_i", "identity_iii_above_ii", "prompt_ii_above_iii", "identity_v_above_iv", "prompt_v_above_i",
+            "prompt_ii_above_i",
+            "identity_iii_above_ii",
+            "prompt_ii_above_iii",
+            "identity_v_above_iv",
+            "prompt_v_above_i",
             "layout_v_above_i",
         )
     },
     **{f"{base}_identity_v_above_i": Target("at least", 0.0) for base in RECIPES},
-}  # fmt: skip
+}
 NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
-    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
-    " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the keys and values of the reference's subject are appended to the target's own."
-    " lora: at strength 0.6. textual_inversion: the reference has weight 3.",
+    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
+    "prompted. layout: spread of the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap "
+    "intervals over whole subjects.",
+    "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the keys and values of the reference's subject are appended "
+    "to the target's own. lora: at strength 0.6. textual_inversion: the reference has weight 3.",
     "III is II with the reference in all of its personalised steps; IV and V start from the layout's latents.",
-    "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all positive in the paper.",
-    "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask in every step, as in"
-    " the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, the subject's map and mask, and retouch,"
-    " with the workflow's settings but for the blocks, which are the paper's.",
+    "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all "
+    "positive in the paper.",
+    "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask "
+    "in every step, as in the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, "
+    "the subject's map and mask, and retouch, with the workflow's settings but for the blocks, which are the paper's.",
     "memory_ratio: the peak of the tensors that a run makes, to a plain run's.",
 )
 
@@ -84,7 +90,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
     with silence():
         for base, recipe in recipes.items():
             with timed(base):
-                images = Ablation(weights, generate.Settings(), recipe).sample(tuple(NAMES), amounts.grid, kept_of(recipe, weights))
+                images = Ablation(weights, generate.Settings(), recipe).sample(
+                    tuple(NAMES), amounts.grid, kept_of(recipe, weights)
+                )
             scores = {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
             for pictures in images.values():
                 for subject, some in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
@@ -95,7 +103,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
             figures |= {f"{base}_{name}": value for name, value in signs(found).items()}
         swept = sweep(weights, recipes[LORA], amounts.sweep, eye)
     figures |= costs(quick, weights, amounts.seconds)
-    sheet = contact_sheet(list(shown.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in recipes for name in NAMES)])
+    sheet = contact_sheet(
+        list(shown.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in recipes for name in NAMES)]
+    )
     picture = beside(sheet, lines(swept, TAUS, "tau, vanilla steps"))
     caption = "One prompt per line, the same seeds for every row; below, row II of the LoRA for several tau."
     return Report("layout-and-retouch", rows + apart + swept, figures, TARGETS, NOTES, picture, caption)
@@ -115,9 +125,18 @@ def signs(apart: dict[tuple[str, str], dict[str, np.ndarray]]) -> dict[str, floa
     def mean(metric: str, first: str, second: str) -> float:
         return float(apart[first, second][metric].mean())
 
-    told = [("prompt", "II", "I"), ("identity", "III", "II"), ("identity", "V", "IV"), ("prompt", "V", "I"), ("identity", "V", "I")]
+    told = [
+        ("prompt", "II", "I"),
+        ("identity", "III", "II"),
+        ("identity", "V", "IV"),
+        ("prompt", "V", "I"),
+        ("identity", "V", "I"),
+    ]
     told += [("layout", "V", "I")]
-    found = {f"{metric}_{first.lower()}_above_{second.lower()}": mean(metric, first, second) for metric, first, second in told}
+    found = {
+        f"{metric}_{first.lower()}_above_{second.lower()}": mean(metric, first, second)
+        for metric, first, second in told
+    }
     return found | {"prompt_ii_above_iii": -mean("prompt", "III", "II")}
 
 
@@ -126,7 +145,8 @@ def kept_of(recipe: Recipe, weights: Path) -> Kept:
 
 
 def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[dict]:
-    """Row II of the LoRA for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the subject."""
+    """Row II of the LoRA for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the
+    subject."""
     rows = []
     for tau in TAUS:
         changed = replace(recipe, switch_step=tau)
@@ -146,5 +166,7 @@ def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
 
 def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
     """Time and peak memory of a retouch step in each mode and of the whole method, as ratios to plain sampling."""
-    found = {timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds, fewest_rounds)}
+    found = {
+        timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds, fewest_rounds)
+    }
     return {f"{network.prefix}{name}": value for name, value in (found | memory_ratios(network)).items()}

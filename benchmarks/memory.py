@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of tensors that were alive at once, above the start: exact, which the resident size of a process is not, as it keeps pages."""
+    """Bytes of tensors that were alive at once, above the start: exact, which the resident size of a process is not, as
+    it keeps pages."""
 
     def __init__(self) -> None:
         super().__init__()

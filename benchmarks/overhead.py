@@ -16,8 +16,8 @@ import torch
 from ..nodes.step_blended import LikenessStepBlendedGuider, StepBlendedSampler
 from ..patching.features.taps import CrossAttentionTap
 from ..patching.features.word_maps import word_maps
+from ..patching.host.attach import attach
 from ..patching.host.families import discover, family_of
-from ..patching.host.run import attach
 from ..patching.host.window import Window
 from ..patching.tinyland import model as tinyland
 from . import guided_costs, retouch_costs
@@ -29,14 +29,17 @@ LEVELS = 4
 NEUTRAL = "strength_zero_ratio"
 TARGETS = {name: Target("at most", 1.005) for name in (NEUTRAL, f"tinyland_{NEUTRAL}")}
 NOTES = (
-    "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % bootstrap interval;"
-    " seconds: median of the node's runs. KSampler runs the model that the node starts with.",
-    "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the seconds that they add to"
-    " a run of as many steps of a network of one level, to those of the plain run; beside a whole run they are lost in the noise. They"
-    " are the same for every network: a node that idles does nothing in its layers.",
-    "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise levels, at cfg 1;"
-    " a tap reads every block of both rows of every step, as the patches of the pack do, and throws away what it reads.",
-    "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once however many steps.",
+    "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % "
+    "bootstrap interval; seconds: median of the node's runs. KSampler runs the model that the node starts with.",
+    "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the "
+    "seconds that they add to a run of as many steps of a network of one level, to those of the plain run; beside a "
+    "whole run they are lost in the noise. They are the same for every network: a node that idles does nothing in its "
+    "layers.",
+    "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise "
+    "levels, at cfg 1; a tap reads every block of both rows of every step, as the patches of the pack do, and throws "
+    "away what it reads.",
+    "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once "
+    "however many steps.",
     "Figures without a prefix are of the full-size network: the U-Net of Stable Diffusion 1.5, 859 M random weights.",
 )
 
@@ -65,7 +68,8 @@ def idle_variants(network: Network) -> list[Variant]:
 
 
 def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float]]:
-    """Each network with the seconds to spend on it and on what it idles; one at a time: the large one is built when it is needed.
+    """Each network with the seconds to spend on it and on what it idles; one at a time: the large one is built when it
+    is needed.
 
     Where a plain run is short, what is added to it has to be known more exactly.
     """
@@ -77,7 +81,12 @@ def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float
 
 def variants(network: Network) -> list[Variant]:
     """Every node that patches, where it works and where it has to change nothing."""
-    return [*blended_variants(network), *attention_variants(network), *neutral_variants(network), *acting_variants(network)]
+    return [
+        *blended_variants(network),
+        *attention_variants(network),
+        *neutral_variants(network),
+        *acting_variants(network),
+    ]
 
 
 def blended_variants(network: Network) -> list[Variant]:
@@ -85,7 +94,9 @@ def blended_variants(network: Network) -> list[Variant]:
 
     def variant(node: str, sample: Callable, switch: int) -> Variant:
         neutral = switch in (0, network.steps)
-        first, text = (network.model, network.positive) if switch else (network.personalized, network.personalized_positive)
+        first, text = (
+            (network.model, network.positive) if switch else (network.personalized, network.personalized_positive)
+        )
         return Variant(
             f"{node}, switch {switch} of {network.steps}",
             NEUTRAL if neutral else "step_blended_ratio",
@@ -96,7 +107,10 @@ def blended_variants(network: Network) -> list[Variant]:
 
     fifth, half = max(1, network.steps // 5), max(1, network.steps // 2)
     return [
-        *(variant("StepBlendedSampler", _blended_sampler, switch) for switch in dict.fromkeys((0, fifth, half, network.steps))),
+        *(
+            variant("StepBlendedSampler", _blended_sampler, switch)
+            for switch in dict.fromkeys((0, fifth, half, network.steps))
+        ),
         *(variant("LikenessStepBlendedGuider", _blended_guider, switch) for switch in (0, fifth)),
     ]
 
@@ -105,12 +119,24 @@ def attention_variants(network: Network) -> list[Variant]:
     def tapped(window: Window):
         blocks, family = discover(network.model, "bench"), family_of(network.model, "bench")
         tokens = network.positive[0][0].shape[1]
-        return attach(network.model, CrossAttentionTap("bench", family, blocks, Discard(), window, tokens=(1, 2), prompt_length=tokens))
+        return attach(
+            network.model,
+            CrossAttentionTap("bench", family, blocks, Discard(), window, tokens=(1, 2), prompt_length=tokens),
+        )
 
     def looked_at():
         # The node itself would also write its preview to ComfyUI's temporary folder.
         return word_maps(
-            network.model, network.clip, finished, network.text, network.word, "all", "together", Window(0.2, 0.8), LEVELS, SEED
+            network.model,
+            network.clip,
+            finished,
+            network.text,
+            network.word,
+            "all",
+            "together",
+            Window(0.2, 0.8),
+            LEVELS,
+            SEED,
         )
 
     def as_many_calls():
@@ -125,7 +151,13 @@ def attention_variants(network: Network) -> list[Variant]:
     return [
         Variant("tap of all blocks, empty window", NEUTRAL, network.model, lambda: plain(network, idle), reference),
         Variant("tap of all blocks", "attention_tap_ratio", network.model, lambda: plain(network, busy), reference),
-        Variant(f"LikenessAttentionMaps, {LEVELS} noise levels", "attention_maps_ratio", network.model, looked_at, as_many_calls),
+        Variant(
+            f"LikenessAttentionMaps, {LEVELS} noise levels",
+            "attention_maps_ratio",
+            network.model,
+            looked_at,
+            as_many_calls,
+        ),
     ]
 
 
@@ -136,10 +168,12 @@ def neutral_variants(network: Network) -> list[Variant]:
 
     def variant(name: str, model) -> Variant:
         return Variant(
-            name, NEUTRAL, network.personalized,
+            name,
+            NEUTRAL,
+            network.personalized,
             lambda: plain(network, model, network.personalized_positive),
             lambda: plain(network, network.personalized, network.personalized_positive),
-        )  # fmt: skip
+        )
 
     return [variant("MultiSourceAttnSwap, strength 0", retouched), variant("UREMDGuidance, step size 0", guided)]
 
@@ -173,7 +207,14 @@ def _blend(network: Network, switch: int) -> dict:
 
 
 def _blended_sampler(network: Network, switch: int):
-    run = {"latent": network.latent, "seed": SEED, "steps": network.steps, "sampler": SAMPLER, "scheduler": SCHEDULER, "denoise": 1.0}
+    run = {
+        "latent": network.latent,
+        "seed": SEED,
+        "steps": network.steps,
+        "sampler": SAMPLER,
+        "scheduler": SCHEDULER,
+        "denoise": 1.0,
+    }
     return StepBlendedSampler.execute(**_blend(network, switch), **run)
 
 
@@ -182,4 +223,6 @@ def _blended_guider(network: Network, switch: int):
     model, empty = network.model, network.latent["samples"]
     schedule = comfy.samplers.KSampler(model, network.steps, model.load_device, SAMPLER, SCHEDULER)
     noise = comfy.sample.prepare_noise(empty, SEED)
-    return guider.sample(noise, empty, comfy.samplers.sampler_object(SAMPLER), schedule.sigmas, disable_pbar=True, seed=SEED)
+    return guider.sample(
+        noise, empty, comfy.samplers.sampler_object(SAMPLER), schedule.sigmas, disable_pbar=True, seed=SEED
+    )

@@ -1,4 +1,5 @@
-"""Pick-and-Draw (arXiv 2401.16762): both losses on four base models, the distance's direction, and what the method costs."""
+"""Pick-and-Draw (arXiv 2401.16762): both losses on four base models, the distance's direction, and what the method
+costs."""
 
 from __future__ import annotations
 
@@ -48,15 +49,18 @@ TARGETS = {
 }
 NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
-    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted. layout: spread of"
-    " the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap intervals over whole subjects.",
-    "full: every weight of the U-Net tuned on the four references; vanilla names the class alone, nothing is personalised.",
-    "gain: a row less the same base unguided, picture by picture, with intervals; *_gain are their means. spread_gen_to_ref_above_*: layout"
-    " spread of lora/appearance less that of the same with another direction.",
-    "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right before or after it;"
-    " palette from the decoder's middle resolution, maps from all of its resolutions but the finest, before which a gradient pass stops;"
-    " all_maps: with those of every layer, as in the paper; guided_whole_ratio: template, inversion and features of a new reference, and"
-    " a run guided with the nodes' default windows and blocks.",
+    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
+    "prompted. layout: spread of the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap "
+    "intervals over whole subjects.",
+    "full: every weight of the U-Net tuned on the four references; vanilla names the class alone, nothing is "
+    "personalised.",
+    "gain: a row less the same base unguided, picture by picture, with intervals; *_gain are their means. "
+    "spread_gen_to_ref_above_*: layout spread of lora/appearance less that of the same with another direction.",
+    "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right "
+    "before or after it; palette from the decoder's middle resolution, maps from all of its resolutions but the "
+    "finest, before which a gradient pass stops; all_maps: with those of every layer, as in the paper; "
+    "guided_whole_ratio: template, inversion and features of a new reference, and a run guided with the nodes' "
+    "default windows and blocks.",
     "guided_extra_memory_ratio: what both losses add to the peak of a plain run's tensors, to that peak.",
 )
 
@@ -90,7 +94,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 5)):
             with timed(f"costs of {network.name}"):
-                figures |= guided_costs.times(network, amounts.seconds, 1 if quick else 2) | guided_costs.memory(network)
+                figures |= guided_costs.times(network, amounts.seconds, 1 if quick else 2) | guided_costs.memory(
+                    network
+                )
     with timed("costs of the distance"):
         figures |= uremd_costs(quick)
     caption = "One prompt per line, the same seeds for every row."
@@ -130,10 +136,16 @@ def gains(scores: dict) -> dict:
 
 
 def means_of(gained: dict) -> dict[str, float]:
-    return {f"{base}_{name}_{m}_gain": float(values.mean()) for (base, name), found in gained.items() for m, values in found.items()}
+    return {
+        f"{base}_{name}_{m}_gain": float(values.mean())
+        for (base, name), found in gained.items()
+        for m, values in found.items()
+    }
 
 
-def directions(guided: Guided, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> tuple[list[dict], dict[str, float]]:
+def directions(
+    guided: Guided, grid: Grid, eye: judge.Judge, kept: Kept | None = None
+) -> tuple[list[dict], dict[str, float]]:
     """lora/appearance with each direction of the distance."""
     found = {}
     with silence(), timed("directions"):

@@ -1,4 +1,5 @@
-"""One form for every benchmark's result: rows of metrics with 95 % bootstrap intervals, and single figures with targets."""
+"""One form for every benchmark's result: rows of metrics with 95 % bootstrap intervals, and single figures with
+targets."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def mean_interval(values: Iterable[float], clusters: ArrayLike | None = None, se
     values = _finite(values)
     _, members = np.unique(np.arange(len(values)) if clusters is None else np.asarray(clusters), return_inverse=True)
     if len(members) != len(values):
-        raise ValueError(f"expected one cluster per value, got {len(members)} for {len(values)} values; pass both in the same order")
+        raise ValueError(
+            f"expected one cluster per value, got {len(members)} for {len(values)} values; pass both in the same order"
+        )
     totals, sizes = np.bincount(members, values), np.bincount(members)
     drawn = np.random.default_rng(seed).integers(0, len(sizes), (RESAMPLES, len(sizes)))
     return _interval(values.mean(), totals[drawn].sum(1) / sizes[drawn].sum(1))
@@ -73,8 +76,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Report:
-    """`rows` are dicts {"name": text, METRIC: [mean, low, high], ...}; a figure is None where this machine cannot measure it; notes and
-    picture only go to the Markdown page."""
+    """`rows` are dicts {"name": text, METRIC: [mean, low, high], ...}; a figure is None where this machine cannot
+    measure it; notes and picture only go to the Markdown page."""
 
     bench: str
     rows: list[dict[str, Any]]

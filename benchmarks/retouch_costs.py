@@ -37,7 +37,11 @@ def retouch_variants(network: Network) -> list[Variant]:
 
     return [
         *(variant(f"retouch, {mode}", f"retouch_step_{mode}_ratio", steps_of(network, mode)) for mode in MODES),
-        variant("retouch, banked, appended with a weight", "retouch_step_appended_ratio", steps_of(network, BANKED, "append", 3.0)),
+        variant(
+            "retouch, banked, appended with a weight",
+            "retouch_step_appended_ratio",
+            steps_of(network, BANKED, "append", 3.0),
+        ),
         variant("layout, preparation and retouch", "whole_ratio", lambda: whole(network)),
     ]
 
@@ -57,8 +61,8 @@ def at_strength(network: Network, strength: float, mode: str = BANKED, attention
 
 
 def whole(network: Network):
-    """Stage 1, a reference that nothing is known of yet, where the subject is in the layout, and the retouch from lambda_2 on; with the
-    shipped workflow's settings, as parts of its steps, in the paper's blocks."""
+    """Stage 1, a reference that nothing is known of yet, where the subject is in the layout, and the retouch from
+    lambda_2 on; with the shipped workflow's settings, as parts of its steps, in the paper's blocks."""
     recipe = Recipe()
 
     def part(steps: int) -> int:
@@ -66,10 +70,21 @@ def whole(network: Network):
 
     made, trajectory = layout(network, "paper", part(recipe.switch_step))
     maps = word_maps(
-        network.personalized, network.clip, made, network.text, network.word, "all", "together", Window(0.2, 0.8), part(MAP_LEVELS), SEED
+        network.personalized,
+        network.clip,
+        made,
+        network.text,
+        network.word,
+        "all",
+        "together",
+        Window(0.2, 0.8),
+        part(MAP_LEVELS),
+        SEED,
     )
     rules = MaskRules(threshold=recipe.threshold)
-    subject = build_mask(None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, recipe.map_blocks, rules)
+    subject = build_mask(
+        None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, recipe.map_blocks, rules
+    )
     settings = Settings(FORK, part(recipe.lambda_2), part(recipe.lambda_3), "paper", recipe.attention, BANKED, 1.0)
     patched = retouch(network.personalized, picture(network, recipe.weight), trajectory, subject, None, settings)
     return plain(network, patched, network.personalized_positive)
@@ -97,7 +112,9 @@ def mask(network: Network) -> SubjectMask:
     subject[:, 2 * side : 6 * side, 2 * side : 6 * side] = True
     where = find_word(network.clip, network.text, network.word, "bench")
     tokens = network.personalized_positive[0][0].shape[1]
-    return SubjectMask(subject, subject.float(), tokens=where.tokens, prompt_length=tokens, blocks="decoder", node="bench")
+    return SubjectMask(
+        subject, subject.float(), tokens=where.tokens, prompt_length=tokens, blocks="decoder", node="bench"
+    )
 
 
 def memory_ratios(network: Network) -> dict[str, float]:

@@ -25,7 +25,8 @@ MOST_ROUNDS = 1000
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to sample, what it is compared to, and the figure that their ratio counts for; `first` is the model loaded before."""
+    """One way to sample, what it is compared to, and the figure that their ratio counts for; `first` is the model
+    loaded before."""
 
     name: str
     figure: str
@@ -50,12 +51,15 @@ def silence() -> Iterator[None]:
 def plain(network: Network, model, positive: list | None = None, steps: int | None = None, cfg: float = CFG):
     """What the KSampler node does."""
     text = network.positive if positive is None else positive
-    return host_nodes.common_ksampler(model, SEED, steps or network.steps, cfg, SAMPLER, SCHEDULER, text, network.negative, network.latent)
+    return host_nodes.common_ksampler(
+        model, SEED, steps or network.steps, cfg, SAMPLER, SCHEDULER, text, network.negative, network.latent
+    )
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians: of the ratio and of the difference of a pair, and of the seconds of the variant and of what it is compared to."""
+    """Medians: of the ratio and of the difference of a pair, and of the seconds of the variant and of what it is
+    compared to."""
 
     variant: Variant
     ratio: list[float]
@@ -70,8 +74,8 @@ class Timing:
 def compare(variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> list[Timing]:
     """Times every variant beside its reference, in rounds until the seconds are spent.
 
-    The two runs of a pair see the same machine, so its drift and its other work cancel out. Which of them goes first alternates,
-    and every round has another order of variants.
+    The two runs of a pair see the same machine, so its drift and its other work cancel out. Which of them goes first
+    alternates, and every round has another order of variants.
     """
     for variant in variants:
         timed(variant.first, variant.sample)

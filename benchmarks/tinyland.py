@@ -37,20 +37,23 @@ TARGETS = {
     "identity_auc": Target("at least", 0.99),
 }
 NOTES = (
-    "class, place, colour and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; colour and pattern"
-    " only where the caption names them.",
-    "judge_accuracy: share of unseen renders with class, colour, pattern and place all right; *_judge_accuracy: one attribute alone.",
-    "identity_auc: a render's identity to its own subject against its identity to any other; look_alike_auc: against a subject that"
-    " differs in one property that no caption tells, or in the pattern.",
-    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as prompted, never the"
-    " place of the references. layout: spread of the subject's centre and size over seeds of one prompt.",
+    "class, place, colour and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; "
+    "colour and pattern only where the caption names them.",
+    "judge_accuracy: share of unseen renders with class, colour, pattern and place all right; *_judge_accuracy: one "
+    "attribute alone.",
+    "identity_auc: a render's identity to its own subject against its identity to any other; look_alike_auc: against "
+    "a subject that differs in one property that no caption tells, or in the pattern.",
+    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
+    "prompted, never the place of the references. layout: spread of the subject's centre and size over seeds of one "
+    "prompt.",
     "Intervals are 95 % bootstrap intervals; whole subjects are resampled, or whole prompts in a row with one subject.",
 )
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is measured: prompts, renders through the autoencoder, renders judged, random subjects told apart, and the grid."""
+    """How much is measured: prompts, renders through the autoencoder, renders judged, random subjects told apart, and
+    the grid."""
 
     prompts: int
     restored: int
@@ -74,7 +77,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
         figures["autoencoder_psnr_db"] = autoencoder_psnr(vae, amounts.restored)
         figures |= judge_figures(eye, amounts.judged, amounts.told_apart)
     rows, sheet = personal_rows(personal_methods(model, clip, settings, weights), amounts.grid, vae, eye, settings)
-    caption = "One prompt per line, the same seeds for every method: an overfitted model brings its references' layout along."
+    caption = (
+        "One prompt per line, the same seeds for every method: an overfitted model brings its references' layout along."
+    )
     return Report("tinyland", rows, figures, TARGETS, NOTES, sheet, caption)
 
 
@@ -97,7 +102,9 @@ def caption_accuracies(model, clip, vae, eye: judge.Judge, settings: generate.Se
         "colour": np.array([scene.subject.colour in w for scene, w in zip(scenes, words, strict=True)]),
         "pattern": np.array([scene.subject.pattern in w for scene, w in zip(scenes, words, strict=True)]),
     }
-    return {f"{attribute}_accuracy": float(r[named.get(attribute, slice(None))].mean()) for attribute, r in right.items()}
+    return {
+        f"{attribute}_accuracy": float(r[named.get(attribute, slice(None))].mean()) for attribute, r in right.items()
+    }
 
 
 def attributes_right(verdict: judge.Verdict, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
@@ -118,7 +125,8 @@ def autoencoder_psnr(vae, count: int) -> float:
 
 
 def judge_figures(eye: judge.Judge, count: int, random_subjects: int) -> dict[str, float]:
-    """The judge's own accuracy on `count` unseen renders, and how well its identity separates the demo's and random subjects."""
+    """The judge's own accuracy on `count` unseen renders, and how well its identity separates the demo's and random
+    subjects."""
     scenes = unseen_scenes(count)
     right = attributes_right(eye.look(renders(scenes)), scenes)
     figures = {"judge_accuracy": float(np.logical_and.reduce(list(right.values())).mean())}
@@ -133,7 +141,9 @@ def judge_figures(eye: judge.Judge, count: int, random_subjects: int) -> dict[st
     )
     scores = np.array([[judge.identity(verdict, reference) for reference in references] for verdict in seen])
     own = np.eye(len(subjects), dtype=bool)
-    twin_scores = [judge.identity(verdict, reference) for verdict, reference in zip(seen_twins, references, strict=True)]
+    twin_scores = [
+        judge.identity(verdict, reference) for verdict, reference in zip(seen_twins, references, strict=True)
+    ]
     figures["identity_auc"] = judge.ranking_auc(scores[own].ravel(), scores[~own].ravel())
     figures["look_alike_auc"] = judge.ranking_auc(scores[own].ravel(), np.concatenate(twin_scores))
     return figures
@@ -200,7 +210,9 @@ def personal_rows(
         rows.append(row(method.name, scores[method.name]))
         if len(numbers) < len(grid.subjects):
             full = [(n, s) for n, s in scores.items() if n != method.name]
-            more += [row(f"{name}, subjects of {method.name}", {k: v[numbers] for k, v in s.items()}) for name, s in full]
+            more += [
+                row(f"{name}, subjects of {method.name}", {k: v[numbers] for k, v in s.items()}) for name, s in full
+            ]
         for i, subject in enumerate(grid.subjects):
             blank = np.full(images.shape[3:], 255, np.uint8)
             lines[subject.name] += [*images[numbers.index(i), 0, :seeds]] if i in numbers else [blank] * seeds

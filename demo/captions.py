@@ -8,9 +8,15 @@ from .world import CLASSES, COLOURS, PATTERNS, PLACES, Scene
 
 PLACEHOLDER = "sks"
 PLACE_PHRASES = {
-    "beach": "on the beach", "snow": "in the snow", "grass": "on the grass", "desert": "in the desert",
-    "night": "at night", "city": "in the city", "sea": "in the sea", "room": "in a room",
-}  # fmt: skip
+    "beach": "on the beach",
+    "snow": "in the snow",
+    "grass": "on the grass",
+    "desert": "in the desert",
+    "night": "at night",
+    "city": "in the city",
+    "sea": "in the sea",
+    "room": "in a room",
+}
 _OPENINGS = ("", "", "a photo of", "a picture of", "a drawing of", "there is", "we see")
 _FILLER = ("a", "the", "that", "is", "and", "with", "photo", "picture", "of", "in", "on", "at")
 
@@ -28,7 +34,9 @@ def neutral_caption(class_name: str, placeholder: str | None = None) -> str:
     return f"a photo of a {placeholder} {class_name}" if placeholder else f"a photo of a {class_name}"
 
 
-def prompt(class_name: str, place: str, colour: str | None = None, pattern: str | None = None, placeholder: str | None = None) -> str:
+def prompt(
+    class_name: str, place: str, colour: str | None = None, pattern: str | None = None, placeholder: str | None = None
+) -> str:
     """The plain form: 'a photo of a red striped fish in the sea'."""
     words = " ".join(w for w in (placeholder, colour, pattern, class_name) if w)
     return f"a photo of a {words} {PLACE_PHRASES[place]}"

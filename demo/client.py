@@ -25,9 +25,12 @@ class Rejected(ValueError):
 
     def __init__(self, reply: dict):
         self.errors = {
-            node: [f"{e['message']}: {e['details']}" for e in found["errors"]] for node, found in (reply.get("node_errors") or {}).items()
+            node: [f"{e['message']}: {e['details']}" for e in found["errors"]]
+            for node, found in (reply.get("node_errors") or {}).items()
         }
-        sentences = [s for found in self.errors.values() for s in found] or [reply.get("error", {}).get("message", "no reason given")]
+        sentences = [s for found in self.errors.values() for s in found] or [
+            reply.get("error", {}).get("message", "no reason given")
+        ]
         super().__init__(f"ComfyUI refused the workflow: {'; '.join(sentences)}")
 
 
@@ -81,7 +84,10 @@ class Client:
 
     def post(self, path: str, content: dict) -> dict:
         request = urllib.request.Request(
-            f"http://{self.address}{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}, method="POST"
+            f"http://{self.address}{path}",
+            json.dumps(content).encode(),
+            {"Content-Type": "application/json"},
+            method="POST",
         )
         with DIRECT.open(request, timeout=60) as reply:
             return json.loads(reply.read() or b"{}")
@@ -130,7 +136,10 @@ class Client:
     async def _follow(self, prompt: Prompt, progress: Callable[[Progress], None]) -> str:
         client_id = uuid.uuid4().hex
         socket = f"ws://{self.address}/ws?clientId={client_id}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages,
+        ):
             # Connected before it is queued: the end of a quick run is not missed.
             prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
             async for message in messages:

@@ -63,7 +63,18 @@ BODIES: dict[str, list[list[Point]]] = {
         [(0.0, -0.5), (0.25, -0.9), (0.5, -0.45)],
     ],
     "mushroom": [_ellipse(0, 0.05, 0.98, 0.95, 180, 360)],
-    "car": [[(-0.98, 0.0), (-0.62, -0.04), (-0.4, -0.6), (0.42, -0.6), (0.68, -0.02), (0.98, 0.06), (0.98, 0.5), (-0.98, 0.5)]],
+    "car": [
+        [
+            (-0.98, 0.0),
+            (-0.62, -0.04),
+            (-0.4, -0.6),
+            (0.42, -0.6),
+            (0.68, -0.02),
+            (0.98, 0.06),
+            (0.98, 0.5),
+            (-0.98, 0.5),
+        ]
+    ],
 }
 DETAILS: dict[str, list[tuple[list[Point], Rgb]]] = {
     "house": [([(-0.2, 0.9), (-0.2, 0.42), (0.2, 0.42), (0.2, 0.9)], (110, 72, 48))],
@@ -79,22 +90,39 @@ DETAILS: dict[str, list[tuple[list[Point], Rgb]]] = {
     ],
 }
 EMBLEM_CENTRE: dict[str, Point] = {
-    "house": (0.0, 0.02), "mushroom": (0.0, -0.42), "car": (0.0, 0.22), "fish": (0.05, 0.02), "heart": (0.0, -0.12),
-}  # fmt: skip
+    "house": (0.0, 0.02),
+    "mushroom": (0.0, -0.42),
+    "car": (0.0, 0.22),
+    "fish": (0.05, 0.02),
+    "heart": (0.0, -0.12),
+}
 EMBLEMS: dict[str, list[Point]] = {
     "disc": _ellipse(0, 0, 1, 1),
     "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
     "triangle": [(0, -1.1), (1.05, 0.8), (-1.05, 0.8)],
     "cross": [
-        (-0.36, -1), (0.36, -1), (0.36, -0.36), (1, -0.36), (1, 0.36), (0.36, 0.36),
-        (0.36, 1), (-0.36, 1), (-0.36, 0.36), (-1, 0.36), (-1, -0.36), (-0.36, -0.36),
+        (-0.36, -1),
+        (0.36, -1),
+        (0.36, -0.36),
+        (1, -0.36),
+        (1, 0.36),
+        (0.36, 0.36),
+        (0.36, 1),
+        (-0.36, 1),
+        (-0.36, 0.36),
+        (-1, 0.36),
+        (-1, -0.36),
+        (-0.36, -0.36),
     ],
     "ring": _ellipse(0, 0, 1.05, 1.05),
-}  # fmt: skip
+}
 
 
 def _scale(points: list[Point], size: float, centre: Point = (0.0, 0.0), around: float = TILE / 2) -> list[Point]:
-    return [((centre[0] + x * size) * around * 0.92 + around, (centre[1] + y * size) * around * 0.92 + around) for x, y in points]
+    return [
+        ((centre[0] + x * size) * around * 0.92 + around, (centre[1] + y * size) * around * 0.92 + around)
+        for x, y in points
+    ]
 
 
 def _pattern(pattern: str, primary: Rgb, second: Rgb) -> Image.Image:
@@ -122,7 +150,9 @@ def _pattern(pattern: str, primary: Rgb, second: Rgb) -> Image.Image:
     return image
 
 
-def draw_subject(name: str, pattern: str, primary: Rgb, second: Rgb, emblem: str | None, emblem_colour: Rgb) -> Image.Image:
+def draw_subject(
+    name: str, pattern: str, primary: Rgb, second: Rgb, emblem: str | None, emblem_colour: Rgb
+) -> Image.Image:
     """One subject, upright, as an RGBA tile of TILE x TILE pixels whose alpha is its mask."""
     mask = Image.new("L", (TILE, TILE), 0)
     draw = ImageDraw.Draw(mask)
@@ -240,6 +270,12 @@ def _room(draw: ImageDraw.ImageDraw, rng: Random, s: int, h: int) -> None:
 
 
 _PLACE_DETAILS = {
-    "beach": _beach, "snow": _snow, "grass": _grass, "desert": _desert,
-    "night": _night, "city": _city, "sea": _sea, "room": _room,
-}  # fmt: skip
+    "beach": _beach,
+    "snow": _snow,
+    "grass": _grass,
+    "desert": _desert,
+    "night": _night,
+    "city": _city,
+    "sea": _sea,
+    "room": _room,
+}

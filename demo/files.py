@@ -53,7 +53,8 @@ def try_lock(file: BinaryIO) -> bool:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; the file takes the place of `path` at the end, and is removed where that is not reached.
+    """A name beside `path` to write to; the file takes the place of `path` at the end, and is removed where that is not
+    reached.
 
     The name is this process's own, for another one may be writing the same file.
     """
@@ -76,7 +77,8 @@ def unpack(archive: Path, target: Path) -> None:
             unsafe = member.name.startswith("/") or ".." in parts or any("\\" in part or ":" in part for part in parts)
             if unsafe or not (member.isfile() or member.isdir()):
                 raise Problem(
-                    f"The archive {archive.name} holds an unsafe entry, {member.name}: set COMFYUI_PATH to a ComfyUI of your own."
+                    f"The archive {archive.name} holds an unsafe entry, {member.name}: set COMFYUI_PATH to a ComfyUI "
+                    "of your own."
                 )
             path = target.joinpath(*parts[3:])
             (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,18 @@ from pathlib import Path
 from .client import DIRECT, Client
 
 PACK = Path(__file__).resolve().parents[1]
-NOT_SHIPPED = (".git", ".ci", ".github", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "likeness_demo", "tests")
+NOT_SHIPPED = (
+    ".git",
+    ".ci",
+    ".github",
+    ".venv",
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    "likeness_demo",
+    "tests",
+)
 FOLDERS = ("custom_nodes", "input", "output", "temp", "user", "models/loras", "models/embeddings", "models/checkpoints")
 
 
@@ -49,8 +60,8 @@ def share_models(pack: Path, base: Path) -> None:
 def prepare(base: Path, pack: Path = PACK, link: bool = True) -> Path:
     """Makes `base` a ComfyUI base directory with the pack among its custom nodes and the demo's LoRAs among its models.
 
-    The pack is linked where that is wanted and the system allows it, else copied. Running it again brings everything up to date.
-    Returns the pack's folder in it.
+    The pack is linked where that is wanted and the system allows it, else copied. Running it again brings everything up
+    to date. Returns the pack's folder in it.
     """
     make_folders(base)
     target = base / "custom_nodes" / "likeness"
@@ -86,8 +97,15 @@ class Host:
         arguments: tuple[str, ...] = (),
         ready_within: float = 240.0,
     ):
-        """comfyui: the folder of main.py. base: a folder made by `prepare`; without one, a temporary folder with the pack in it."""
-        self.comfyui, self.python, self.cpu, self.arguments, self.ready_within = comfyui, python, cpu, arguments, ready_within
+        """comfyui: the folder of main.py. base: a folder made by `prepare`; without one, a temporary folder with the
+        pack in it."""
+        self.comfyui, self.python, self.cpu, self.arguments, self.ready_within = (
+            comfyui,
+            python,
+            cpu,
+            arguments,
+            ready_within,
+        )
         self._temporary = None if base else tempfile.TemporaryDirectory(prefix="likeness-", ignore_cleanup_errors=True)
         self.base = base or Path(self._temporary.name)  # pyright: ignore[reportOptionalMemberAccess]
         self.port = port or _free_port()
@@ -134,14 +152,24 @@ class Host:
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                self.command(), cwd=self.comfyui, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.command(),
+                cwd=self.comfyui,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + self.ready_within
         while not self._answers():
             if self._process.poll() is not None:
-                raise HostError(f"ComfyUI ended with code {self._process.returncode} while starting; its last lines:\n{self.last_lines()}")
+                raise HostError(
+                    f"ComfyUI ended with code {self._process.returncode} while starting; its last "
+                    f"lines:\n{self.last_lines()}"
+                )
             if time.monotonic() > deadline:
-                raise HostError(f"ComfyUI did not answer within {self.ready_within:.0f} s; its last lines:\n{self.last_lines()}")
+                raise HostError(
+                    f"ComfyUI did not answer within {self.ready_within:.0f} s; its last lines:\n{self.last_lines()}"
+                )
             time.sleep(0.2)
 
     def stop(self) -> None:
@@ -177,7 +205,10 @@ class Host:
 
     def _catch_sigterm(self) -> None:
         """SIGTERM ends Python without running any `finally`; as SystemExit it stops the server first."""
-        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        ):
             return
 
         def end(signal_number, _frame):

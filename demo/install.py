@@ -29,13 +29,20 @@ HOSTS = {  # ComfyUI's version: the version of SOURCE that carries it, and that 
 }
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 TOOLS = (
-    "pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15", "ruff==0.17.5", "pyright[nodejs]==1.1.414", "playwright==1.65.2",
+    "pytest==9.2.0",
+    "pytest-xdist==3.8.0",
+    "hypothesis==6.170.15",
+    "ruff==0.17.5",
+    "pyright[nodejs]==1.1.414",
+    "playwright==1.65.2",
     "scikit-image==0.25.2",  # for the photographs in it
-)  # fmt: skip
+)
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
 STEPS = ("python", "source", "packages")
-NO_NETWORK = re.compile(r"connection|resolution|getaddrinfo|timed out|timeout|unreachable|proxy|SSLError", re.IGNORECASE)
+NO_NETWORK = re.compile(
+    r"connection|resolution|getaddrinfo|timed out|timeout|unreachable|proxy|SSLError", re.IGNORECASE
+)
 # Variables that would lead a private Python to other packages, or pip to another place.
 LEFT_OUT = (
     "PYTHONPATH",
@@ -76,7 +83,9 @@ def python_in(venv: Path) -> Path:
 def ask(python: Path | str, code: str) -> str | None:
     """What a line of Python prints, or None where that Python does not work."""
     try:
-        answer = subprocess.run([str(python), "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(
+            [str(python), "-c", code], env=environment(), capture_output=True, text=True, timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
@@ -84,7 +93,10 @@ def ask(python: Path | str, code: str) -> str | None:
 
 def site_folders(python: Path | str) -> tuple[str, ...]:
     """Where a Python finds its packages."""
-    code = "import json, os, sys; print(json.dumps([p for p in sys.path if os.path.basename(p) in ('site-packages', 'dist-packages')]))"
+    code = (
+        "import json, os, sys; print(json.dumps([p for p in sys.path if os.path.basename(p) in ('site-packages', "
+        "'dist-packages')]))"
+    )
     return tuple(json.loads(ask(python, code) or "[]"))
 
 
@@ -92,8 +104,8 @@ def site_folders(python: Path | str) -> tuple[str, ...]:
 class Environment:
     """A virtual environment in the cache, with or without a ComfyUI beside it.
 
-    It is made in steps, each recorded when it is done, and `ready.json` is written last: whatever ends the installation, the next
-    run goes on from the last sound step.
+    It is made in steps, each recorded when it is done, and `ready.json` is written last: whatever ends the
+    installation, the next run goes on from the last sound step.
     """
 
     folder: Path
@@ -127,7 +139,11 @@ class Environment:
             ) from error
 
     def is_ready(self) -> bool:
-        return read_json(self.folder / "ready.json").get("recipe") == self.recipe and self._has_comfyui() and self._has_python()
+        return (
+            read_json(self.folder / "ready.json").get("recipe") == self.recipe
+            and self._has_comfyui()
+            and self._has_python()
+        )
 
     def _has_python(self) -> bool:
         return ask(self.python, "print(1)") == "1"
@@ -136,7 +152,9 @@ class Environment:
         return not self.version or (self.comfyui / "main.py").is_file()
 
     def _has_requirements(self) -> bool:
-        return self.requirements is None or read_json(self.folder / "requirements.json").get("text") == text_of(self.requirements)
+        return self.requirements is None or read_json(self.folder / "requirements.json").get("text") == text_of(
+            self.requirements
+        )
 
     def _install_requirements(self) -> None:
         assert self.requirements is not None
@@ -154,7 +172,8 @@ class Environment:
         self._check_disk()
         state = read_json(steps)
         done = set(state["done"]) if state.get("recipe") == self.recipe else set()
-        # After a pip that was interrupted there are packages of which only some files exist: only a new environment is sound.
+        # After a pip that was interrupted there are packages of which only some files exist: only a new environment is
+        # sound.
         if state.get("begun") == "packages" or not self._has_python():
             done -= {"python", "packages"}
         if not self._has_comfyui():
@@ -163,7 +182,9 @@ class Environment:
             for step in STEPS:
                 if step not in done:
                     write_json(steps, {"recipe": self.recipe, "done": sorted(done), "begun": step})
-                    {"python": self._make_python, "source": self._fetch_source, "packages": self._install_packages}[step]()
+                    {"python": self._make_python, "source": self._fetch_source, "packages": self._install_packages}[
+                        step
+                    ]()
                     done.add(step)
         finally:
             for left in ("tmp", "download", "ComfyUI.part"):
@@ -177,8 +198,8 @@ class Environment:
         free = shutil.disk_usage(self.folder).free
         if free < self.needs and free + size(self.folder) < self.needs:
             raise Problem(
-                f"{self.folder} has {free / GB:.1f} GB of free disk and the installation needs {self.needs / GB:.0f} GB: "
-                "free some, or set LIKENESS_CACHE to a folder on a larger disk."
+                f"{self.folder} has {free / GB:.1f} GB of free disk and the installation needs {self.needs / GB:.0f} "
+                "GB: free some, or set LIKENESS_CACHE to a folder on a larger disk."
             )
 
     def _make_python(self) -> None:
@@ -216,16 +237,19 @@ class Environment:
         remove(folder)
         folder.mkdir()
         wanted = folder / "wanted.txt"
-        # pip runs the archive's own build script to read its metadata; given the hash, it does so only after checking it.
+        # pip runs the archive's own build script to read its metadata; given the hash, it does so only after checking
+        # it.
         wanted.write_text(f"{SOURCE}=={release} --hash=sha256:{expected}\n", encoding="ascii")
         how = ("--no-deps", "--no-binary", SOURCE, "--ignore-requires-python", "--no-cache-dir")
-        status, output = self._run(str(self.python), "-m", "pip", "download", *how, "-d", str(folder), "-r", str(wanted))
+        status, output = self._run(
+            str(self.python), "-m", "pip", "download", *how, "-d", str(folder), "-r", str(wanted)
+        )
         archive = next(folder.glob("*.tar.gz"), None)
         found = hashlib.sha256(archive.read_bytes()).hexdigest() if archive else expected
         if found != expected or any("DO NOT MATCH THE HASHES" in line for line in output):
             raise Problem(
-                f"The archive {SOURCE} {release} has another SHA-256 than {expected}, so it was thrown away: run again over a network "
-                "that you trust, or set COMFYUI_PATH to a ComfyUI of your own."
+                f"The archive {SOURCE} {release} has another SHA-256 than {expected}, so it was thrown away: run "
+                "again over a network that you trust, or set COMFYUI_PATH to a ComfyUI of your own."
             )
         if status != 0 and not _offline(output) and any("No matching distribution" in line for line in output):
             return None
@@ -236,7 +260,10 @@ class Environment:
         print(f"The archive is gone: cloning {REPOSITORY}", flush=True)
         command = ("git", "clone", "--quiet", "--depth", "1", "--branch", f"v{self.version}", REPOSITORY, str(folder))
         if not shutil.which("git") or self._run(*command)[0] != 0:
-            raise Problem(f"ComfyUI {self.version} could not be fetched from PyPI or by git: set COMFYUI_PATH to a ComfyUI of your own.")
+            raise Problem(
+                f"ComfyUI {self.version} could not be fetched from PyPI or by git: set COMFYUI_PATH to a ComfyUI of "
+                "your own."
+            )
 
     def _install_packages(self) -> None:
         print(f"Installing {', '.join(self.packages)}", flush=True)
@@ -255,22 +282,34 @@ class Environment:
         if status == 0:
             return
         if _offline(output):
-            raise Problem("There is no network, or pip's package index does not answer: connect, or set pip's proxy, and run again.")
+            raise Problem(
+                "There is no network, or pip's package index does not answer: connect, or set pip's proxy, and run "
+                "again."
+            )
         if any("No space left" in line or "not enough space" in line for line in output):
-            raise Problem(f"The disk of {self.folder} is full: free some, or set LIKENESS_CACHE to another disk, and run again.")
+            raise Problem(
+                f"The disk of {self.folder} is full: free some, or set LIKENESS_CACHE to another disk, and run again."
+            )
         missing = [line.rpartition(" for ")[2] for line in output if "No matching distribution found for" in line]
         if missing:
             system = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform}"
             raise Problem(
-                f"There is no {missing[0]} for {system}: use a 64-bit Python 3.10 to 3.13, or set COMFYUI_PATH to your own ComfyUI."
+                f"There is no {missing[0]} for {system}: use a 64-bit Python 3.10 to 3.13, or set COMFYUI_PATH to "
+                "your own ComfyUI."
             )
         raise Problem(f"pip failed, its output is in {self.log}: run the same command again.")
 
     def _run(self, *command: str) -> tuple[int, list[str]]:
-        """Runs one program of the installation; its exit status and lines, which also go to the log and one by one to a terminal."""
+        """Runs one program of the installation; its exit status and lines, which also go to the log and one by one to a
+        terminal."""
         temporary = self.folder / "tmp"  # the system's own is often small, and in memory
         temporary.mkdir(exist_ok=True)
-        settings = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "GIT_TERMINAL_PROMPT": "0"}
+        settings = {
+            "PIP_USER": "0",
+            "PIP_NO_INPUT": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
         variables = environment(**settings, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
         # The program holds the lock too: another run must wait for a pip whose own run.py was killed.
         held = () if WINDOWS or self.lock is None else (self.lock.fileno(),)

@@ -13,7 +13,12 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = {"train": "demo.training.command", "bench": "benchmarks.command", "demo": "demo.picture", "serve": "demo.serve"}
+COMMANDS = {
+    "train": "demo.training.command",
+    "bench": "benchmarks.command",
+    "demo": "demo.picture",
+    "serve": "demo.serve",
+}
 
 
 def alias_pack(host: Path | None) -> None:

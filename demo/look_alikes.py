@@ -13,20 +13,24 @@ from .world import EMBLEM_COLOURS, PATTERNS, SHADES, Scene, Subject, sample_scen
 VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS
 TINT_DISTANCE = 16.0
-"""Two tints of one colour word count as different from this distance in RGB on: nearer ones are lost in a lossy picture."""
+"""Two tints of one colour word count as different from this distance in RGB on: nearer ones are lost in a lossy
+picture."""
 _UNLIKE_TINTS = 150.0
 """Two tints have nothing in common from this distance in RGB on."""
 
 
 def look_alike(subject: Subject, rng: Random) -> Subject:
-    """A subject of the same class and colour word that differs in one visible property, so that words hardly tell the two apart."""
+    """A subject of the same class and colour word that differs in one visible property, so that words hardly tell the
+    two apart."""
     kinds = ["pattern", "emblem", "tint"]
     kinds += ["shade"] if subject.pattern != "plain" else []
     kinds += ["emblem_colour"] if subject.emblem is not None else []
     kind = rng.choice(kinds)
     if kind == "tint":
         return replace(subject, tint=_other_tint(subject, rng))
-    values = {"pattern": PATTERNS, "emblem": (*EMBLEMS, None), "shade": tuple(SHADES), "emblem_colour": EMBLEM_COLOURS}[kind]
+    values = {"pattern": PATTERNS, "emblem": (*EMBLEMS, None), "shade": tuple(SHADES), "emblem_colour": EMBLEM_COLOURS}[
+        kind
+    ]
     return replace(subject, **{kind: rng.choice([v for v in values if v != getattr(subject, kind)])})
 
 
@@ -40,7 +44,8 @@ def appearance(subject: Subject) -> Subject:
 
 
 def resemblance(one: Subject, other: Subject) -> float:
-    """How much of what makes a subject is alike, from 0 to 1, which is the same subject: class, colour, pattern and emblem."""
+    """How much of what makes a subject is alike, from 0 to 1, which is the same subject: class, colour, pattern and
+    emblem."""
     one, other = appearance(one), appearance(other)
     if one == other:
         return 1.0

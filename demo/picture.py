@@ -1,4 +1,5 @@
-"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflows, beside what the personalised model does alone."""
+"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflows, beside what the personalised model
+does alone."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ _INK, _GREY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="run.py demo", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("likeness_demo"), help="folder for picture.png and report.json")
+    parser.add_argument(
+        "--output", type=Path, default=Path("likeness_demo"), help="folder for picture.png and report.json"
+    )
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
@@ -60,9 +63,22 @@ def main(arguments: list[str]) -> None:
         with Host(Path(os.environ["COMFYUI_PATH"])) as host:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
             rows = [_run(host.client, eye, subject, place) for subject, place in SCENES]
-    except (HostError, Failed, Rejected, Interrupted, TimeoutError, ConnectionError, urllib.error.URLError, aiohttp.ClientError) as error:
+    except (
+        HostError,
+        Failed,
+        Rejected,
+        Interrupted,
+        TimeoutError,
+        ConnectionError,
+        urllib.error.URLError,
+        aiohttp.ClientError,
+    ) as error:
         raise SystemExit(f"demo: {error}") from error
-    report = {"seconds": round(time.monotonic() - started, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
+    report = {
+        "seconds": round(time.monotonic() - started, 1),
+        "rows": [r["numbers"] for r in rows],
+        "mean": _means(rows),
+    }
     picture, text = options.output / "picture.png", options.output / "report.json"
     with replacing(picture) as temporary:
         compose(rows, report["mean"]).save(temporary, format="PNG")
@@ -81,19 +97,28 @@ def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
             print(f"  {name} {PLACE_PHRASES[place]}: {progress.kind} {progress.value}/{progress.maximum}", flush=True)
 
     wanted = (REFERENCES, *COLUMNS)
-    results = {workflow: client.run(_prompt(workflow, name, place), show) for workflow in dict.fromkeys(c.workflow for c in wanted)}
+    results = {
+        workflow: client.run(_prompt(workflow, name, place), show)
+        for workflow in dict.fromkeys(c.workflow for c in wanted)
+    }
     pictures = {column: _fetch(client, results[column.workflow].images(column.node)) for column in wanted}
     references = eye.look(pictures[REFERENCES])
     numbers = {}
     for column in COLUMNS:
         seen = eye.look(pictures[column])
-        right = judge.prompt_accuracy(seen, [{"class": SUBJECTS[name].subject.name, "place": place}] * len(pictures[column]))
+        right = judge.prompt_accuracy(
+            seen, [{"class": SUBJECTS[name].subject.name, "place": place}] * len(pictures[column])
+        )
         numbers[column.title] = {
             "identity": float(np.mean(judge.identity(seen, references))),
             "prompt": float(np.mean(right)),
             "layout": float(judge.layout_spread(seen)),
         }
-    return {"title": f'"a {SUBJECTS[name].subject.name} {PLACE_PHRASES[place]}"', "pictures": pictures, "numbers": numbers}
+    return {
+        "title": f'"a {SUBJECTS[name].subject.name} {PLACE_PHRASES[place]}"',
+        "pictures": pictures,
+        "numbers": numbers,
+    }
 
 
 def _prompt(workflow: str, name: str, place: str) -> Prompt:
@@ -120,14 +145,16 @@ def _fetch(client: Client, records: list[dict]) -> np.ndarray:
 def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
     return {
         column.title: {
-            metric: float(np.mean([r["numbers"][column.title][metric] for r in rows])) for metric in ("identity", "prompt", "layout")
+            metric: float(np.mean([r["numbers"][column.title][metric] for r in rows]))
+            for metric in ("identity", "prompt", "layout")
         }
         for column in COLUMNS
     }
 
 
 def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image:
-    """References, the personalised model alone, and each method; one row per prompt, the judge's means under each heading."""
+    """References, the personalised model alone, and each method; one row per prompt, the judge's means under each
+    heading."""
     side, gap, group_gap, margin, head, line = 128, 4, 28, 24, 102, 30
     groups = (REFERENCES, *COLUMNS)
     counts = [len(rows[0]["pictures"][column]) for column in groups]

@@ -20,7 +20,8 @@ def strip(subject: PersonalSubject) -> np.ndarray:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """One lossless picture per subject, named after it. Pictures that are right already stay untouched: others may be reading them."""
+    """One lossless picture per subject, named after it. Pictures that are right already stay untouched: others may be
+    reading them."""
     for name, subject in SUBJECTS.items():
         path, pixels = folder / f"{name}.png", strip(subject)
         if _shows(path, pixels):

@@ -1,4 +1,5 @@
-"""`run.py serve`: ComfyUI in the browser, with the pack, its demo model and its workflows, in a folder of its own in the cache."""
+"""`run.py serve`: ComfyUI in the browser, with the pack, its demo model and its workflows, in a folder of its own in
+the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from .host import Host, HostError, prepare
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run.py serve", description=__doc__, epilog="Further arguments go to ComfyUI's main.py.")
+    parser = argparse.ArgumentParser(
+        prog="run.py serve", description=__doc__, epilog="Further arguments go to ComfyUI's main.py."
+    )
     parser.add_argument("--port", type=int, default=8188)
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument("--cpu", action="store_true", help="as it is by itself where there is no GPU")
@@ -27,7 +30,9 @@ def main(arguments: list[str]) -> None:
     base.mkdir(parents=True, exist_ok=True)
     with (base / "lock").open("a+b") as lock:
         if not try_lock(lock):
-            raise SystemExit(f"serve: another one runs in {base}: stop it first, or name another folder in LIKENESS_CACHE.")
+            raise SystemExit(
+                f"serve: another one runs in {base}: stop it first, or name another folder in LIKENESS_CACHE."
+            )
         run(base, options, tuple(further))
 
 

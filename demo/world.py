@@ -1,8 +1,8 @@
 """Tinyland: a procedural world of patterned subjects in simple places, deterministic from a seed.
 
 `sample_scene(rng)` draws a scene description, `render(scene)` turns it into pixels, mask and pose, and
-`captions.caption(scene, rng)` describes it in words. An emblem on the subject and the exact tint of its colour are never
-named by any caption, so a subject's identity is more than its words.
+`captions.caption(scene, rng)` describes it in words. An emblem on the subject and the exact tint of its colour are
+never named by any caption, so a subject's identity is more than its words.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ from .drawing import EMBLEMS, TILE, Rgb, draw_place, draw_subject, shade
 SIZE = 128
 CLASSES = ("ball", "cube", "star", "heart", "house", "fish", "mushroom", "car")
 COLOURS: dict[str, Rgb] = {
-    "red": (214, 40, 44), "orange": (246, 138, 28), "yellow": (248, 214, 48), "green": (48, 150, 62),
-    "cyan": (60, 206, 206), "blue": (44, 74, 204), "purple": (128, 52, 168), "pink": (248, 142, 192),
-}  # fmt: skip
+    "red": (214, 40, 44),
+    "orange": (246, 138, 28),
+    "yellow": (248, 214, 48),
+    "green": (48, 150, 62),
+    "cyan": (60, 206, 206),
+    "blue": (44, 74, 204),
+    "purple": (128, 52, 168),
+    "pink": (248, 142, 192),
+}
 PATTERNS = ("plain", "striped", "dotted", "checked")
 PLACES = ("beach", "snow", "grass", "desert", "night", "city", "sea", "room")
 SHADES = {"light": 1.75, "dark": 0.45}

@@ -1,7 +1,7 @@
 """The adaptive mask of Layout-and-Retouch (arXiv 2407.09779, section 3.4): where the target's own features are kept.
 
-Masks are [images, height, width]. The morphology exists twice, with equal results: by scipy for large pictures on the CPU, and in
-torch without any wait for the device, for the small masks of every step.
+Masks are [images, height, width]. The morphology exists twice, with equal results: by scipy for large pictures on the
+CPU, and in torch without any wait for the device, for the small masks of every step.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _FAR = 1e6
 
 @dataclass(frozen=True)
 class Morphology:
-    """labels(mask) -> [images, height, width] int64, 0 outside, one number per 8-connected component, unique over all images;
-    distances(mask, metric) -> fp32 distance of every pixel to the nearest one outside, at least _FAR where there is none."""
+    """labels(mask) -> [images, height, width] int64, 0 outside, one number per 8-connected component, unique over all
+    images; distances(mask, metric) -> fp32 distance of every pixel to the nearest one outside, at least _FAR where
+    there is none."""
 
     labels: Callable[[torch.Tensor], torch.Tensor]
     distances: Callable[[torch.Tensor, str], torch.Tensor]
@@ -33,8 +34,9 @@ class Morphology:
 class MaskRules:
     """The constants of section 3.4 that the paper leaves open, with our defaults.
 
-    threshold: of the attention map, stretched to 0..1. minimum_area: a smaller component is dropped, as a part of the picture.
-    metric: of the distance transform. core: where the mask is 1 outright. background: the mask's value outside the subject.
+    threshold: of the attention map, stretched to 0..1. minimum_area: a smaller component is dropped, as a part of the
+    picture. metric: of the distance transform. core: where the mask is 1 outright. background: the mask's value outside
+    the subject.
     """
 
     threshold: float = 0.1
@@ -44,13 +46,16 @@ class MaskRules:
     background: float = 0.0
 
 
-def adaptive_mask(attention: torch.Tensor, subject: torch.Tensor, rules: MaskRules, morphology: Morphology) -> torch.Tensor:
-    """M = max(Normalize(D(M_u)), M_core), with M_u = OR(M_ca's components that touch M_sam, M_sam) (arXiv 2407.09779, section 3.4).
+def adaptive_mask(
+    attention: torch.Tensor, subject: torch.Tensor, rules: MaskRules, morphology: Morphology
+) -> torch.Tensor:
+    """M = max(Normalize(D(M_u)), M_core), with M_u = OR(M_ca's components that touch M_sam, M_sam) (arXiv 2407.09779,
+    section 3.4).
 
     attention: bool M_ca, subject: bool M_sam, both [images, height, width]. Returns fp32 in {background} or [0.5, 1].
-    Step by step: components of the attention that do not touch the subject are noise; small components of the union are dropped;
-    D is the distance to the background, stretched to 0.5..1 over the picture's subject; the core is confident. Where the distance is
-    constant the mask is 1.
+    Step by step: components of the attention that do not touch the subject are noise; small components of the union are
+    dropped; D is the distance to the background, stretched to 0.5..1 over the picture's subject; the core is confident.
+    Where the distance is constant the mask is 1.
     """
     touching = _components_where(attention, subject, morphology)
     union = touching | subject
@@ -61,7 +66,9 @@ def adaptive_mask(attention: torch.Tensor, subject: torch.Tensor, rules: MaskRul
     high = distance.masked_fill(~union, -math.inf).amax((1, 2), keepdim=True)
     span = high - low
     graded = torch.where(span > 0, 0.5 + 0.5 * (distance - low) / span, 1.0)
-    core = {"both": attention & subject, "subject": subject, "attention": touching, "none": torch.zeros_like(subject)}[rules.core]
+    core = {"both": attention & subject, "subject": subject, "attention": touching, "none": torch.zeros_like(subject)}[
+        rules.core
+    ]
     graded = torch.where(core & union, 1.0, graded)
     return torch.where(union, graded, rules.background)
 
@@ -72,9 +79,12 @@ def thresholded(maps: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The soft mask at a layer's resolution (bilinear), as a column over positions: [images, height, width] -> [images, h * w, 1]."""
+    """The soft mask at a layer's resolution (bilinear), as a column over positions: [images, height, width] -> [images,
+    h * w, 1]."""
     if mask.shape[1:] != size:
-        mask = F.interpolate(mask[:, None], size, mode="bilinear", align_corners=False, antialias=mask.shape[1] > size[0])[:, 0]
+        mask = F.interpolate(
+            mask[:, None], size, mode="bilinear", align_corners=False, antialias=mask.shape[1] > size[0]
+        )[:, 0]
     return mask.flatten(1)[..., None]
 
 
@@ -98,7 +108,8 @@ def _large_components(mask: torch.Tensor, area: float, morphology: Morphology) -
 
 
 def _per_label(labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """[labels + 1]: how many pixels of `mask` carry each label; as long as there are pixels, so that nothing waits for a maximum."""
+    """[labels + 1]: how many pixels of `mask` carry each label; as long as there are pixels, so that nothing waits for
+    a maximum."""
     counts = torch.zeros(labels.numel() + 1, device=labels.device)
     return counts.scatter_add_(0, labels.flatten(), mask.flatten().float())
 
@@ -126,7 +137,8 @@ def _scipy_distances(mask: torch.Tensor, metric: str) -> torch.Tensor:
 
 
 def _torch_labels(mask: torch.Tensor) -> torch.Tensor:
-    """Every pixel's root is the smallest index of its component: roots hook onto smaller neighbours, paths are halved, in rounds."""
+    """Every pixel's root is the smallest index of its component: roots hook onto smaller neighbours, paths are halved,
+    in rounds."""
     images, height, width = mask.shape
     outside = mask.numel()
     inside = mask.flatten()

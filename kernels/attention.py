@@ -20,11 +20,14 @@ def attention_probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> tor
     return torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5, dim=-1)
 
 
-def cross_attention_map(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], budget: int = _BUDGET) -> torch.Tensor:
-    """The columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads: the cross map of prompt-to-prompt (arXiv 2208.01626).
+def cross_attention_map(
+    q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], budget: int = _BUDGET
+) -> torch.Tensor:
+    """The columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads: the cross map of prompt-to-prompt
+    (arXiv 2208.01626).
 
-    q: [rows, n, heads * d], k: [rows, m, heads * d], of any dtype. Returns [rows, n, len(tokens)] in fp32.
-    Queries are taken in chunks of at most `budget` scores, so the memory does not grow with n.
+    q: [rows, n, heads * d], k: [rows, m, heads * d], of any dtype. Returns [rows, n, len(tokens)] in fp32. Queries are
+    taken in chunks of at most `budget` scores, so the memory does not grow with n.
     """
     rows, n, _ = q.shape
     chunk = max(1, budget // (rows * heads * k.shape[1]))
@@ -37,12 +40,16 @@ def cross_attention_map(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Se
 
 
 def fold_repeats(columns: torch.Tensor, prompt_length: int) -> torch.Tensor:
-    """Adds up the probabilities of a text that stands several times in a row, which is how ComfyUI pads texts of different lengths.
+    """Adds up the probabilities of a text that stands several times in a row, which is how ComfyUI pads texts of
+    different lengths.
 
-    columns: [..., r * prompt_length], r repeats one after the other. Returns [..., prompt_length]: the map of the text alone.
-    Raises ValueError where the width is no multiple of prompt_length.
+    columns: [..., r * prompt_length], r repeats one after the other. Returns [..., prompt_length]: the map of the text
+    alone. Raises ValueError where the width is no multiple of prompt_length.
     """
     width = columns.shape[-1]
     if width % prompt_length:
-        raise ValueError(f"fold_repeats: expected a multiple of {prompt_length} columns, got {width}; pass the unpadded text's length.")
+        raise ValueError(
+            f"fold_repeats: expected a multiple of {prompt_length} columns, got {width}; pass the unpadded text's "
+            "length."
+        )
     return columns if width == prompt_length else columns.unflatten(-1, (-1, prompt_length)).sum(-2)

@@ -1,7 +1,7 @@
 """Steps along the diffusion path, in the variance-exploding convention of k-diffusion: latent = clean + sigma * noise.
 
-A variance-preserving latent is z = latent / sqrt(1 + sigma^2), with abar = 1 / (1 + sigma^2); the model's eps-estimate is
-(latent - denoised) / sigma in both conventions.
+A variance-preserving latent is z = latent / sqrt(1 + sigma^2), with abar = 1 / (1 + sigma^2); the model's eps-estimate
+is (latent - denoised) / sigma in both conventions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def noised(clean: torch.Tensor, sigma: float, noise: torch.Tensor) -> torch.Tens
 
 
 def ddim_step(latent: torch.Tensor, denoised: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:
-    """z_{t-1} = sqrt(abar_{t-1}) x0 + sqrt(1 - abar_{t-1}) eps (DDIM, arXiv 2010.02502, eq. 12 with eta = 0), times sqrt(1 + sigma^2).
+    """z_{t-1} = sqrt(abar_{t-1}) x0 + sqrt(1 - abar_{t-1}) eps (DDIM, arXiv 2010.02502, eq. 12 with eta = 0), times
+    sqrt(1 + sigma^2).
 
     latent: noisy at `sigma` > 0; denoised: the model's x0-estimate there. Returns the latent at `next_sigma`. With
     next_sigma > sigma the same formula inverts: eps is then taken at the lower noise level.

@@ -26,7 +26,8 @@ def mean_heatmap(maps: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.T
 
 
 def min_max(maps: torch.Tensor) -> torch.Tensor:
-    """Each map stretched to 0..1 (MasaCtrl, arXiv 2304.08465, section 3.3); a constant map becomes 0. maps: [images, height, width]."""
+    """Each map stretched to 0..1 (MasaCtrl, arXiv 2304.08465, section 3.3); a constant map becomes 0. maps: [images,
+    height, width]."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     span = high - low
     return torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps))
@@ -41,13 +42,15 @@ def colours(values: torch.Tensor) -> torch.Tensor:
 
 
 def overlay(images: torch.Tensor, heat: torch.Tensor, strength: float = 0.65) -> torch.Tensor:
-    """The heat's colours over a grey copy of the pictures. images: [n, height, width, 3] in 0..1, heat: [n, height, width] in 0..1."""
+    """The heat's colours over a grey copy of the pictures. images: [n, height, width, 3] in 0..1, heat: [n, height,
+    width] in 0..1."""
     grey = (images @ images.new_tensor([0.299, 0.587, 0.114]))[..., None]
     return torch.lerp(grey, colours(heat), strength).clamp(0, 1)
 
 
 def principal_colours(features: torch.Tensor) -> torch.Tensor:
-    """The first three principal components of features as red, green and blue (as in plug-and-play features, arXiv 2211.12572, fig. 3).
+    """The first three principal components of features as red, green and blue (as in plug-and-play features, arXiv
+    2211.12572, fig. 3).
 
     features: [tokens, channels]. Returns [tokens, 3], each component stretched to 0..1; a missing component is 0.
     """

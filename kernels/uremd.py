@@ -1,7 +1,9 @@
-"""The appearance loss of Pick-and-Draw (arXiv 2401.16762): what each generated token lacks to be one of the reference's.
+"""The appearance loss of Pick-and-Draw (arXiv 2401.16762): what each generated token lacks to be one of the
+reference's.
 
-The paper's cost matrix is never made. Which pairs match is found in tiles and without a graph; then the matched pairs alone are computed
-with one. That is exact, because a minimum passes its gradient to one pair only, and it needs the memory of the tokens themselves.
+The paper's cost matrix is never made. Which pairs match is found in tiles and without a graph; then the matched pairs
+alone are computed with one. That is exact, because a minimum passes its gradient to one pair only, and it needs the
+memory of the tokens themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 
 def cosine_cost(generated: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
-    """C_ij = 1 - <g_i, p_j> / (|g_i| |p_j|) (Pick-and-Draw, arXiv 2401.16762, eq. 6): the whole matrix, the plain reference.
+    """C_ij = 1 - <g_i, p_j> / (|g_i| |p_j|) (Pick-and-Draw, arXiv 2401.16762, eq. 6): the whole matrix, the plain
+    reference.
 
     generated: [n, c], palette: [m, c]. Returns [n, m] in 0..2, in fp32, or in float64 for float64 tokens.
     """
@@ -48,20 +51,21 @@ def uremd(
     budget: int | None = None,
     palette_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """UREMD = mean_i min_j C_ij (Pick-and-Draw, arXiv 2401.16762, eq. 9) with the cosine cost of eq. 6, and its other directions.
+    """UREMD = mean_i min_j C_ij (Pick-and-Draw, arXiv 2401.16762, eq. 9) with the cosine cost of eq. 6, and its other
+    directions.
 
-    generated: [n, c], palette: [m, c], of any floating dtypes. direction: GEN_TO_REF, each generated token looks for its palette entry;
-    REF_TO_GEN, each palette entry looks for its generated token; MAX, the larger of both, which is the two-sided REMD of eq. 8.
-    generated_mask: bool [n], the tokens that count, so that no caller has to wait for the device to gather them.
-    implementation: AUTO takes Triton for fp32, fp16 and bf16 on a GPU where Triton works, else PyTorch.
-    budget: most scores that exist at once in PyTorch's search; does not change the result.
-    palette_weight: [m] above 0, how readily each palette entry is found by generated tokens: C_ij / w_j decides which, C_ij is what it
+    generated: [n, c], palette: [m, c], of any floating dtypes. direction: GEN_TO_REF, each generated token looks for
+    its palette entry; REF_TO_GEN, each palette entry looks for its generated token; MAX, the larger of both, which is
+    the two-sided REMD of eq. 8. generated_mask: bool [n], the tokens that count, so that no caller has to wait for the
+    device to gather them. implementation: AUTO takes Triton for fp32, fp16 and bf16 on a GPU where Triton works, else
+    PyTorch. budget: most scores that exist at once in PyTorch's search; does not change the result. palette_weight: [m]
+    above 0, how readily each palette entry is found by generated tokens: C_ij / w_j decides which, C_ij is what it
     costs. PyTorch then does the search.
 
-    Returns a scalar in 0..2, in fp32, or in float64 for float64 tokens; 0 with a gradient of zeros where no token counts or the palette
-    is empty. The gradient goes to `generated` alone, in its dtype: fp16 cannot hold the gradient of a mean over thousands of tokens
-    unless the loss is scaled up.
-    Raises ValueError for a wrong shape, direction or implementation.
+    Returns a scalar in 0..2, in fp32, or in float64 for float64 tokens; 0 with a gradient of zeros where no token
+    counts or the palette is empty. The gradient goes to `generated` alone, in its dtype: fp16 cannot hold the gradient
+    of a mean over thousands of tokens unless the loss is scaled up. Raises ValueError for a wrong shape, direction or
+    implementation.
     """
     _check(generated, palette, direction, generated_mask, implementation)
     if not len(generated) or not len(palette):
@@ -87,7 +91,8 @@ def uremd(
         return torch.where(generated_mask, costs, 0).sum() / generated_mask.sum().clamp_min(1)
 
     def of_palette() -> torch.Tensor:
-        # Widened first: one token may be found by many palette entries, whose gradients half precision could not add up.
+        # Widened first: one token may be found by many palette entries, whose gradients half precision could not add
+        # up.
         mean = _pair_costs(_full(generated)[search(palette, generated, generated_mask)], palette).mean()
         return mean if generated_mask is None else torch.where(generated_mask.any(), mean, 0)
 
@@ -104,11 +109,12 @@ def nearest(
     budget: int | None = None,
     candidate_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """argmin_j C_ij with the cosine cost of Pick-and-Draw (arXiv 2401.16762, eq. 6): each token's nearest candidate, without a graph.
+    """argmin_j C_ij with the cosine cost of Pick-and-Draw (arXiv 2401.16762, eq. 6): each token's nearest candidate,
+    without a graph.
 
-    tokens: [n, c], candidates: [m, c] with m > 0, candidate_mask: bool [m], the candidates that may be found; candidate_weight: [m] above
-    0, with which C_ij / w_j is what counts. Returns [n] int64; any index where no candidate may be found. At most `budget` scores exist at
-    once, so the memory is that of the tokens.
+    tokens: [n, c], candidates: [m, c] with m > 0, candidate_mask: bool [m], the candidates that may be found;
+    candidate_weight: [m] above 0, with which C_ij / w_j is what counts. Returns [n] int64; any index where no candidate
+    may be found. At most `budget` scores exist at once, so the memory is that of the tokens.
     """
     budget = budget or _BUDGET.get(tokens.device.type, _BUDGET_OF_ACCELERATORS)
     n, m = len(tokens), len(candidates)
@@ -128,7 +134,9 @@ def nearest(
     with _without_autocast(tokens.device):
         for top in range(0, n, rows):
             part = tokens[top : top + rows].to(directions.dtype)
-            if candidate_weight is not None:  # otherwise a token's own length does not change which candidate is nearest
+            if (
+                candidate_weight is not None
+            ):  # otherwise a token's own length does not change which candidate is nearest
                 part = part * _inverse_norms(part)
             best, index = _best(part, directions, bias, 0, columns)
             for left in range(columns, m, columns):
@@ -160,7 +168,8 @@ def _pair_costs(generated: torch.Tensor, matched: torch.Tensor) -> torch.Tensor:
 
 
 def _constant(tensor: torch.Tensor) -> torch.Tensor:
-    """Without a graph of its own, but such that another graph can hold it: no graph can hold what was made in inference mode."""
+    """Without a graph of its own, but such that another graph can hold it: no graph can hold what was made in inference
+    mode."""
     return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor.detach()
 
 
@@ -181,9 +190,14 @@ def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager
 
 def _takes_triton(implementation: str, generated: torch.Tensor) -> bool:
     if implementation == AUTO:
-        return generated.is_cuda and generated.dtype in _TRITON_DTYPES and _triton_works(generated.device, generated.dtype)
+        return (
+            generated.is_cuda and generated.dtype in _TRITON_DTYPES and _triton_works(generated.device, generated.dtype)
+        )
     if implementation == TRITON and generated.dtype not in _TRITON_DTYPES:
-        raise ValueError(f"uremd: expected fp32, fp16 or bf16 tokens for implementation {TRITON!r}, got {generated.dtype}; use {TORCH!r}.")
+        raise ValueError(
+            f"uremd: expected fp32, fp16 or bf16 tokens for implementation {TRITON!r}, got {generated.dtype}; use "
+            f"{TORCH!r}."
+        )
     return implementation == TRITON
 
 
@@ -206,14 +220,23 @@ def _triton_works(device: torch.device, dtype: torch.dtype) -> bool:
     return True
 
 
-def _check(generated: torch.Tensor, palette: torch.Tensor, direction: str, mask: torch.Tensor | None, implementation: str) -> None:
+def _check(
+    generated: torch.Tensor, palette: torch.Tensor, direction: str, mask: torch.Tensor | None, implementation: str
+) -> None:
     if generated.ndim != 2 or palette.ndim != 2 or generated.shape[1] != palette.shape[1]:
         shapes = f"{list(generated.shape)} and {list(palette.shape)}"
-        raise ValueError(f"uremd: expected generated [n, c] and palette [m, c], got {shapes}; pass one picture's tokens, of one layer.")
+        raise ValueError(
+            f"uremd: expected generated [n, c] and palette [m, c], got {shapes}; pass one picture's tokens, of one "
+            "layer."
+        )
     if mask is not None and (mask.dtype != torch.bool or mask.shape != generated.shape[:1]):
         got = f"{mask.dtype} {list(mask.shape)}"
-        raise ValueError(f"uremd: expected generated_mask as bool [{len(generated)}], one value per generated token, got {got}.")
+        raise ValueError(
+            f"uremd: expected generated_mask as bool [{len(generated)}], one value per generated token, got {got}."
+        )
     if direction not in DIRECTIONS:
         raise ValueError(f"uremd: expected one of {', '.join(DIRECTIONS)} as direction, got {direction!r}.")
     if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"uremd: expected one of {', '.join(IMPLEMENTATIONS)} as implementation, got {implementation!r}.")
+        raise ValueError(
+            f"uremd: expected one of {', '.join(IMPLEMENTATIONS)} as implementation, got {implementation!r}."
+        )

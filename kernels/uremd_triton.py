@@ -1,7 +1,8 @@
-"""The two halves of the appearance loss of Pick-and-Draw (arXiv 2401.16762, eq. 9) in Triton: the search, and the matched pairs.
+"""The two halves of the appearance loss of Pick-and-Draw (arXiv 2401.16762, eq. 9) in Triton: the search, and the
+matched pairs.
 
-Imported only where Triton is. `uremd.py` holds the loss and the same two halves in PyTorch. Tokens are fp32, fp16 or bf16, on a GPU, or on
-the CPU in Triton's interpreter. Everything is added up in fp32.
+Imported only where Triton is. `uremd.py` holds the loss and the same two halves in PyTorch. Tokens are fp32, fp16 or
+bf16, on a GPU, or on the CPU in Triton's interpreter. Everything is added up in fp32.
 """
 
 from __future__ import annotations
@@ -22,9 +23,22 @@ _PROCESSORS_OF_INTERPRETER = 1
 
 @triton.jit(do_not_specialize=["n", "m", "span"])
 def _nearest_kernel(
-    tokens, candidates, lengths, mask, scores, indices, n, m, span,
-    c: tl.constexpr, masked: tl.constexpr, widen: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, channels: tl.constexpr,
-):  # fmt: skip
+    tokens,
+    candidates,
+    lengths,
+    mask,
+    scores,
+    indices,
+    n,
+    m,
+    span,
+    c: tl.constexpr,
+    masked: tl.constexpr,
+    widen: tl.constexpr,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    channels: tl.constexpr,
+):
     """Program (i, s): the best of candidates s * span to (s + 1) * span for a block of tokens."""
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     split = tl.program_id(1)
@@ -38,7 +52,9 @@ def _nearest_kernel(
         for first in range(0, c, channels):
             channel = first + tl.arange(0, channels)
             a = tl.load(tokens + row[:, None] * c + channel[None, :], (row[:, None] < n) & (channel[None, :] < c), 0.0)
-            b = tl.load(candidates + column[None, :] * c + channel[:, None], (column[None, :] < m) & (channel[:, None] < c), 0.0)
+            b = tl.load(
+                candidates + column[None, :] * c + channel[:, None], (column[None, :] < m) & (channel[:, None] < c), 0.0
+            )
             if widen:
                 a, b = a.to(tl.float32), b.to(tl.float32)
             score = tl.dot(a, b, score, input_precision="ieee")
@@ -91,9 +107,11 @@ _INTERPRETED = not isinstance(_nearest_kernel, triton.JITFunction)
 
 @torch.no_grad()
 def nearest(tokens: torch.Tensor, candidates: torch.Tensor, candidate_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """argmin_j C_ij with the cosine cost of Pick-and-Draw (arXiv 2401.16762, eq. 6): a matrix product with a running maximum.
+    """argmin_j C_ij with the cosine cost of Pick-and-Draw (arXiv 2401.16762, eq. 6): a matrix product with a running
+    maximum.
 
-    tokens: [n, c], candidates: [m, c] of the same dtype, m > 0, candidate_mask: bool [m]. Returns [n] int64 as `uremd.nearest` does.
+    tokens: [n, c], candidates: [m, c] of the same dtype, m > 0, candidate_mask: bool [m]. Returns [n] int64 as
+    `uremd.nearest` does.
     """
     tokens, candidates = tokens.contiguous(), candidates.contiguous()
     (n, c), m = tokens.shape, len(candidates)
@@ -108,16 +126,21 @@ def nearest(tokens: torch.Tensor, candidates: torch.Tensor, candidate_mask: torc
     indices = tokens.new_empty(splits, n, dtype=torch.int32)
     mask = lengths if candidate_mask is None else candidate_mask.to(torch.int8)
     constants: dict[str, Any] = {
-        "c": c, "masked": candidate_mask is not None, "widen": _INTERPRETED and tokens.dtype == torch.bfloat16,
-        "rows": _ROWS, "columns": _COLUMNS, "channels": _CHANNELS[tokens.dtype],
-    }  # fmt: skip
+        "c": c,
+        "masked": candidate_mask is not None,
+        "widen": _INTERPRETED and tokens.dtype == torch.bfloat16,
+        "rows": _ROWS,
+        "columns": _COLUMNS,
+        "channels": _CHANNELS[tokens.dtype],
+    }
     with torch.cuda.device_of(tokens):
         _nearest_kernel[(rows, splits)](tokens, candidates, lengths, mask, scores, indices, n, m, span, **constants)
     return indices.gather(0, scores.argmax(0, keepdim=True))[0].long()
 
 
 def matched_costs(generated: torch.Tensor, palette: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """1 - cos(g_i, p_index_i), the terms of the mean in Pick-and-Draw (arXiv 2401.16762, eq. 9), with a gradient to `generated`.
+    """1 - cos(g_i, p_index_i), the terms of the mean in Pick-and-Draw (arXiv 2401.16762, eq. 9), with a gradient to
+    `generated`.
 
     generated: [n, c], palette: [m, c] of the same dtype, index: int64 [n]. Returns [n] in fp32.
     """
@@ -139,7 +162,9 @@ class _MatchedCosts(torch.autograd.Function):
         generated, palette, index = ctx.saved_tensors
         (n, c), result = generated.shape, torch.empty_like(generated)
         with torch.cuda.device_of(generated):
-            _gradient_kernel[(n,)](generated, palette, index, gradients.contiguous(), result, c, channels=triton.next_power_of_2(c))
+            _gradient_kernel[(n,)](
+                generated, palette, index, gradients.contiguous(), result, c, channels=triton.next_power_of_2(c)
+            )
         return result, None, None
 
 
@@ -148,4 +173,8 @@ def _blocks(size: int, block: int) -> int:
 
 
 def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else _PROCESSORS_OF_INTERPRETER
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else _PROCESSORS_OF_INTERPRETER
+    )

@@ -10,7 +10,12 @@ def node_classes() -> list:
     from .adaptive_mask import AdaptiveMask
     from .attention_maps import LikenessAttentionMaps
     from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
-    from .joint_image_sampler import JointImageSampler, LikenessJointGuider, LikenessLoadJointCheckpoint, LikenessPromptList
+    from .joint_image_sampler import (
+        JointImageSampler,
+        LikenessJointGuider,
+        LikenessLoadJointCheckpoint,
+        LikenessPromptList,
+    )
     from .layout_template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
     from .multi_source import LikenessReference, MultiSourceAttnSwap
     from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette

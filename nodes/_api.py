@@ -1,4 +1,5 @@
-"""The pack's single import of ComfyUI's node API: a change of API version, or a host that lacks a feature, is dealt with here alone."""
+"""The pack's single import of ComfyUI's node API: a change of API version, or a host that lacks a feature, is dealt
+with here alone."""
 
 from __future__ import annotations
 
@@ -8,15 +9,28 @@ from typing import Any
 from comfy_api.latest import ComfyExtension, io, ui
 
 __all__ = [
-    "ADVANCED", "CATEGORY", "DEMO_CATEGORY", "AdaptiveMaskType", "ComfyExtension", "LossesType", "PaletteType", "ReferenceType",
-    "TemplateType", "Trajectory", "io", "schema", "ui", "window_inputs",
-]  # fmt: skip
+    "ADVANCED",
+    "CATEGORY",
+    "DEMO_CATEGORY",
+    "AdaptiveMaskType",
+    "ComfyExtension",
+    "LossesType",
+    "PaletteType",
+    "ReferenceType",
+    "TemplateType",
+    "Trajectory",
+    "io",
+    "schema",
+    "ui",
+    "window_inputs",
+]
 
 CATEGORY = "Likeness"
 DEMO_CATEGORY = "Likeness/demo"
 
 ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
-"""Keyword arguments that fold an input away as an advanced one; every host accepts them, older front ends ignore them."""
+"""Keyword arguments that fold an input away as an advanced one; every host accepts them, older front ends ignore them.
+"""
 
 Trajectory = io.Custom("LIKENESS_TRAJECTORY")
 """Every (sigma, latent) that a sampling run's model really saw: a `patching.features.trajectory.Trajectory`."""
@@ -49,7 +63,8 @@ def schema(node_id: str, *, display_name: str, description: str, category: str =
 
 
 def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
-    """The two widgets `start_percent` and `end_percent` that mean the same on every node: which part of sampling it acts in."""
+    """The two widgets `start_percent` and `end_percent` that mean the same on every node: which part of sampling it
+    acts in."""
     return [
         io.Float.Input(
             "start_percent",
@@ -57,7 +72,10 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.001,
-            tooltip="When the node starts to act, as a part of sampling: 0 is the first step (pure noise), 1 the last (finished picture).",
+            tooltip=(
+                "When the node starts to act, as a part of sampling: 0 is the first step (pure noise), 1 the last "
+                "(finished picture)."
+            ),
             **ADVANCED,
         ),
         io.Float.Input(

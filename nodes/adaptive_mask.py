@@ -14,76 +14,146 @@ class AdaptiveMask(io.ComfyNode):
             node_id="AdaptiveMask",
             display_name="Adaptive Mask (Layout-and-Retouch)",
             category=CATEGORY,
-            description="Makes the soft mask of the subject that Multi-Source Attention Swap blends under: from a binary mask of the "
-            "subject in the layout image and from where the subject's words act, step by step.",
+            description=(
+                "Makes the soft mask of the subject that Multi-Source Attention Swap blends under: from a binary mask "
+                "of the subject in the layout image and from where the subject's words act, step by step."
+            ),
             search_aliases=["layout and retouch", "soft mask", "subject mask", "distance transform"],
             is_output_node=True,
             inputs=[
                 io.Mask.Input(
-                    "subject_mask", optional=True,
-                    tooltip="The subject in the layout image: from Segment the Subject or any MASK. Not connected: the heatmap alone.",
+                    "subject_mask",
+                    optional=True,
+                    tooltip=(
+                        "The subject in the layout image: from Segment the Subject or any MASK. Not connected: the "
+                        "heatmap alone."
+                    ),
                 ),
                 io.Mask.Input(
-                    "heatmap", optional=True,
+                    "heatmap",
+                    optional=True,
                     tooltip="Where the subject's words act in the layout image, from Attention Maps of a Word. "
                     "Not connected: the subject mask alone.",
                 ),
                 io.Combo.Input(
-                    "attention", options=[PER_STEP, RECORDED], default=PER_STEP,
-                    tooltip="per_step: the mask follows the target's own attention from step to step, as in the paper; needs clip, "
-                    "text and word. recorded: it stays as the heatmap makes it.",
+                    "attention",
+                    options=[PER_STEP, RECORDED],
+                    default=PER_STEP,
+                    tooltip=(
+                        "per_step: the mask follows the target's own attention from step to step, as in the paper; "
+                        "needs clip, text and word. recorded: it stays as the heatmap makes it."
+                    ),
                 ),
                 io.String.Input(
-                    "text", multiline=True, dynamic_prompts=True, default="",
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
                     tooltip="The prompt that the target is sampled with. Neutral: empty, for attention recorded.",
                 ),
-                io.String.Input("word", default="", tooltip="The subject's words in it. Neutral: empty, for attention recorded."),
                 io.String.Input(
-                    "blocks", default="decoder",
+                    "word", default="", tooltip="The subject's words in it. Neutral: empty, for attention recorded."
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="decoder",
                     tooltip="Whose cross-attention is averaged: names (output3), ranges, lists, encoder, decoder, all. "
                     "The paper: the decoder.",
                 ),
                 io.Float.Input(
-                    "threshold", default=0.1, min=0.0, max=0.99, step=0.01,
-                    tooltip="Attention above this part of its range belongs to the subject. Neutral: 0.99, hardly any. The paper's value "
-                    "is not known; MasaCtrl, which it follows, uses 0.1.",
+                    "threshold",
+                    default=0.1,
+                    min=0.0,
+                    max=0.99,
+                    step=0.01,
+                    tooltip=(
+                        "Attention above this part of its range belongs to the subject. Neutral: 0.99, hardly any. "
+                        "The paper's value is not known; MasaCtrl, which it follows, uses 0.1."
+                    ),
                 ),
                 io.Float.Input(
-                    "minimum_area", default=0.005, min=0.0, max=0.5, step=0.001, **ADVANCED,
-                    tooltip="Smaller pieces of the mask are dropped, as a part of the picture. Neutral: 0. The paper's value is not known; "
-                    "0.005 is our default.",
+                    "minimum_area",
+                    default=0.005,
+                    min=0.0,
+                    max=0.5,
+                    step=0.001,
+                    **ADVANCED,
+                    tooltip=(
+                        "Smaller pieces of the mask are dropped, as a part of the picture. Neutral: 0. The paper's "
+                        "value is not known; 0.005 is our default."
+                    ),
                 ),
                 io.Combo.Input(
-                    "metric", options=list(METRICS), default=METRICS[0], **ADVANCED,
-                    tooltip="The distance to the mask's edge that grades it from 0.5 to 1. The paper does not say; L2 is ours.",
+                    "metric",
+                    options=list(METRICS),
+                    default=METRICS[0],
+                    **ADVANCED,
+                    tooltip=(
+                        "The distance to the mask's edge that grades it from 0.5 to 1. The paper does not say; L2 is "
+                        "ours."
+                    ),
                 ),
                 io.Combo.Input(
-                    "core", options=list(CORES), default=CORES[0], **ADVANCED,
-                    tooltip="Where the mask is 1 outright. both: where subject mask and attention agree (our default; the paper does not "
-                    "say); subject, attention: where one of them is. Neutral: none.",
+                    "core",
+                    options=list(CORES),
+                    default=CORES[0],
+                    **ADVANCED,
+                    tooltip=(
+                        "Where the mask is 1 outright. both: where subject mask and attention agree (our default; the "
+                        "paper does not say); subject, attention: where one of them is. Neutral: none."
+                    ),
                 ),
                 io.Float.Input(
-                    "background", default=0.0, min=0.0, max=0.5, step=0.01, **ADVANCED,
-                    tooltip="The mask outside the subject: how much of the target is kept there. Neutral: 0, our default; a literal "
-                    "reading of the paper gives 0.5.",
+                    "background",
+                    default=0.0,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    **ADVANCED,
+                    tooltip=(
+                        "The mask outside the subject: how much of the target is kept there. Neutral: 0, our default; "
+                        "a literal reading of the paper gives 0.5."
+                    ),
                 ),
-                io.Clip.Input("clip", optional=True, tooltip="The text encoder of the target's prompt, for attention per_step."),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="The text encoder of the target's prompt, for attention per_step."
+                ),
                 io.Image.Input("image", optional=True, tooltip="The layout image, to be seen under the preview."),
             ],
             outputs=[
                 AdaptiveMaskType.Output(
-                    "adaptive_mask", display_name="ADAPTIVE_MASK", tooltip="Connect it to Multi-Source Attention Swap.",
+                    "adaptive_mask",
+                    display_name="ADAPTIVE_MASK",
+                    tooltip="Connect it to Multi-Source Attention Swap.",
                 ),
-                io.Mask.Output("mask", display_name="MASK", tooltip="The soft mask before the target has any attention of its own."),
-                io.Image.Output("preview", display_name="PREVIEW", tooltip="The layout image, the subject in it, and the mask over it."),
+                io.Mask.Output(
+                    "mask", display_name="MASK", tooltip="The soft mask before the target has any attention of its own."
+                ),
+                io.Image.Output(
+                    "preview",
+                    display_name="PREVIEW",
+                    tooltip="The layout image, the subject in it, and the mask over it.",
+                ),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, attention, text, word, blocks, threshold, minimum_area, metric, core, background, subject_mask=None, heatmap=None,
-        clip=None, image=None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        attention,
+        text,
+        word,
+        blocks,
+        threshold,
+        minimum_area,
+        metric,
+        core,
+        background,
+        subject_mask=None,
+        heatmap=None,
+        clip=None,
+        image=None,
+    ) -> io.NodeOutput:
         rules = MaskRules(threshold, minimum_area, metric, core, background)
         mask = build_mask(subject_mask, heatmap, attention, clip, text, word, blocks, rules)
         picture = preview(mask, image)

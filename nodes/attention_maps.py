@@ -14,52 +14,100 @@ class LikenessAttentionMaps(io.ComfyNode):
             node_id="LikenessAttentionMaps",
             display_name="Attention Maps of a Word",
             category=CATEGORY,
-            description="Shows where a word of the prompt acts in a picture: the cross-attention of the word's tokens while the model "
-            "denoises the noised picture, as a mask per group of blocks.",
+            description=(
+                "Shows where a word of the prompt acts in a picture: the cross-attention of the word's tokens while "
+                "the model denoises the noised picture, as a mask per group of blocks."
+            ),
             search_aliases=["cross attention", "heatmap", "attention map", "DAAM", "word mask"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model that looks at the picture; a U-Net: SD 1.x, SD 2 or SDXL, with any LoRA."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model that looks at the picture; a U-Net: SD 1.x, SD 2 or SDXL, with any LoRA.",
+                ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
-                io.Latent.Input("latent", tooltip="The picture: the LATENT of any sampler, or of VAE Encode for a picture of your own."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="The picture: the LATENT of any sampler, or of VAE Encode for a picture of your own.",
+                ),
                 io.String.Input(
-                    "text", multiline=True, dynamic_prompts=True,
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
                     tooltip="The prompt, written as for CLIP Text Encode: weights such as (cat:1.2) and embeddings work.",
                 ),
                 io.String.Input(
-                    "word", default="",
-                    tooltip="The word of the prompt to look for, or several that stand together; every place in the prompt counts.",
+                    "word",
+                    default="",
+                    tooltip=(
+                        "The word of the prompt to look for, or several that stand together; every place in the "
+                        "prompt counts."
+                    ),
                 ),
                 io.String.Input(
-                    "blocks", default="all",
-                    tooltip="Which attention blocks to read: names (input4), ranges (output3-8), lists of them, or encoder, decoder, all. "
-                    "all reads the whole network.",
+                    "blocks",
+                    default="all",
+                    tooltip=(
+                        "Which attention blocks to read: names (input4), ranges (output3-8), lists of them, or "
+                        "encoder, decoder, all. all reads the whole network."
+                    ),
                 ),
                 io.Combo.Input(
-                    "group_by", options=list(GROUPINGS), default="together",
-                    tooltip="One heatmap of all blocks together, or one per part (encoder, middle, decoder), per size of the feature maps, "
-                    "or per block.",
+                    "group_by",
+                    options=list(GROUPINGS),
+                    default="together",
+                    tooltip=(
+                        "One heatmap of all blocks together, or one per part (encoder, middle, decoder), per size of "
+                        "the feature maps, or per block."
+                    ),
                 ),
                 *window_inputs(0.2, 0.8),
                 io.Int.Input(
-                    "noise_levels", default=4, min=1, max=100,
-                    tooltip="At how many noise levels of the window the picture is looked at; each costs one model call. 4 is steady.",
+                    "noise_levels",
+                    default=4,
+                    min=1,
+                    max=100,
+                    tooltip=(
+                        "At how many noise levels of the window the picture is looked at; each costs one model call. "
+                        "4 is steady."
+                    ),
                 ),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="The seed of the noise that is put on the picture."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="The seed of the noise that is put on the picture.",
+                ),
                 io.Vae.Input(
-                    "vae", optional=True,
-                    tooltip="Decodes the picture under the preview. Not connected: its colours are guessed from the latent.",
+                    "vae",
+                    optional=True,
+                    tooltip=(
+                        "Decodes the picture under the preview. Not connected: its colours are guessed from the latent."
+                    ),
                 ),
             ],
             outputs=[
                 io.Mask.Output(
-                    "heatmaps", display_name="HEATMAPS",
-                    tooltip="0 to 1 per picture, as large as the picture; with several groups, all pictures of the first group come first.",
+                    "heatmaps",
+                    display_name="HEATMAPS",
+                    tooltip=(
+                        "0 to 1 per picture, as large as the picture; with several groups, all pictures of the first "
+                        "group come first."
+                    ),
                 ),
-                io.Image.Output("preview", display_name="PREVIEW", tooltip="Each picture, and beside it the heat of each group over it."),
-                io.String.Output("groups", display_name="GROUPS", tooltip="The groups' names in the order of the heatmaps, one per line."),
+                io.Image.Output(
+                    "preview",
+                    display_name="PREVIEW",
+                    tooltip="Each picture, and beside it the heat of each group over it.",
+                ),
+                io.String.Output(
+                    "groups",
+                    display_name="GROUPS",
+                    tooltip="The groups' names in the order of the heatmaps, one per line.",
+                ),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
@@ -67,4 +115,6 @@ class LikenessAttentionMaps(io.ComfyNode):
     ) -> io.NodeOutput:
         window = Window(start_percent, end_percent)
         maps = word_maps(model, clip, latent, text, word, blocks, group_by, window, noise_levels, seed, vae)
-        return io.NodeOutput(maps.heatmaps, maps.preview, "\n".join(maps.groups), ui=ui.PreviewImage(maps.preview, cls=cls))
+        return io.NodeOutput(
+            maps.heatmaps, maps.preview, "\n".join(maps.groups), ui=ui.PreviewImage(maps.preview, cls=cls)
+        )

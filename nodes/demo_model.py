@@ -1,4 +1,5 @@
-"""LikenessDemoModel, LikenessDemoJointModel and LikenessDemoSubject: the bundled tiny models and their personalised subjects."""
+"""LikenessDemoModel, LikenessDemoJointModel and LikenessDemoSubject: the bundled tiny models and their personalised
+subjects."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ class LikenessDemoModel(io.ComfyNode):
             node_id="LikenessDemoModel",
             display_name="Demo Model (Tinyland)",
             category=DEMO_CATEGORY,
-            description="The pack's bundled tiny model: an SD 1.x network at small width that draws 128x128 scenes. No download.",
+            description=(
+                "The pack's bundled tiny model: an SD 1.x network at small width that draws 128x128 scenes. No "
+                "download."
+            ),
             search_aliases=["tinyland", "tiny model", "test checkpoint"],
             inputs=[],
             outputs=_outputs(
@@ -41,7 +45,9 @@ class LikenessDemoModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls):
-        return demo_subject.file_state(tinyland.WEIGHTS / "denoiser.safetensors", tinyland.WEIGHTS / "autoencoder.safetensors")
+        return demo_subject.file_state(
+            tinyland.WEIGHTS / "denoiser.safetensors", tinyland.WEIGHTS / "autoencoder.safetensors"
+        )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
@@ -55,7 +61,10 @@ class LikenessDemoJointModel(io.ComfyNode):
             node_id="LikenessDemoJointModel",
             display_name="Demo Joint Model (Tinyland)",
             category=DEMO_CATEGORY,
-            description="The bundled tiny model, fine-tuned on sets of pictures (JeDi): for the Joint Image Sampler. No download.",
+            description=(
+                "The bundled tiny model, fine-tuned on sets of pictures (JeDi): for the Joint Image Sampler. No "
+                "download."
+            ),
             search_aliases=["tinyland", "jedi", "joint checkpoint"],
             inputs=[],
             outputs=_outputs(
@@ -67,7 +76,9 @@ class LikenessDemoJointModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls):
-        return demo_subject.file_state(*(tinyland.WEIGHTS / f"{name}.safetensors" for name in ("denoiser", "autoencoder", "joint")))
+        return demo_subject.file_state(
+            *(tinyland.WEIGHTS / f"{name}.safetensors" for name in ("denoiser", "autoencoder", "joint"))
+        )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
@@ -81,11 +92,15 @@ class LikenessDemoSubject(io.ComfyNode):
             node_id="LikenessDemoSubject",
             display_name="Demo Subject (Tinyland)",
             category=DEMO_CATEGORY,
-            description="Personalises the demo model to one of the bundled subjects, each tuned on four pictures of one place and pose, "
-            "and gives the four pictures and matching prompts.",
+            description=(
+                "Personalises the demo model to one of the bundled subjects, each tuned on four pictures of one place "
+                "and pose, and gives the four pictures and matching prompts."
+            ),
             search_aliases=["tinyland subject", "personalized model", "reference images"],
             inputs=[
-                io.Model.Input("model", tooltip="The demo model. Any other model is refused: the subjects were tuned on this one."),
+                io.Model.Input(
+                    "model", tooltip="The demo model. Any other model is refused: the subjects were tuned on this one."
+                ),
                 io.Combo.Input("subject", options=demo_subject.names(), tooltip="Which subject the model learns."),
                 io.Float.Input(
                     "strength",
@@ -93,29 +108,46 @@ class LikenessDemoSubject(io.ComfyNode):
                     min=-2.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How strongly the subject's LoRA acts. Neutral: 0, the model as it came. The subjects were tuned for 1.",
+                    tooltip=(
+                        "How strongly the subject's LoRA acts. Neutral: 0, the model as it came. The subjects were "
+                        "tuned for 1."
+                    ),
                 ),
                 io.String.Input(
                     "scene",
                     default="in the snow",
-                    tooltip="What the two prompts say about the surroundings. Neutral: empty. "
-                    "The demo model knows: on the beach, in the snow, on the grass, in the desert, at night, in the city, "
-                    "in the sea, in a room.",
+                    tooltip=(
+                        "What the two prompts say about the surroundings. Neutral: empty. The demo model knows: on "
+                        "the beach, in the snow, on the grass, in the desert, at night, in the city, in the sea, in a "
+                        "room."
+                    ),
                 ),
             ],
             outputs=[
-                io.Model.Output("personalized_model", display_name="PERSONALIZED MODEL", tooltip="The model with the subject's LoRA."),
+                io.Model.Output(
+                    "personalized_model",
+                    display_name="PERSONALIZED MODEL",
+                    tooltip="The model with the subject's LoRA.",
+                ),
                 io.Image.Output("references", display_name="REFERENCES", tooltip="The subject's four pictures."),
                 io.String.Output(
-                    "personalized_prompt", display_name="PERSONALIZED PROMPT", tooltip="The prompt with the placeholder word."
+                    "personalized_prompt",
+                    display_name="PERSONALIZED PROMPT",
+                    tooltip="The prompt with the placeholder word.",
                 ),
                 io.String.Output(
-                    "prompt", display_name="PROMPT", tooltip="The same prompt without the placeholder, for the vanilla model."
+                    "prompt",
+                    display_name="PROMPT",
+                    tooltip="The same prompt without the placeholder, for the vanilla model.",
                 ),
                 io.String.Output(
-                    "neutral_prompt", display_name="NEUTRAL PROMPT", tooltip="The subject with its placeholder and no surroundings."
+                    "neutral_prompt",
+                    display_name="NEUTRAL PROMPT",
+                    tooltip="The subject with its placeholder and no surroundings.",
                 ),
-                io.String.Output("word", display_name="WORD", tooltip="The subject's class noun, as it stands in all three prompts."),
+                io.String.Output(
+                    "word", display_name="WORD", tooltip="The subject's class noun, as it stands in all three prompts."
+                ),
             ],
         )
 

@@ -17,61 +17,132 @@ class LayoutTemplate(io.ComfyNode):
             node_id="LayoutTemplate",
             display_name="Layout Template (Pick-and-Draw)",
             category=CATEGORY,
-            description="Samples with the vanilla model and the plain prompt, and keeps where the subject's word acts at every step: the "
-            "layout that UREMD Guidance makes a personalised model follow. Or takes the layout from a mask or boxes.",
+            description=(
+                "Samples with the vanilla model and the plain prompt, and keeps where the subject's word acts at "
+                "every step: the layout that UREMD Guidance makes a personalised model follow. Or takes the layout "
+                "from a mask or boxes."
+            ),
             search_aliases=["pick and draw", "layout guidance", "cross attention template", "boxes"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The vanilla model, without the subject's LoRA."),
                 io.Clip.Input("clip", tooltip="The vanilla model's text encoder."),
                 io.String.Input(
-                    "text", default="", multiline=True, dynamic_prompts=True,
+                    "text",
+                    default="",
+                    multiline=True,
+                    dynamic_prompts=True,
                     tooltip="The plain prompt, with the subject's class and no placeholder: 'a photo of a dog in water'.",
                 ),
-                io.String.Input("word", default="", tooltip="The word of the prompt that stands for the subject: 'dog'."),
+                io.String.Input(
+                    "word", default="", tooltip="The word of the prompt that stands for the subject: 'dog'."
+                ),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 io.Latent.Input("latent", tooltip="The latent of the guided run."),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="The seed of the noise. The guided run's own seed gives the layout that fits its noise, our default reading of "
-                    "the paper.",
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip=(
+                        "The seed of the noise. The guided run's own seed gives the layout that fits its noise, our "
+                        "default reading of the paper."
+                    ),
                 ),
                 io.Int.Input(
-                    "steps", default=25, min=1, max=10000,
+                    "steps",
+                    default=25,
+                    min=1,
+                    max=10000,
                     tooltip="Sampling steps; those of the guided run fit best. The paper's number is not known.",
                 ),
                 io.Float.Input(
-                    "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
+                    "cfg",
+                    default=7.5,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
                     tooltip="Guidance scale. Neutral: 1. The paper's value is not known; 7.5 is usual for SD 1.5.",
                 ),
-                io.Combo.Input("sampler", options=list(comfy.samplers.KSampler.SAMPLERS), default="ddim", tooltip="The sampler."),
-                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="normal", tooltip="The scheduler."),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="How much is denoised. Neutral: 1, all of it."),
+                io.Combo.Input(
+                    "sampler", options=list(comfy.samplers.KSampler.SAMPLERS), default="ddim", tooltip="The sampler."
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(comfy.samplers.KSampler.SCHEDULERS),
+                    default="normal",
+                    tooltip="The scheduler.",
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much is denoised. Neutral: 1, all of it.",
+                ),
                 io.String.Input(
-                    "blocks", default="all",
-                    tooltip="Whose maps are kept: names (output6), ranges (output6-11), lists, encoder, decoder, all. The paper: all.",
+                    "blocks",
+                    default="all",
+                    tooltip=(
+                        "Whose maps are kept: names (output6), ranges (output6-11), lists, encoder, decoder, all. The "
+                        "paper: all."
+                    ),
                 ),
                 *window_inputs(),
                 io.String.Input(
-                    "boxes", default="", multiline=True,
-                    tooltip="Where the subject is to be, instead of a vanilla run: left top right bottom as fractions of the picture, one "
-                    "box per line. Neutral: empty.",
+                    "boxes",
+                    default="",
+                    multiline=True,
+                    tooltip=(
+                        "Where the subject is to be, instead of a vanilla run: left top right bottom as fractions of "
+                        "the picture, one box per line. Neutral: empty."
+                    ),
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="Where the subject is to be, instead of a vanilla run."),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes the preview. Not connected: its colours are guessed from the latent."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes the preview. Not connected: its colours are guessed from the latent.",
+                ),
             ],
             outputs=[
                 TemplateType.Output("template", display_name="TEMPLATE", tooltip="For UREMD Guidance."),
-                io.Latent.Output("latent", display_name="LATENT", tooltip="The template image, or the given latent where nothing ran."),
-                io.Image.Output("preview", display_name="PREVIEW", tooltip="The template image and the word's heat over it."),
+                io.Latent.Output(
+                    "latent",
+                    display_name="LATENT",
+                    tooltip="The template image, or the given latent where nothing ran.",
+                ),
+                io.Image.Output(
+                    "preview", display_name="PREVIEW", tooltip="The template image and the word's heat over it."
+                ),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model, clip, text, word, negative, latent, seed, steps, cfg, sampler, scheduler, denoise, blocks, start_percent, end_percent,
-        boxes="", mask=None, vae=None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model,
+        clip,
+        text,
+        word,
+        negative,
+        latent,
+        seed,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        denoise,
+        blocks,
+        start_percent,
+        end_percent,
+        boxes="",
+        mask=None,
+        vae=None,
+    ) -> io.NodeOutput:
         if mask is not None or boxes.strip():
             template, made = draw_template(model, mask, boxes, latent), latent
         else:
@@ -94,7 +165,9 @@ class LikenessSaveTemplate(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 TemplateType.Input("template", tooltip="From Layout Template."),
-                io.String.Input("filename_prefix", default="template", tooltip="The file's name, below output/likeness_templates."),
+                io.String.Input(
+                    "filename_prefix", default="template", tooltip="The file's name, below output/likeness_templates."
+                ),
             ],
             outputs=[TemplateType.Output("template", display_name="TEMPLATE", tooltip="The same template.")],
         )
@@ -116,12 +189,13 @@ class LikenessLoadTemplate(io.ComfyNode):
             search_aliases=["load layout", "layout guidance"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=saved_templates.STORE.names() or [saved_templates.STORE.nothing],
+                    "file",
+                    options=saved_templates.STORE.names() or [saved_templates.STORE.nothing],
                     tooltip="A file below output/likeness_templates.",
                 ),
             ],
             outputs=[TemplateType.Output("template", display_name="TEMPLATE", tooltip="For UREMD Guidance.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):

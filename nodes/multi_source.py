@@ -16,37 +16,64 @@ class LikenessReference(io.ComfyNode):
             node_id="LikenessReference",
             display_name="Reference Picture",
             category=CATEGORY,
-            description="A picture of the subject that other nodes borrow features from, at its own resolution, with a neutral prompt, "
-            "an optional mask and a weight.",
+            description=(
+                "A picture of the subject that other nodes borrow features from, at its own resolution, with a "
+                "neutral prompt, an optional mask and a weight."
+            ),
             search_aliases=["reference image", "subject image", "DDIM inversion"],
             inputs=[
-                io.Image.Input("image", tooltip="The subject's picture, of any size; every picture of a batch is a reference."),
+                io.Image.Input(
+                    "image", tooltip="The subject's picture, of any size; every picture of a batch is a reference."
+                ),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
                 io.Conditioning.Input(
                     "conditioning",
-                    tooltip="The reference's own, neutral prompt, which names the subject and nothing else: 'a photo of a sks dog'.",
+                    tooltip=(
+                        "The reference's own, neutral prompt, which names the subject and nothing else: 'a photo of a "
+                        "sks dog'."
+                    ),
                 ),
                 io.Combo.Input(
-                    "source", options=[INVERTED, NOISED], default=INVERTED,
-                    tooltip="How the picture gets to each noise level. inverted: DDIM inversion, the paper's way, one model call per step. "
-                    "noised: fresh noise on the picture, without any call.",
+                    "source",
+                    options=[INVERTED, NOISED],
+                    default=INVERTED,
+                    tooltip=(
+                        "How the picture gets to each noise level. inverted: DDIM inversion, the paper's way, one "
+                        "model call per step. noised: fresh noise on the picture, without any call."
+                    ),
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="The seed of the noise of source noised; unused otherwise.",
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="The seed of the noise of source noised; unused otherwise.",
                 ),
                 io.Float.Input(
-                    "weight", default=1.0, min=0.01, max=10.0, step=0.01,
-                    tooltip="How strongly the target attends to this reference: against other references, and with attention append also "
-                    "against the target's own tokens. A single reference that replaces them has no share to change. Neutral: 1, as in "
-                    "the paper.",
+                    "weight",
+                    default=1.0,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    tooltip=(
+                        "How strongly the target attends to this reference: against other references, and with "
+                        "attention append also against the target's own tokens. A single reference that replaces them "
+                        "has no share to change. Neutral: 1, as in the paper."
+                    ),
                 ),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="Where the subject is in the picture; only it is borrowed. Neutral: not connected.",
+                    "mask",
+                    optional=True,
+                    tooltip="Where the subject is in the picture; only it is borrowed. Neutral: not connected.",
                 ),
-                ReferenceType.Input("more", optional=True, tooltip="References to put before this one, to use several pictures."),
+                ReferenceType.Input(
+                    "more", optional=True, tooltip="References to put before this one, to use several pictures."
+                ),
             ],
-            outputs=[ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")],
-        )  # fmt: skip
+            outputs=[
+                ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")
+            ],
+        )
 
     @classmethod
     def execute(cls, image, vae, conditioning, source, seed, weight, mask=None, more=None) -> io.NodeOutput:
@@ -61,75 +88,148 @@ class MultiSourceAttnSwap(io.ComfyNode):
             node_id="MultiSourceAttnSwap",
             display_name="Multi-Source Attention Swap (Layout-and-Retouch)",
             category=CATEGORY,
-            description="Retouches a layout image: sampling with this model follows the layout first, then takes the subject's look from "
-            "the reference's self-attention, and keeps the layout's background under a mask.",
-            search_aliases=["layout and retouch", "attention swap", "MasaCtrl", "reference attention", "subject transfer"],
+            description=(
+                "Retouches a layout image: sampling with this model follows the layout first, then takes the "
+                "subject's look from the reference's self-attention, and keeps the layout's background under a mask."
+            ),
+            search_aliases=[
+                "layout and retouch",
+                "attention swap",
+                "MasaCtrl",
+                "reference attention",
+                "subject transfer",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The model with the subject's LoRA or fine-tune. Connect the output to any sampler."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model with the subject's LoRA or fine-tune. Connect the output to any sampler.",
+                ),
                 ReferenceType.Input("reference", tooltip="The subject's picture or pictures, from Reference Picture."),
                 io.MultiType.Input(
-                    "layout", [Trajectory, ReferenceType], optional=True,
-                    tooltip="The layout image: the TRAJECTORY of the Step-Blended Sampler, or a REFERENCE of any picture. "
-                    "Neutral: not connected.",
+                    "layout",
+                    [Trajectory, ReferenceType],
+                    optional=True,
+                    tooltip=(
+                        "The layout image: the TRAJECTORY of the Step-Blended Sampler, or a REFERENCE of any picture. "
+                        "Neutral: not connected."
+                    ),
                 ),
                 io.MultiType.Input(
-                    "mask", [AdaptiveMaskType, io.Mask], optional=True,
-                    tooltip="Where the subject is in the layout image, from Adaptive Mask, or any MASK: outside, the layout's features "
-                    "are kept. Neutral: not connected.",
+                    "mask",
+                    [AdaptiveMaskType, io.Mask],
+                    optional=True,
+                    tooltip=(
+                        "Where the subject is in the layout image, from Adaptive Mask, or any MASK: outside, the "
+                        "layout's features are kept. Neutral: not connected."
+                    ),
                 ),
                 io.Combo.Input(
-                    "early_swap", options=[FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE], default=FORK,
-                    tooltip="What follows the layout before lambda_2. fork: the target starts from the layout's own latents, which costs "
-                    "nothing. qkv_both: queries, keys and values of all self- and cross-attention (our reading of the paper); qk_both: "
-                    "without values; qk_self: queries and keys of self-attention. Neutral: none.",
+                    "early_swap",
+                    options=[FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE],
+                    default=FORK,
+                    tooltip=(
+                        "What follows the layout before lambda_2. fork: the target starts from the layout's own "
+                        "latents, which costs nothing. qkv_both: queries, keys and values of all self- and "
+                        "cross-attention (our reading of the paper); qk_both: without values; qk_self: queries and "
+                        "keys of self-attention. Neutral: none."
+                    ),
                 ),
                 io.Int.Input(
-                    "lambda_2", default=10, min=0, max=10000,
-                    tooltip="How many steps follow the layout; the reference acts from then on. Neutral: 0. The paper's value is not "
-                    "known; 10 of 50 is our default.",
+                    "lambda_2",
+                    default=10,
+                    min=0,
+                    max=10000,
+                    tooltip=(
+                        "How many steps follow the layout; the reference acts from then on. Neutral: 0. The paper's "
+                        "value is not known; 10 of 50 is our default."
+                    ),
                 ),
                 io.Int.Input(
-                    "lambda_3", default=10, min=0, max=10000,
-                    tooltip="From which step on the layout's background is blended in under the mask; not below lambda_2. The paper's "
-                    "value is not known; 10 of 50 is our default. Neutral: as many as there are steps.",
+                    "lambda_3",
+                    default=10,
+                    min=0,
+                    max=10000,
+                    tooltip=(
+                        "From which step on the layout's background is blended in under the mask; not below lambda_2. "
+                        "The paper's value is not known; 10 of 50 is our default. Neutral: as many as there are steps."
+                    ),
                 ),
                 io.String.Input(
-                    "blocks", default="paper",
-                    tooltip="In which blocks the reference and the mask act: names (output6), ranges (output6-11), lists, encoder, "
-                    "decoder, all. paper: layers 10 to 15 of SD 1.x in call order. Neutral: empty.",
+                    "blocks",
+                    default="paper",
+                    tooltip=(
+                        "In which blocks the reference and the mask act: names (output6), ranges (output6-11), lists, "
+                        "encoder, decoder, all. paper: layers 10 to 15 of SD 1.x in call order. Neutral: empty."
+                    ),
                 ),
                 io.Combo.Input(
-                    "attention", options=[REPLACE, APPEND], default=REPLACE,
-                    tooltip="replace: the reference's keys and values instead of the target's own, as in the paper. append: both, which "
-                    "changes less and keeps the background; the reference's weight says how much of it is looked at.",
+                    "attention",
+                    options=[REPLACE, APPEND],
+                    default=REPLACE,
+                    tooltip=(
+                        "replace: the reference's keys and values instead of the target's own, as in the paper. "
+                        "append: both, which changes less and keeps the background; the reference's weight says how "
+                        "much of it is looked at."
+                    ),
                 ),
                 io.Combo.Input(
-                    "mode", options=[BANKED, SEQUENTIAL, BATCHED], default=BANKED,
-                    tooltip="Where features come from; the picture is the same. banked: kept in RAM from run to run, so that another seed "
-                    "or prompt costs nearly nothing. sequential: made anew in a call before each step, for little memory. batched: in the "
-                    "same call, for a GPU with room.",
+                    "mode",
+                    options=[BANKED, SEQUENTIAL, BATCHED],
+                    default=BANKED,
+                    tooltip=(
+                        "Where features come from; the picture is the same. banked: kept in RAM from run to run, so "
+                        "that another seed or prompt costs nearly nothing. sequential: made anew in a call before "
+                        "each step, for little memory. batched: in the same call, for a GPU with room."
+                    ),
                 ),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="How much of the change is made. Neutral: 0, the model as it came. The paper: 1. Below 1 the sampler's own "
-                    "noise is kept, and fork mixes the layout's answers with the model's.",
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "How much of the change is made. Neutral: 0, the model as it came. The paper: 1. Below 1 the "
+                        "sampler's own noise is kept, and fork mixes the layout's answers with the model's."
+                    ),
                 ),
                 *window_inputs(),
                 io.Conditioning.Input(
-                    "layout_negative", optional=True, **ADVANCED,
-                    tooltip="The negative prompt for a layout that is a REFERENCE. Neutral: not connected, its own prompt serves both "
-                    "sides.",
+                    "layout_negative",
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "The negative prompt for a layout that is a REFERENCE. Neutral: not connected, its own prompt "
+                        "serves both sides."
+                    ),
                 ),
             ],
-            outputs=[io.Model.Output("model", display_name="MODEL", tooltip="The model that retouches; sample with it as usual.")],
-        )  # fmt: skip
+            outputs=[
+                io.Model.Output(
+                    "model", display_name="MODEL", tooltip="The model that retouches; sample with it as usual."
+                )
+            ],
+        )
 
     @classmethod
     def execute(
-        cls, model, reference, early_swap, lambda_2, lambda_3, blocks, attention, mode, strength, start_percent, end_percent,
-        layout=None, mask=None, layout_negative=None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model,
+        reference,
+        early_swap,
+        lambda_2,
+        lambda_3,
+        blocks,
+        attention,
+        mode,
+        strength,
+        start_percent,
+        end_percent,
+        layout=None,
+        mask=None,
+        layout_negative=None,
+    ) -> io.NodeOutput:
         settings = build_retouch.Settings(
             early_swap, lambda_2, lambda_3, blocks, attention, mode, strength, start_percent, end_percent
-        )  # fmt: skip
+        )
         return io.NodeOutput(build_retouch.retouch(model, reference, layout, mask, layout_negative, settings))

@@ -1,4 +1,5 @@
-"""AppearancePalette: the subject's features in pictures of it, for UREMDGuidance to pull towards; and palettes as files."""
+"""AppearancePalette: the subject's features in pictures of it, for UREMDGuidance to pull towards; and palettes as
+files."""
 
 from __future__ import annotations
 
@@ -16,82 +17,154 @@ class AppearancePalette(io.ComfyNode):
             node_id="AppearancePalette",
             display_name="Appearance Palette (Pick-and-Draw)",
             category=CATEGORY,
-            description="The subject's features in a picture of it, at every noise level: what UREMD Guidance pulls a generated subject "
-            "towards. Only the subject's part of the picture counts.",
+            description=(
+                "The subject's features in a picture of it, at every noise level: what UREMD Guidance pulls a "
+                "generated subject towards. Only the subject's part of the picture counts."
+            ),
             search_aliases=["pick and draw", "reference features", "subject palette", "saliency mask"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be guided, with its LoRA."),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.String.Input(
-                    "text", default="a photo of a subject", multiline=True,
+                    "text",
+                    default="a photo of a subject",
+                    multiline=True,
                     tooltip="The picture's own caption, which names the subject and little else: 'a photo of a sks dog'.",
                 ),
                 io.String.Input(
-                    "word", default="subject",
-                    tooltip="The words of the caption that stand for the subject: where they act, the subject is. Unused with a mask.",
+                    "word",
+                    default="subject",
+                    tooltip=(
+                        "The words of the caption that stand for the subject: where they act, the subject is. Unused "
+                        "with a mask."
+                    ),
                 ),
                 io.Combo.Input(
-                    "source", options=[INVERTED, NOISED], default=INVERTED,
-                    tooltip="How the picture gets to each noise level. inverted: DDIM inversion, one model call per step; the latents that "
-                    "the paper's null-text inversion ends at. noised: fresh noise on the picture, without any call.",
+                    "source",
+                    options=[INVERTED, NOISED],
+                    default=INVERTED,
+                    tooltip=(
+                        "How the picture gets to each noise level. inverted: DDIM inversion, one model call per step; "
+                        "the latents that the paper's null-text inversion ends at. noised: fresh noise on the "
+                        "picture, without any call."
+                    ),
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="The seed of the noise for source noised and for the mask.",
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="The seed of the noise for source noised and for the mask.",
                 ),
                 io.Float.Input(
-                    "threshold", default=0.3, min=0.0, max=1.0, step=0.01,
-                    tooltip="How strongly a place must answer to the words, from 0 to 1, to belong to the subject. Neutral: 0, nearly the "
-                    "whole picture. The paper's value is not known; 0.3 is our default.",
+                    "threshold",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "How strongly a place must answer to the words, from 0 to 1, to belong to the subject. "
+                        "Neutral: 0, nearly the whole picture. The paper's value is not known; 0.3 is our default."
+                    ),
                 ),
                 io.Float.Input(
-                    "weight", default=1.0, min=0.01, max=10.0, step=0.01,
-                    tooltip="With several pictures: how readily this one is chosen from; distances to it are divided by this. Neutral: 1. "
-                    "Without effect where the direction of UREMDGuidance is ref_to_gen, in which nothing is chosen from pictures.",
+                    "weight",
+                    default=1.0,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    tooltip=(
+                        "With several pictures: how readily this one is chosen from; distances to it are divided by "
+                        "this. Neutral: 1. Without effect where the direction of UREMDGuidance is ref_to_gen, in "
+                        "which nothing is chosen from pictures."
+                    ),
                 ),
                 io.String.Input(
-                    "blocks", default="paper",
-                    tooltip="From which blocks features are taken: names (output6), ranges (output6-8), lists, encoder, decoder, all. "
-                    "paper: the decoder's middle resolution, our reading of the paper's 'certain decoder layers'.",
+                    "blocks",
+                    default="paper",
+                    tooltip=(
+                        "From which blocks features are taken: names (output6), ranges (output6-8), lists, encoder, "
+                        "decoder, all. paper: the decoder's middle resolution, our reading of the paper's 'certain "
+                        "decoder layers'."
+                    ),
                 ),
                 io.String.Input(
-                    "map_blocks", default="paper", **ADVANCED,
-                    tooltip="Whose attention to the words tells where the subject is. paper: the decoder but for its finest resolution, "
-                    "our reading of the paper, which names no layers. Unused with a mask.",
+                    "map_blocks",
+                    default="paper",
+                    **ADVANCED,
+                    tooltip=(
+                        "Whose attention to the words tells where the subject is. paper: the decoder but for its "
+                        "finest resolution, our reading of the paper, which names no layers. Unused with a mask."
+                    ),
                 ),
                 *window_inputs(),
                 io.Image.Input(
-                    "image", optional=True,
-                    tooltip="The subject's picture; every one of a batch counts. Above 1024 x 1024 pixels it is scaled down.",
+                    "image",
+                    optional=True,
+                    tooltip=(
+                        "The subject's picture; every one of a batch counts. Above 1024 x 1024 pixels it is scaled "
+                        "down."
+                    ),
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colours."),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colours."
+                ),
                 io.Latent.Input("latent", optional=True, tooltip="The picture as a LATENT, instead of image."),
                 io.Mask.Input("mask", optional=True, tooltip="Where the subject is, instead of the words' attention."),
                 io.Conditioning.Input(
-                    "conditioning", optional=True, **ADVANCED,
+                    "conditioning",
+                    optional=True,
+                    **ADVANCED,
                     tooltip="The caption encoded in another way. Neutral: not connected, text is encoded by clip.",
                 ),
                 io.Sigmas.Input(
-                    "sigmas", optional=True, **ADVANCED,
-                    tooltip="Noise levels to compute features for now. Neutral: not connected, the first guided run computes its own.",
+                    "sigmas",
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Noise levels to compute features for now. Neutral: not connected, the first guided run "
+                        "computes its own."
+                    ),
                 ),
                 PaletteType.Input(
-                    "more", optional=True,
+                    "more",
+                    optional=True,
                     tooltip="A palette of the same blocks and window to add this picture to, to use several pictures.",
                 ),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
                 io.Mask.Output("mask", display_name="MASK", tooltip="Where the subject was found."),
-                io.Image.Output("preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colours."),
+                io.Image.Output(
+                    "preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colours."
+                ),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model, clip, text, word, source, seed, threshold, weight, blocks, map_blocks, start_percent, end_percent,
-        image=None, vae=None, latent=None, mask=None, conditioning=None, sigmas=None, more=None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model,
+        clip,
+        text,
+        word,
+        source,
+        seed,
+        threshold,
+        weight,
+        blocks,
+        map_blocks,
+        start_percent,
+        end_percent,
+        image=None,
+        vae=None,
+        latent=None,
+        mask=None,
+        conditioning=None,
+        sigmas=None,
+        more=None,
+    ) -> io.NodeOutput:
         picture = Picture(image, latent, vae, mask, conditioning, text, word, threshold, map_blocks)
         window = Window(start_percent, end_percent)
         made = build_palette(model, clip, picture, source, seed, weight, blocks, window, sigmas, more)
@@ -110,14 +183,20 @@ class LikenessSavePalette(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 PaletteType.Input("palette", tooltip="From Appearance Palette."),
-                io.String.Input("filename_prefix", default="subject", tooltip="The file's name, below output/likeness_palettes."),
+                io.String.Input(
+                    "filename_prefix", default="subject", tooltip="The file's name, below output/likeness_palettes."
+                ),
                 io.Latent.Input(
-                    "after", optional=True,
-                    tooltip="The output of a guided sampler: the palette is saved with what that run has computed. Neutral: not connected.",
+                    "after",
+                    optional=True,
+                    tooltip=(
+                        "The output of a guided sampler: the palette is saved with what that run has computed. "
+                        "Neutral: not connected."
+                    ),
                 ),
             ],
             outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="The same palette.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, palette, filename_prefix, after=None) -> io.NodeOutput:
@@ -137,12 +216,13 @@ class LikenessLoadPalette(io.ComfyNode):
             search_aliases=["feature bank", "load palette"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=saved_palettes.STORE.names() or [saved_palettes.STORE.nothing],
+                    "file",
+                    options=saved_palettes.STORE.names() or [saved_palettes.STORE.nothing],
                     tooltip="A file below output/likeness_palettes.",
                 ),
             ],
             outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):

@@ -13,26 +13,47 @@ class LikenessSaveReference(io.ComfyNode):
             node_id="LikenessSaveReference",
             display_name="Save Reference",
             category=CATEGORY,
-            description="Makes a reference's features for a model and a schedule ahead of time and saves them in ComfyUI's output folder.",
+            description=(
+                "Makes a reference's features for a model and a schedule ahead of time and saves them in ComfyUI's "
+                "output folder."
+            ),
             search_aliases=["feature bank", "save features"],
             is_output_node=True,
             inputs=[
                 ReferenceType.Input("reference", tooltip="The pictures, from Reference Picture."),
-                io.Model.Input("model", tooltip="The model that they will be used with; features of other weights are never used."),
-                io.Sigmas.Input("sigmas", tooltip="The noise levels to keep: those of the sampler, from Basic Scheduler."),
-                io.String.Input(
-                    "blocks", default="paper",
-                    tooltip="Whose features to keep, as in Multi-Source Attention Swap, whose default is paper. There is no neutral value.",
+                io.Model.Input(
+                    "model", tooltip="The model that they will be used with; features of other weights are never used."
                 ),
-                io.String.Input("filename_prefix", default="reference", tooltip="The file's name, below output/likeness."),
+                io.Sigmas.Input(
+                    "sigmas", tooltip="The noise levels to keep: those of the sampler, from Basic Scheduler."
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="paper",
+                    tooltip=(
+                        "Whose features to keep, as in Multi-Source Attention Swap, whose default is paper. There is "
+                        "no neutral value."
+                    ),
+                ),
+                io.String.Input(
+                    "filename_prefix", default="reference", tooltip="The file's name, below output/likeness."
+                ),
                 io.Conditioning.Input(
-                    "negative", optional=True,
-                    tooltip="The sampler's negative prompt: the side of guidance without the prompt looks at the reference with it. "
-                    "Neutral: not connected, that half of the features is made in the first run.",
+                    "negative",
+                    optional=True,
+                    tooltip=(
+                        "The sampler's negative prompt: the side of guidance without the prompt looks at the "
+                        "reference with it. Neutral: not connected, that half of the features is made in the first "
+                        "run."
+                    ),
                 ),
             ],
-            outputs=[ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The same pictures, with their features.")],
-        )  # fmt: skip
+            outputs=[
+                ReferenceType.Output(
+                    "reference", display_name="REFERENCE", tooltip="The same pictures, with their features."
+                )
+            ],
+        )
 
     @classmethod
     def execute(cls, reference, model, sigmas, blocks, filename_prefix, negative=None) -> io.NodeOutput:
@@ -52,12 +73,17 @@ class LikenessLoadReference(io.ComfyNode):
             search_aliases=["feature bank", "load features"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=saved_references.STORE.names() or [saved_references.STORE.nothing],
+                    "file",
+                    options=saved_references.STORE.names() or [saved_references.STORE.nothing],
                     tooltip="A file below output/likeness.",
                 ),
             ],
-            outputs=[ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The pictures, with their features.")],
-        )  # fmt: skip
+            outputs=[
+                ReferenceType.Output(
+                    "reference", display_name="REFERENCE", tooltip="The pictures, with their features."
+                )
+            ],
+        )
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):

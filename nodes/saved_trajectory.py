@@ -18,7 +18,9 @@ class LikenessSaveTrajectory(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 Trajectory.Input("trajectory", tooltip="From Step-Blended Sampler or Recorded Trajectory."),
-                io.String.Input("filename_prefix", default="layout", tooltip="The file's name, below output/likeness_trajectories."),
+                io.String.Input(
+                    "filename_prefix", default="layout", tooltip="The file's name, below output/likeness_trajectories."
+                ),
             ],
             outputs=[Trajectory.Output("trajectory", display_name="TRAJECTORY", tooltip="The same trajectory.")],
         )
@@ -36,16 +38,24 @@ class LikenessLoadTrajectory(io.ComfyNode):
             node_id="LikenessLoadTrajectory",
             display_name="Load Trajectory",
             category=CATEGORY,
-            description="A layout that Save Trajectory wrote: every (sigma, latent), its prompts and its features are in the file.",
+            description=(
+                "A layout that Save Trajectory wrote: every (sigma, latent), its prompts and its features are in the "
+                "file."
+            ),
             search_aliases=["feature bank", "load layout"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=saved_trajectories.STORE.names() or [saved_trajectories.STORE.nothing],
+                    "file",
+                    options=saved_trajectories.STORE.names() or [saved_trajectories.STORE.nothing],
                     tooltip="A file below output/likeness_trajectories.",
                 ),
             ],
-            outputs=[Trajectory.Output("trajectory", display_name="TRAJECTORY", tooltip="For layout of Multi-Source Attention Swap.")],
-        )  # fmt: skip
+            outputs=[
+                Trajectory.Output(
+                    "trajectory", display_name="TRAJECTORY", tooltip="For layout of Multi-Source Attention Swap."
+                )
+            ],
+        )
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):

@@ -15,38 +15,59 @@ class LikenessSegment(io.ComfyNode):
             node_id="LikenessSegment",
             display_name="Segment the Subject",
             category=CATEGORY,
-            description="The mask of one object in a picture, by Segment Anything with a checkpoint from models/sams, found by where a "
-            "word acts, by points, or by a box.",
+            description=(
+                "The mask of one object in a picture, by Segment Anything with a checkpoint from models/sams, found "
+                "by where a word acts, by points, or by a box."
+            ),
             search_aliases=["SAM", "segment anything", "mask", "cut out"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="The picture, or a batch of them."),
                 io.Combo.Input(
-                    "checkpoint", options=found,
-                    tooltip="A Segment Anything checkpoint in models/sams: vit_b, vit_l or vit_h. The paper uses Segment Anything and does "
-                    "not say which; vit_h is the largest.",
+                    "checkpoint",
+                    options=found,
+                    tooltip=(
+                        "A Segment Anything checkpoint in models/sams: vit_b, vit_l or vit_h. The paper uses Segment "
+                        "Anything and does not say which; vit_h is the largest."
+                    ),
                 ),
                 io.Float.Input(
-                    "threshold", default=0.3, min=0.0, max=1.0, step=0.01,
-                    tooltip="Heat above this part of its range makes the box. Neutral: 0, the whole picture. The paper does not say how it "
-                    "prompts; 0.3 is ours.",
+                    "threshold",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=(
+                        "Heat above this part of its range makes the box. Neutral: 0, the whole picture. The paper "
+                        "does not say how it prompts; 0.3 is ours."
+                    ),
                 ),
                 io.String.Input(
-                    "inside", default="", tooltip="Points on the object, in pixels: 'x,y; x,y'. Neutral: empty, the heatmap's peak alone.",
+                    "inside",
+                    default="",
+                    tooltip="Points on the object, in pixels: 'x,y; x,y'. Neutral: empty, the heatmap's peak alone.",
                 ),
-                io.String.Input("outside", default="", tooltip="Points that are not on the object: 'x,y; x,y'. Neutral: empty."),
                 io.String.Input(
-                    "box", default="", tooltip="A box around it: 'left,top,right,bottom'. Neutral: empty, the box of the heatmap.",
+                    "outside", default="", tooltip="Points that are not on the object: 'x,y; x,y'. Neutral: empty."
+                ),
+                io.String.Input(
+                    "box",
+                    default="",
+                    tooltip="A box around it: 'left,top,right,bottom'. Neutral: empty, the box of the heatmap.",
                 ),
                 io.Mask.Input(
-                    "heatmap", optional=True, tooltip="Where the subject's word acts, from Attention Maps of a Word: gives box and point.",
+                    "heatmap",
+                    optional=True,
+                    tooltip="Where the subject's word acts, from Attention Maps of a Word: gives box and point.",
                 ),
             ],
             outputs=[
-                io.Mask.Output("mask", display_name="MASK", tooltip="The object, 1 inside and 0 outside, as large as the picture."),
+                io.Mask.Output(
+                    "mask", display_name="MASK", tooltip="The object, 1 inside and 0 outside, as large as the picture."
+                ),
                 io.Image.Output("preview", display_name="PREVIEW", tooltip="The mask over the picture."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, image, checkpoint, threshold, inside, outside, box, heatmap=None) -> io.NodeOutput:

@@ -16,100 +16,228 @@ class UREMDGuidance(io.ComfyNode):
             node_id="UREMDGuidance",
             display_name="UREMD Guidance (Pick-and-Draw)",
             category=CATEGORY,
-            description="Guides sampling by gradients: the generated subject's features are pulled towards a palette picked from a "
-            "reference, and its attention towards a layout template. Without training, with any sampler.",
+            description=(
+                "Guides sampling by gradients: the generated subject's features are pulled towards a palette picked "
+                "from a reference, and its attention towards a layout template. Without training, with any sampler."
+            ),
             search_aliases=["pick and draw", "gradient guidance", "appearance guidance", "layout guidance", "UREMD"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to guide, with the subject's LoRA or without. Connect the output to any sampler.",
+                    "model",
+                    tooltip="The model to guide, with the subject's LoRA or without. Connect the output to any sampler.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.String.Input(
-                    "text", default="", multiline=True, tooltip="The sampler's positive prompt, word for word.",
+                    "text",
+                    default="",
+                    multiline=True,
+                    tooltip="The sampler's positive prompt, word for word.",
                 ),
                 io.String.Input("word", default="", tooltip="The words of the prompt that stand for the subject."),
                 io.Float.Input(
-                    "appearance_weight", default=1.0, min=0.0, max=100.0, step=0.01,
-                    tooltip="Weight of the appearance loss, the distance to the palette. Neutral: 0. The paper's value is not known.",
+                    "appearance_weight",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.01,
+                    tooltip=(
+                        "Weight of the appearance loss, the distance to the palette. Neutral: 0. The paper's value is "
+                        "not known."
+                    ),
                 ),
                 io.Float.Input(
-                    "appearance_start", default=0.1, min=0.0, max=1.0, step=0.001, **ADVANCED,
-                    tooltip="When the appearance loss starts to act, as a part of sampling. Before 0.1 features say little. Neutral: 0. "
-                    "The paper's value is not known; 0.1 is ours.",
+                    "appearance_start",
+                    default=0.1,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    **ADVANCED,
+                    tooltip=(
+                        "When the appearance loss starts to act, as a part of sampling. Before 0.1 features say "
+                        "little. Neutral: 0. The paper's value is not known; 0.1 is ours."
+                    ),
                 ),
                 io.Float.Input(
-                    "appearance_end", default=0.7, min=0.0, max=1.0, step=0.001, **ADVANCED,
-                    tooltip="When the appearance loss stops acting. The paper's value is not known; 0.7 is ours. Neutral: 1.",
+                    "appearance_end",
+                    default=0.7,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    **ADVANCED,
+                    tooltip=(
+                        "When the appearance loss stops acting. The paper's value is not known; 0.7 is ours. Neutral: "
+                        "1."
+                    ),
                 ),
                 io.Float.Input(
-                    "layout_weight", default=1.0, min=0.0, max=1000.0, step=0.01,
-                    tooltip="Weight of the layout loss, the distance to the template's maps. Neutral: 0. The paper's value is not known.",
+                    "layout_weight",
+                    default=1.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip=(
+                        "Weight of the layout loss, the distance to the template's maps. Neutral: 0. The paper's "
+                        "value is not known."
+                    ),
                 ),
                 io.Float.Input(
-                    "layout_start", default=0.0, min=0.0, max=1.0, step=0.001, **ADVANCED,
-                    tooltip="When the layout loss starts to act. Neutral: 0, where layouts are decided. The paper's value is not known.",
+                    "layout_start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    **ADVANCED,
+                    tooltip=(
+                        "When the layout loss starts to act. Neutral: 0, where layouts are decided. The paper's value "
+                        "is not known."
+                    ),
                 ),
                 io.Float.Input(
-                    "layout_end", default=0.3, min=0.0, max=1.0, step=0.001, **ADVANCED,
+                    "layout_end",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    **ADVANCED,
                     tooltip="When the layout loss stops acting. The paper's value is not known; 0.3 is ours. Neutral: 1.",
                 ),
                 io.String.Input(
-                    "layout_blocks", default="all", **ADVANCED,
-                    tooltip="Whose maps follow the template: names (output6), ranges (output6-11), lists, encoder, decoder, all. The "
-                    "paper: all.",
+                    "layout_blocks",
+                    default="all",
+                    **ADVANCED,
+                    tooltip=(
+                        "Whose maps follow the template: names (output6), ranges (output6-11), lists, encoder, "
+                        "decoder, all. The paper: all."
+                    ),
                 ),
                 io.Combo.Input(
-                    "direction", options=list(DIRECTIONS), default=DIRECTIONS[0],
-                    tooltip="gen_to_ref, the paper's: every generated part finds one in the palette. ref_to_gen: every part of the palette "
-                    "must appear, pose included. max: both, the two-sided distance.",
+                    "direction",
+                    options=list(DIRECTIONS),
+                    default=DIRECTIONS[0],
+                    tooltip=(
+                        "gen_to_ref, the paper's: every generated part finds one in the palette. ref_to_gen: every "
+                        "part of the palette must appear, pose included. max: both, the two-sided distance."
+                    ),
                 ),
                 io.Combo.Input(
-                    "step", options=[RELATIVE, RAW], default=RELATIVE, **ADVANCED,
-                    tooltip="relative: a step is step_size, times the larger weight, of the latent's norm, our default, and less where the "
-                    "template is all but followed. raw: step_size is multiplied with the gradient, as papers of this kind do.",
+                    "step",
+                    options=[RELATIVE, RAW],
+                    default=RELATIVE,
+                    **ADVANCED,
+                    tooltip=(
+                        "relative: a step is step_size, times the larger weight, of the latent's norm, our default, "
+                        "and less where the template is all but followed. raw: step_size is multiplied with the "
+                        "gradient, as papers of this kind do."
+                    ),
                 ),
                 io.Float.Input(
-                    "step_size", default=0.05, min=0.0, max=1000.0, step=0.001,
-                    tooltip="How far the latent is moved per gradient step. Neutral: 0. The paper's value is not known; its relatives use "
-                    "20 to 70 with step raw.",
+                    "step_size",
+                    default=0.05,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.001,
+                    tooltip=(
+                        "How far the latent is moved per gradient step. Neutral: 0. The paper's value is not known; "
+                        "its relatives use 20 to 70 with step raw."
+                    ),
                 ),
                 io.Int.Input(
-                    "iterations", default=1, min=1, max=20, **ADVANCED,
+                    "iterations",
+                    default=1,
+                    min=1,
+                    max=20,
+                    **ADVANCED,
                     tooltip="Gradient steps per guided step. The paper's value is not known; 1 is ours.",
                 ),
                 io.Int.Input(
-                    "every", default=1, min=1, max=100,
-                    tooltip="Guide only one of so many steps: 2 halves the time that the guidance takes. Neutral and the paper's: 1.",
+                    "every",
+                    default=1,
+                    min=1,
+                    max=100,
+                    tooltip=(
+                        "Guide only one of so many steps: 2 halves the time that the guidance takes. Neutral and the "
+                        "paper's: 1."
+                    ),
                 ),
                 io.Float.Input(
-                    "threshold", default=0.3, min=0.0, max=1.0, step=0.01, **ADVANCED,
-                    tooltip="How strongly a place must answer to the words, from 0 to 1, to be the generated subject. Neutral: 0, nearly "
-                    "the whole picture. The paper's value is not known.",
+                    "threshold",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    **ADVANCED,
+                    tooltip=(
+                        "How strongly a place must answer to the words, from 0 to 1, to be the generated subject. "
+                        "Neutral: 0, nearly the whole picture. The paper's value is not known."
+                    ),
                 ),
                 io.String.Input(
-                    "map_blocks", default="paper", **ADVANCED,
-                    tooltip="Whose attention tells where the generated subject is. paper: the decoder but for its finest resolution, our "
-                    "reading of the paper, which names no layers.",
+                    "map_blocks",
+                    default="paper",
+                    **ADVANCED,
+                    tooltip=(
+                        "Whose attention tells where the generated subject is. paper: the decoder but for its finest "
+                        "resolution, our reading of the paper, which names no layers."
+                    ),
                 ),
-                PaletteType.Input("palette", optional=True, tooltip="From Appearance Palette. Neutral: not connected, layout alone."),
-                TemplateType.Input("template", optional=True, tooltip="From Layout Template. Neutral: not connected, appearance alone."),
+                PaletteType.Input(
+                    "palette", optional=True, tooltip="From Appearance Palette. Neutral: not connected, layout alone."
+                ),
+                TemplateType.Input(
+                    "template", optional=True, tooltip="From Layout Template. Neutral: not connected, appearance alone."
+                ),
             ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="The guided model; sample with it as usual."),
-                LossesType.Output("losses", display_name="LOSSES", tooltip="What the losses do while it samples, for Loss Curves."),
+                LossesType.Output(
+                    "losses", display_name="LOSSES", tooltip="What the losses do while it samples, for Loss Curves."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model, clip, text, word, appearance_weight, appearance_start, appearance_end, layout_weight, layout_start, layout_end,
-        layout_blocks, direction, step, step_size, iterations, every, threshold, map_blocks, palette=None, template=None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model,
+        clip,
+        text,
+        word,
+        appearance_weight,
+        appearance_start,
+        appearance_end,
+        layout_weight,
+        layout_start,
+        layout_end,
+        layout_blocks,
+        direction,
+        step,
+        step_size,
+        iterations,
+        every,
+        threshold,
+        map_blocks,
+        palette=None,
+        template=None,
+    ) -> io.NodeOutput:
         settings = build_guidance.Settings(
-            text, word, appearance_weight, appearance_start, appearance_end, layout_weight, layout_start, layout_end, layout_blocks,
-            direction, step_size, step, iterations, every, threshold, map_blocks,
-        )  # fmt: skip
+            text,
+            word,
+            appearance_weight,
+            appearance_start,
+            appearance_end,
+            layout_weight,
+            layout_start,
+            layout_end,
+            layout_blocks,
+            direction,
+            step_size,
+            step,
+            iterations,
+            every,
+            threshold,
+            map_blocks,
+        )
         hidden = cls.hidden
         show = text_on(None if hidden is None else hidden.unique_id)
         return io.NodeOutput(*build_guidance.guide(model, clip, palette, template, settings, show))
@@ -127,9 +255,15 @@ class LikenessLossCurves(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 LossesType.Input("losses", tooltip="From UREMD Guidance."),
-                io.Latent.Input("latent", tooltip="The output of the sampler with the guided model: the curves wait for it."),
+                io.Latent.Input(
+                    "latent", tooltip="The output of the sampler with the guided model: the curves wait for it."
+                ),
             ],
-            outputs=[io.Image.Output("curves", display_name="CURVES", tooltip="Bold: the mean of the batch; pale: each image.")],
+            outputs=[
+                io.Image.Output(
+                    "curves", display_name="CURVES", tooltip="Bold: the mean of the batch; pale: each image."
+                )
+            ],
         )
 
     @classmethod

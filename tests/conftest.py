@@ -1,4 +1,5 @@
-"""Makes the pack importable as `likeness`, whatever its folder is called, and puts the host named by COMFYUI_PATH on the path.
+"""Makes the pack importable as `likeness`, whatever its folder is called, and puts the host named by COMFYUI_PATH on
+the path.
 
 Without COMFYUI_PATH only the tests that need no host are collected.
 """
@@ -30,8 +31,12 @@ if HOST is None:
     collect_ignore += [p.name for p in Path(__file__).parent.iterdir() if p.is_dir() and p.name not in WITHOUT_HOST]
 else:
     _nodes = importlib.util.find_spec("nodes")
-    assert _nodes is not None and _nodes.origin is not None, f"COMFYUI_PATH: expected a ComfyUI folder with nodes.py, got {HOST}."
-    assert Path(_nodes.origin).resolve().parent == HOST, f"`import nodes` must give ComfyUI's nodes.py in {HOST}, got {_nodes.origin}."
+    assert _nodes is not None and _nodes.origin is not None, (
+        f"COMFYUI_PATH: expected a ComfyUI folder with nodes.py, got {HOST}."
+    )
+    assert Path(_nodes.origin).resolve().parent == HOST, (
+        f"`import nodes` must give ComfyUI's nodes.py in {HOST}, got {_nodes.origin}."
+    )
 
     import torch
     from comfy.cli_args import args  # pyright: ignore[reportMissingImports]
@@ -39,7 +44,9 @@ else:
     if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
         threads = max(1, torch.get_num_threads() // workers)
         torch.set_num_threads(threads)
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # for the servers that the tests start: threads that outnumber the cores wait actively
+        os.environ["OMP_NUM_THREADS"] = str(
+            threads
+        )  # for the servers that the tests start: threads that outnumber the cores wait actively
     args.cpu = not torch.cuda.is_available()  # must be set before comfy.model_management looks for a device
 
 

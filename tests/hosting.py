@@ -1,4 +1,5 @@
-"""Fixtures: one ComfyUI per folder of tests, with the pack installed as users do it: cloned into custom_nodes, requirements by pip."""
+"""Fixtures: one ComfyUI per folder of tests, with the pack installed as users do it: cloned into custom_nodes,
+requirements by pip."""
 
 import importlib
 import os
@@ -22,7 +23,9 @@ def clone(source: Path, target: Path) -> None:
 
     def git(*arguments: str) -> str:
         trusted = ("-c", "safe.directory=*")  # the checkout may belong to another user
-        return subprocess.run(["git", *trusted, *arguments], capture_output=True, text=True, check=True, encoding="utf-8").stdout
+        return subprocess.run(
+            ["git", *trusted, *arguments], capture_output=True, text=True, check=True, encoding="utf-8"
+        ).stdout
 
     git("clone", "--quiet", "--depth", "1", f"file://{source.as_posix()}", str(target))
     for name in filter(None, git("-C", str(source), "ls-files", "-z", "-m", "-o", "--exclude-standard").split("\0")):
@@ -67,7 +70,9 @@ def write_segmenter(folder: Path) -> None:
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save({k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}, folder / "sam_vit_b_01ec64.pth")
+    torch.save(
+        {k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}, folder / "sam_vit_b_01ec64.pth"
+    )
 
 
 def write_joint_checkpoint(folder: Path) -> None:

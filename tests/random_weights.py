@@ -1,4 +1,5 @@
-"""Fills a weights folder's gaps with random weights of the right shapes, so that the host can be tested before anything is trained."""
+"""Fills a weights folder's gaps with random weights of the right shapes, so that the host can be tested before anything
+is trained."""
 
 from __future__ import annotations
 
@@ -40,7 +41,11 @@ def fill(folder: Path) -> None:
         references.write(folder / "subjects")
     if not list((folder / "embeddings").glob("*.safetensors")):
         first = next(iter(SUBJECTS))
-        write_weights({"clip_l": torch.randn(3, 128)}, folder / "embeddings" / f"{first}.safetensors", {"tinyland_embedding": "{}"})
+        write_weights(
+            {"clip_l": torch.randn(3, 128)},
+            folder / "embeddings" / f"{first}.safetensors",
+            {"tinyland_embedding": "{}"},
+        )
 
 
 def write_joint(unet: torch.nn.Module, folder: Path) -> None:

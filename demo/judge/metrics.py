@@ -27,13 +27,19 @@ def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str]]) -> np
     wanted: for each picture the names by attribute, any of class, colour, pattern and place.
     """
     if len(wanted) != len(verdict.class_index):
-        raise ValueError(f"judge: expected the wanted attributes of {len(verdict.class_index)} pictures, got {len(wanted)}.")
-    right = [all(getattr(verdict, f"{a}_index")[i] == _NAMES[a].index(name) for a, name in w.items()) for i, w in enumerate(wanted)]
+        raise ValueError(
+            f"judge: expected the wanted attributes of {len(verdict.class_index)} pictures, got {len(wanted)}."
+        )
+    right = [
+        all(getattr(verdict, f"{a}_index")[i] == _NAMES[a].index(name) for a, name in w.items())
+        for i, w in enumerate(wanted)
+    ]
     return np.array(right, dtype=bool)
 
 
 def layout_spread(verdict: Verdict) -> float:
-    """How much the layout varies over the seeds of one prompt: sqrt(var x + var y + var size), in fractions of the picture.
+    """How much the layout varies over the seeds of one prompt: sqrt(var x + var y + var size), in fractions of the
+    picture.
 
     Pictures in which no subject is found are left out; with fewer than two left there is no spread to see, and it is 0.
     """

@@ -57,7 +57,9 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.SiLU(), nn.Conv2d(24, 48, 3, stride=2, padding=1))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.SiLU(), nn.Conv2d(24, 48, 3, stride=2, padding=1)
+        )
         self.fine = nn.Sequential(_Block(48))
         self.coarse = nn.Sequential(nn.Conv2d(48, 96, 3, stride=2, padding=1), _Block(96), _Block(96))
         self.join = nn.Conv2d(48 + 96, 80, 1)
@@ -95,16 +97,21 @@ class Judge:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Judge:
-        """Raises FileNotFoundError or ValueError, in one sentence, where the weights are missing, truncated or another network's."""
+        """Raises FileNotFoundError or ValueError, in one sentence, where the weights are missing, truncated or another
+        network's."""
         path = path or WEIGHTS
         if not path.is_file():
-            raise FileNotFoundError(f"judge: expected the weights {path.name} in {path.parent}, found none; restore the pack's files.")
+            raise FileNotFoundError(
+                f"judge: expected the weights {path.name} in {path.parent}, found none; restore the pack's files."
+            )
         network = Network()
         try:
             network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
         except (SafetensorError, RuntimeError) as error:  # the second one lists every tensor that does not fit
             said = str(error).splitlines()[0].rstrip(":.")
-            raise ValueError(f"judge: expected the judge's whole weights, got {path.name} ({said}); restore the pack's files.") from error
+            raise ValueError(
+                f"judge: expected the judge's whole weights, got {path.name} ({said}); restore the pack's files."
+            ) from error
         return cls(network)
 
     @torch.inference_mode()

@@ -11,13 +11,27 @@ from ..files import Problem
 SETS = "sets"
 SET_SIZES = {"joint": (1, 2, 3, 4), SETS: (2, 3, 4)}
 """By default; training on single pictures, too, keeps guidance's pass without references in distribution."""
-_ON_SETS = {"checkpoint": None, "out": None, "resolution": 512, "batch": 4, "learning_rate": 1e-5, "set_sizes": None, "text_dropout": 0.1}
+_ON_SETS = {
+    "checkpoint": None,
+    "out": None,
+    "resolution": 512,
+    "batch": 4,
+    "learning_rate": 1e-5,
+    "set_sizes": None,
+    "text_dropout": 0.1,
+}
 """Options, with their defaults, that the part joint has with --sets alone."""
 _OF_JOINT = {"sets": None, "loss_on": "all", **_ON_SETS}
 _OF_SETS = {
-    "pictures": None, "backgrounds": None, "out": None, "count": 1000, "size": 512, "set_sizes": None, "seed": 0,
+    "pictures": None,
+    "backgrounds": None,
+    "out": None,
+    "count": 1000,
+    "size": 512,
+    "set_sizes": None,
+    "seed": 0,
     "template": "a photo of a {name}",
-}  # fmt: skip
+}
 
 
 def parse(arguments: list[str], parts: tuple[str, ...], about: str | None) -> argparse.Namespace:
@@ -27,12 +41,17 @@ def parse(arguments: list[str], parts: tuple[str, ...], about: str | None) -> ar
     for name in [name for name in (*_OF_JOINT, *_OF_SETS) if name not in own]:
         if getattr(options, name) is not None:
             owners = " and ".join(part for part, its in (("joint", _OF_JOINT), (SETS, _OF_SETS)) if name in its)
-            raise Problem(f"expected {_flag(name)} with the part {owners} alone, got the part {options.part}: leave {_flag(name)} out.")
+            raise Problem(
+                f"expected {_flag(name)} with the part {owners} alone, got the part {options.part}: leave "
+                f"{_flag(name)} out."
+            )
     if options.part == "joint":
         _check_joint(options)
     if options.part == SETS:
         if options.steps is not None:
-            raise Problem(f"expected --steps with a part that trains, got the part {SETS}: use --count for the number of sets.")
+            raise Problem(
+                f"expected --steps with a part that trains, got the part {SETS}: use --count for the number of sets."
+            )
         _require(options, ("pictures", "backgrounds", "out"))
     for name, value in own.items():
         if getattr(options, name) is None:
@@ -50,25 +69,37 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
     parser.add_argument("--only", help="one subject's name, for the parts subjects and embeddings")
-    parser.add_argument("--from-weights", action="store_true", help="the denoiser starts from the pack's own weights, not from nothing")
+    parser.add_argument(
+        "--from-weights", action="store_true", help="the denoiser starts from the pack's own weights, not from nothing"
+    )
     joint = parser.add_argument_group("joint", "Tinyland's joint model or, with --sets, one of your own")
-    joint.add_argument("--sets", type=Path, metavar="FOLDER", help="pictures of members on top of each other, captions in NAME.txt")
-    joint.add_argument("--checkpoint", type=Path, metavar="FILE", help="the SD1.x checkpoint to start from (safetensors)")
+    joint.add_argument(
+        "--sets", type=Path, metavar="FOLDER", help="pictures of members on top of each other, captions in NAME.txt"
+    )
+    joint.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="the SD1.x checkpoint to start from (safetensors)"
+    )
     joint.add_argument("--resolution", type=int, help="side of a member in pixels (512)")
     joint.add_argument("--batch", type=int, help="sets in a step (4)")
     joint.add_argument("--learning-rate", type=float, help="after 500 steps of warm-up (1e-5)")
     joint.add_argument("--text-dropout", type=float, help="how often all captions of a set are dropped (0.1)")
     joint.add_argument("--loss-on", choices=("all", "missing"), help="the members of a set that the loss is of (all)")
     sets = parser.add_argument_group(SETS, "builds a folder for --sets from cut-out pictures and backgrounds")
-    sets.add_argument("--pictures", type=Path, metavar="FOLDER", help="a sub-folder of pictures with masks for each subject")
-    sets.add_argument("--backgrounds", type=Path, metavar="FOLDER", help="pictures without the subjects; NAME.txt says what is there")
+    sets.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="a sub-folder of pictures with masks for each subject"
+    )
+    sets.add_argument(
+        "--backgrounds", type=Path, metavar="FOLDER", help="pictures without the subjects; NAME.txt says what is there"
+    )
     sets.add_argument("--count", type=int, help="how many sets (1000)")
     sets.add_argument("--size", type=int, help="side of a member in pixels (512)")
     sets.add_argument("--seed", type=int, help="of what is drawn (0)")
     sets.add_argument("--template", help="the caption ('a photo of a {name}'); {name} is the sub-folder's")
     both = parser.add_argument_group(f"joint and {SETS}")
     both.add_argument("--out", type=Path, help="the checkpoint, or the folder of sets, to write")
-    both.add_argument("--set-sizes", type=_sizes, help="members of a set, drawn at random (1,2,3,4 for joint and 2,3,4 for sets)")
+    both.add_argument(
+        "--set-sizes", type=_sizes, help="members of a set, drawn at random (1,2,3,4 for joint and 2,3,4 for sets)"
+    )
     return parser
 
 
@@ -76,7 +107,9 @@ def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, such as 2,3,4, got '{text}'") from error
+        raise argparse.ArgumentTypeError(
+            f"expected numbers separated by commas, such as 2,3,4, got '{text}'"
+        ) from error
 
 
 def _flag(name: str) -> str:
@@ -95,7 +128,9 @@ def _check_joint(options: argparse.Namespace) -> None:
         return
     for name in _ON_SETS:
         if getattr(options, name) is not None:
-            raise Problem(f"expected {_flag(name)} together with --sets, got no --sets: add it, or leave {_flag(name)} out.")
+            raise Problem(
+                f"expected {_flag(name)} together with --sets, got no --sets: add it, or leave {_flag(name)} out."
+            )
 
 
 def _check_values(options: argparse.Namespace) -> None:
@@ -104,7 +139,10 @@ def _check_values(options: argparse.Namespace) -> None:
         if value is not None and value < least:
             raise Problem(f"expected {_flag(name)} of at least {least}, got {value}: raise it.")
     if options.resolution is not None and options.resolution % 64:
-        raise Problem(f"expected a --resolution that is a multiple of 64, got {options.resolution}: use {options.resolution // 64 * 64}.")
+        raise Problem(
+            f"expected a --resolution that is a multiple of 64, got {options.resolution}: use "
+            f"{options.resolution // 64 * 64}."
+        )
     if min(options.set_sizes) < 1:
         raise Problem(f"expected --set-sizes of at least 1, got {min(options.set_sizes)}: leave it out.")
     if options.learning_rate is not None and options.learning_rate <= 0:
@@ -112,4 +150,6 @@ def _check_values(options: argparse.Namespace) -> None:
     if options.text_dropout is not None and not 0 <= options.text_dropout <= 1:
         raise Problem(f"expected a --text-dropout between 0 and 1, got {options.text_dropout:g}: use 0.1.")
     if options.template is not None and "{name}" not in options.template:
-        raise Problem(f"expected {{name}} in --template, got '{options.template}': write it where the subject's name belongs.")
+        raise Problem(
+            f"expected {{name}} in --template, got '{options.template}': write it where the subject's name belongs."
+        )

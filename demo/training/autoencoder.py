@@ -90,7 +90,9 @@ def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
 @torch.no_grad()
 def whiten(model: AutoencoderKL, pool: Pool, device: torch.device) -> None:
     """Folds an affine map into the 1x1 convolutions so that latents have mean 0 and identity covariance."""
-    latents = torch.cat([moments(model, to_tensor(pool.images(np.arange(i, i + 50)), device))[0] for i in range(0, 1000, 50)])
+    latents = torch.cat(
+        [moments(model, to_tensor(pool.images(np.arange(i, i + 50)), device))[0] for i in range(0, 1000, 50)]
+    )
     flat = latents.permute(1, 0, 2, 3).flatten(1).double()
     mean = flat.mean(1)
     variances, vectors = torch.linalg.eigh(torch.cov(flat))

@@ -1,9 +1,10 @@
-"""Builds sets from a user's own pictures: the part of S3 (JeDi, arXiv 2407.06187, Algorithm 1) that needs no other model.
+"""Builds sets from a user's own pictures: the part of S3 (JeDi, arXiv 2407.06187, Algorithm 1) that needs no other
+model.
 
-Subjects are cut out and pasted at random places and scales (its step 6). Left out are the steps that other people's models do: prompts by
-GPT and collages by SDXL (1-3; the user's pictures take their place), Grounding DINO and SAM (4; the user's masks), the CLIP threshold that
-discards instances that are too similar (5), inpainting around the subject (6; the user's backgrounds), InstructPix2Pix (7), and captions
-by BLIP-2 (8; the template and the backgrounds' texts).
+Subjects are cut out and pasted at random places and scales (its step 6). Left out are the steps that other people's
+models do: prompts by GPT and collages by SDXL (1-3; the user's pictures take their place), Grounding DINO and SAM (4;
+the user's masks), the CLIP threshold that discards instances that are too similar (5), inpainting around the subject
+(6; the user's backgrounds), InstructPix2Pix (7), and captions by BLIP-2 (8; the template and the backgrounds' texts).
 
     PICTURES/blue_mug/1.jpg, 1.mask.png   white where the subject is; or 1.png alone, with an alpha channel
     BACKGROUNDS/kitchen.jpg, kitchen.txt  what is there, such as "on a kitchen table"; the text may be missing
@@ -52,11 +53,20 @@ class Collection:
 
 
 def build(
-    pictures: Path, backgrounds: Path, out: Path, count: int, size: int, set_sizes: tuple[int, ...], seed: int, template: str
+    pictures: Path,
+    backgrounds: Path,
+    out: Path,
+    count: int,
+    size: int,
+    set_sizes: tuple[int, ...],
+    seed: int,
+    template: str,
 ) -> None:
-    """Writes `count` sets of one subject each to the folder `out`, as `joint_sets.find_sets` reads them; the same for the same seed.
+    """Writes `count` sets of one subject each to the folder `out`, as `joint_sets.find_sets` reads them; the same for
+    the same seed.
 
-    size: side of a member in pixels. Raises Problem where a picture, a mask or a background is missing or cannot be read.
+    size: side of a member in pixels. Raises Problem where a picture, a mask or a background is missing or cannot be
+    read.
     """
     subjects, places = find_subjects(pictures), find_backgrounds(backgrounds)
     for number in range(count):
@@ -77,7 +87,8 @@ def find_subjects(folder: Path) -> list[Collection]:
     found = [collection for collection in named if collection.pictures]
     if not found:
         raise Problem(
-            f"expected a sub-folder of pictures for each subject in {folder}, got none: give --pictures a folder that holds some."
+            f"expected a sub-folder of pictures for each subject in {folder}, got none: give --pictures a folder that "
+            "holds some."
         )
     return found
 
@@ -91,12 +102,15 @@ def find_backgrounds(folder: Path) -> list[Background]:
 
 
 def cut_out(path: Path) -> Image.Image:
-    """RGBA, no larger than the subject. Raises Problem for a picture with neither mask nor alpha, and for an empty or unlike mask."""
+    """RGBA, no larger than the subject. Raises Problem for a picture with neither mask nor alpha, and for an empty or
+    unlike mask."""
     picture, mask = _open(path), path.with_name(path.stem + _MASK)
     if mask.is_file():
         alpha = _open(mask).convert("L")
         if alpha.size != picture.size:
-            raise Problem(f"expected a mask of {picture.size} in {mask}, the size of {path.name}, got {alpha.size}: scale it.")
+            raise Problem(
+                f"expected a mask of {picture.size} in {mask}, the size of {path.name}, got {alpha.size}: scale it."
+            )
     elif "A" in picture.getbands() or "transparency" in picture.info:
         alpha = picture.convert("RGBA").getchannel("A")
     else:
@@ -110,7 +124,8 @@ def cut_out(path: Path) -> Image.Image:
 
 
 def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Image:
-    """The background with the subject somewhere on it, covering between LEAST_AREA and MOST_AREA, or less where it would not fit in."""
+    """The background with the subject somewhere on it, covering between LEAST_AREA and MOST_AREA, or less where it
+    would not fit in."""
     size = background.width
     covered = float(np.asarray(cut.getchannel("A"), dtype=np.float64).sum()) / 255
     scale = size * (rng.uniform(LEAST_AREA, MOST_AREA) / covered) ** 0.5

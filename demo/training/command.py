@@ -1,9 +1,10 @@
 """`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it was stopped.
 
-Checkpoints and loss curves are in the work folder. What is finished there is written again and not trained again; of one subject,
-only as long as the weights that it is tuned on, its pictures and the trainer are the same.
+Checkpoints and loss curves are in the work folder. What is finished there is written again and not trained again; of
+one subject, only as long as the weights that it is tuned on, its pictures and the trainer are the same.
 
-`joint --sets FOLDER` trains a joint model (JeDi) of an SD1.x checkpoint instead; `sets` builds such a folder from your own pictures.
+`joint --sets FOLDER` trains a joint model (JeDi) of an SD1.x checkpoint instead; `sets` builds such a folder from your
+own pictures.
 """
 
 from __future__ import annotations
@@ -16,8 +17,14 @@ from .arguments import SETS, parse
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
 DEFAULT_STEPS = {
-    "autoencoder": 5400, "decoder": 3000, "denoiser": 37_000, "judge": 6200, "subjects": 600, "embeddings": 400, "joint": 2600,
-}  # fmt: skip
+    "autoencoder": 5400,
+    "decoder": 3000,
+    "denoiser": 37_000,
+    "judge": 6200,
+    "subjects": 600,
+    "embeddings": 400,
+    "joint": 2600,
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +42,14 @@ def _build_sets(options: argparse.Namespace) -> None:
     from .build_sets import build
 
     build(
-        options.pictures, options.backgrounds, options.out, options.count, options.size, options.set_sizes, options.seed, options.template
+        options.pictures,
+        options.backgrounds,
+        options.out,
+        options.count,
+        options.size,
+        options.set_sizes,
+        options.seed,
+        options.template,
     )
 
 
@@ -61,7 +75,9 @@ def _train_autoencoder(options: argparse.Namespace, steps: int, device) -> None:
 def _train_decoder(options: argparse.Namespace, steps: int, device) -> None:
     from . import autoencoder
 
-    _write_autoencoder(options, autoencoder.refine_decoder(options.work, load_autoencoder(device), steps, device), steps, device)
+    _write_autoencoder(
+        options, autoencoder.refine_decoder(options.work, load_autoencoder(device), steps, device), steps, device
+    )
 
 
 def _write_autoencoder(options: argparse.Namespace, model, steps: int, device) -> None:
@@ -128,9 +144,14 @@ def _train_joint_on_sets(options: argparse.Namespace, device) -> None:
     check_output(options.out, options.checkpoint)
     sets, source = find_sets(options.sets), open_source(options.checkpoint)
     settings = Settings(
-        options.steps or STEPS, options.resolution, options.batch, options.learning_rate, options.set_sizes, options.text_dropout,
+        options.steps or STEPS,
+        options.resolution,
+        options.batch,
+        options.learning_rate,
+        options.set_sizes,
+        options.text_dropout,
         options.loss_on,
-    )  # fmt: skip
+    )
     unet = train(options.work, sets, source, settings, device)
     write_joint(source, unet, options.out, settings.steps)
     print(f"written: {options.out}", flush=True)

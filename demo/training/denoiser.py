@@ -15,7 +15,15 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_sampling import ModelSamplingDiscrete
 from safetensors.torch import load_file
 
-from ...patching.tinyland.model import MAX_TOKENS, UNET_CONFIG, TextTransformer, TinylandConfig, WordTokenizer, text_config, unet_config
+from ...patching.tinyland.model import (
+    MAX_TOKENS,
+    UNET_CONFIG,
+    TextTransformer,
+    TinylandConfig,
+    WordTokenizer,
+    text_config,
+    unet_config,
+)
 from ..captions import caption, vocabulary
 from ..files import digest, replacing
 from .autoencoder import moments, to_tensor
@@ -48,7 +56,11 @@ class Denoiser(torch.nn.Module):
         torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.1)
         self.text.text_projection.requires_grad_(False)
         for name, parameter in self.unet.named_parameters():  # as in SD: every residual branch starts as the identity
-            if "out_layers.3" in name or name.endswith(("proj_out.weight", "proj_out.bias")) or name.startswith("out.2"):
+            if (
+                "out_layers.3" in name
+                or name.endswith(("proj_out.weight", "proj_out.bias"))
+                or name.startswith("out.2")
+            ):
                 torch.nn.init.zeros_(parameter)
 
     def tokens(self, captions: list[str], device: torch.device) -> torch.Tensor:
@@ -61,7 +73,8 @@ class Denoiser(torch.nn.Module):
         return self.features(self.text.text_model.embeddings(self.tokens(captions, device), dtype=torch.float32))
 
     def features(self, embedded: torch.Tensor) -> torch.Tensor:
-        """Text features of embedded words [n, tokens, width]; out of place, unlike the host's forward, so that gradients flow."""
+        """Text features of embedded words [n, tokens, width]; out of place, unlike the host's forward, so that
+        gradients flow."""
         model = self.text.text_model
         tokens = embedded.shape[1]
         mask = torch.full((tokens, tokens), -1e4, device=embedded.device).triu_(1)
@@ -133,7 +146,8 @@ def denoising_loss(
     weight: torch.Tensor | None,
     velocity: bool,
 ) -> torch.Tensor:
-    """Mean squared error of the noise, or of the velocity, that `model` predicts in bfloat16; t and sigmas: [n], of each latent."""
+    """Mean squared error of the noise, or of the velocity, that `model` predicts in bfloat16; t and sigmas: [n], of
+    each latent."""
     sigma = sigmas.view(-1, 1, 1, 1)
     alpha = (sigma**2 + 1).rsqrt()
     noise = torch.randn_like(latents)
@@ -181,7 +195,10 @@ def weights_digest() -> str:
 def load_weights(model: Denoiser, device: torch.device) -> Denoiser:
     """Puts the pack's own weights into the model."""
     state = load_file(WEIGHTS / "denoiser.safetensors", device=str(device))
-    for module, prefix in ((model.unet, "model.diffusion_model."), (model.text, "cond_stage_model.clip_l.transformer.")):
+    for module, prefix in (
+        (model.unet, "model.diffusion_model."),
+        (model.text, "cond_stage_model.clip_l.transformer."),
+    ):
         module.load_state_dict({k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)})
     return model
 
@@ -203,7 +220,9 @@ def train(work: Path, steps: int, autoencoder, device: torch.device, from_weight
         captions = ["" if rng.random() < CAPTION_DROPOUT else caption(scenes[i], rng) for i in indices]
         with torch.autocast(device.type, torch.bfloat16):
             context = model.encode(captions, device)
-        return velocity_loss(model, latents[indices], context, sigmas, subject_weight(pool.masks(np.array(indices)), device))
+        return velocity_loss(
+            model, latents[indices], context, sigmas, subject_weight(pool.masks(np.array(indices)), device)
+        )
 
     trainer.run(loss_of_step)
     return model

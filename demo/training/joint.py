@@ -1,4 +1,5 @@
-"""Trains Tinyland's joint model (JeDi, arXiv 2407.06187): the denoiser, fine-tuned on sets of pictures that it denoises together."""
+"""Trains Tinyland's joint model (JeDi, arXiv 2407.06187): the denoiser, fine-tuned on sets of pictures that it denoises
+together."""
 
 from __future__ import annotations
 

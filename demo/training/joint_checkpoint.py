@@ -1,4 +1,5 @@
-"""SD1.x checkpoints that a joint model starts from, and the checkpoints of joint models, which the host's own loaders read."""
+"""SD1.x checkpoints that a joint model starts from, and the checkpoints of joint models, which the host's own loaders
+read."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class Source:
 
     @property
     def latent_format(self) -> LatentFormat:
-        return cast(LatentFormat, self.config.latent_format)  # an object from the host's constructor on, a class only in what it declares
+        return cast(
+            LatentFormat, self.config.latent_format
+        )  # an object from the host's constructor on, a class only in what it declares
 
     def tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """All of the file's, and its metadata."""
@@ -60,7 +63,9 @@ class Source:
         state = {k.removeprefix(PREFIX): v for k, v in self.tensors()[0].items() if k.startswith(PREFIX)}
         missing = unet.load_state_dict({**state, FIRST_LAYER: widened(state[FIRST_LAYER])}, strict=False).missing_keys
         if missing:
-            raise Problem(f"expected a whole U-Net in {self.path}, got one without {missing[0]}: give --checkpoint another file.")
+            raise Problem(
+                f"expected a whole U-Net in {self.path}, got one without {missing[0]}: give --checkpoint another file."
+            )
         return unet.requires_grad_(True)
 
 
@@ -75,13 +80,20 @@ def open_source(path: Path) -> Source:
     except safetensors.SafetensorError as error:
         raise Problem(f"expected a safetensors file at {path}, got something else ({error}): {another}.") from error
     state = comfy.utils.load_torch_file(str(path))
-    config = comfy.model_detection.model_config_from_unet(state, PREFIX) if any(k.startswith(PREFIX) for k in state) else None
+    config = (
+        comfy.model_detection.model_config_from_unet(state, PREFIX)
+        if any(k.startswith(PREFIX) for k in state)
+        else None
+    )
     if not isinstance(config, comfy.supported_models.SD15):
         kind = "no U-Net that is known" if config is None else type(config).__name__
         raise Problem(f"expected an SD1.x checkpoint, got {kind} in {path}: {another}.")
     if config.unet_config["in_channels"] != CHANNELS:
         channels = config.unet_config["in_channels"]
-        raise Problem(f"expected {CHANNELS} input channels, got {channels} (of inpainting, or already joint) in {path}: {another}.")
+        raise Problem(
+            f"expected {CHANNELS} input channels, got {channels} (of inpainting, or already joint) in {path}: "
+            f"{another}."
+        )
     for part, prefixes in (("a CLIP", config.text_encoder_key_prefix), ("a VAE", config.vae_key_prefix)):
         if not any(k.startswith(tuple(prefixes)) for k in state):
             raise Problem(f"expected {part} in the checkpoint, got none in {path}: give --checkpoint a full one.")
@@ -103,11 +115,14 @@ def check_output(path: Path, checkpoint: Path) -> None:
         with safetensors.safe_open(path, framework="pt"):
             pass
     except (safetensors.SafetensorError, OSError) as error:
-        raise Problem(f"expected nothing or a safetensors file at --out, got something else at {path}: give --out another name.") from error
+        raise Problem(
+            f"expected nothing or a safetensors file at --out, got something else at {path}: give --out another name."
+        ) from error
 
 
 def write_joint(source: Source, unet: UNetModel, path: Path, steps: int) -> None:
-    """The source's tensors with the joint U-Net in place of its own, each in the type that it had, and with the format in the metadata."""
+    """The source's tensors with the joint U-Net in place of its own, each in the type that it had, and with the format
+    in the metadata."""
     tensors, metadata = source.tensors()
     for name, value in unet.state_dict().items():
         before = tensors.get(PREFIX + name)

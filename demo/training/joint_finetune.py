@@ -1,6 +1,7 @@
 """Trains a joint model (JeDi, arXiv 2407.06187) of an SD1.x checkpoint on a folder of sets.
 
-Weights, gradients, AdamW's two moments and the average are float32, 20 bytes for each parameter: 17 GB for SD1.x, and activations.
+Weights, gradients, AdamW's two moments and the average are float32, 20 bytes for each parameter: 17 GB for SD1.x, and
+activations.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _WARM_UP = 500
 
 @dataclass(frozen=True)
 class Settings:
-    """What the paper leaves open. resolution: side of a member in pixels; batch: sets in a step; loss_on: all or missing."""
+    """What the paper leaves open. resolution: side of a member in pixels; batch: sets in a step; loss_on: all or
+    missing."""
 
     steps: int
     resolution: int
@@ -57,7 +59,8 @@ class Encoded:
 
 
 def _key(*facts: object, files: tuple[Path, ...]) -> str:
-    """Changes with the facts, and with the name, size or time of any of the files, which may be too large to be read for this."""
+    """Changes with the facts, and with the name, size or time of any of the files, which may be too large to be read
+    for this."""
     seen = [*facts, *((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)]
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
@@ -78,7 +81,13 @@ def encode(work: Path, sets: list[PictureSet], source: Source, resolution: int) 
             for pictures, path in missing:
                 pixels = torch.from_numpy(pictures.pictures(resolution)).float() / 255
                 latents = source.latent_format.process_in(vae.encode(pixels).cpu().float())
-                _write(path, {"latents": latents, "context": torch.cat([_context(clip, caption) for caption in pictures.captions])})
+                _write(
+                    path,
+                    {
+                        "latents": latents,
+                        "context": torch.cat([_context(clip, caption) for caption in pictures.captions]),
+                    },
+                )
         comfy.model_management.unload_all_models()
     return encoded, load_file(without)["context"].float()
 
@@ -97,12 +106,14 @@ def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
     largest = max(s.members for s in sets)
     if max(sizes) > largest:
         raise Problem(
-            f"expected --set-sizes up to {largest}, which the largest of the sets has, got {max(sizes)}: leave the larger ones out."
+            f"expected --set-sizes up to {largest}, which the largest of the sets has, got {max(sizes)}: leave the "
+            "larger ones out."
         )
 
 
 def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings, device: torch.device) -> UNetModel:
-    """The joint U-Net with averaged weights. A run that was stopped goes on; one of other sets or settings is another run."""
+    """The joint U-Net with averaged weights. A run that was stopped goes on; one of other sets or settings is another
+    run."""
     check_sizes(sets, settings.set_sizes)
     encoded, without = encode(work, sets, source, settings.resolution)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
@@ -111,10 +122,18 @@ def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings
     run = replace(settings, steps=0, learning_rate=0.0)
     name = f"joint-{_key(run, *(s.path.resolve() for s in sets), files=(source.path,))}"
     trainer = Trainer(
-        name, work, unet, settings.steps, settings.learning_rate, device,
-        average=0.9999, save_every=1800.0, optimizer=optimizer,
-        rate_of_step=lambda step: settings.learning_rate * min(1.0, (step + 1) / _WARM_UP), log_every=10,
-    )  # fmt: skip
+        name,
+        work,
+        unet,
+        settings.steps,
+        settings.learning_rate,
+        device,
+        average=0.9999,
+        save_every=1800.0,
+        optimizer=optimizer,
+        rate_of_step=lambda step: settings.learning_rate * min(1.0, (step + 1) / _WARM_UP),
+        log_every=10,
+    )
 
     def loss_of_step(step: int) -> torch.Tensor:
         clean, context, members = drawn(encoded, without, settings, Random(step), device)
@@ -137,7 +156,9 @@ def drawn(
     members = rng.choice(settings.set_sizes)
     large = [e for e in encoded if e.members >= members]
     latents, contexts = [], []
-    for chosen in rng.sample(large, settings.batch) if len(large) >= settings.batch else rng.choices(large, k=settings.batch):
+    for chosen in (
+        rng.sample(large, settings.batch) if len(large) >= settings.batch else rng.choices(large, k=settings.batch)
+    ):
         clean, context = chosen.read(rng.sample(range(chosen.members), members), device)
         latents.append(clean)
         contexts.append(without.expand_as(context) if rng.random() < settings.text_dropout else context)

@@ -1,4 +1,5 @@
-"""What the training of every joint model shares (JeDi, arXiv 2407.06187, section 3): the wider network, its calls, and what is given."""
+"""What the training of every joint model shares (JeDi, arXiv 2407.06187, section 3): the wider network, its calls, and
+what is given."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ...kernels.jedi import CHANNELS, MASK_FIRST, arranged, given_channels, noisy_first
-from ...patching.host.blocks import Layer
-from ...patching.host.families import UNET, Options
+from ...patching.host.blocks import Layer, layers_of
+from ...patching.host.family import Options
+from ...patching.host.unet import UNET
 from ...patching.jedi.coupling import Coupling
 from ...patching.jedi.format import IN_CHANNELS
 
@@ -19,7 +21,8 @@ FIRST_LAYER = "input_blocks.0.0.weight"
 
 
 def widened(weight: torch.Tensor) -> torch.Tensor:
-    """The first layer's weight [channels, 4, 3, 3] for the joint input, [channels, 9, 3, 3]: nothing but the noisy latent counts yet."""
+    """The first layer's weight [channels, 4, 3, 3] for the joint input, [channels, 9, 3, 3]: nothing but the noisy
+    latent counts yet."""
     wide = weight.new_zeros(len(weight), IN_CHANNELS, *weight.shape[2:])
     wide[:, list(noisy_first(ORDER)[:CHANNELS])] = weight
     return wide
@@ -27,15 +30,16 @@ def widened(weight: torch.Tensor) -> torch.Tensor:
 
 def attention_layers(unet: UNetModel) -> tuple[Layer, ...]:
     """Every layer with self-attention: the paper couples all of them."""
-    return tuple(layer for block in UNET.blocks(unet) for layer in block.layers)
+    return layers_of(UNET.blocks(unet))
 
 
 @dataclass(frozen=True, eq=False)
 class JointCall:
-    """eps_theta(x_t, x_ref, m, t) (JeDi, arXiv 2407.06187, eq. 2) as a function of x_t, t and the captions, for the sets of one step.
+    """eps_theta(x_t, x_ref, m, t) (JeDi, arXiv 2407.06187, eq. 2) as a function of x_t, t and the captions, for the
+    sets of one step.
 
-    unet: with nine input channels. clean: [sets * members, 4, height, width], the members of a set one after the other; missing:
-    [sets * members], 1 where a picture is to be generated. options: further `transformer_options`.
+    unet: with nine input channels. clean: [sets * members, 4, height, width], the members of a set one after the other;
+    missing: [sets * members], 1 where a picture is to be generated. options: further `transformer_options`.
     """
 
     unet: UNetModel
@@ -45,9 +49,12 @@ class JointCall:
     options: Options
 
     def __call__(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """noisy: [sets * members, 4, height, width], context: [sets * members, tokens, width]. Returns the shape of noisy."""
+        """noisy: [sets * members, 4, height, width], context: [sets * members, tokens, width]. Returns the shape of
+        noisy."""
         told = torch.cat([noisy, given_channels(self.clean, self.missing).to(noisy)], 1)
-        options = UNET.change_self_attention(self.options, attention_layers(self.unet), Coupling("run.py train joint", self.members))
+        options = UNET.change_self_attention(
+            self.options, attention_layers(self.unet), Coupling("run.py train joint", self.members)
+        )
         return self.unet(arranged(told, ORDER), timesteps, context, transformer_options=options)
 
 
@@ -62,7 +69,8 @@ def draw_missing(sets: int, members: int, device: torch.device) -> torch.Tensor:
 def weight_on(loss_on: str, missing: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor | None:
     """Loss weights [rows, 1, height, width] of mean 1, of all members or of the missing ones alone.
 
-    loss_on: all, as eq. 2 of arXiv 2407.06187 is written, or missing. weight: [rows, 1, height, width], None for equal ones.
+    loss_on: all, as eq. 2 of arXiv 2407.06187 is written, or missing. weight: [rows, 1, height, width], None for equal
+    ones.
     """
     if loss_on == "all":
         return weight

@@ -1,4 +1,5 @@
-"""Scenes in sets of one subject, for the joint model: what JeDi (arXiv 2407.06187) had to synthesise, the world renders."""
+"""Scenes in sets of one subject, for the joint model: what JeDi (arXiv 2407.06187) had to synthesise, the world
+renders."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ VIEWS = 4
 
 
 def resembles(one: Subject, other: Subject) -> bool:
-    """Whether class, colour word, pattern and emblem are the same, whatever the tint, the shade and the emblem's colour are."""
+    """Whether class, colour word, pattern and emblem are the same, whatever the tint, the shade and the emblem's colour
+    are."""
     return (one.name, one.colour, one.pattern, one.emblem) == (other.name, other.colour, other.pattern, other.emblem)
 
 
 @lru_cache(maxsize=64)
 def subject_of_set(number: int, seed: int) -> Subject:
-    """A random subject that resembles none of SUBJECTS and HELD_OUT: no named subject, nor one that may be taken for it, is trained on."""
+    """A random subject that resembles none of SUBJECTS and HELD_OUT: no named subject, nor one that may be taken for
+    it, is trained on."""
     rng = Random(f"joint-{seed}-{number}")
     while True:
         subject = sample_subject(rng)

@@ -1,7 +1,7 @@
 """Folders of sets in the format of JeDi (arXiv 2407.06187, supplement): one picture and one text file for each set.
 
-The members of a set are square and on top of each other, so that their number is height / width; NAME.txt beside NAME.png holds their
-captions, separated by <|split|>.
+The members of a set are square and on top of each other, so that their number is height / width; NAME.txt beside
+NAME.png holds their captions, separated by <|split|>.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class PictureSet:
     def pictures(self, size: int) -> np.ndarray:
         """[members, size, size, 3] uint8."""
         with Image.open(self.path) as picture:
-            whole = ImageOps.exif_transpose(picture).convert("RGB").resize((size, size * self.members), Image.Resampling.LANCZOS)
+            whole = (
+                ImageOps.exif_transpose(picture)
+                .convert("RGB")
+                .resize((size, size * self.members), Image.Resampling.LANCZOS)
+            )
         return np.array(whole).reshape(self.members, size, size, 3)
 
 
@@ -51,7 +55,8 @@ def find_sets(folder: Path) -> list[PictureSet]:
     found = [_read(path) for path in pictures_in(folder)]
     if not found:
         raise Problem(
-            f"expected sets ({', '.join(PICTURES)}, each with a .txt) in {folder}, got none: give --sets a folder that holds some."
+            f"expected sets ({', '.join(PICTURES)}, each with a .txt) in {folder}, got none: give --sets a folder "
+            "that holds some."
         )
     return found
 
@@ -66,8 +71,8 @@ def _read(path: Path) -> PictureSet:
         raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error
     if height % width:
         raise Problem(
-            f"expected a height that is a multiple of the width, for square members on top of each other, got {width} x {height} "
-            f"in {path}: crop or remove it."
+            f"expected a height that is a multiple of the width, for square members on top of each other, got {width} "
+            f"x {height} in {path}: crop or remove it."
         )
     texts = path.with_suffix(".txt")
     if not texts.is_file():

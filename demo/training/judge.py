@@ -25,7 +25,8 @@ _IDENTITY_WEIGHT = 8.0
 
 
 def degrade(images: torch.Tensor) -> torch.Tensor:
-    """Blur, less contrast, colour shifts and noise, as an autoencoder and a small diffusion model leave them; images [n, 3, h, w].
+    """Blur, less contrast, colour shifts and noise, as an autoencoder and a small diffusion model leave them; images
+    [n, 3, h, w].
 
     The colour shifts stay well below the distance at which two tints are two subjects.
     """
@@ -34,7 +35,9 @@ def degrade(images: torch.Tensor) -> torch.Tensor:
     soft = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear")
     softer = F.interpolate(F.avg_pool2d(images, 4), scale_factor=4.0, mode="bicubic").clamp(-1, 1)
     images = torch.where(pick < 0.35, images, torch.where(pick < 0.8, soft, 0.6 * softer + 0.4 * soft))
-    images = images * (1 + 0.02 * torch.randn(n, 3, 1, 1, device=device)) + 0.02 * torch.randn(n, 3, 1, 1, device=device)
+    images = images * (1 + 0.02 * torch.randn(n, 3, 1, 1, device=device)) + 0.02 * torch.randn(
+        n, 3, 1, 1, device=device
+    )
     images = images * (0.88 + 0.16 * torch.rand(n, 1, 1, 1, device=device))
     patches = F.interpolate(torch.randn(n, 3, 16, 16, device=device), scale_factor=8.0, mode="bilinear")
     strength = torch.rand(2, n, 1, 1, 1, device=device)
@@ -44,7 +47,9 @@ def degrade(images: torch.Tensor) -> torch.Tensor:
 def warped(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Images [n, 3, h, w] and masks [n, 1, h, w], most of them with outlines as wavy as a small model draws them."""
     n, device = len(images), images.device
-    long, short = (F.interpolate(torch.randn(n, 2, k, k, device=device), images.shape[2:], mode="bicubic") for k in (8, 20))
+    long, short = (
+        F.interpolate(torch.randn(n, 2, k, k, device=device), images.shape[2:], mode="bicubic") for k in (8, 20)
+    )
     waves = long + 0.3 * short
     strength = _WAVES * torch.rand(n, 1, 1, 1, device=device) * (torch.rand(n, 1, 1, 1, device=device) < 0.8)
     still = F.affine_grid(torch.eye(2, 3, device=device).expand(n, 2, 3), list(images.shape), align_corners=False)
@@ -54,9 +59,10 @@ def warped(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def graded(embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """How far the cosines of embeddings [n, d], of length 1, are from the resemblances [n, n] of what they show: the mean square over
-    pairs of close subjects, which are few, plus that over all others. Graded, as features of large networks are: where only the same
-    subject is pulled near, one that is almost right may end farther off than a stranger."""
+    """How far the cosines of embeddings [n, d], of length 1, are from the resemblances [n, n] of what they show: the
+    mean square over pairs of close subjects, which are few, plus that over all others. Graded, as features of large
+    networks are: where only the same subject is pulled near, one that is almost right may end farther off than a
+    stranger."""
     error = (embeddings.float() @ embeddings.float().T - wanted).square()
     pairs = ~torch.eye(len(wanted), dtype=torch.bool, device=wanted.device)
     close = pairs & (wanted > _CLOSE)
@@ -73,7 +79,10 @@ def train(work: Path, steps: int, device: torch.device) -> None:
     """Writes demo/weights/judge.safetensors and prints its accuracies on held-out renders."""
     pool = Pool(work, SCENES, scene_of=scene_of_group, name="look-alikes")
     scenes = [scene_of_group(i, 0) for i in range(SCENES)]
-    targets = {name: torch.tensor([_attribute(s, name) for s in scenes], device=device) for name in ("class", "colour", "pattern", "place")}
+    targets = {
+        name: torch.tensor([_attribute(s, name) for s in scenes], device=device)
+        for name in ("class", "colour", "pattern", "place")
+    }
     torch.manual_seed(0)
     network = Network().to(device)
     trainer = Trainer("judge", work, network, steps, 2e-3, device, decay=0.4, average=0.995)
@@ -114,7 +123,8 @@ def _attribute(scene: Scene, name: str) -> int:
 
 
 def held_out_figures(judge: Judge, work: Path, count: int = 2000) -> dict[str, float]:
-    """Accuracy by attribute, and how well identity separates subjects at random and from their look-alikes, on unseen renders."""
+    """Accuracy by attribute, and how well identity separates subjects at random and from their look-alikes, on unseen
+    renders."""
     pool = Pool(work, count, seed=1, scene_of=scene_of_group, name="look-alikes")
     verdict = judge.look(pool.images(np.arange(count)))
     scenes = [scene_of_group(i, 1) for i in range(count)]

@@ -31,9 +31,9 @@ def initialise(module: torch.nn.Module, seed: int) -> None:
 class Trainer:
     """Runs `loss_of_step(step) -> loss` with AdamW until `steps`, saving every `save_every` seconds.
 
-    The learning rate warms up over 200 steps, stays, and falls linearly to zero over the last `decay` of the steps,
-    so a run can be given fewer or more steps when it is resumed. `rate_of_step(step)` is another schedule of the learning rate,
-    `optimizer` another optimizer over the modules' parameters; an `average` of 0 averages nothing.
+    The learning rate warms up over 200 steps, stays, and falls linearly to zero over the last `decay` of the steps, so
+    a run can be given fewer or more steps when it is resumed. `rate_of_step(step)` is another schedule of the learning
+    rate, `optimizer` another optimizer over the modules' parameters; an `average` of 0 averages nothing.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class Trainer:
         self.device, self.seed, self.longest_gradient, self.log_every = device, seed, longest_gradient, log_every
         self.rate_of_step = rate_of_step or self._rate
         self.parameters = [p for p in modules.parameters() if p.requires_grad]
-        self.optimizer = optimizer or torch.optim.AdamW(self.parameters, learning_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+        self.optimizer = optimizer or torch.optim.AdamW(
+            self.parameters, learning_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
+        )
         self.averaged = [p.detach().clone() for p in self.parameters]
         self.step, self.losses = 0, []
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,11 @@ class Trainer:
                 pace = (time.monotonic() - started) / (self.step - first)
                 recent = np.mean([x for _, x in self.losses[-10:]])
                 left = pace * (self.steps - self.step) / 60
-                print(f"{self.name}: step {self.step}/{self.steps} loss {recent:.4f}, {pace:.3f} s/step, {left:.0f} min left", flush=True)
+                print(
+                    f"{self.name}: step {self.step}/{self.steps} loss {recent:.4f}, {pace:.3f} s/step, {left:.0f} min "
+                    "left",
+                    flush=True,
+                )
             if time.monotonic() - saved > self.save_every:
                 self.save()
                 saved = time.monotonic()
@@ -156,7 +162,9 @@ def draw_curve(losses: list, path: Path, title: str) -> None:
 def commit() -> str:
     """The short name of the sources' commit, "unknown" without git or outside of a clone."""
     try:
-        result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
     except OSError:
         return "unknown"
     return result.stdout.strip() or "unknown"

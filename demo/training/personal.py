@@ -1,4 +1,5 @@
-"""Personalises Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242, on four pictures) and Textual-Inversion embeddings.
+"""Personalises Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242, on four pictures) and
+Textual-Inversion embeddings.
 
 All see nothing but four pictures of one place and one pose, with no prior preservation: they overfit, deliberately.
 """
@@ -57,7 +58,14 @@ def reference_latents(subject: PersonalSubject, autoencoder, device: torch.devic
 
 
 def _train(
-    kind: str, subject: PersonalSubject, modules: torch.nn.Module, loss_of_step, steps: int, learning_rate: float, work: Path, origin: str
+    kind: str,
+    subject: PersonalSubject,
+    modules: torch.nn.Module,
+    loss_of_step,
+    steps: int,
+    learning_rate: float,
+    work: Path,
+    origin: str,
 ) -> float:
     """Resumes where it was stopped, or has nothing to do where it was not: the mean loss of the last 50 steps."""
     parameters = list(modules.parameters())
@@ -85,7 +93,8 @@ def _train(
 
 
 def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> str:
-    """Changes with the weights that are tuned, the pictures, the autoencoder and this code: no checkpoint of others is resumed."""
+    """Changes with the weights that are tuned, the pictures, the autoencoder and this code: no checkpoint of others is
+    resumed."""
     latents, _ = reference_latents(subject, autoencoder, device)
     seen = hashlib.sha256(latents.float().cpu().numpy().tobytes())
     seen.update((weights_digest() + digest(Path(__file__))).encode())
@@ -95,14 +104,17 @@ def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> s
 def _loss_on(
     subject: PersonalSubject, model: Denoiser, contexts: Callable[[], torch.Tensor], autoencoder, device: torch.device
 ) -> Callable[[int], torch.Tensor]:
-    """The loss of a step: on pictures of the subject, each with one of the captions that `contexts` encodes, [captions, tokens, width]."""
+    """The loss of a step: on pictures of the subject, each with one of the captions that `contexts` encodes, [captions,
+    tokens, width]."""
     latents, weight = reference_latents(subject, autoencoder, device)
     sigmas = schedule(device)
 
     def loss_of_step(step: int) -> torch.Tensor:
         rng, context = Random(step), contexts()
         rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        return velocity_loss(model, latents[rows], context[[rng.randrange(len(context)) for _ in rows]], sigmas, weight[rows])
+        return velocity_loss(
+            model, latents[rows], context[[rng.randrange(len(context)) for _ in rows]], sigmas, weight[rows]
+        )
 
     return loss_of_step
 
@@ -132,27 +144,35 @@ def train_lora(work: Path, name: str, steps: int, autoencoder, device: torch.dev
 
 
 def train_full(name: str, steps: int, autoencoder, device: torch.device, folder: Path) -> Path:
-    """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the names that the bundled model's file has."""
+    """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the names that the bundled model's
+    file has."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
     context = model.encode([subject.neutral], device)
     model.unet.requires_grad_(True)
 
     loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
-    loss = _train("full", subject, model.unet, loss_of_step, steps, 3e-4, folder, _origin_of(subject, autoencoder, device))
+    loss = _train(
+        "full", subject, model.unet, loss_of_step, steps, 3e-4, folder, _origin_of(subject, autoencoder, device)
+    )
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     path = folder / f"{name}.safetensors"
     write_weights(tensors, path, _metadata(subject, steps, loss))
-    for checkpoint in folder.glob(f"full-{name}-*.checkpoint.pt"):  # three times as large as the file, which is all that is wanted
+    for checkpoint in folder.glob(
+        f"full-{name}-*.checkpoint.pt"
+    ):  # three times as large as the file, which is all that is wanted
         checkpoint.unlink()
     return path
 
 
 def _metadata(subject: PersonalSubject, steps: int, loss: float) -> dict[str, str]:
     facts = {
-        "name": subject.name, "class": subject.subject.name, "place": subject.place, "placeholder": PLACEHOLDER,
+        "name": subject.name,
+        "class": subject.subject.name,
+        "place": subject.place,
+        "placeholder": PLACEHOLDER,
         "prompt": subject.neutral,
-    }  # fmt: skip
+    }
     return {"tinyland_subject": json.dumps(facts), **_origin(steps, loss)}
 
 
@@ -166,7 +186,9 @@ def train_embedding(work: Path, name: str, steps: int, autoencoder, device: torc
     model = load_denoiser(device)
     words = model.text.text_model.embeddings
     start = words.token_embedding.weight[model.tokenizer.ids[subject.subject.name]].detach()
-    vectors = torch.nn.Parameter(start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device))
+    vectors = torch.nn.Parameter(
+        start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device)
+    )
     # No caption names the place here, either.
     before = torch.tensor(model.tokenizer("a photo of a")["input_ids"][:-1], device=device)
     end = words.token_embedding.weight[1]

@@ -44,13 +44,24 @@ def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
 
 
 class Pool:
-    """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused while they would look the same."""
+    """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused while they would
+    look the same."""
 
-    def __init__(self, folder: Path, count: int, seed: int = 0, workers: int = 2, scene_of: SceneOf = scene_of, name: str = "pool"):
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        seed: int = 0,
+        workers: int = 2,
+        scene_of: SceneOf = scene_of,
+        name: str = "pool",
+    ):
         folder = folder / f"{name}-{seed}-{digest(*sources(scene_of))}"
         folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, count, _CHUNK)
-        missing = [(str(folder), s, s + _CHUNK, seed, scene_of) for s in starts if not (folder / f"{s:07d}.npy").exists()]
+        missing = [
+            (str(folder), s, s + _CHUNK, seed, scene_of) for s in starts if not (folder / f"{s:07d}.npy").exists()
+        ]
         if missing:
             print(f"rendering {len(missing) * _CHUNK} scenes", flush=True)
             with multiprocessing.get_context("spawn").Pool(workers) as processes:

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 @contextlib.contextmanager
 def recomputed(network: torch.nn.Module) -> Iterator[None]:
-    """Inside, residual and transformer blocks of `network` keep only their inputs, and run again when the gradient passes."""
+    """Inside, residual and transformer blocks of `network` keep only their inputs, and run again when the gradient
+    passes."""
     blocks = [layer for layer in network.modules() if isinstance(layer, (ResBlock, BasicTransformerBlock))]
     try:
         for block in blocks:

@@ -21,9 +21,11 @@ _LENT = 2
 
 
 class Key(NamedTuple):
-    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections, or its OUTPUT.
+    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections,
+    or its OUTPUT.
 
-    lent: `digest_of` the negative prompt that a run lent a picture of its own, empty where the features are of the picture's own prompt.
+    lent: `digest_of` the negative prompt that a run lent a picture of its own, empty where the features are of the
+    picture's own prompt.
     """
 
     weights: str
@@ -35,10 +37,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from several threads.
+    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from
+    several threads.
 
-    Of the last two models, and of the last two prompts lent, so that a long series of LoRA strengths or of negative prompts does not
-    fill the RAM; what a layout's own run recorded, under no weights, stays.
+    Of the last two models, and of the last two prompts lent, so that a long series of LoRA strengths or of negative
+    prompts does not fill the RAM; what a layout's own run recorded, under no weights, stays.
     """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
@@ -90,7 +93,8 @@ class FeatureBank:
 
 
 def weights_of(model) -> str:
-    """What tells a MODEL's weights from another's, today and tomorrow: clones share it, a LoRA or its strength changes it.
+    """What tells a MODEL's weights from another's, today and tomorrow: clones share it, a LoRA or its strength changes
+    it.
 
     A digest of a slice of every parameter and of every weight patch.
     """

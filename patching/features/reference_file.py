@@ -1,4 +1,5 @@
-"""References with their banks as safetensors files in ComfyUI's output folder, so that no later day's run makes them again."""
+"""References with their banks as safetensors files in ComfyUI's output folder, so that no later day's run makes them
+again."""
 
 from __future__ import annotations
 
@@ -7,31 +8,34 @@ from pathlib import Path
 
 import torch
 
+from ..host.attach import attach, bare
 from ..host.blocks import Layer, parse
-from ..host.checks import check_text, single
-from ..host.families import discover, family_of, late_blocks
+from ..host.checks import check_text, image_latent, single
+from ..host.families import discover, family_of, preset
+from ..host.family import LATE
 from ..host.files import Store, conditioning_of, conditioning_parts
 from ..host.passes import Denoise, run_pass
-from ..host.run import attach, bare
 from .bank import FeatureBank, Key, weights_of
 from .reference_reading import ReferenceReading
 from .references import Reference, References
-from .sources import Inverted, image_latent
+from .sources import Inverted
 
 SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
 STORE = Store("likeness", "likeness_reference", 1, "reference", "Save Reference", LOAD)
 
 
 def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negative: list | None = None) -> None:
-    """Puts the features of every reference at every noise level of SIGMAS into its bank: one model call each, and an inversion.
+    """Puts the features of every reference at every noise level of SIGMAS into its bank: one model call each, and an
+    inversion.
 
     negative: the prompt that runs with guidance will lend the references; a second row of every call.
     """
-    chosen = parse(blocks, discover(model, SAVE), SAVE, late_blocks(model, SAVE))
+    chosen = parse(blocks, discover(model, SAVE), SAVE, preset(model, LATE, SAVE))
     levels = [float(s) for s in sigmas if s > 0]
     if not levels or not chosen:
         raise ValueError(
-            f"{SAVE}: expected noise levels and blocks to keep, got {len(levels)} and {len(chosen)}; connect sigmas, set blocks."
+            f"{SAVE}: expected noise levels and blocks to keep, got {len(levels)} and {len(chosen)}; connect sigmas, "
+            "set blocks."
         )
     model = bare(model)
     weights = weights_of(model)
@@ -70,7 +74,15 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
         for weights, inversion in item.inversions.items():
             tensors[f"{i}.inversion.{weights}"] = torch.stack(inversion.latents)
             inversions[weights] = inversion.sigmas
-        items.append({"kind": item.kind, "seed": item.seed, "weight": item.weight, "conditioning": numbers, "inversions": inversions})
+        items.append(
+            {
+                "kind": item.kind,
+                "seed": item.seed,
+                "weight": item.weight,
+                "conditioning": numbers,
+                "inversions": inversions,
+            }
+        )
         for n, (key, sigma, values) in enumerate(item.bank.items()):
             tensors[f"{i}.features.{n}"] = values
             features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, key.lent, sigma])
@@ -94,7 +106,18 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
             for weights, sigmas in item["inversions"].items()
         }
         mask = tensors.get(f"{i}.mask")
-        found.append(Reference(latent, conditioning, item["kind"], item["seed"], mask, item["weight"], FeatureBank(), inversions))
-    for i, n, weights, kind, layer, conditional, *lent, sigma in features:  # the first files do not know of lent prompts
+        found.append(
+            Reference(latent, conditioning, item["kind"], item["seed"], mask, item["weight"], FeatureBank(), inversions)
+        )
+    for (
+        i,
+        n,
+        weights,
+        kind,
+        layer,
+        conditional,
+        *lent,
+        sigma,
+    ) in features:  # the first files do not know of lent prompts
         found[i].bank.put(Key(weights, kind, Layer(*layer), conditional, *lent), sigma, tensors[f"{i}.features.{n}"])
     return References(tuple(found))

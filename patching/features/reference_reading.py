@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..host.blocks import Block
-from ..host.families import Family
+from ..host.family import Family
 from ..host.run import Call
 from ..host.window import ALWAYS, Window
 from .bank import HIDDEN, digest_of
@@ -21,9 +21,9 @@ from .taps import BankSink, HiddenStateTap
 class ReferenceReading:
     """A patch for passes over a reference with its neutral prompt, which fills its bank.
 
-    negative: a prompt that it is lent, as CONDITIONING, to be read as well: its rows join the calls, since one call of two rows is
-    cheaper than two of one. inversion: whether the pass is one; its first call sees the clean picture in the place of the lowest level
-    and is not read.
+    negative: a prompt that it is lent, as CONDITIONING, to be read as well: its rows join the calls, since one call of
+    two rows is cheaper than two of one. inversion: whether the pass is one; its first call sees the clean picture in
+    the place of the lowest level and is not read.
     """
 
     node: str

@@ -23,10 +23,11 @@ INVERTED, NOISED = "inverted", "noised"
 class Reference:
     """One picture.
 
-    latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED. mask: [height, width]
-    in 0..1 over the whole picture, None is all of it; weight: of its tokens' attention, 1 is as strong as the picture's own.
-    bank, inversions: what earlier runs made of it, inversions by the weights that they were made with. image: [1, height, width, 3], what
-    the latent was made of by `vae`, to make others of other sizes, which `sizes` keeps; None where it is not known.
+    latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED.
+    mask: [height, width] in 0..1 over the whole picture, None is all of it; weight: of its tokens' attention, 1 is as
+    strong as the picture's own. bank, inversions: what earlier runs made of it, inversions by the weights that they
+    were made with. image: [1, height, width, 3], what the latent was made of by `vae`, to make others of other sizes,
+    which `sizes` keeps; None where it is not known.
     """
 
     latent: dict
@@ -41,7 +42,9 @@ class Reference:
     vae: Any = None
     sizes: dict[tuple[int, int], Any] = field(default_factory=dict)
 
-    def source(self, model, sigmas: Sequence[float], node: str, tap: Callable[[Any], Any] = lambda model: model) -> Source:
+    def source(
+        self, model, sigmas: Sequence[float], node: str, tap: Callable[[Any], Any] = lambda model: model
+    ) -> Source:
         """The picture at the noise levels of a run; `inverted` costs one model call per level, the first time.
 
         tap: the MODEL for that, given MODEL, which may read features at every level but the highest on the way.
@@ -71,8 +74,8 @@ class References:
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{r.kind} reference of {8 * r.latent['samples'].shape[3]} x {8 * r.latent['samples'].shape[2]} pixels, weight {r.weight:g}, "
-            f"{'masked' if r.mask is not None else 'whole'}; {r.bank.describe()}"
+            f"{r.kind} reference of {8 * r.latent['samples'].shape[3]} x {8 * r.latent['samples'].shape[2]} pixels, "
+            f"weight {r.weight:g}, {'masked' if r.mask is not None else 'whole'}; {r.bank.describe()}"
             for r in self.items
         )
 
@@ -85,26 +88,41 @@ def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def references(
-    image: torch.Tensor, vae, conditioning: list, kind: str, seed: int, mask: torch.Tensor | None, weight: float, node: str = NODE,
+    image: torch.Tensor,
+    vae,
+    conditioning: list,
+    kind: str,
+    seed: int,
+    mask: torch.Tensor | None,
+    weight: float,
+    node: str = NODE,
     most_pixels: int | None = None,
-) -> References:  # fmt: skip
-    """Encodes [n, height, width, 3] pictures, scaled down to `most_pixels` where they have more; `mask` is [1 or n, height, width].
+) -> References:
+    """Encodes [n, height, width, 3] pictures, scaled down to `most_pixels` where they have more; `mask` is [1 or n,
+    height, width].
 
     Raises ValueError in one sentence.
     """
     if vae is None:
-        raise ValueError(f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae.")
+        raise ValueError(
+            f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae."
+        )
     if mask is not None:
         if mask.ndim == 2:
             mask = mask[None]
         # A mask that was made from the picture's latent lacks what the VAE cropped.
-        if tuple(mask.shape[1:]) not in (tuple(image.shape[1:3]), _cropped(image, vae)) or len(mask) not in (1, len(image)):
+        if tuple(mask.shape[1:]) not in (tuple(image.shape[1:3]), _cropped(image, vae)) or len(mask) not in (
+            1,
+            len(image),
+        ):
             raise ValueError(
-                f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} of "
-                f"{mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
+                f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} "
+                f"of {mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
             )
         if bool((mask.amax((1, 2)) < 0.5).any()):
-            raise ValueError(f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none.")
+            raise ValueError(
+                f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none."
+            )
     single(conditioning, node)
     if most_pixels is not None:
         image, mask = _no_larger(image, mask, most_pixels)
@@ -121,7 +139,9 @@ def references(
     return References(tuple(items))
 
 
-def _no_larger(image: torch.Tensor, mask: torch.Tensor | None, most_pixels: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _no_larger(
+    image: torch.Tensor, mask: torch.Tensor | None, most_pixels: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Pictures of at most so many pixels, and a mask of their size; those that have no more stay as they are."""
     height, width = image.shape[1:3]
     scale = (most_pixels / (height * width)) ** 0.5
@@ -133,7 +153,8 @@ def _no_larger(image: torch.Tensor, mask: torch.Tensor | None, most_pixels: int)
 
 
 def _area_of(samples: torch.Tensor, image: torch.Tensor, vae) -> tuple[slice, slice]:
-    """The part of a picture that is in its latent: the VAE crops what its blocks do not fill, in equal parts from both sides."""
+    """The part of a picture that is in its latent: the VAE crops what its blocks do not fill, in equal parts from both
+    sides."""
     ratio = pixels_per_latent(vae)
     height, width = (n * ratio for n in samples.shape[2:])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
@@ -151,12 +172,18 @@ def pixels_per_latent(vae) -> int:
 
 
 def model_arguments(model, conditioning: list, latents: torch.Tensor) -> dict:
-    """What the host would hand to a model call for these latents: {"c_crossattn": [rows, tokens, width], "y": ..., ...}.
+    """What the host would hand to a model call for these latents: {"c_crossattn": [rows, tokens, width], "y": ...,
+    ...}.
 
     model: the BaseModel; latents: [rows, channels, height, width].
     """
-    entries = [{**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning]
+    entries = [
+        {**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning
+    ]
     (entry,) = comfy.samplers.encode_model_conds(model.extra_conds, entries, latents, latents.device, "positive")
     rows = len(latents)
-    conds = {k: c.process_cond(batch_size=rows, device=latents.device, area=None).cond for k, c in entry["model_conds"].items()}
+    conds = {
+        k: c.process_cond(batch_size=rows, device=latents.device, area=None).cond
+        for k, c in entry["model_conds"].items()
+    }
     return {k: c.to(latents.device) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}

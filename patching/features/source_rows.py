@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from comfy.conds import CONDCrossAttn
 
-from ..host.families import Options
+from ..host.family import Options
 from ..host.rows import Row
 from ..host.run import Call
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Rows of one role. latents: [images, channels, height, width] at the call's noise level; arguments: the model's for them."""
+    """Rows of one role. latents: [images, channels, height, width] at the call's noise level; arguments: the model's
+    for them."""
 
     role: str
     conditional: bool
@@ -26,7 +27,9 @@ class SourceRows:
         """As many rows as the target has pictures."""
         if len(self.latents) == images:
             return self
-        arguments = {k: v.expand(images, *v.shape[1:]) if isinstance(v, torch.Tensor) else v for k, v in self.arguments.items()}
+        arguments = {
+            k: v.expand(images, *v.shape[1:]) if isinstance(v, torch.Tensor) else v for k, v in self.arguments.items()
+        }
         return replace(self, latents=self.latents.expand(images, -1, -1, -1), arguments=arguments)
 
 
@@ -37,14 +40,17 @@ def alone(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     if arguments is None or any(s.latents.shape != first.latents.shape for s in sources):
         return None
     x = torch.cat([s.latents for s in sources])
-    options = {**call.options, "cond_or_uncond": [_index(call.options, s.conditional) for s in sources], "uuids": [None] * len(sources)}
+    options = {
+        **call.options,
+        "cond_or_uncond": [_index(call.options, s.conditional) for s in sources],
+        "uuids": [None] * len(sources),
+    }
     return replace(call, x=x, t=call.t[:1].expand(len(x)), rows=_rows(sources), options=options, arguments=arguments)
 
 
 def together(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     """The call with the sources' rows after the target's; None where one call cannot hold them."""
-    images = len(call.rows) // _chunks(call.options)
-    sources = [s.repeated(images) for s in sources]
+    sources = [s.repeated(call.images) for s in sources]
     arguments = joined([call.arguments, *(s.arguments for s in sources)])
     if arguments is None or any(s.latents.shape[1:] != call.x.shape[1:] for s in sources):
         return None
@@ -55,7 +61,9 @@ def together(call: Call, sources: Sequence[SourceRows]) -> Call | None:
         "cond_or_uncond": [*given, *(_index(call.options, s.conditional) for s in sources)],
         "uuids": [*call.options.get("uuids", [None] * len(given)), *[None] * len(sources)],
     }
-    return replace(call, x=x, t=call.t[:1].expand(len(x)), rows=(*call.rows, *_rows(sources)), options=options, arguments=arguments)
+    return replace(
+        call, x=x, t=call.t[:1].expand(len(x)), rows=(*call.rows, *_rows(sources)), options=options, arguments=arguments
+    )
 
 
 def calls_of(call: Call, sources: list[SourceRows]) -> list[Call]:
@@ -65,12 +73,6 @@ def calls_of(call: Call, sources: list[SourceRows]) -> list[Call]:
         return [joint]
     parts = [alone(call, [source]) for source in sources]
     return [part for part in parts if part is not None]
-
-
-def flags_of(call: Call) -> tuple[bool, ...]:
-    """Per chunk of the call, whether it carries the prompt."""
-    images = len(call.rows) // len(call.options.get("cond_or_uncond", (0,)))
-    return tuple(row.conditional for row in call.rows[::images])
 
 
 def aligned(call: Call, sources: list[SourceRows], images: int, counts: list[int] | None = None) -> tuple[int, ...]:
@@ -85,7 +87,8 @@ def aligned(call: Call, sources: list[SourceRows], images: int, counts: list[int
 
 
 def joined(parts: Sequence[dict]) -> dict | None:
-    """The arguments of several groups of rows as those of one call, or None: a ControlNet, or texts and sizes that do not go together."""
+    """The arguments of several groups of rows as those of one call, or None: a ControlNet, or texts and sizes that do
+    not go together."""
     parts = [{k: v for k, v in part.items() if v is not None} for part in parts]
     if any(part.keys() != parts[0].keys() for part in parts):
         return None
@@ -114,10 +117,6 @@ def _concatenated(texts: list[CONDCrossAttn]) -> torch.Tensor:
 
 def _rows(sources: Sequence[SourceRows]) -> tuple[Row, ...]:
     return tuple(Row(s.role, i, s.conditional) for s in sources for i in range(len(s.latents)))
-
-
-def _chunks(options: Options) -> int:
-    return len(options.get("cond_or_uncond", (0,)))
 
 
 def _index(options: Options, conditional: bool) -> int:

@@ -11,7 +11,7 @@ import comfy.sample
 import torch
 
 from ...kernels.diffusion import ddim_step, noised
-from ..host.checks import check_latent
+from ..host.checks import image_latent
 from ..host.passes import Denoise, run_pass
 
 
@@ -19,7 +19,8 @@ class Source(Protocol):
     """A picture at every noise level."""
 
     def at(self, sigma: float) -> torch.Tensor:
-        """[batch, channels, height, width] float32 on the CPU, in the model's latent space, as a sampler holds it at `sigma`."""
+        """[batch, channels, height, width] float32 on the CPU, in the model's latent space, as a sampler holds it at
+        `sigma`."""
         ...
 
 
@@ -74,7 +75,8 @@ def noised_source(model, latent: dict, seed: int, node: str) -> Noised:
 
 
 def invert(model, conditioning: list, latent: dict, sigmas: Sequence[float], node: str) -> Inverted:
-    """DDIM inversion of a LATENT with its own prompt and without guidance: the sampler's step, run upwards (`kernels.diffusion.ddim_step`).
+    """DDIM inversion of a LATENT with its own prompt and without guidance: the sampler's step, run upwards
+    (`kernels.diffusion.ddim_step`).
 
     sigmas: the noise levels to visit, in any order, e.g. a sampler's schedule; 0 and repeats are left out.
     """
@@ -94,17 +96,3 @@ def invert(model, conditioning: list, latent: dict, sigmas: Sequence[float], nod
 
     run_pass(model, conditioning, image_latent(model, latent, node), [levels[0], *levels[:-1]], climb)
     return Inverted((0.0, *levels), tuple(recorded), node)
-
-
-def image_latent(model, latent: dict, node: str) -> torch.Tensor:
-    """The samples of a LATENT that the model can take, [batch, channels, height, width]. Raises ValueError in one sentence."""
-    samples = latent["samples"]
-    check_latent(samples, node)
-    channels = model.get_model_object("latent_format").latent_channels
-    if samples.shape[1] != channels:
-        raise ValueError(
-            f"{node}: expected a LATENT of {channels} channels, as the model has, got {samples.shape[1]}; connect a latent of this model."
-        )
-    if not torch.count_nonzero(samples):
-        raise ValueError(f"{node}: expected the LATENT of a picture, got an empty one; connect the output of a KSampler or VAEEncode.")
-    return samples

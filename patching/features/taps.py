@@ -9,10 +9,11 @@ from typing import Protocol
 import torch
 
 from ...kernels.attention import cross_attention_map, fold_repeats
-from ..host.blocks import Block, Layer
-from ..host.families import Family, Options
-from ..host.rows import indices
+from ..host.blocks import Block, Layer, layers_of
+from ..host.family import Family, Options
+from ..host.rows import indices, take
 from ..host.run import Call
+from ..host.tokens import Tokens
 from ..host.window import ALWAYS, Window
 from .bank import FeatureBank, Key
 
@@ -21,7 +22,8 @@ class Sink(Protocol):
     """Takes what a tap read."""
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
-        """values: [rows, height * width, width], the chosen rows of the call in order; size: (height, width). On the model's device."""
+        """values: [rows, height * width, width], the chosen rows of the call in order; size: (height, width). On the
+        model's device."""
         ...
 
 
@@ -47,7 +49,7 @@ class Tap:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(layer for block in self.blocks for layer in block.layers)
+        return layers_of(self.blocks)
 
     def __call__(self, call: Call, forward: Callable[[Call], torch.Tensor]) -> torch.Tensor:
         rows = indices(call.rows, self.role, self.conditional)
@@ -70,7 +72,8 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class HiddenStateTap(Tap):
-    """Hidden states before the self-attention's projections: half the size of its keys and values, which follow from them."""
+    """Hidden states before the self-attention's projections: half the size of its keys and values, which follow from
+    them."""
 
     def tapped(self, reading: _Reading) -> Options:
         return self.family.tap_hidden_states(reading.call.options, self.layers, reading.hidden_states)
@@ -88,7 +91,8 @@ class OutputTap(Tap):
 class CrossAttentionTap(Tap):
     """Cross-attention probabilities of a text's tokens, averaged over heads, in fp32.
 
-    tokens: columns of the text, in [0, prompt_length); prompt_length: the text's tokens without the repeats that the host pads with.
+    tokens: columns of the text, in [0, prompt_length); prompt_length: the text's tokens without the repeats that the
+    host pads with.
     """
 
     tokens: tuple[int, ...] = ()
@@ -97,7 +101,10 @@ class CrossAttentionTap(Tap):
     def __post_init__(self):
         super().__post_init__()
         if not self.tokens or not all(0 <= token < self.prompt_length for token in self.tokens):
-            raise ValueError(f"{self.node}: expected tokens between 0 and {self.prompt_length - 1}, got {self.tokens}; change the word.")
+            raise ValueError(
+                f"{self.node}: expected tokens between 0 and {self.prompt_length - 1}, got {self.tokens}; change the "
+                "word."
+            )
 
     def tapped(self, reading: _Reading) -> Options:
         return self.family.tap_cross_attention(reading.call.options, self.layers, reading.cross_attention)
@@ -107,8 +114,11 @@ class CrossAttentionTap(Tap):
         return token_maps(q, k, heads, self.tokens, self.prompt_length, self.node)
 
 
-def token_maps(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], prompt_length: int, node: str) -> torch.Tensor:
-    """[rows, n, len(tokens)] cross-attention maps of a text's tokens, wherever the host repeats the text. ValueError in one sentence."""
+def token_maps(
+    q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], prompt_length: int, node: str
+) -> torch.Tensor:
+    """[rows, n, len(tokens)] cross-attention maps of a text's tokens, wherever the host repeats the text. ValueError in
+    one sentence."""
     length = k.shape[1]
     if length % prompt_length:
         raise ValueError(
@@ -123,8 +133,8 @@ def token_maps(q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[in
 class BankSink:
     """Puts what a tap reads into the bank that it has at the time, apart for the rows with and without the prompt.
 
-    kind, weights: parts of the bank's keys; lent: `digest_of` the prompt in the rows without the picture's own, if it was lent one.
-    tokens(size): which tokens to keep, None for all.
+    kind, weights: parts of the bank's keys; lent: `digest_of` the prompt in the rows without the picture's own, if it
+    was lent one. tokens(size): which tokens to keep, None for all.
     """
 
     kind: str
@@ -154,31 +164,25 @@ class _Reading:
     rows: tuple[int, ...]
     missing: set[Layer]
 
-    def hidden_states(self, layer: Layer, hidden: torch.Tensor, size: tuple[int, int]) -> None:
-        self._record(layer, self._select(hidden, size), size)
+    def hidden_states(self, layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:
+        self._record(layer, tokens.of_picture(self._select(hidden, tokens.total)), tokens.size)
 
-    def cross_attention(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> None:
+    def cross_attention(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Tokens) -> None:
         assert isinstance(self.tap, CrossAttentionTap)
-        self._record(layer, self.tap.maps(self._select(q, size), self._select(k), heads), size)
+        picture = tokens.of_picture(self._select(q, tokens.total))
+        self._record(layer, self.tap.maps(picture, self._select(k, k.shape[1]), heads), tokens.size)
 
     def _record(self, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         self.missing.discard(layer)
         self.tap.sink.record(self.call, layer, values, size)
 
-    def _select(self, values: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """The chosen rows of [all rows, n, width]."""
-        expected = (len(self.call.rows), values.shape[1] if size is None else size[0] * size[1])
+    def _select(self, values: torch.Tensor, positions: int) -> torch.Tensor:
+        """The chosen rows of [all rows, positions, width]."""
+        expected = (len(self.call.rows), positions)
         if values.shape[:2] != expected:
             raise ValueError(
-                f"{self.tap.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got {values.shape[0]} of "
-                f"{values.shape[1]}; remove the node that divides or merges attention (such as HyperTile or ToMe) from model."
+                f"{self.tap.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got "
+                f"{values.shape[0]} of {values.shape[1]}; remove the node that divides or merges attention (such as "
+                "HyperTile or ToMe) from model."
             )
         return take(values, self.rows)
-
-
-def take(values: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """Some rows, without an index tensor that would have to travel to the device."""
-    first, last = rows[0], rows[-1]
-    if tuple(rows) == tuple(range(first, last + 1)):
-        return values[first : last + 1]
-    return torch.stack([values[i] for i in rows])

@@ -88,7 +88,9 @@ class TrajectoryRecorder:
         self.latents.append(latent.to("cpu", torch.float32, copy=True))
         self.denoised.append(denoised.to("cpu", torch.float32, copy=True))
 
-    def finish(self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float) -> Trajectory:
+    def finish(
+        self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float
+    ) -> Trajectory:
         # The host samples in inference mode, whose tensors no later run could use with gradients.
         with torch.inference_mode(False), torch.no_grad():
             latents, denoised = (tuple(t.clone() for t in kept) for kept in (self.latents, self.denoised))

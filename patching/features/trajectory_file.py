@@ -1,4 +1,5 @@
-"""Trajectories with their banks as safetensors files in ComfyUI's output folder: another day's retouch needs no layout run."""
+"""Trajectories with their banks as safetensors files in ComfyUI's output folder: another day's retouch needs no layout
+run."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
     for n, weights, kind, layer, conditional, sigma in json.loads(facts["features"]):
         bank.put(Key(weights, kind, Layer(*layer), conditional), sigma, tensors[f"features.{n}"])
     positive, negative = (conditioning_of(name, tensors, numbers[name], LOAD) for name in ("positive", "negative"))
-    sigmas, latents, denoised = tuple(json.loads(facts["sigmas"])), tuple(tensors["latents"]), tuple(tensors["denoised"])
+    sigmas, latents, denoised = (
+        tuple(json.loads(facts["sigmas"])),
+        tuple(tensors["latents"]),
+        tuple(tensors["denoised"]),
+    )
     if not len(sigmas) == len(latents) == len(denoised):
         raise ValueError(f"{len(sigmas)} noise levels, {len(latents)} latents")
     # The first files name neither.

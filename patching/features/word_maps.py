@@ -1,4 +1,5 @@
-"""Where a word of the prompt acts in a picture: its cross-attention maps, read while the model denoises the noised picture."""
+"""Where a word of the prompt acts in a picture: its cross-attention maps, read while the model denoises the noised
+picture."""
 
 from __future__ import annotations
 
@@ -10,14 +11,16 @@ import torch
 import torch.nn.functional as F
 
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay
+from ..host.attach import attach
 from ..host.blocks import Block, Layer, parse
-from ..host.captions import captioned
+from ..host.checks import image_latent
 from ..host.families import discover, family_of
-from ..host.passes import Denoise, run_pass
-from ..host.run import Call, attach
+from ..host.passes import Denoise, noise_levels, run_pass
+from ..host.previews import captioned, pictures_of
+from ..host.run import Call
 from ..host.window import Window
 from ..host.words import find_word
-from .sources import image_latent, noised_source
+from .sources import noised_source
 from .taps import CrossAttentionTap
 
 NODE = "LikenessAttentionMaps"
@@ -33,7 +36,8 @@ GROUPINGS = tuple(_GROUPS)
 
 @dataclass(frozen=True)
 class WordMaps:
-    """heatmaps: [groups * images, height, width] in 0..1, all images of the first group first; preview: [images, ...] RGB pictures."""
+    """heatmaps: [groups * images, height, width] in 0..1, all images of the first group first; preview: [images, ...]
+    RGB pictures."""
 
     groups: tuple[str, ...]
     heatmaps: torch.Tensor
@@ -65,20 +69,26 @@ def word_maps(
     vae=None,
     node: str = NODE,
 ) -> WordMaps:
-    """The maps of `word` over the pictures of `latent`, grouped by blocks. Raises ValueError in one sentence for what cannot be used.
+    """The maps of `word` over the pictures of `latent`, grouped by blocks. Raises ValueError in one sentence for what
+    cannot be used.
 
-    levels: at how many noise levels, evenly spread over the window, the picture is noised and denoised once. vae: decodes the pictures
-    for the preview; without it they are guessed from the latent.
+    levels: at how many noise levels, evenly spread over the window, the picture is noised and denoised once. vae:
+    decodes the pictures for the preview; without it they are guessed from the latent.
     """
     if clip is None:
-        raise ValueError(f"{node}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to clip.")
+        raise ValueError(
+            f"{node}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
+            "clip."
+        )
     family, chosen = family_of(model, node), parse(blocks, discover(model, node), node)
     samples = image_latent(model, latent, node)
     sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)
     where = find_word(clip, text, word, node)
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
     sink = _SummedMaps()
-    tap = CrossAttentionTap(node, family, chosen, sink, tokens=where.tokens, prompt_length=where.prompt_length, conditional=True)
+    tap = CrossAttentionTap(
+        node, family, chosen, sink, tokens=where.tokens, prompt_length=where.prompt_length, conditional=True
+    )
     source = noised_source(model, latent, seed, node)
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
@@ -88,22 +98,16 @@ def word_maps(
     run_pass(attach(model, tap), conditioning, samples, sigmas, observe)
     pictures = pictures_of(model, latent, vae)
     groups = _grouped(chosen, sink, group_by, _size(pictures[..., 0]))
-    panels = [captioned(pictures, "picture"), *(captioned(overlay(pictures, heat), name) for name, heat in groups.items())]
+    panels = [
+        captioned(pictures, "picture"),
+        *(captioned(overlay(pictures, heat), name) for name, heat in groups.items()),
+    ]
     return WordMaps(tuple(groups), torch.cat(list(groups.values())), torch.cat(panels, 2))
 
 
-def noise_levels(window: Window, count: int, model_sampling, node: str = NODE) -> tuple[float, ...]:
-    """`count` falling sigmas at the middles of as many equal parts of the window; one where the window is a single point."""
-    start, end = window.start_percent, window.end_percent
-    if start > end:
-        raise ValueError(f"{node}: expected start_percent up to end_percent, got {start:g} and {end:g}; swap them on this node.")
-    percents = [start + (i + 0.5) * (end - start) / count for i in range(count)]
-    low, high = float(model_sampling.sigma_min), float(model_sampling.sigma_max)
-    found = {min(max(float(model_sampling.percent_to_sigma(p)), low), high) for p in percents}
-    return tuple(sorted(found, reverse=True))
-
-
-def _grouped(blocks: tuple[Block, ...], sink: _SummedMaps, group_by: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+def _grouped(
+    blocks: tuple[Block, ...], sink: _SummedMaps, group_by: str, size: tuple[int, int]
+) -> dict[str, torch.Tensor]:
     """{group: [images, *size] in 0..1}, groups in call order of their first block."""
     members: dict[str, list[torch.Tensor]] = {}
     for block in blocks:
@@ -112,7 +116,9 @@ def _grouped(blocks: tuple[Block, ...], sink: _SummedMaps, group_by: str, size: 
             members.setdefault(_GROUPS[group_by](block, _size(maps)), []).append(maps)
     largest = max((_size(m) for maps in members.values() for m in maps), key=math.prod)
     return {
-        name: min_max(F.interpolate(mean_heatmap(maps, largest)[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu())
+        name: min_max(
+            F.interpolate(mean_heatmap(maps, largest)[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu()
+        )
         for name, maps in members.items()
     }
 
@@ -121,19 +127,3 @@ def _size(maps: torch.Tensor) -> tuple[int, int]:
     """(height, width) of [images, height, width]."""
     _, height, width = maps.shape
     return height, width
-
-
-def pictures_of(model, latent: dict, vae) -> torch.Tensor:
-    """[images, height, width, 3] in 0..1."""
-    samples = latent["samples"]
-    if vae is not None:
-        return vae.decode(samples)[..., :3].float().cpu().clamp(0, 1)
-    form = model.get_model_object("latent_format")
-    if form.latent_rgb_factors is None:
-        rgb = torch.zeros(len(samples), *samples.shape[2:], 3)
-    else:
-        inside = form.process_in(samples.float().cpu())
-        bias = None if form.latent_rgb_factors_bias is None else torch.tensor(form.latent_rgb_factors_bias)
-        rgb = (F.linear(inside.movedim(1, -1), torch.tensor(form.latent_rgb_factors).T, bias) + 1) / 2
-    ratio = getattr(form, "spacial_downscale_ratio", 8)
-    return F.interpolate(rgb.movedim(-1, 1), scale_factor=ratio, mode="bilinear", align_corners=False).movedim(1, -1).clamp(0, 1)

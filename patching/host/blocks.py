@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """A block with attention. kind: "input", "middle" or "output"; number: ComfyUI's; depth: how many transformers it has."""
+    """A block with attention. kind: "input", "middle" or "output"; number: ComfyUI's; depth: how many transformers it
+    has."""
 
     kind: str
     number: int
@@ -36,13 +37,18 @@ class Block:
         return tuple(Layer(self.kind, self.number, i) for i in range(self.depth))
 
 
+def layers_of(blocks: Iterable[Block]) -> tuple[Layer, ...]:
+    """The layers of several blocks, in their order."""
+    return tuple(layer for block in blocks for layer in block.layers)
+
+
 def parse(text: str, available: Sequence[Block], node: str, paper: Sequence[str] = ()) -> tuple[Block, ...]:
     """The blocks that a widget's text names, in call order and without repeats; no blocks for an empty text.
 
-    text: block names ("input4"), ranges ("output3-8": every block with attention from 3 to 8) and presets ("encoder", "decoder",
-        "all", "paper") separated by commas or spaces, in any case.
-    available: the model's blocks in call order. paper: the names that "paper" stands for on this node, those the model has are taken.
-    Raises ValueError for anything the model does not have, with a list of what it has.
+    text: block names ("input4"), ranges ("output3-8": every block with attention from 3 to 8) and presets ("encoder",
+        "decoder", "all", "paper") separated by commas or spaces, in any case.
+    available: the model's blocks in call order. paper: the names that "paper" stands for on this node, those the model
+    has are taken. Raises ValueError for anything the model does not have, with a list of what it has.
     """
     chosen: set[Block] = set()
     for word in re.split(r"[\s,;]+", text.lower()):

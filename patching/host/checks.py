@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import torch
 
-_BEHAVIOUR = (
-    "patches", "object_patches", "weight_wrapper_patches", "hook_patches", "model_options", "wrappers", "callbacks", "injections",
-    "attachments", "additional_models",
-)  # fmt: skip
-
 
 def check_latent(samples: torch.Tensor, node: str) -> None:
     """Raises ValueError for nested and video latents."""
     if getattr(samples, "is_nested", False):
-        raise ValueError(f"{node}: expected a LATENT of images, got a nested latent of several parts; connect an image model's latent.")
+        raise ValueError(
+            f"{node}: expected a LATENT of images, got a nested latent of several parts; connect an image model's "
+            "latent."
+        )
     if samples.ndim != 4:
         raise ValueError(
             f"{node}: expected a LATENT of shape [batch, channels, height, width], got {samples.ndim} dimensions "
@@ -23,7 +21,11 @@ def check_latent(samples: torch.Tensor, node: str) -> None:
 
 def check_models(vanilla, personalized, node: str) -> None:
     """Raises ValueError where two MODELs cannot take turns on one latent."""
-    for what, of in (("latent format", _latent_format), ("prediction type", describe_sampling), ("device", lambda m: str(m.load_device))):
+    for what, of in (
+        ("latent format", _latent_format),
+        ("prediction type", describe_sampling),
+        ("device", lambda m: str(m.load_device)),
+    ):
         first, second = of(vanilla), of(personalized)
         if first != second:
             raise ValueError(
@@ -38,8 +40,8 @@ def check_text(model, conditioning: list, what: str, node: str) -> None:
     width, got = config.get("context_dim"), conditioning[0][0].shape[-1] if conditioning else None
     if width is not None and got is not None and width != got:
         raise ValueError(
-            f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got {got}; "
-            f"connect a {what} made with a checkpoint of this model's family."
+            f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got "
+            f"{got}; connect a {what} made with a checkpoint of this model's family."
         )
 
 
@@ -51,45 +53,9 @@ def describe_sampling(model) -> str:
 
 def _latent_format(model) -> str:
     latent_format = model.get_model_object("latent_format")
-    return f"{type(latent_format).__name__} (scale {latent_format.scale_factor}, {latent_format.latent_channels} channels)"
-
-
-def same_model(first, second) -> bool:
-    """Whether two MODELs share their weights and carry the same patches, so that they compute the same function."""
-    if first.model is not second.model:
-        return False
-    return all(same(getattr(first, kind, None), getattr(second, kind, None)) for kind in _BEHAVIOUR)
-
-
-def same(first, second) -> bool:
-    """Whether nested dictionaries, lists and tuples hold equal numbers, texts and tensors and otherwise the same objects."""
-    if first is second:
-        return True
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
-    if isinstance(first, torch.Tensor):
-        return first.device == second.device and first.dtype == second.dtype and torch.equal(first, second)
-    return isinstance(first, int | float | str) and first == second
-
-
-def added(now: dict, before: dict, onto: dict) -> dict:
-    """A copy of `onto` with everything laid over it that `now` has and `before` has not: new keys, new values, new list items."""
-    merged = dict(onto)
-    for key, value in now.items():
-        old = before.get(key)
-        if same(value, old):
-            continue
-        if isinstance(value, dict):
-            merged[key] = added(value, old or {}, merged.get(key) or {})
-        elif isinstance(value, list):
-            merged[key] = [*(merged.get(key) or []), *(item for item in value if not any(same(item, known) for known in old or []))]
-        else:
-            merged[key] = value
-    return merged
+    return (
+        f"{type(latent_format).__name__} (scale {latent_format.scale_factor}, {latent_format.latent_channels} channels)"
+    )
 
 
 def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
@@ -98,9 +64,33 @@ def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
     prompt: what to call it, where it is one of several.
     """
     if len(conditioning) != 1:
-        raise ValueError(f"{node}: expected one {prompt}, got {len(conditioning)} combined; connect a single CLIPTextEncode.")
-    extras = [name for name in ("control", "hooks", "area", "mask", "gligen") if conditioning[0][1].get(name) is not None]
+        raise ValueError(
+            f"{node}: expected one {prompt}, got {len(conditioning)} combined; connect a single CLIPTextEncode."
+        )
+    extras = [
+        name for name in ("control", "hooks", "area", "mask", "gligen") if conditioning[0][1].get(name) is not None
+    ]
     if extras:
         raise ValueError(
-            f"{node}: expected a plain {prompt}, got one with {', '.join(extras)}; connect the output of CLIPTextEncode itself."
+            f"{node}: expected a plain {prompt}, got one with {', '.join(extras)}; connect the output of "
+            "CLIPTextEncode itself."
         )
+
+
+def image_latent(model, latent: dict, node: str) -> torch.Tensor:
+    """The samples of a LATENT that the model can take, [batch, channels, height, width]. Raises ValueError in one
+    sentence."""
+    samples = latent["samples"]
+    check_latent(samples, node)
+    channels = model.get_model_object("latent_format").latent_channels
+    if samples.shape[1] != channels:
+        raise ValueError(
+            f"{node}: expected a LATENT of {channels} channels, as the model has, got {samples.shape[1]}; connect a "
+            "latent of this model."
+        )
+    if not torch.count_nonzero(samples):
+        raise ValueError(
+            f"{node}: expected the LATENT of a picture, got an empty one; connect the output of a KSampler or "
+            "VAEEncode."
+        )
+    return samples

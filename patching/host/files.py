@@ -1,4 +1,5 @@
-"""Files of ours below ComfyUI's output folder: safetensors, written whole or not at all, found by names that cannot leave the folder."""
+"""Files of ours below ComfyUI's output folder: safetensors, written whole or not at all, found by names that cannot
+leave the folder."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Store:
-    """One kind of file. folder: below the output folder; what: the noun for messages; saver: the title of the node that saves."""
+    """One kind of file. folder: below the output folder; what: the noun for messages; saver: the title of the node that
+    saves."""
 
     folder: str
     form: str
@@ -37,11 +39,16 @@ class Store:
         return Path(folder_paths.get_output_directory()) / self.folder
 
     def write(self, prefix: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Path:
-        """Writes a numbered file, under a temporary name until it is whole. Raises ValueError for a name that leads out of the folder."""
+        """Writes a numbered file, under a temporary name until it is whole. Raises ValueError for a name that leads out
+        of the folder."""
         if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
             node = self.loader.replace("Load", "Save")
-            raise ValueError(f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix.")
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(f"{self.folder}/{prefix}", folder_paths.get_output_directory())
+            raise ValueError(
+                f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
+            )
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(
+            f"{self.folder}/{prefix}", folder_paths.get_output_directory()
+        )
         path = Path(folder) / f"{name}_{counter:05}_.safetensors"
         temporary = path.with_suffix(".tmp")
         facts = {"format": self.form, "version": str(self.version), **metadata}
@@ -56,7 +63,11 @@ class Store:
 
     def names(self) -> list[str]:
         """The saved files, as their names below the folder."""
-        return sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*.safetensors")) if self._root.is_dir() else []
+        return (
+            sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*.safetensors"))
+            if self._root.is_dir()
+            else []
+        )
 
     def path_of(self, name: str) -> Path | None:
         """The file of a name that `names` lists, else None: no name can lead out of the folder."""
@@ -87,7 +98,8 @@ class Store:
             return make(tensors, metadata)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(
-                f"{self.loader}: expected a complete {self.what}, got {name} without some of it ({error}); save it again."
+                f"{self.loader}: expected a complete {self.what}, got {name} without some of it ({error}); save it "
+                "again."
             ) from error
 
 
@@ -102,7 +114,10 @@ def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: Map
     """What `conditioning_parts` took apart."""
     start = f"{name}.cond."
     conditioning = [
-        [tensors[f"{name}.text"], {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)} | dict(numbers)]
+        [
+            tensors[f"{name}.text"],
+            {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)} | dict(numbers),
+        ]
     ]
     single(conditioning, node)
     return conditioning

@@ -1,4 +1,5 @@
-"""Gradients with respect to latents through networks that the host has loaded for inference, without a second copy of their weights."""
+"""Gradients with respect to latents through networks that the host has loaded for inference, without a second copy of
+their weights."""
 
 from __future__ import annotations
 
@@ -16,22 +17,25 @@ from comfy.patcher_extension import WrappersMP
 from torch.utils.checkpoint import checkpoint
 
 from .blocks import Layer
-from .families import Options
+from .family import Options
 from .frozen_layers import Forward, HostTensors, frozen_forward, in_graph
 
-_KEY = "likeness gradient"
+_KEY = "likeness.gradient"
 _LOSS_SCALES = (1024.0, 1.0)
 _MANY_TOKENS = 1024
-"""Recomputing blocks of so many leaves a fifth of the memory that a gradient pass adds to a full-size network at 512x512."""
+"""Recomputing blocks of so many leaves a fifth of the memory that a gradient pass adds to a full-size network at
+512x512."""
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
 class Stop(BaseException):
-    """Ends a forward pass of which nothing more is needed. No Exception, so that nobody in between takes it for a failure of the model."""
+    """Ends a forward pass of which nothing more is needed. No Exception, so that nobody in between takes it for a
+    failure of the model."""
 
 
 class Gradient(NamedTuple):
-    """latents: [batch, channels, height, width] float32, d loss / d latents; losses: [batch]; checkpointed: how it was computed."""
+    """latents: [batch, channels, height, width] float32, d loss / d latents; losses: [batch]; checkpointed: how it was
+    computed."""
 
     latents: torch.Tensor
     losses: torch.Tensor
@@ -50,19 +54,22 @@ def gradient(
     run: Callable[..., Any] | None = None,
     checkpointed: bool = False,
 ) -> Gradient | None:
-    """The gradient of a loss of what a model call computes, with respect to its noisy latents; None where there is no loss.
+    """The gradient of a loss of what a model call computes, with respect to its noisy latents; None where there is no
+    loss.
 
-    model: the host's BaseModel, loaded; conds: one conditioning as samplers hold it; x: [batch, channels, height, width]; timestep:
-    [batch] noise levels; model_options: those of the call, with the readers of features among their `transformer_options`; they are
-    not changed. Readers may end the forward pass with Stop; they may be called again for a layer, with the same values.
-    loss: called after the forward pass, gives [batch] losses, each of its own row alone, or None where there is nothing to change.
-    run: what to call in place of the host's calc_cond_batch, with its arguments.
-    checkpointed: recompute the activations of all blocks in place of keeping them, not only of large ones. When memory runs out without,
-    this is tried before giving up.
-    Rows whose gradient overflows the model's precision are not finite. Raises the host's out-of-memory error, with advice, and
-    ValueError for a loss that does not depend on the latents or is not one number per row, and for conds with different weight hooks.
+    model: the host's BaseModel, loaded; conds: one conditioning as samplers hold it; x: [batch, channels, height,
+    width]; timestep: [batch] noise levels; model_options: those of the call, with the readers of features among their
+    `transformer_options`; they are not changed. Readers may end the forward pass with Stop; they may be called again
+    for a layer, with the same values. loss: called after the forward pass, gives [batch] losses, each of its own row
+    alone, or None where there is nothing to change. run: what to call in place of the host's calc_cond_batch, with its
+    arguments. checkpointed: recompute the activations of all blocks in place of keeping them, not only of large ones.
+    When memory runs out without, this is tried before giving up. Rows whose gradient overflows the model's precision
+    are not finite. Raises the host's out-of-memory error, with advice, and ValueError for a loss that does not depend
+    on the latents or is not one number per row, and for conds with different weight hooks.
     """
-    options = {name: value for name, value in model_options.items() if name != "multigpu_clones"}  # its threads record no graph
+    options = {
+        name: value for name, value in model_options.items() if name != "multigpu_clones"
+    }  # its threads record no graph
     options["transformer_options"] = _stoppable(differentiable(model_options.get("transformer_options", {})))
     networks = (model.diffusion_model, *control_networks(conds))
     if len({cond.get("hooks") for cond in conds}) > 1:  # the gradient would find the weights of whichever ran last
@@ -85,7 +92,8 @@ def gradient(
 
 
 def _differentiate(networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool) -> Gradient | None:
-    """Scales the loss so that half precision does not round small gradients to 0; without scale where that makes large ones overflow."""
+    """Scales the loss so that half precision does not round small gradients to 0; without scale where that makes large
+    ones overflow."""
     found = None
     for scale in _LOSS_SCALES:
         with frozen_autograd(*networks, checkpointed=checkpointed), _nothing_queued():
@@ -94,7 +102,9 @@ def _differentiate(networks, x: torch.Tensor, losses_of: Callable, node: str, *,
             if losses is None:
                 return None
             if losses.shape != x.shape[:1]:
-                raise ValueError(f"{node}: expected one loss per latent, of shape [{len(x)}], got {list(losses.shape)}.")
+                raise ValueError(
+                    f"{node}: expected one loss per latent, of shape [{len(x)}], got {list(losses.shape)}."
+                )
             if not losses.requires_grad:
                 raise ValueError(
                     f"{node}: expected a loss that depends on the latents, got one that does not; "
@@ -122,18 +132,19 @@ def _nothing_queued() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _failing(node: str) -> Iterator[None]:
-    """Lets go of all that a failed attempt has computed. An out-of-memory error gets words, and its type, for which the host unloads
-    its models, stays."""
+    """Lets go of all that a failed attempt has computed. An out-of-memory error gets words, and its type, for which the
+    host unloads its models, stays."""
     try:
         yield
     except BaseException as error:
-        # Who keeps the exception would keep the activations in its traceback, and the hooks of an interrupted checkpoint in place.
+        # Who keeps the exception would keep the activations in its traceback, and the hooks of an interrupted
+        # checkpoint in place.
         traceback.clear_frames(error.__traceback__)
         if not comfy.model_management.is_oom(error):
             raise
         raise _OutOfMemory(
-            f"{node}: expected enough memory for a gradient through the model, got less than even recomputing its activations takes; "
-            "use smaller or fewer latents, or remove this node."
+            f"{node}: expected enough memory for a gradient through the model, got less than even recomputing its "
+            "activations takes; use smaller or fewer latents, or remove this node."
         ) from error
 
 
@@ -149,8 +160,8 @@ def stop_at(read: Callable[..., None], last: Layer) -> Callable[..., None]:
 
 
 def differentiable(options: Options) -> Options:
-    """A model call's `transformer_options` with an attention that has a gradient, in place of any that was chosen: the faster ones
-    have none, and what replaces attention need not call the one it is given."""
+    """A model call's `transformer_options` with an attention that has a gradient, in place of any that was chosen: the
+    faster ones have none, and what replaces attention need not call the one it is given."""
     return {**options, "optimized_attention_override": _pytorch_attention}
 
 
@@ -159,7 +170,8 @@ def _pytorch_attention(_chosen: Callable, *args, **kwargs) -> torch.Tensor:
 
 
 def _stoppable(options: Options) -> Options:
-    """Each model call of several (of prompts with areas) ends by itself; as the outermost wrapper, so that no other gets a result."""
+    """Each model call of several (of prompts with areas) ends by itself; as the outermost wrapper, so that no other
+    gets a result."""
     wrappers = options.get("wrappers", {})
     calls = {_KEY: [_until_stop], **wrappers.get(WrappersMP.APPLY_MODEL, {})}
     return {**options, "wrappers": {**wrappers, WrappersMP.APPLY_MODEL: calls}}
@@ -185,7 +197,8 @@ def control_networks(conds: list[dict]) -> tuple[torch.nn.Module, ...]:
 
 
 def refuse_compiled(model, node: str) -> None:
-    """Raises ValueError for a MODEL changed by torch.compile: what was compiled does not see that layers do something else for a while."""
+    """Raises ValueError for a MODEL changed by torch.compile: what was compiled does not see that layers do something
+    else for a while."""
     network = model.get_model_object("diffusion_model")
     compiled = (
         "torch_compile_kwargs" in model.model_options
@@ -201,18 +214,22 @@ def refuse_compiled(model, node: str) -> None:
 
 
 def refuse_cached(model, node: str) -> None:
-    """Raises ValueError for a MODEL whose steps may be answered from a cache, which would take the gradient's pass for one of them."""
+    """Raises ValueError for a MODEL whose steps may be answered from a cache, which would take the gradient's pass for
+    one of them."""
     for name, kind in (("EasyCache", WrappersMP.DIFFUSION_MODEL), ("LazyCache", WrappersMP.PREDICT_NOISE)):
         if model.get_wrappers(kind, name.lower()):
-            raise ValueError(f"{node}: expected a model that runs at every step, got one with {name}; remove that node from model.")
+            raise ValueError(
+                f"{node}: expected a model that runs at every step, got one with {name}; remove that node from model."
+            )
 
 
 @contextlib.contextmanager
 def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> Iterator[None]:
     """Inside, calls of `networks` record a graph from latents to features, also within the host's inference mode.
 
-    networks: the host's, loaded; their weights are constants. Gradients are to be taken inside too. Residual and transformer blocks of
-    many tokens keep only their inputs, and run again when the gradient passes; where checkpointed, all of them do.
+    networks: the host's, loaded; their weights are constants. Gradients are to be taken inside too. Residual and
+    transformer blocks of many tokens keep only their inputs, and run again when the gradient passes; where
+    checkpointed, all of them do.
     """
     fewest = 0 if checkpointed else _MANY_TOKENS
     changed: list[torch.nn.Module] = []
@@ -233,8 +250,8 @@ def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> I
 
 
 def _recomputed(original: Forward, fewest: int) -> Forward:
-    """A block that keeps only its input, if that has so many tokens. It records a graph as ever, so that features read inside have
-    gradients."""
+    """A block that keeps only its input, if that has so many tokens. It records a graph as ever, so that features read
+    inside have gradients."""
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         if not in_graph(x) or _tokens(x) < fewest:

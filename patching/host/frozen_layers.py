@@ -1,8 +1,8 @@
 """Layers whose weights are constants of a gradient, and the tensors of the host's inference mode, made fit for a graph.
 
-No graph may save an inference tensor, as all that the host loads is, nor a weight that the host overwrites with the next layer's where
-memory is short. So a layer saves no weight: it asks the host for it again when the gradient passes, and what the host does to a weight
-on its way (LoRA, offloading, 8-bit storage) holds both times.
+No graph may save an inference tensor, as all that the host loads is, nor a weight that the host overwrites with the
+next layer's where memory is short. So a layer saves no weight: it asks the host for it again when the gradient passes,
+and what the host does to a weight on its way (LoRA, offloading, 8-bit storage) holds both times.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ Forward = Callable[..., torch.Tensor]
 
 
 def frozen_forward(layer: torch.nn.Module) -> Forward | None:
-    """A forward of one of the host's layers that can be differentiated by its input; None for modules that need none of their own."""
+    """A forward of one of the host's layers that can be differentiated by its input; None for modules that need none of
+    their own."""
     if type(layer).__module__ != comfy.ops.__name__:  # other packs' layers may store their weights in ways of their own
         return None
     if isinstance(layer, _NORMS):
         return _norm(layer, layer.forward)
     if isinstance(layer, _CONVOLUTIONS):
-        plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and "_conv_forward" not in layer.__dict__
+        plain = (
+            layer.padding_mode == "zeros"
+            and not isinstance(layer.padding, str)
+            and "_conv_forward" not in layer.__dict__
+        )
         return _linear(layer, layer.forward) if plain else None
     return _linear(layer, layer.forward) if hasattr(layer, "in_features") else None
 
@@ -84,7 +89,8 @@ def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm, original: Forward) -> 
         if not in_graph(x):
             return _constant(original, x)
         weight, bias = _affine(layer, x)
-        # The host adds what a ControlNet gives to skip connections in place, long after they have been normalized and saved.
+        # The host adds what a ControlNet gives to skip connections in place, long after they have been normalized and
+        # saved.
         x = x.clone()
         if isinstance(layer, torch.nn.GroupNorm):
             return torch.nn.functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
@@ -105,7 +111,8 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
 
 
 def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:
-    """Calls the host's own code in the mode it is written for, and gives its result as a tensor that a graph may contain."""
+    """Calls the host's own code in the mode it is written for, and gives its result as a tensor that a graph may
+    contain."""
     with torch.inference_mode():
         result = function(*args)
     # The same memory, since copying what each layer gives would cost as much as a small layer.
@@ -144,7 +151,8 @@ def _tensors(values: Iterable) -> Iterator[torch.Tensor]:
 
 
 def _recordable(value, written):
-    """A copy of an inference tensor, except of one that is written to: torch refuses that, and a copy would lose what was written."""
+    """A copy of an inference tensor, except of one that is written to: torch refuses that, and a copy would lose what
+    was written."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone() if value.is_inference() and value is not written else value
     return type(value)(_recordable(v, written) for v in value) if type(value) in (list, tuple) else value

@@ -12,6 +12,7 @@ import latent_preview
 import torch
 
 from .checks import check_latent
+from .window import Window
 
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 """(latents [batch, channels, height, width] at a noise level, sigma) -> denoised latents, with the prompt only."""
@@ -19,10 +20,15 @@ Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 """Under which model options other packs' guidance is found."""
 
-_RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields of an empty latent that a sampled one has not
+_RATIOS = (
+    "downscale_ratio_spacial",
+    "downscale_ratio_temporal",
+)  # fields of an empty latent that a sampled one has not
 
 
-def sample(guider, latent: dict, seed: int | Sequence[int], steps: int, sampler: str, scheduler: str, denoise: float, node: str) -> dict:
+def sample(
+    guider, latent: dict, seed: int | Sequence[int], steps: int, sampler: str, scheduler: str, denoise: float, node: str
+) -> dict:
     """What KSampler does, with any guider: same sigmas, same noise, same preview. Returns a new LATENT.
 
     seed: of the whole batch, or one for every latent; what a sampler draws on its way comes from the smallest.
@@ -35,7 +41,9 @@ def sample(guider, latent: dict, seed: int | Sequence[int], steps: int, sampler:
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     else:
         noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
-    schedule = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler, denoise, model.model_options)
+    schedule = comfy.samplers.KSampler(
+        model, steps, model.load_device, sampler, scheduler, denoise, model.model_options
+    )
     result = guider.sample(
         noise,
         samples,
@@ -56,11 +64,18 @@ def _noise(samples: torch.Tensor, seed: int) -> torch.Tensor:
     return noise
 
 
-def run_pass(model, conditioning: list, samples: torch.Tensor, sigmas: Sequence[float], function: Callable[[Denoise, torch.Tensor], None]):
+def run_pass(
+    model,
+    conditioning: list,
+    samples: torch.Tensor,
+    sigmas: Sequence[float],
+    function: Callable[[Denoise, torch.Tensor], None],
+):
     """Calls function(denoise, clean) once, where clean is `samples` in the model's latent space, on its device.
 
-    conditioning: CONDITIONING; samples: a LATENT's, [batch, channels, height, width]. sigmas: the noise levels that will be asked
-    for, in order; they are the run's schedule and the steps of its progress bar. Results are what `function` keeps.
+    conditioning: CONDITIONING; samples: a LATENT's, [batch, channels, height, width]. sigmas: the noise levels that
+    will be asked for, in order; they are the run's schedule and the steps of its progress bar. Results are what
+    `function` keeps.
     """
     guider = comfy.samplers.CFGGuider(model)
     # Other packs' guidance would change a pass that has none, and make model calls of its own in it.
@@ -88,3 +103,17 @@ class _Pass:
 
         self._function(denoise, x)
         return x
+
+
+def noise_levels(window: Window, count: int, model_sampling, node: str) -> tuple[float, ...]:
+    """`count` falling sigmas at the middles of as many equal parts of the window; one where the window is a single
+    point."""
+    start, end = window.start_percent, window.end_percent
+    if start > end:
+        raise ValueError(
+            f"{node}: expected start_percent up to end_percent, got {start:g} and {end:g}; swap them on this node."
+        )
+    percents = [start + (i + 0.5) * (end - start) / count for i in range(count)]
+    low, high = float(model_sampling.sigma_min), float(model_sampling.sigma_max)
+    found = {min(max(float(model_sampling.percent_to_sigma(p)), low), high) for p in percents}
+    return tuple(sorted(found, reverse=True))

@@ -1,28 +1,35 @@
 """The life of one sampling run, and how a patch takes part in its model calls.
 
-A patch is a frozen description. What it has to remember lives in the RunState, which is born when a sampler starts and is emptied when
-it ends, however it ends. The patched MODEL carries two wrappers and nothing else: no slot of the host is taken.
+A patch is a frozen description. What it has to remember lives in the RunState, which is born when a sampler starts and
+is emptied when it ends, however it ends. The patched MODEL carries two wrappers and nothing else: no slot of the host
+is taken.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import comfy.model_patcher
 import torch
-from comfy.patcher_extension import WrappersMP
 
-from .families import Options
-from .rows import Row, conditional_chunks, rows_of_call
-from .window import SigmaWindow, Window
+from .family import Options
+from .rows import Row
+from .window import Window
 
-KEY = "likeness"
-_OF_THE_TEXT = ("pooled_output", "width", "height", "crop_w", "crop_h", "target_width", "target_height", "aesthetic_score")
+KEY = "likeness.run"
+_OF_THE_TEXT = (
+    "pooled_output",
+    "width",
+    "height",
+    "crop_w",
+    "crop_h",
+    "target_width",
+    "target_height",
+    "aesthetic_score",
+)
 T = TypeVar("T")
 
 
@@ -53,9 +60,12 @@ class RunState:
             return self._memory[key]
 
     def owners(self) -> dict[str, frozenset]:
-        """The uuids of each of the guider's conditionings, as they are now: the host completes them after the run has begun."""
+        """The uuids of each of the guider's conditionings, as they are now: the host completes them after the run has
+        begun."""
         conds = getattr(self._guider, "conds", {})
-        return {name: frozenset(c.get("uuid") for c in entries) for name, entries in conds.items() if entries is not None}
+        return {
+            name: frozenset(c.get("uuid") for c in entries) for name, entries in conds.items() if entries is not None
+        }
 
     def prompts(self) -> list:
         """The entries of the guider's conditionings that are not negative ones."""
@@ -63,7 +73,8 @@ class RunState:
         return [c for name, entries in conds.items() if entries is not None and "negative" not in name for c in entries]
 
     def negative(self) -> list | None:
-        """The text of the guider's first negative conditioning as a CONDITIONING without all else that it carries; None without one."""
+        """The text of the guider's first negative conditioning as a CONDITIONING without all else that it carries; None
+        without one."""
         conds = getattr(self._guider, "conds", {})
         entries = [c for name, found in conds.items() if found is not None and "negative" in name for c in found]
         if not entries or entries[0].get("cross_attn") is None:
@@ -81,9 +92,12 @@ class RunState:
             if not acted:
                 w = patch.window
                 logging.warning(
-                    "%s had no effect on this run: none of its noise levels lies between start_percent %g and end_percent %g.",
-                    patch.node, w.start_percent, w.end_percent,
-                )  # fmt: skip
+                    "%s had no effect on this run: none of its noise levels lies between start_percent %g and "
+                    "end_percent %g.",
+                    patch.node,
+                    w.start_percent,
+                    w.end_percent,
+                )
 
     def at_end(self, act: Callable[[], None]) -> None:
         """Has something done when the run ends, however it ends."""
@@ -103,9 +117,9 @@ class RunState:
 class Call:
     """One model call as a patch sees it.
 
-    x: [rows, channels, height, width] noisy latents; t: [rows] their noise levels, all equal to `sigma`; rows: what each of them is;
-    options: the call's transformer_options; arguments: all other arguments of the host's apply_model by name; model: the host's
-    BaseModel, for what it makes of other prompts.
+    x: [rows, channels, height, width] noisy latents; t: [rows] their noise levels, all equal to `sigma`; rows: what
+    each of them is; options: the call's transformer_options; arguments: all other arguments of the host's apply_model
+    by name; model: the host's BaseModel, for what it makes of other prompts.
     """
 
     state: RunState
@@ -117,6 +131,25 @@ class Call:
     arguments: dict[str, Any]
     model: Any
 
+    @property
+    def chunks(self) -> int:
+        """The number of conditionings that the call evaluates, each on the whole batch."""
+        return len(self.options.get("cond_or_uncond", (0,)))
+
+    @property
+    def images(self) -> int:
+        """The number of rows per conditioning."""
+        return len(self.rows) // self.chunks
+
+    @property
+    def flags(self) -> tuple[bool, ...]:
+        """Per chunk, whether it carries the prompt."""
+        return tuple(row.conditional for row in self.rows[:: self.images])
+
+
+Forward = Callable[[Call], torch.Tensor]
+"""Runs the model on a call: denoised latents, [rows, channels, height, width]."""
+
 
 class Patch(Protocol):
     """What a node does to the model calls of a run. Implementations are frozen and compare by identity."""
@@ -127,7 +160,7 @@ class Patch(Protocol):
     @property
     def window(self) -> Window: ...
 
-    def __call__(self, call: Call, forward: Callable[[Call], torch.Tensor]) -> torch.Tensor:
+    def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         """The denoised latents of a call inside the window; `forward` runs the model, as often as the patch likes."""
         ...
 
@@ -136,8 +169,9 @@ class Patch(Protocol):
 class Step:
     """One evaluation of a sampler's latents, before guidance mixes its conditionings.
 
-    model: the host's BaseModel; conditions: a list of entries, or None, per conditioning; x: [images, channels, height, width] noisy
-    latents in the model's space; t: [images] their noise levels, all equal to `sigma`; options: the guider's model_options.
+    model: the host's BaseModel; conditions: a list of entries, or None, per conditioning; x: [images, channels, height,
+    width] noisy latents in the model's space; t: [images] their noise levels, all equal to `sigma`; options: the
+    guider's model_options.
     """
 
     state: RunState
@@ -154,8 +188,8 @@ Evaluate = Callable[[Step], list[torch.Tensor]]
 
 
 class Guidance(Protocol):
-    """A patch that changes a step as a whole, and says itself where it has none to change. Implementations are frozen and compare by
-    identity."""
+    """A patch that changes a step as a whole, and says itself where it has none to change. Implementations are frozen
+    and compare by identity."""
 
     @property
     def node(self) -> str: ...
@@ -174,7 +208,12 @@ class Prepared(Protocol):
     def window(self) -> Window: ...
 
     def prepare(
-        self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None
+        self,
+        guider,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        sigmas: torch.Tensor,
+        denoise_mask: torch.Tensor | None,
     ) -> torch.Tensor:
         """The noise to start from. Called inside the run's state, before the guider has loaded its model."""
         ...
@@ -190,137 +229,8 @@ class Demanding(Protocol):
         ...
 
 
-def attach(model, patch: Patch):
-    """A clone of MODEL whose model calls go through `patch` while its window lasts, within the patches attached before."""
-    clone = _living(model, patch)
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
-    return clone
-
-
-def attach_guidance(model, guidance: Guidance):
-    """A clone of MODEL whose evaluations, of all conditionings of a step at once, go through `guidance`."""
-    clone = _living(model, guidance)
-    clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _GuidedSteps(guidance))
-    return clone
-
-
-def _living(model, patch):
-    clone = model.clone()
-    if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
-    if isinstance(patch, Prepared):
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
-    if isinstance(patch, Demanding) and patch.batches > 1:
-        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _Room(patch.batches))
-    return clone
-
-
-def bare(model):
-    """A clone of MODEL without this pack's patches: a reference's own passes are never changed by them."""
-    clone = model.clone()
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL):
-        clone.remove_wrappers_with_key(kind, KEY)
-    return clone
-
-
-@contextlib.contextmanager
-def run_scope(guider, sigmas: torch.Tensor) -> Iterator[RunState]:
-    """Gives the guider's model options a RunState for the time of one run; does nothing where they have one already."""
-    options = guider.model_options
-    state = RunState.of(options["transformer_options"])
-    if state is not None:
-        yield state
-        return
-    state = RunState(guider, sigmas)
-    guider.model_options = comfy.model_patcher.create_model_options_clone(options)
-    guider.model_options["transformer_options"][KEY] = state
-    try:
-        yield state
-        state.report()
-    finally:
-        guider.model_options = options
-        state.close()
-
-
-def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-    with run_scope(executor.class_obj, sigmas) as state:
-        state.sampler = sampler_name(sampler)
-        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Preparation:
-    patch: Prepared
-
-    def __call__(self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
-        if not self.patch.window.empty:
-            noise = self.patch.prepare(executor.class_obj, noise, latent_image, sigmas, denoise_mask)
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Room:
-    batches: int
-
-    def __call__(self, executor, model, noise_shape, *args, **kwargs):
-        return executor(model, [noise_shape[0] * self.batches, *noise_shape[1:]], *args, **kwargs)
-
-
-@dataclass(frozen=True, eq=False)
-class _PatchedCalls:
-    patch: Patch
-
-    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
-        arguments = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
-        patch, state = self.patch, RunState.of(transformer_options)
-        if state is None:
-            raise RuntimeError(_outside(patch.node))
-        sigma = float(t[0])
-        if not _acts(patch, sigma, state, executor.class_obj):
-            return executor(x, t, transformer_options=transformer_options, **arguments)
-        rows = _rows(patch.node, state, transformer_options, len(x))
-        call = Call(state, x, t, sigma, rows, transformer_options, arguments, executor.class_obj)
-        return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
-
-
-@dataclass(frozen=True, eq=False)
-class _GuidedSteps:
-    guidance: Guidance
-
-    def __call__(self, executor, model, conds, x_in, timestep, model_options):
-        guidance, state = self.guidance, RunState.of(model_options["transformer_options"])
-        if state is None:
-            raise RuntimeError(_outside(guidance.node))
-        step = Step(state, model, conds, x_in, timestep, float(timestep[0]), model_options)
-        return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
-
-
-def _acts(patch: Patch, sigma: float, state: RunState, model) -> bool:
-    """Whether a patch's window holds a noise level; noted for the report."""
-    resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(model.model_sampling))
-    active = resolved.contains(sigma)
-    state.note(patch, active)
-    return active
-
-
-def _outside(node: str) -> str:
-    return (
-        f"{node}: expected to run inside a sampler, got a model call outside of any sampling run; "
-        "sample with a node that uses ComfyUI's guiders, such as KSampler or SamplerCustomAdvanced."
-    )
-
-
-def _rows(node: str, state: RunState, options: Options, count: int) -> tuple[Row, ...]:
-    chunks = options.get("cond_or_uncond", (0,))
-    if count % len(chunks):
-        raise ValueError(
-            f"{node}: expected the same number of latents with and without the prompt, got {count} for {len(chunks)} prompts; "
-            "remove the node that rearranges model calls from model."
-        )
-    conditional = conditional_chunks(chunks, options.get("uuids", ()), state.owners())
-    return rows_of_call(conditional, count // len(chunks))
-
-
 def sampler_name(sampler) -> str:
     """What tells the update rule of one SAMPLER from another's: ddim and euler are one."""
-    return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__).removeprefix("sample_")
+    return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__).removeprefix(
+        "sample_"
+    )

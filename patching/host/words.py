@@ -12,7 +12,8 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 @dataclass(frozen=True)
 class WordTokens:
-    """tokens: columns of every occurrence of the word in the encoded text, in order; prompt_length: the text's number of columns."""
+    """tokens: columns of every occurrence of the word in the encoded text, in order; prompt_length: the text's number
+    of columns."""
 
     tokens: tuple[int, ...]
     prompt_length: int
@@ -21,11 +22,13 @@ class WordTokens:
 def find_word(clip, text: str, word: str, node: str) -> WordTokens:
     """The columns of `word`, one word or several that stand together, in the text that `clip` encodes `text` to.
 
-    Weights such as "(cat:1.2)" and "embedding:name" mean what they mean to CLIPTextEncode; a long prompt's chunks are counted through.
-    Raises ValueError in one sentence where the word does not stand in the text.
+    Weights such as "(cat:1.2)" and "embedding:name" mean what they mean to CLIPTextEncode; a long prompt's chunks are
+    counted through. Raises ValueError in one sentence where the word does not stand in the text.
     """
     chunks = _chunks(clip, text)
-    columns = [sum(map(len, chunks[:i])) + j for i, chunk in enumerate(chunks) for j, token in enumerate(chunk) if token[2]]
+    columns = [
+        sum(map(len, chunks[:i])) + j for i, chunk in enumerate(chunks) for j, token in enumerate(chunk) if token[2]
+    ]
     prompt = [token for chunk in chunks for token in chunk if token[2]]
     wanted = [token for chunk in _chunks(clip, word) for token in chunk if token[2]]
     found = []
@@ -35,12 +38,16 @@ def find_word(clip, text: str, word: str, node: str) -> WordTokens:
         found = sorted({columns[i + j] for i in starts for j in range(len(wanted))})
     if not found:
         words = dict.fromkeys(re.findall(r"[^\s,.;!?()]+", _plain(text)))
-        raise ValueError(f"{node}: expected a word of the prompt ({', '.join(words) or 'which is empty'}), got '{word}'; change word.")
+        raise ValueError(
+            f"{node}: expected a word of the prompt ({', '.join(words) or 'which is empty'}), got '{word}'; change "
+            "word."
+        )
     return WordTokens(tuple(found), sum(map(len, chunks)))
 
 
 def _chunks(clip, text: str) -> list[list[tuple[Any, float, int]]]:
-    """(token or embedding vector, weight, 0 for padding) per column, per chunk, of the first text encoder: the others count alike."""
+    """(token or embedding vector, weight, 0 for padding) per column, per chunk, of the first text encoder: the others
+    count alike."""
     return next(iter(clip.tokenize(text, return_word_ids=True).values()))
 
 
@@ -66,7 +73,8 @@ def _same(first, second) -> bool:
 
 
 def _ends_word(clip, before, last) -> bool:
-    """Whether the token before the word is another word's end: "cat" is no word in "tigercat", which CLIP cuts into "tiger" and "cat"."""
+    """Whether the token before the word is another word's end: "cat" is no word in "tigercat", which CLIP cuts into
+    "tiger" and "cat"."""
     tokenizer = clip.tokenizer
     inner = getattr(tokenizer, getattr(tokenizer, "clip", "clip_l"), None) or getattr(tokenizer, "clip_l", None)
     names = getattr(inner, "inv_vocab", {})

@@ -13,7 +13,8 @@ NO_FILES = "(no checkpoints found)"
 
 
 def load(name: str):
-    """MODEL, CLIP and VAE of a file in ComfyUI's checkpoints folders. Raises FileNotFoundError or ValueError in one sentence."""
+    """MODEL, CLIP and VAE of a file in ComfyUI's checkpoints folders. Raises FileNotFoundError or ValueError in one
+    sentence."""
     path = folder_paths.get_full_path("checkpoints", name)
     if path is None:
         raise FileNotFoundError(
@@ -25,11 +26,13 @@ def load(name: str):
     except safetensors.SafetensorError as error:
         raise ValueError(f"{LOAD}: expected a safetensors file, got {name} ({error}); choose another file.") from error
     except ValueError as error:
-        raise ValueError(f"{LOAD}: {error} in {name}; train or convert the checkpoint again, or choose another file.") from error
+        raise ValueError(
+            f"{LOAD}: {error} in {name}; train or convert the checkpoint again, or choose another file."
+        ) from error
     if told is None:
         raise ValueError(
-            f"{LOAD}: expected a joint checkpoint, whose metadata tells the order of its input channels, got {name}, which tells none; "
-            "if it is one, load it with CheckpointLoaderSimple and set channel_order on the sampler."
+            f"{LOAD}: expected a joint checkpoint, whose metadata tells the order of its input channels, got {name}, "
+            "which tells none; if it is one, load it with CheckpointLoaderSimple and set channel_order on the sampler."
         )
     embeddings = folder_paths.get_folder_paths("embeddings")
     model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path, embedding_directory=embeddings)

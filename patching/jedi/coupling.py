@@ -10,10 +10,12 @@ import torch
 
 from ...kernels.jedi import coupled_attention
 from ..host.blocks import Layer
-from ..host.families import Attention
+from ..host.family import Attention, SelfAttentionChange
+from ..host.tokens import Tokens
 
 Lent = Callable[[tuple[int, int]], Sequence[torch.Tensor | None] | None]
-"""(height, width) of a layer's hidden states -> per member the indices of the tokens that the others look at, None for all of them."""
+"""(height, width) of a layer's hidden states -> per member the indices of the tokens that the others look at, None for
+all of them."""
 
 _FEWEST = 64
 
@@ -42,12 +44,13 @@ class Chunks:
 
 
 @dataclass(frozen=True, eq=False)
-class Coupling:
+class Coupling(SelfAttentionChange):
     """Self-attention of a call whose rows are the members of sets, one set after the other.
 
-    strength: 0 is every picture by itself, 1 the paper's. lent: which tokens the others look at; None is all of all of them.
-    vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set by themselves, that `blend` of the queries
-    come from (ConsiStory, arXiv 2402.03286, section 4.2), so that the pictures keep their own layouts.
+    strength: 0 is every picture by itself, 1 the paper's. lent: which tokens the others look at; None is all of all of
+    them. vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set by themselves, that
+    `blend` of the queries come from (ConsiStory, arXiv 2402.03286, section 4.2), so that the pictures keep their own
+    layouts.
     """
 
     node: str
@@ -57,29 +60,37 @@ class Coupling:
     vanilla: dict[Layer, torch.Tensor] | None = None
     blend: float = 0.0
     chunks: Chunks = field(default_factory=Chunks)
-    attends: bool = True
 
-    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]):
+    @property
+    def attends(self) -> bool:
+        return True
+
+    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens):
         if self.vanilla is None or self.blend == 0:
             return n, context, value
         sets = n.unflatten(0, (-1, self.members))
         own = self.vanilla[layer].to(n).unflatten(0, (len(sets), -1))
         count = own.shape[1]
         # The projection is linear, so that its inputs may be mixed in place of the queries.
-        return torch.cat([torch.lerp(sets[:, :count], own, self.blend), sets[:, count:]], 1).flatten(0, 1), context, value
+        return (
+            torch.cat([torch.lerp(sets[:, :count], own, self.blend), sets[:, count:]], 1).flatten(0, 1),
+            context,
+            value,
+        )
 
-    def attend(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, size: tuple[int, int]):
-        tokens = size[0] * size[1]
-        if len(q) % self.members or not q.shape[1] == k.shape[1] == v.shape[1] == tokens:
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ):
+        if len(q) % self.members or not q.shape[1] == k.shape[1] == v.shape[1] == tokens.total:
             raise ValueError(
-                f"{self.node}: expected {self.members} pictures of {tokens} positions in attention, got {len(q)} of {k.shape[1]}; "
-                "remove the node that divides, merges or extends attention (such as HyperTile or ToMe) from model."
+                f"{self.node}: expected {self.members} pictures of {tokens.total} positions in attention, got "
+                f"{len(q)} of {k.shape[1]}; remove the node that divides, merges or extends attention (such as "
+                "HyperTile or ToMe) from model."
             )
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return self.chunks.attend(attention, q, k, v)
 
-        return coupled_attention(q, k, v, self.members, attend, self.strength, self.lent(size) if self.lent else None)
-
-    def output(self, layer: Layer, output: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        return output
+        return coupled_attention(
+            q, k, v, self.members, attend, self.strength, self.lent(tokens.size) if self.lent else None
+        )

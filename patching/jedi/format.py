@@ -18,8 +18,8 @@ IN_CHANNELS = 2 * CHANNELS + 1
 
 @dataclass(frozen=True)
 class JointFormat:
-    """How a joint model wants its input. channel_order: one of `kernels.jedi.ORDERS`; one_is_missing: its mask is 1 where a picture is to
-    be generated, as in the paper, and not where it is given."""
+    """How a joint model wants its input. channel_order: one of `kernels.jedi.ORDERS`; one_is_missing: its mask is 1
+    where a picture is to be generated, as in the paper, and not where it is given."""
 
     channel_order: str
     one_is_missing: bool = True
@@ -45,6 +45,7 @@ class JointFormat:
                 raise TypeError("one_is_missing is no boolean")
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"expected a JSON object with channel_order, and one_is_missing as true or false, under {METADATA_KEY}, got {text}"
+                "expected a JSON object with channel_order, and one_is_missing as true or false, under "
+                f"{METADATA_KEY}, got {text}"
             ) from error
         return JointFormat(order, one_is_missing)

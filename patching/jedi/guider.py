@@ -13,27 +13,35 @@ from ...kernels.jedi import arranged, given_channels, ordered_guidance
 from ..features.references import Reference
 from ..host.blocks import Layer
 from ..host.checks import check_latent
-from ..host.families import Options
+from ..host.family import Options
+from ..host.tokens import Tokens
 from .format import JointFormat
 from .members import fitted, stacked
 from .run import JOINT, TEXT_FIRST, TEXT_ONLY, JointRun, JointSettings
 
 _KEY = "likeness.joint"
 _ALONE, _NULL, _SET, _SET_WITHOUT_TEXT = "positive", "negative", "positive_set", "negative_set"
-"""The passes of a step, which are the guider's conditionings: pictures by themselves or in their set, with the prompts or without."""
+"""The passes of a step, which are the guider's conditionings: pictures by themselves or in their set, with the prompts
+or without."""
 _OF_SETS = (_SET, _SET_WITHOUT_TEXT)
 
 
 class JointGuider(comfy.samplers.CFGGuider):
     """Guides N pictures by their prompts and by M references.
 
-    The sampler sees the pictures alone. The model sees them with the references, which are noised to the level of every call (the
-    replacement trick, JeDi, section 3.3), so that any sampler will do.
+    The sampler sees the pictures alone. The model sees them with the references, which are noised to the level of every
+    call (the replacement trick, JeDi, section 3.3), so that any sampler will do.
     """
 
     def __init__(
-        self, model, settings: JointSettings, prompts: Sequence[list], negative: list, references: Sequence[Reference], node: str
-    ):  # fmt: skip
+        self,
+        model,
+        settings: JointSettings,
+        prompts: Sequence[list],
+        negative: list,
+        references: Sequence[Reference],
+        node: str,
+    ):
         """prompts: CONDITIONINGs of one entry each, one for every picture or one for all."""
         model = model.clone()
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, _Room(len(references), settings.pictures))
@@ -45,17 +53,21 @@ class JointGuider(comfy.samplers.CFGGuider):
         self._negative, self._references = negative, tuple(references)
         self._run: JointRun | None = None
 
-    def sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None):
+    def sample(
+        self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
+    ):
         check_latent(latent_image, self.node)
         rows, _, height, width = latent_image.shape
         count = self.settings.pictures or rows
         if len(self._prompts) not in (1, count) or rows % count:
             raise ValueError(
-                f"{self.node}: expected one prompt for every picture or one for all, got {len(self._prompts)} prompts and {rows} latents; "
-                "give the sampler a latent batch of as many as there are prompts."
+                f"{self.node}: expected one prompt for every picture or one for all, got {len(self._prompts)} prompts "
+                f"and {rows} latents; give the sampler a latent batch of as many as there are prompts."
             )
         members = [fitted(item, height, width, self.node) for item in self._references]
-        run = self._run = JointRun(self.model_patcher, self.settings, self._references, members, count, rows // count, seed or 0)
+        run = self._run = JointRun(
+            self.model_patcher, self.settings, self._references, members, count, rows // count, seed or 0
+        )
         try:
             self.inner_set_conds(self._conditionings(run, latent_image))
             result = super().sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
@@ -76,9 +88,14 @@ class JointGuider(comfy.samplers.CFGGuider):
             return texts
         clean = torch.zeros_like(latent_image[: run.count], dtype=torch.float32, device="cpu")
         alone = given_channels(clean, torch.ones(run.count))
-        together = alone if run.known is None else torch.cat([alone, given_channels(run.known, torch.zeros(len(run.known)))])
+        together = (
+            alone if run.known is None else torch.cat([alone, given_channels(run.known, torch.zeros(len(run.known)))])
+        )
         told = {name: together if name in _OF_SETS else alone for name in texts}
-        return {name: [[text, {**rest, "noise_concat": told[name]}] for text, rest in entries] for name, entries in texts.items()}
+        return {
+            name: [[text, {**rest, "noise_concat": told[name]}] for text, rest in entries]
+            for name, entries in texts.items()
+        }
 
     def predict_noise(self, x, timestep, model_options={}, seed=None):
         run, kind, first, second = self._run, self.settings.guidance, self.cfg, self.settings.image_cfg
@@ -99,14 +116,18 @@ class JointGuider(comfy.samplers.CFGGuider):
 class _Step:
     """The model calls of one step, each made once."""
 
-    def __init__(self, guider: JointGuider, run: JointRun, x: torch.Tensor, timestep: torch.Tensor, sigma: float, options: dict):
+    def __init__(
+        self, guider: JointGuider, run: JointRun, x: torch.Tensor, timestep: torch.Tensor, sigma: float, options: dict
+    ):
         self._guider, self._run, self._x, self._t, self._sigma, self._options = guider, run, x, timestep, sigma, options
         self._rows = run.with_references(x, sigma)
         self._made: dict[str, torch.Tensor] = {}
 
     def guided(self, name: str, without: str, scale: float) -> torch.Tensor:
         """s_without + w (s_name - s_without): JeDi's equation 3 is the classifier-free guidance that the host does."""
-        return self._sampled(lambda both: [self._of(name), self._of(without) if both else torch.zeros_like(self._x)], scale)
+        return self._sampled(
+            lambda both: [self._of(name), self._of(without) if both else torch.zeros_like(self._x)], scale
+        )
 
     def guided_in_order(self, partial: str, first: float, second: float) -> torch.Tensor:
         """Equation 4 by `kernels.jedi.ordered_guidance`; a pass whose share is 0 is not made."""
@@ -125,7 +146,9 @@ class _Step:
 
         guider, conds = self._guider, self._guider.conds
         options = {**self._options, "sampler_calc_cond_batch_function": calculate}
-        return comfy.samplers.sampling_function(guider.inner_model, self._x, self._t, conds[_NULL], conds[_ALONE], scale, options)
+        return comfy.samplers.sampling_function(
+            guider.inner_model, self._x, self._t, conds[_NULL], conds[_ALONE], scale, options
+        )
 
     def _of(self, name: str) -> torch.Tensor:
         """Denoised latents of the pictures that are generated."""
@@ -145,10 +168,11 @@ class _Step:
         return generated
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
-        """Hidden states of the pictures by themselves at the coupled layers. The prediction is kept, too: guidance may want it."""
+        """Hidden states of the pictures by themselves at the coupled layers. The prediction is kept, too: guidance may
+        want it."""
         seen: dict[Layer, torch.Tensor] = {}
 
-        def read(layer: Layer, hidden: torch.Tensor, size: tuple[int, int]) -> None:
+        def read(layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:
             seen[layer] = hidden
 
         options = _with(self._options, lambda o: self._run.family.tap_hidden_states(o, self._run.settings.layers, read))

@@ -12,7 +12,7 @@ import torch
 from ...kernels.diffusion import ddim_step
 from ..features.bank import digest_of
 from ..features.references import Reference
-from ..host.blocks import Block, Layer
+from ..host.blocks import Block, Layer, layers_of
 from ..host.families import family_of
 from ..host.window import ALWAYS, Window
 from .coupling import Chunks, Coupling
@@ -27,12 +27,13 @@ FRESH, FIXED, NEVER = NOISES = ("fresh", "fixed", "never")
 class JointSettings:
     """How a set is sampled.
 
-    guidance: one of PRESETS; image_cfg: the references' guidance scale, where it is not the text's. strength, blocks, window: of the
-    coupling. reference_noise: `fresh` noise on the references at every level (RePaint's rule), `fixed`, or `never` replaced: from the
-    first level on they are denoised with the rest. token_dropout: which part of every picture the others do not look at, another one at
-    every level. query_blend: how much of the queries comes from the pictures by themselves, up to `query_blend_end` of sampling.
-    format: how a nine-channel model wants its input, None for four channels. pictures: how many of a batch are a set, so that several sets
-    with the same references are sampled at once; None is all of them.
+    guidance: one of PRESETS; image_cfg: the references' guidance scale, where it is not the text's. strength, blocks,
+    window: of the coupling. reference_noise: `fresh` noise on the references at every level (RePaint's rule), `fixed`,
+    or `never` replaced: from the first level on they are denoised with the rest. token_dropout: which part of every
+    picture the others do not look at, another one at every level. query_blend: how much of the queries comes from the
+    pictures by themselves, up to `query_blend_end` of sampling. format: how a nine-channel model wants its input, None
+    for four channels. pictures: how many of a batch are a set, so that several sets with the same references are
+    sampled at once; None is all of them.
     """
 
     guidance: str = JOINT
@@ -49,7 +50,7 @@ class JointSettings:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(layer for block in self.blocks for layer in block.layers)
+        return layers_of(self.blocks)
 
     def shares(self, members: int) -> bool:
         """Whether there is anything to share in any step."""
@@ -60,12 +61,20 @@ class JointRun:
     """Sets of `count` pictures to generate, then the references."""
 
     def __init__(
-        self, model, settings: JointSettings, references: Sequence[Reference], members: Sequence[Member], count: int, sets: int, seed: int
-    ):  # fmt: skip
+        self,
+        model,
+        settings: JointSettings,
+        references: Sequence[Reference],
+        members: Sequence[Member],
+        count: int,
+        sets: int,
+        seed: int,
+    ):
         self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
         self.family = family_of(model, "JointImageSampler")
         self._members: list[Member | None] = [*([None] * count), *members]
-        # By what it shows, so that references in another order are the same set; a picture that is given twice has two noises.
+        # By what it shows, so that references in another order are the same set; a picture that is given twice has two
+        # noises.
         shown = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
         noises = [f"{seed} {name} {shown[:i].count(name)}" for i, name in enumerate(shown)]
         self._noises = [name if i == 0 else f"{name} {i}" for i in range(sets) for name in noises]
@@ -87,18 +96,24 @@ class JointRun:
         return self.settings.query_blend > 0 and self._blended.contains(sigma)
 
     def report(self, node: str) -> None:
-        """Says so in the log where the pictures never shared anything, or kept no queries of their own, although the widgets ask for it."""
+        """Says so in the log where the pictures never shared anything, or kept no queries of their own, although the
+        widgets ask for it."""
         s = self.settings
         if s.shares(len(self._members)) and not self._coupled:
             logging.warning(
-                "%s had no effect on this run: none of its noise levels lies between start_percent %g and end_percent %g.",
-                node, s.window.start_percent, s.window.end_percent,
-            )  # fmt: skip
+                "%s had no effect on this run: none of its noise levels lies between start_percent %g and end_percent "
+                "%g.",
+                node,
+                s.window.start_percent,
+                s.window.end_percent,
+            )
         elif self._coupled and s.query_blend > 0 and not self._has_blended:
             logging.warning(
-                "%s: query_blend had no effect on this run: none of its coupled noise levels lies before query_blend_end %g.",
-                node, s.query_blend_end,
-            )  # fmt: skip
+                "%s: query_blend had no effect on this run: none of its coupled noise levels lies before "
+                "query_blend_end %g.",
+                node,
+                s.query_blend_end,
+            )
 
     def with_references(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
         """The rows of a call: of every set the noisy pictures, then the references at the same level."""
@@ -123,7 +138,8 @@ class JointRun:
         return sets[:, : self.count].flatten(0, 1), sets[:, self.count :].flatten(0, 1)
 
     def note(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor, preferred: bool) -> None:
-        """Remembers how far references have got that are not replaced: the first to say so at a level, or who is preferred."""
+        """Remembers how far references have got that are not replaced: the first to say so at a level, or who is
+        preferred."""
         known = self._last is not None and self._last[0] == sigma
         if self.settings.reference_noise == NEVER and len(noisy) and (preferred or not known):
             self._last = (sigma, noisy, denoised)
@@ -137,7 +153,9 @@ class JointRun:
             rows.append(torch.randn(self.known.shape[1:], generator=torch.Generator().manual_seed(number)))
         return torch.stack(rows)
 
-    def coupling(self, node: str, sigma: float, device: torch.device, vanilla: dict[Layer, torch.Tensor] | None) -> Coupling:
+    def coupling(
+        self, node: str, sigma: float, device: torch.device, vanilla: dict[Layer, torch.Tensor] | None
+    ) -> Coupling:
         s = self.settings
         self._coupled, self._has_blended = True, self._has_blended or vanilla is not None
         whole = s.token_dropout == 0 and all(m is None or m.shown is None for m in self._members)

@@ -14,26 +14,33 @@ _SEEDS = 1 << 64
 
 
 def sample_set(
-    guider: JointGuider, latent: dict, pictures: int, seeds: Sequence[int], steps: int, sampler: str, scheduler: str, denoise: float,
+    guider: JointGuider,
+    latent: dict,
+    pictures: int,
+    seeds: Sequence[int],
+    steps: int,
+    sampler: str,
+    scheduler: str,
+    denoise: float,
     node: str,
-) -> dict:  # fmt: skip
+) -> dict:
     """A LATENT of one picture per prompt.
 
-    latent: of one picture, which all start from, or of one for each; with one prompt it may be a batch, all of that prompt. seeds: one
-    for each, or the first's. Raises ValueError in one sentence.
+    latent: of one picture, which all start from, or of one for each; with one prompt it may be a batch, all of that
+    prompt. seeds: one for each, or the first's. Raises ValueError in one sentence.
     """
     check_latent(latent["samples"], node)
     count = len(latent["samples"])
     if pictures > 1 and count not in (1, pictures):
         raise ValueError(
-            f"{node}: expected a latent of one picture, or of as many as there are prompts, got {count} for {pictures} prompts; "
-            "set the batch size of the latent to 1."
+            f"{node}: expected a latent of one picture, or of as many as there are prompts, got {count} for "
+            f"{pictures} prompts; set the batch size of the latent to 1."
         )
     count = max(count, pictures)
     if len(seeds) not in (1, count):
         raise ValueError(
-            f"{node}: expected one seed, or as many as there are pictures, got {len(seeds)} seeds for {count} pictures; "
-            "connect a list of as many seeds as prompts, or a single seed."
+            f"{node}: expected one seed, or as many as there are pictures, got {len(seeds)} seeds for {count} "
+            "pictures; connect a list of as many seeds as prompts, or a single seed."
         )
     each = [*seeds] if len(seeds) == count else [(seeds[0] + i) % _SEEDS for i in range(count)]
     batch = {**latent, "samples": comfy.utils.repeat_to_batch_size(latent["samples"], count)}

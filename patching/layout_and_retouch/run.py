@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ from ..features.bank import HIDDEN, OUTPUT, FeatureBank, Key, digest_of
 from ..features.references import Reference, model_arguments
 from ..features.source_rows import SourceRows, aligned, calls_of
 from ..features.sources import Source
-from ..features.taps import take
 from ..features.trajectory import Trajectory
 from ..host.blocks import Layer
-from ..host.rows import indices
-from ..host.run import Call
+from ..host.rows import indices, take
+from ..host.run import Call, Forward
+from ..host.tokens import Tokens
 from ..host.window import SAME_LEVEL
 from .subject_mask import MaskRun
 from .swaps import Borrowed, RecordedLayout
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LAYOUT = "layout"
 BATCHED, SEQUENTIAL, BANKED = "batched", "sequential", "banked"
-Forward = Callable[[Call], torch.Tensor]
 
 
 def reference_role(i: int) -> str:
@@ -94,9 +93,14 @@ class RetouchRun:
     def layout_rows(self, call: Call, flags: tuple[bool, ...]) -> list[SourceRows]:
         assert self.layout_source is not None
         latents = self.layout_source.at(call.sigma).to(call.x)
-        return [SourceRows(LAYOUT, flag, latents, self._arguments_of(call, LAYOUT, flag, latents)) for flag in dict.fromkeys(flags)]
+        return [
+            SourceRows(LAYOUT, flag, latents, self._arguments_of(call, LAYOUT, flag, latents))
+            for flag in dict.fromkeys(flags)
+        ]
 
-    def layout_inputs(self, call: Call, forward: Forward, sources: list[SourceRows], layers: list[Layer], cross: bool) -> RecordedLayout:
+    def layout_inputs(
+        self, call: Call, forward: Forward, sources: list[SourceRows], layers: Sequence[Layer], cross: bool
+    ) -> RecordedLayout:
         """What the layout gives its attention at this noise level, by calls of its own, aligned with the target's rows."""
         family = self.patch.family
         order = aligned(call, sources, self.images, [len(s.latents) for s in sources])
@@ -108,13 +112,18 @@ class RetouchRun:
             return n, context, value
 
         for part in calls_of(call, sources):
-            options = family.tap_hidden_states(part.options, layers, lambda layer, n, _: hidden.setdefault(layer, []).append(n))
+            options = family.tap_hidden_states(
+                part.options, layers, lambda layer, n, _: hidden.setdefault(layer, []).append(n)
+            )
             options = family.change_cross_attention(options, layers, note_cross) if cross else options
             forward(replace(part, options=options))
         return RecordedLayout(
             {layer: take(torch.cat(parts), order) for layer, parts in hidden.items()},
             {
-                layer: (take(torch.cat([n for n, _ in parts]), order), take(torch.cat([text for _, text in parts]), order))
+                layer: (
+                    take(torch.cat([n for n, _ in parts]), order),
+                    take(torch.cat([text for _, text in parts]), order),
+                )
                 for layer, parts in crossed.items()
             },
         )
@@ -124,7 +133,8 @@ class RetouchRun:
         return tuple(dict.fromkeys(self.side(flag) for flag in flags))
 
     def side(self, flag: bool) -> bool:
-        """The side of a reference that a side of the target looks at: its own (MasaCtrl, arXiv 2304.08465), where there is one."""
+        """The side of a reference that a side of the target looks at: its own (MasaCtrl, arXiv 2304.08465), where there
+        is one."""
         return flag or self.negative is None
 
     def reference_rows(self, call: Call, i: int, sides: tuple[bool, ...]) -> list[SourceRows]:
@@ -162,9 +172,11 @@ class RetouchRun:
 
         return tokens
 
-    def borrowed(self, call: Call, forward: Forward, layers: list[Layer], flags: tuple[bool, ...]) -> tuple[Borrowed, ...]:
-        """Every reference's features at this noise level for the target's rows: from its bank, from the call before at the same level, or
-        by a call now."""
+    def borrowed(
+        self, call: Call, forward: Forward, layers: Sequence[Layer], flags: tuple[bool, ...]
+    ) -> tuple[Borrowed, ...]:
+        """Every reference's features at this noise level for the target's rows: from its bank, from the call before at
+        the same level, or by a call now."""
         patch, sides = self.patch, self.sides(flags)
         found = []
         for i, reference in enumerate(patch.references.items if patch.references else ()):
@@ -177,17 +189,25 @@ class RetouchRun:
                 for side, features in made.items():
                     self._keep(call, role, side, features, HIDDEN, reference.bank)
                 parts |= made
-            found.append(Borrowed(reference.weight, {layer: self._spread(call, parts, layer, flags) for layer in layers}))
+            found.append(
+                Borrowed(reference.weight, {layer: self._spread(call, parts, layer, flags) for layer in layers})
+            )
         return tuple(found)
 
-    def _spread(self, call: Call, parts: dict[bool, dict[Layer, torch.Tensor]], layer: Layer, flags: tuple[bool, ...]) -> torch.Tensor:
+    def _spread(
+        self, call: Call, parts: dict[bool, dict[Layer, torch.Tensor]], layer: Layer, flags: tuple[bool, ...]
+    ) -> torch.Tensor:
         """[1 or targets, tokens, channels]: one row for all where all look at the same side."""
         if len(parts) == 1:
             (only,) = parts.values()
             return only[layer].to(call.x.device)
-        return torch.cat([parts[self.side(flag)][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags])
+        return torch.cat(
+            [parts[self.side(flag)][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags]
+        )
 
-    def layout_outputs(self, call: Call, forward: Forward, layers: list[Layer], flags: tuple[bool, ...]) -> dict[Layer, torch.Tensor]:
+    def layout_outputs(
+        self, call: Call, forward: Forward, layers: Sequence[Layer], flags: tuple[bool, ...]
+    ) -> dict[Layer, torch.Tensor]:
         """The layout's self-attention outputs for the target's rows."""
         patch = self.patch
         layout = patch.layout
@@ -207,16 +227,21 @@ class RetouchRun:
             for flag in missing:
                 parts[flag] = made[flag]
                 self._keep(call, LAYOUT, flag, made[flag], OUTPUT, layout.bank)
-        return {layer: torch.cat([parts[flag][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags]) for layer in layers}
+        return {
+            layer: torch.cat([parts[flag][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags])
+            for layer in layers
+        }
 
-    def _record(self, call: Call, forward: Forward, layers, sources: list[SourceRows], kind: str, tokens=None) -> dict[bool, dict]:
+    def _record(
+        self, call: Call, forward: Forward, layers, sources: list[SourceRows], kind: str, tokens=None
+    ) -> dict[bool, dict]:
         """Runs rows of one role and reads their features: {conditional: {layer: [images, tokens, channels]}}."""
         made: dict[bool, dict[Layer, torch.Tensor]] = {s.conditional: {} for s in sources}
         family = self.patch.family
         for part in calls_of(call, sources):
 
-            def read(layer: Layer, values: torch.Tensor, size: tuple[int, int], part=part) -> None:
-                chosen = tokens(size) if tokens else None
+            def read(layer: Layer, values: torch.Tensor, seen: Tokens, part=part) -> None:
+                chosen = tokens(seen.size) if tokens else None
                 for conditional in made:
                     rows = indices(part.rows, None, conditional)
                     if rows:
@@ -228,39 +253,49 @@ class RetouchRun:
         return made
 
     def of_vanilla(self, sigma: float) -> bool:
-        """Whether the layout's run called the vanilla model at this level, whose answers can be read here and not made anew."""
+        """Whether the layout's run called the vanilla model at this level, whose answers can be read here and not made
+        anew."""
         layout = self.patch.layout
         return isinstance(layout, Trajectory) and sigma > layout.switch_sigma
 
     def refuse_vanilla(self, sigma: float) -> None:
         """Raises ValueError for features that only the vanilla model could make."""
         raise ValueError(
-            f"{self.patch.node}: expected the layout's features from lambda_3 {self.patch.blend_step} on, got none of the vanilla model's "
-            f"steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the same blocks into its record_blocks."
+            f"{self.patch.node}: expected the layout's features from lambda_3 {self.patch.blend_step} on, got none of "
+            f"the vanilla model's steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the "
+            "same blocks into its record_blocks."
         )
 
-    def layout_is_known(self, sigma: float, layers: list[Layer], flag: bool) -> bool:
+    def layout_is_known(self, sigma: float, layers: Sequence[Layer], flag: bool) -> bool:
         """Whether the layout's outputs at a noise level are in its bank, so that its rows need not be run."""
         layout = self.patch.layout
         return layout is not None and self._banked(sigma, flag, layers, OUTPUT, layout.bank) is not None
 
-    def _known(self, call: Call, role: str, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
+    def _known(
+        self, call: Call, role: str, flag: bool, layers, kind: str, bank: FeatureBank
+    ) -> dict[Layer, torch.Tensor] | None:
         latest = self._latest.get((role, flag, call.x.device))
         if latest is not None and latest[0] == call.sigma:
             return latest[1]
         return self._banked(call.sigma, flag, layers, kind, bank)
 
-    def _banked(self, sigma: float, flag: bool, layers, kind: str, bank: FeatureBank) -> dict[Layer, torch.Tensor] | None:
+    def _banked(
+        self, sigma: float, flag: bool, layers, kind: str, bank: FeatureBank
+    ) -> dict[Layer, torch.Tensor] | None:
         vanilla = kind == OUTPUT and self.of_vanilla(sigma)
         if self.patch.mode != BANKED and not vanilla:
             return None
         for weights in ("",) if vanilla else ("", self.weights):
-            found = {layer: bank.get(Key(weights, kind, layer, flag, self._lent(kind, flag)), sigma) for layer in layers}
+            found = {
+                layer: bank.get(Key(weights, kind, layer, flag, self._lent(kind, flag)), sigma) for layer in layers
+            }
             if all(f is not None for f in found.values()):
                 return found  # pyright: ignore[reportReturnType] - none of them is None
         return None
 
-    def _keep(self, call: Call, role: str, flag: bool, features: dict[Layer, torch.Tensor], kind: str, bank: FeatureBank) -> None:
+    def _keep(
+        self, call: Call, role: str, flag: bool, features: dict[Layer, torch.Tensor], kind: str, bank: FeatureBank
+    ) -> None:
         self._latest[role, flag, call.x.device] = (call.sigma, features)
         if self.patch.mode == BANKED:
             for layer, values in features.items():

@@ -27,8 +27,8 @@ _POSITIONS = "image_encoder.pos_embed"
 
 @dataclass(frozen=True)
 class Prompts:
-    """What tells the segmenter which object is meant. points: [n, 2] (x, y) in pixels, labels: [n] 1 inside or 0 outside; box: left,
-    top, right, bottom."""
+    """What tells the segmenter which object is meant. points: [n, 2] (x, y) in pixels, labels: [n] 1 inside or 0
+    outside; box: left, top, right, bottom."""
 
     points: np.ndarray
     labels: np.ndarray
@@ -46,7 +46,10 @@ class _Movable(torch.nn.Module):
 def checkpoints() -> list[str]:
     """The files in ComfyUI's models/sams."""
     if "sams" not in folder_paths.folder_names_and_paths:
-        folder_paths.folder_names_and_paths["sams"] = ([os.path.join(folder_paths.models_dir, "sams")], set(_EXTENSIONS))
+        folder_paths.folder_names_and_paths["sams"] = (
+            [os.path.join(folder_paths.models_dir, "sams")],
+            set(_EXTENSIONS),
+        )
     return [name for name in folder_paths.get_filename_list("sams") if os.path.splitext(name)[1].lower() in _EXTENSIONS]
 
 
@@ -56,34 +59,38 @@ def load(name: str):
     if path is None:
         folder = folder_paths.get_folder_paths("sams")[0]
         raise FileNotFoundError(
-            f"{NODE}: expected a Segment Anything checkpoint, such as sam_vit_b_01ec64.pth, in {folder}, got {name!r}; download one "
-            "there, or connect any other MASK instead of this node's."
+            f"{NODE}: expected a Segment Anything checkpoint, such as sam_vit_b_01ec64.pth, in {folder}, got "
+            f"{name!r}; download one there, or connect any other MASK instead of this node's."
         )
     try:
         from segment_anything import sam_model_registry
     except ImportError as error:
         raise ImportError(
-            f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this pack's folder "
-            "with ComfyUI's Python."
+            f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this "
+            "pack's folder with ComfyUI's Python."
         ) from error
     try:
         # Never unpickles code, however old the host's torch is.
         state = comfy.utils.load_torch_file(path, safe_load=True)
     except (_REFUSED, safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"{NODE}: expected a file of weights alone, got {name}, which cannot be read as one ({type(error).__name__}); "
-            "download the checkpoint again, from its authors."
+            f"{NODE}: expected a file of weights alone, got {name}, which cannot be read as one "
+            f"({type(error).__name__}); download the checkpoint again, from its authors."
         ) from error
     state = state.get("model", state) if isinstance(state, dict) else {}
     positions = state.get(_POSITIONS)
     kind = _KINDS.get(positions.shape[-1]) if isinstance(positions, torch.Tensor) else None
     if kind is None:
-        raise ValueError(f"{NODE}: expected a Segment Anything checkpoint (vit_b, vit_l or vit_h), got {name}; choose another file.")
+        raise ValueError(
+            f"{NODE}: expected a Segment Anything checkpoint (vit_b, vit_l or vit_h), got {name}; choose another file."
+        )
     model = sam_model_registry[kind]()
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{NODE}: expected the weights of a whole {kind} checkpoint, got others in {name}; download it again.") from error
+        raise ValueError(
+            f"{NODE}: expected the weights of a whole {kind} checkpoint, got others in {name}; download it again."
+        ) from error
     management = comfy.model_management
     return comfy.model_patcher.ModelPatcher(
         _Movable(model.requires_grad_(False)),
@@ -93,7 +100,8 @@ def load(name: str):
 
 
 def segment(patcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tensor:
-    """The best mask of each picture's object. images: [n, height, width, 3] in 0..1. Returns [n, height, width] of 0 and 1."""
+    """The best mask of each picture's object. images: [n, height, width, 3] in 0..1. Returns [n, height, width] of 0
+    and 1."""
     from segment_anything import SamPredictor
 
     activations = 2**31  # the largest encoder's at its own fixed resolution, as a reserve
@@ -104,15 +112,21 @@ def segment(patcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tens
         comfy.model_management.throw_exception_if_processing_interrupted()
         predictor.set_image((image[..., :3].float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         found, scores, _ = predictor.predict(
-            prompt.points if len(prompt.points) else None, prompt.labels if len(prompt.points) else None, prompt.box, multimask_output=True
+            prompt.points if len(prompt.points) else None,
+            prompt.labels if len(prompt.points) else None,
+            prompt.box,
+            multimask_output=True,
         )
         masks.append(torch.from_numpy(found[int(scores.argmax())].astype(np.float32)))
         progress.update(1)
     return torch.stack(masks)
 
 
-def prompts(images: torch.Tensor, heatmap: torch.Tensor | None, threshold: float, inside: str, outside: str, box: str) -> list[Prompts]:
-    """One entry per picture: from the heatmap its box and peak, from the texts what they say. Raises ValueError in one sentence."""
+def prompts(
+    images: torch.Tensor, heatmap: torch.Tensor | None, threshold: float, inside: str, outside: str, box: str
+) -> list[Prompts]:
+    """One entry per picture: from the heatmap its box and peak, from the texts what they say. Raises ValueError in one
+    sentence."""
     height, width = images.shape[1:3]
     given = [*((p, 1) for p in _numbers(inside, 2, "inside")), *((p, 0) for p in _numbers(outside, 2, "outside"))]
     boxes = _numbers(box, 4, "box")
@@ -120,18 +134,23 @@ def prompts(images: torch.Tensor, heatmap: torch.Tensor | None, threshold: float
         raise ValueError(f"{NODE}: expected one box, got {len(boxes)}; keep the one around the subject.")
     for x, y in [p for p, _ in given] + [corner for b in boxes for corner in ((b[0], b[1]), (b[2], b[3]))]:
         if not (0 <= x <= width and 0 <= y <= height):
-            raise ValueError(f"{NODE}: expected points inside the picture of {width} x {height}, got {x:g},{y:g}; change it on this node.")
+            raise ValueError(
+                f"{NODE}: expected points inside the picture of {width} x {height}, got {x:g},{y:g}; change it on "
+                "this node."
+            )
     found = None
     if heatmap is not None:
         heatmap = heatmap[None] if heatmap.ndim == 2 else heatmap
         if heatmap.shape[1:] != (height, width) or len(heatmap) not in (1, len(images)):
             raise ValueError(
-                f"{NODE}: expected a heatmap of the picture's size, {width} x {height}, got {len(heatmap)} of {heatmap.shape[2]} x "
-                f"{heatmap.shape[1]}; make it of the same picture."
+                f"{NODE}: expected a heatmap of the picture's size, {width} x {height}, got {len(heatmap)} of "
+                f"{heatmap.shape[2]} x {heatmap.shape[1]}; make it of the same picture."
             )
         found = [_box_and_peak(heat, threshold) for heat in min_max(heatmap.float().cpu())]
     if found is None and not given and not boxes:
-        raise ValueError(f"{NODE}: expected heatmap, inside or box to tell which object is meant, got none; connect or write one.")
+        raise ValueError(
+            f"{NODE}: expected heatmap, inside or box to tell which object is meant, got none; connect or write one."
+        )
     result = []
     for i in range(len(images)):
         points, own = list(given), np.array(boxes[0], np.float32) if boxes else None

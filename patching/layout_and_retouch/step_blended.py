@@ -17,10 +17,13 @@ import torch
 from ..features.bank import OUTPUT, FeatureBank
 from ..features.taps import BankSink, OutputTap
 from ..features.trajectory import Trajectory, TrajectoryRecorder
+from ..host.attach import attach
 from ..host.blocks import parse
-from ..host.checks import added, check_latent, check_models, same, same_model
-from ..host.families import discover, family_of, late_blocks
-from ..host.run import attach, sampler_name
+from ..host.checks import check_latent, check_models
+from ..host.families import discover, family_of, preset
+from ..host.family import LATE
+from ..host.run import sampler_name
+from ..host.same import added, same, same_model
 from ..host.window import SAME_LEVEL
 
 NODE = "StepBlendedSampler"
@@ -30,7 +33,8 @@ NODE = "StepBlendedSampler"
 class Switch:
     """When the personalised model takes over: after `steps` sampling steps, or at a fraction `percent` of sampling.
 
-    of: how many steps were asked for, where the scheduler may make one more or less of them; all of these are the vanilla model's.
+    of: how many steps were asked for, where the scheduler may make one more or less of them; all of these are the
+    vanilla model's.
     """
 
     steps: int | None = None
@@ -51,7 +55,8 @@ class Switch:
         last = run if self.of is None else self.of
         if not 0 <= self.steps <= last:
             raise ValueError(
-                f"{node}: expected switch_step between 0 and the run's {last} steps, got {self.steps}; lower switch_step or raise steps."
+                f"{node}: expected switch_step between 0 and the run's {last} steps, got {self.steps}; lower "
+                "switch_step or raise steps."
             )
         if self.steps == 0:
             return math.inf
@@ -73,16 +78,22 @@ class _RecordingGuider(comfy.samplers.CFGGuider):
 class StepBlendedGuider(_RecordingGuider):
     """Classifier-free guidance by the vanilla model first and by the personalised one from the switch on.
 
-    z_{k+1} = Sample(z_k, eps(z_k, y-)) for k < tau, Sample(z_k, eps*(z_k, y)) from then on. To the host this is the vanilla model's
-    guider, so the sampler runs once and keeps its history; the calls after the switch go to a second guider of the personalised model.
+    z_{k+1} = Sample(z_k, eps(z_k, y-)) for k < tau, Sample(z_k, eps*(z_k, y)) from then on. To the host this is the
+    vanilla model's guider, so the sampler runs once and keeps its history; the calls after the switch go to a second
+    guider of the personalised model.
     """
 
     def __init__(self, vanilla, personalized, switch: Switch, node: str = NODE, record_blocks: str = ""):
-        """record_blocks: the blocks whose self-attention is kept in the trajectory's bank, in the language of `blocks.parse`."""
+        """record_blocks: the blocks whose self-attention is kept in the trajectory's bank, in the language of
+        `blocks.parse`."""
         check_models(vanilla, personalized, node)
         self._given = (vanilla, personalized)
         self._features = BankSink(OUTPUT, "")
-        blocks = parse(record_blocks, discover(personalized, node), node, late_blocks(personalized, node)) if record_blocks.strip() else ()
+        blocks = (
+            parse(record_blocks, discover(personalized, node), node, preset(personalized, LATE, node))
+            if record_blocks.strip()
+            else ()
+        )
         if blocks:
             tap = OutputTap(node, family_of(personalized, node), blocks, self._features)
             vanilla, personalized = attach(vanilla, tap), attach(personalized, tap)
@@ -99,11 +110,14 @@ class StepBlendedGuider(_RecordingGuider):
         """Raises ValueError where blending could change nothing, e.g. because a LoRA matched no layer."""
         if same_model(*self._given) and same(positive, personalized_positive):
             raise ValueError(
-                f"{self.node}: expected a personalized_model or personalized_positive that differs from the vanilla one, got the same "
-                "weights and the same conditioning; connect the model behind the subject's LoRA, and check that the LoRA was made for "
-                "this checkpoint."
+                f"{self.node}: expected a personalized_model or personalized_positive that differs from the vanilla "
+                "one, got the same weights and the same conditioning; connect the model behind the subject's LoRA, "
+                "and check that the LoRA was made for this checkpoint."
             )
-        self._final_conds = (personalized_positive, negative if personalized_negative is None else personalized_negative)
+        self._final_conds = (
+            personalized_positive,
+            negative if personalized_negative is None else personalized_negative,
+        )
         self.set_conds(positive, negative)
         self.second.set_conds(*self._final_conds)
 
@@ -134,14 +148,29 @@ class StepBlendedGuider(_RecordingGuider):
         return result
 
     def outer_sample(
-        self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None, **kwargs
-    ):  # fmt: skip
+        self,
+        noise,
+        latent_image,
+        sampler,
+        sigmas,
+        denoise_mask=None,
+        callback=None,
+        disable_pbar=False,
+        seed=None,
+        **kwargs,
+    ):
         run, vanilla_run = self._run, super().outer_sample
         assert run is not None
         if run.switch_sigma == -math.inf:
-            return vanilla_run(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+            return vanilla_run(
+                noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs
+            )
         comfy.patcher_extension.add_wrapper_with_key(
-            comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "likeness.step_blended", run.start, self.model_options, is_model_options=True
+            comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE,
+            "likeness.step_blended",
+            run.start,
+            self.model_options,
+            is_model_options=True,
         )
         # The host has repeated the mask for every channel and does so again; it also works out kwargs again.
         mask = None if denoise_mask is None else denoise_mask[:, :1]
@@ -171,11 +200,18 @@ class StepBlendedGuider(_RecordingGuider):
         second = len(trajectory) - first
         logging.info(
             "%s: %d calls of the vanilla model, then %d of the personalised one; trajectory of %s",
-            self.node, first, second, trajectory.describe(),
-        )  # fmt: skip
+            self.node,
+            first,
+            second,
+            trajectory.describe(),
+        )
         if math.isfinite(run.switch_sigma) and not (first and second):
             idle = "personalised" if first else "vanilla"
-            logging.warning("%s: the %s model did nothing, because the run never reached its part; move the switch.", self.node, idle)
+            logging.warning(
+                "%s: the %s model did nothing, because the run never reached its part; move the switch.",
+                self.node,
+                idle,
+            )
 
 
 class _Started(NamedTuple):
@@ -190,7 +226,8 @@ class _Started(NamedTuple):
 
 
 class _PersonalizedPhase(_RecordingGuider):
-    """The personalised model's part: options, hooks and wrappers are in place for the whole run, the weights from the switch on."""
+    """The personalised model's part: options, hooks and wrappers are in place for the whole run, the weights from the
+    switch on."""
 
     def __init__(self, model):
         super().__init__(model)
@@ -200,7 +237,8 @@ class _PersonalizedPhase(_RecordingGuider):
         self._step_options: dict = {}
 
     def around(self, vanilla_run: Callable, *args, **kwargs):
-        """Samples with `vanilla_run`, a CFGGuider.outer_sample, inside everything that the host sets up for this model's runs."""
+        """Samples with `vanilla_run`, a CFGGuider.outer_sample, inside everything that the host sets up for this
+        model's runs."""
         self._vanilla_run = vanilla_run
         try:
             return self.sample(*args, **kwargs)
@@ -225,9 +263,15 @@ class _PersonalizedPhase(_RecordingGuider):
         comfy.samplers.cast_to_load_options(self.model_options, device=model.load_device, dtype=model.model_dtype())
         model.pre_run()
         self.conds = comfy.samplers.process_conds(
-            self.inner_model, started.noise, self.conds, model.load_device, started.latent_image, started.denoise_mask, started.seed,
+            self.inner_model,
+            started.noise,
+            self.conds,
+            model.load_device,
+            started.latent_image,
+            started.denoise_mask,
+            started.seed,
             **self._shapes,
-        )  # fmt: skip
+        )
         self._step_options = comfy.model_patcher.create_model_options_clone(self.model_options)
         self._step_options.setdefault("transformer_options", {})["sample_sigmas"] = started.sigmas
 
@@ -254,7 +298,19 @@ class _Run:
     vanilla_calls: int | None = None
     started: _Started | None = None
 
-    def start(self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args, **kwargs):
+    def start(
+        self,
+        executor,
+        guider,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        *args,
+        **kwargs,
+    ):
         """A SAMPLER_SAMPLE wrapper: notes what the sampler is given."""
         options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
         self.started = _Started(options, sigmas, extra_args.get("seed"), noise, latent_image, denoise_mask)
@@ -265,7 +321,9 @@ def recorded(guider, latent: dict) -> Trajectory:
     """The trajectory of the run of `guider` that gave `latent`. Raises ValueError where there is none."""
     node = "LikenessRecordedTrajectory"
     if not isinstance(guider, StepBlendedGuider):
-        raise ValueError(f"{node}: expected the guider of LikenessStepBlendedGuider, got {type(guider).__name__}; connect that node.")
+        raise ValueError(
+            f"{node}: expected the guider of LikenessStepBlendedGuider, got {type(guider).__name__}; connect that node."
+        )
     if guider.trajectory is None:
         raise ValueError(
             f"{node}: expected a guider that has sampled, got one that has not; "
@@ -273,7 +331,7 @@ def recorded(guider, latent: dict) -> Trajectory:
         )
     if not guider.gave(latent["samples"]):
         raise ValueError(
-            f"{node}: expected the latent of this guider's last run, got another one; "
-            "connect the output (not denoised_output) of the SamplerCustomAdvanced that uses it, and give each sampler a guider of its own."
+            f"{node}: expected the latent of this guider's last run, got another one; connect the output (not "
+            "denoised_output) of the SamplerCustomAdvanced that uses it, and give each sampler a guider of its own."
         )
     return guider.trajectory

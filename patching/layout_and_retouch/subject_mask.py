@@ -1,4 +1,5 @@
-"""The adaptive mask as a run uses it: from the subject's mask in the layout image and the target's attention of the step before."""
+"""The adaptive mask as a run uses it: from the subject's mask in the layout image and the target's attention of the
+step before."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from ...kernels.adaptive_mask import TORCH, MaskRules, adaptive_mask, resized, t
 from ...kernels.heatmaps import mean_heatmap, min_max
 from ..features.taps import CrossAttentionTap
 from ..host.blocks import Block, Layer
-from ..host.families import Family
+from ..host.family import Family
 from ..host.rows import TARGET
 from ..host.run import Call
 
@@ -22,9 +23,10 @@ DEFAULT_RULES = MaskRules()
 
 @dataclass(frozen=True, eq=False)
 class SubjectMask:
-    """subject: bool [1 or images, height, width] over the layout image. tokens, prompt_length: the subject's words in the target's
-    prompt, empty for a mask that stays as it is. fixed: [1 or images, height, width] in 0..1, the mask without any attention of the
-    target, which also serves until there is one. blocks: whose attention is averaged, in the language of `blocks.parse`."""
+    """subject: bool [1 or images, height, width] over the layout image. tokens, prompt_length: the subject's words in
+    the target's prompt, empty for a mask that stays as it is. fixed: [1 or images, height, width] in 0..1, the mask
+    without any attention of the target, which also serves until there is one. blocks: whose attention is averaged, in
+    the language of `blocks.parse`."""
 
     subject: torch.Tensor
     fixed: torch.Tensor
@@ -44,11 +46,14 @@ class SubjectMask:
         size = tuple(self.fixed.shape[1:])
         if size not in ((height, width), (8 * height, 8 * width)):
             raise ValueError(
-                f"{self.node}: expected a mask of the picture's size, {8 * width} x {8 * height}, got {size[1]} x {size[0]}; "
-                "connect the mask of the layout image that is retouched."
+                f"{self.node}: expected a mask of the picture's size, {8 * width} x {8 * height}, got {size[1]} x "
+                f"{size[0]}; connect the mask of the layout image that is retouched."
             )
         if len(self.fixed) not in (1, images):
-            raise ValueError(f"{self.node}: expected 1 mask or {images}, one per picture, got {len(self.fixed)}; connect one per picture.")
+            raise ValueError(
+                f"{self.node}: expected 1 mask or {images}, one per picture, got {len(self.fixed)}; connect one per "
+                "picture."
+            )
 
 
 @dataclass(eq=False)
@@ -70,9 +75,15 @@ class MaskRun:
 
     def tap(self, family: Family, blocks: tuple[Block, ...]) -> CrossAttentionTap:
         return CrossAttentionTap(
-            self.mask.node, family, blocks, self, role=TARGET, conditional=True, tokens=self.mask.tokens,
+            self.mask.node,
+            family,
+            blocks,
+            self,
+            role=TARGET,
+            conditional=True,
+            tokens=self.mask.tokens,
             prompt_length=self.mask.prompt_length,
-        )  # fmt: skip
+        )
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         images = len({row.image for row in call.rows if row.role == TARGET})
@@ -82,8 +93,8 @@ class MaskRun:
             self._maps.setdefault(call.sigma, []).append(maps)
 
     def at(self, sigma: float, size: tuple[int, int]) -> torch.Tensor:
-        """[1 or images, h * w, 1] at a layer of (height, width): made of the maps of the step before, so that the order in which the
-        host asks for rows with and without the prompt does not matter."""
+        """[1 or images, h * w, 1] at a layer of (height, width): made of the maps of the step before, so that the order
+        in which the host asks for rows with and without the prompt does not matter."""
         with self._lock:
             key = (sigma, size)
             if key not in self._made:

@@ -10,9 +10,10 @@ from typing import Protocol
 import torch
 
 from ...kernels.adaptive_mask import blended
-from ..features.taps import take
 from ..host.blocks import Layer
-from ..host.families import Attention
+from ..host.family import Attention, SelfAttentionChange
+from ..host.rows import take
+from ..host.tokens import Tokens
 
 REPLACE, APPEND = "replace", "append"
 
@@ -24,9 +25,11 @@ def differ(weights: Sequence[float], attention: str) -> bool:
 
 @dataclass(frozen=True)
 class Borrowed:
-    """One reference's tokens at the layers of one model call, in a call of its own (`features`) or as rows of the same one (`rows`).
+    """One reference's tokens at the layers of one model call, in a call of its own (`features`) or as rows of the same
+    one (`rows`).
 
-    features: [1, tokens, channels] hidden states by layer, masked; rows: one per target row; tokens(size): which of the rows' tokens.
+    features: [1, tokens, channels] hidden states by layer, masked; rows: one per target row; tokens(size): which of the
+    rows' tokens.
     """
 
     weight: float
@@ -36,12 +39,13 @@ class Borrowed:
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceSwap:
-    """Self-attention of the first `targets` rows looks at the references' keys and values (MasaCtrl, arXiv 2304.08465, eq. 3), and its
-    output is blended with the layout's under the mask (Layout-and-Retouch, arXiv 2407.09779, Algorithm 1, lines 10 and 11).
+class ReferenceSwap(SelfAttentionChange):
+    """Self-attention of the first `targets` rows looks at the references' keys and values (MasaCtrl, arXiv 2304.08465,
+    eq. 3), and its output is blended with the layout's under the mask (Layout-and-Retouch, arXiv 2407.09779, Algorithm
+    1, lines 10 and 11).
 
-    layout(layer, output): the layout's outputs for the target's rows, or None to leave them; mask(size): [targets, n, 1].
-    strength: of the whole change; 1 is the paper's.
+    layout(layer, output): the layout's outputs for the target's rows, or None to leave them; mask(size): [targets, n,
+    1]. strength: of the whole change; 1 is the paper's.
     """
 
     targets: int
@@ -57,7 +61,8 @@ class ReferenceSwap:
 
     @property
     def weighted(self) -> bool:
-        """Whether the weights differ from each other or from that of the target's own tokens: a factor common to all keys cancels."""
+        """Whether the weights differ from each other or from that of the target's own tokens: a factor common to all
+        keys cancels."""
         return differ([b.weight for b in self.references], self.attention)
 
     @property
@@ -68,7 +73,7 @@ class ReferenceSwap:
     def _keeps_own(self) -> bool:
         return self.attention == APPEND or self.strength < 1
 
-    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]):
+    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens):
         borrowed = [b.features[layer] for b in self.references if b.features is not None]
         if not borrowed or self.together:
             return n, context, value
@@ -77,23 +82,27 @@ class ReferenceSwap:
             return n, features, features
         return n, torch.cat([context, features], 1), torch.cat([value, features], 1)
 
-    def attend(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, size: tuple[int, int]):
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ):
         if not self.together:
             return self._attend(q, k, v, self._counts(layer), attention)
         first = self.targets
         keys, values, counts = [k[:first]], [v[:first]], []
         for borrowed in self.references:
-            tokens = borrowed.tokens(size) if borrowed.tokens else None
+            chosen = borrowed.tokens(tokens.size) if borrowed.tokens else None
             for parts, projected in ((keys, k), (values, v)):
                 rows = torch.stack([projected[row] for row in borrowed.rows])
-                parts.append(rows if tokens is None else rows[:, tokens])
+                parts.append(rows if chosen is None else rows[:, chosen])
             counts.append(keys[-1].shape[1])
         if not self._keeps_own:
             keys, values = keys[1:], values[1:]
         swapped = self._attend(q[:first], torch.cat(keys, 1), torch.cat(values, 1), counts, attention)
         return torch.cat([swapped, attention(q[first:], k[first:], v[first:])])
 
-    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, counts: Sequence[int], attention: Attention) -> torch.Tensor:
+    def _attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, counts: Sequence[int], attention: Attention
+    ) -> torch.Tensor:
         """counts: how many of the last keys belong to each reference."""
         own = k.shape[1] - sum(counts)
         if self.attention == APPEND or not self._keeps_own:
@@ -115,10 +124,10 @@ class ReferenceSwap:
     def _counts(self, layer: Layer) -> list[int]:
         return [b.features[layer].shape[1] for b in self.references if b.features is not None]
 
-    def output(self, layer: Layer, output: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def output(self, layer: Layer, output: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         if self.layout is None or self.mask is None:
             return output
-        mask = self.mask(size)
+        mask = self.mask(tokens.size)
         if self.strength < 1:
             mask = 1 - self.strength * (1 - mask)
         first = self.targets
@@ -167,8 +176,9 @@ class RecordedLayout:
 
 
 @dataclass(frozen=True, eq=False)
-class LayoutSwap:
-    """Queries, keys and values of the first rows come from the layout (Layout-and-Retouch, arXiv 2407.09779, Algorithm 1, line 9).
+class LayoutSwap(SelfAttentionChange):
+    """Queries, keys and values of the first rows come from the layout (Layout-and-Retouch, arXiv 2407.09779, Algorithm
+    1, line 9).
 
     values: whether the values come along. strength: 1 is the paper's.
     """
@@ -177,9 +187,8 @@ class LayoutSwap:
     values: bool
     layout: LayoutInputs
     strength: float = 1.0
-    attends: bool = False
 
-    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, size: tuple[int, int]):
+    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens):
         layout = self.layout.of_self(layer, n)
         value = self._changed(value, layout) if self.values else value
         return self._changed(n, layout), self._changed(context, layout), value
@@ -188,17 +197,12 @@ class LayoutSwap:
         layout, text = self.layout.of_cross(layer, n, context)
         if text.shape[1] != context.shape[1]:
             raise ValueError(
-                f"MultiSourceAttnSwap: expected the layout's prompt and the target's to have one length, got {text.shape[1]} and "
-                f"{context.shape[1]} tokens; make the longer prompt shorter, or set early_swap to fork."
+                "MultiSourceAttnSwap: expected the layout's prompt and the target's to have one length, got "
+                f"{text.shape[1]} and {context.shape[1]} tokens; make the longer prompt shorter, or set early_swap to "
+                "fork."
             )
         value = self._changed(value, text) if self.values else value
         return self._changed(n, layout), self._changed(context, text), value
-
-    def attend(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, size: tuple[int, int]):
-        return attention(q, k, v)
-
-    def output(self, layer: Layer, output: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        return output
 
     def _changed(self, own: torch.Tensor, layout: torch.Tensor) -> torch.Tensor:
         first, layout = self.targets, layout.to(own)

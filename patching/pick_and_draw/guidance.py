@@ -1,4 +1,5 @@
-"""Pick-and-Draw's guidance (arXiv 2401.16762) as a patch of MODEL: at guided steps, the latent is moved before it is denoised."""
+"""Pick-and-Draw's guidance (arXiv 2401.16762) as a patch of MODEL: at guided steps, the latent is moved before it is
+denoised."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from ...kernels.pick_and_draw import RELATIVE
 from ...kernels.uremd import GEN_TO_REF
 from ..features.bank import weights_of
 from ..host.blocks import Layer
-from ..host.families import Family
+from ..host.family import Family
 from ..host.frozen_autograd import refuse_cached, refuse_compiled
 from ..host.run import Evaluate, RunState, Step
 from ..host.window import Window
@@ -28,9 +29,10 @@ NODE = "UREMDGuidance"
 
 @dataclass(frozen=True, eq=False)
 class UREMDGuidance:
-    """The patch. words: the subject's in the guided prompt, which is encoded as `prompt`; map_layers: whose attention to them, above
-    `threshold` after stretching to 0..1, is the generated subject; step_size, step_kind: as in `kernels.pick_and_draw.step_of_gradient`;
-    iterations: gradient steps per guided step; every: of the steps in a window, only each so manieth is guided."""
+    """The patch. words: the subject's in the guided prompt, which is encoded as `prompt`; map_layers: whose attention
+    to them, above `threshold` after stretching to 0..1, is the generated subject; step_size, step_kind: as in
+    `kernels.pick_and_draw.step_of_gradient`; iterations: gradient steps per guided step; every: of the steps in a
+    window, only each so manieth is guided."""
 
     family: Family
     words: WordTokens
@@ -60,9 +62,15 @@ class UREMDGuidance:
         return 2
 
     def prepare(
-        self, guider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, denoise_mask: torch.Tensor | None = None
+        self,
+        guider,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        sigmas: torch.Tensor,
+        denoise_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Checks the run before it starts and computes the palette's missing features, with the model that will be guided."""
+        """Checks the run before it starts and computes the palette's missing features, with the model that will be
+        guided."""
         model = guider.model_patcher
         refuse_compiled(model, self.node)
         refuse_cached(model, self.node)
@@ -71,7 +79,11 @@ class UREMDGuidance:
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
         sampling = model.get_model_object("model_sampling")
-        mask = None if denoise_mask is None else comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
+        mask = (
+            None
+            if denoise_mask is None
+            else comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
+        )
         run = GuidanceRun(self, len(noise), weights_of(model), sigmas.tolist(), sampling, self._prompts(state), mask)
         self._warn(run)
         if self.palette is not None and run.palette_levels:
@@ -82,20 +94,22 @@ class UREMDGuidance:
         return noise
 
     def _prompts(self, state: RunState) -> frozenset:
-        """The uuids of the run's prompts that say what `prompt` does, so that `words` fits them; of all, where none does."""
+        """The uuids of the run's prompts that say what `prompt` does, so that `words` fits them; of all, where none
+        does."""
         entries = [entry for entry in state.prompts() if entry.get("cross_attn") is not None]
         alike = [e for e in entries if self.prompt is None or _alike(e["cross_attn"], self.prompt)]
         if entries and not alike:
             logging.warning(
-                "%s: expected text to be the sampler's positive prompt, got another one, so the words may be looked for in wrong places; "
-                "write the same into text.",
+                "%s: expected text to be the sampler's positive prompt, got another one, so the words may be looked "
+                "for in wrong places; write the same into text.",
                 self.node,
-            )  # fmt: skip
+            )
         guided = alike or entries
         if any(entry.get("area") is not None or entry.get("set_area_to_bounds") for entry in guided):
             raise ValueError(
-                f"{self.node}: expected a prompt for the whole picture, got one for an area of it; remove ConditioningSetArea from the "
-                "prompt that text repeats, or set set_cond_area of ConditioningSetMask to default."
+                f"{self.node}: expected a prompt for the whole picture, got one for an area of it; remove "
+                "ConditioningSetArea from the prompt that text repeats, or set set_cond_area of ConditioningSetMask "
+                "to default."
             )
         return frozenset(entry.get("uuid") for entry in guided)
 
@@ -103,9 +117,12 @@ class UREMDGuidance:
         """Of a loss that changes nothing."""
         for name in run.idle():
             logging.warning(
-                "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; change them.",
-                self.node, name, name,
-            )  # fmt: skip
+                "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; "
+                "change them.",
+                self.node,
+                name,
+                name,
+            )
 
     def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:
         if step.x.requires_grad:  # another guidance reads the network
@@ -125,4 +142,7 @@ def _alike(text: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _never():
-    raise RuntimeError(f"{NODE}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's guiders.")
+    raise RuntimeError(
+        f"{NODE}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's "
+        "guiders."
+    )

@@ -52,31 +52,40 @@ class LossLog:
             self.show(f"guided step {step} of {len(levels)}: {', '.join(values)}")
         if self._finite and not self._warned and not bool(self._finite[-1].all()):
             self._warned = True
-            logging.warning("%s: a gradient was not a finite number; its step was skipped, and so will be others like it.", self.node)
+            logging.warning(
+                "%s: a gradient was not a finite number; its step was skipped, and so will be others like it.",
+                self.node,
+            )
 
     def finish(self) -> None:
         """After the run: the last step is told, and the numbers leave the device."""
         self._look_back()
         with torch.inference_mode(False), torch.no_grad():
-            self.entries = [(s, {n: torch.empty(v.shape).copy_(v) for n, v in losses.items()}) for s, losses in self.entries]
+            self.entries = [
+                (s, {n: torch.empty(v.shape).copy_(v) for n, v in losses.items()}) for s, losses in self.entries
+            ]
         self._finite = []
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(guided step, loss [steps, images]) of the term `name`, over every gradient step at which it acted."""
-        found = [(i, losses[name].float().cpu().numpy()) for i, (_, losses) in enumerate(self.entries) if name in losses]
+        found = [
+            (i, losses[name].float().cpu().numpy()) for i, (_, losses) in enumerate(self.entries) if name in losses
+        ]
         return np.array([i for i, _ in found]), np.stack([v for _, v in found]) if found else np.zeros((0, 0))
 
     def picture(self, images: int) -> torch.Tensor:
-        """[1, height, width, 3] in 0..1: both terms against the gradient step, each on an axis of its own from 0; pale: single images.
+        """[1, height, width, 3] in 0..1: both terms against the gradient step, each on an axis of its own from 0; pale:
+        single images.
 
-        images: of the latent that the run made. A run without a guided step gives an empty plot. Raises ValueError where no run has been
-        logged, or one of another batch.
+        images: of the latent that the run made. A run without a guided step gives an empty plot. Raises ValueError
+        where no run has been logged, or one of another batch.
         """
         got = {len(values) for _, losses in self.entries for values in losses.values()}
         if self.levels is None or got not in (set(), {images}):
             raise ValueError(
-                f"LikenessLossCurves: expected the losses of a run of {images} images, got {', '.join(map(str, got)) or 'none'}; connect "
-                "the output of the sampler that runs the guided model to latent."
+                f"LikenessLossCurves: expected the losses of a run of {images} images, got "
+                f"{', '.join(map(str, got)) or 'none'}; connect the output of the sampler that runs the guided model "
+                "to latent."
             )
         image = Image.new("RGB", (_LEFT + _WIDTH + _MARGIN + 16, _TOP + _HEIGHT + _MARGIN), "white")
         draw = ImageDraw.Draw(image)
@@ -88,7 +97,10 @@ class LossLog:
             known = np.isfinite(losses)  # a loss that is no number leaves a gap
             top = max(float(losses[known].max(initial=0)), 1e-12)
             colour, pale = _COLOURS[name], tuple((c + 510) // 3 for c in _COLOURS[name])
-            for values, tint, width in (*((losses[:, i], pale, 1) for i in range(losses.shape[1])), (losses.mean(1), colour, 2)):
+            for values, tint, width in (
+                *((losses[:, i], pale, 1) for i in range(losses.shape[1])),
+                (losses.mean(1), colour, 2),
+            ):
                 points = [
                     (_LEFT + _WIDTH * s / last, _TOP + _HEIGHT * (1 - v / top))
                     for s, v in zip(steps, values, strict=True)

@@ -1,4 +1,5 @@
-"""Palettes (Pick-and-Draw, arXiv 2401.16762, eq. 4-5): the subject's features in pictures of it, at every noise level that is guided."""
+"""Palettes (Pick-and-Draw, arXiv 2401.16762, eq. 4-5): the subject's features in pictures of it, at every noise level
+that is guided."""
 
 from __future__ import annotations
 
@@ -12,15 +13,17 @@ import torch.nn.functional as F
 from ...kernels.heatmaps import overlay, principal_colours
 from ..features.bank import HIDDEN, Key, weights_of
 from ..features.references import Reference, References, references
-from ..features.sources import image_latent, noised_source
+from ..features.sources import noised_source
 from ..features.taps import BankSink, HiddenStateTap
-from ..features.word_maps import noise_levels, pictures_of, word_maps
-from ..host.blocks import Block, Layer, parse
-from ..host.captions import captioned
-from ..host.checks import single
-from ..host.families import coarse_decoder_blocks, discover, family_of, middle_decoder_blocks
-from ..host.passes import Denoise, run_pass
-from ..host.run import Call, attach, bare
+from ..features.word_maps import word_maps
+from ..host.attach import attach, bare
+from ..host.blocks import Block, Layer, layers_of, parse
+from ..host.checks import image_latent, single
+from ..host.families import discover, family_of, preset
+from ..host.family import COARSE, MIDDLE
+from ..host.passes import Denoise, noise_levels, run_pass
+from ..host.previews import captioned, pictures_of
+from ..host.run import Call
 from ..host.window import ALWAYS, Window
 
 NODE = "AppearancePalette"
@@ -34,8 +37,8 @@ _LOOK_WINDOW = Window(0.2, 0.8)
 class Palette:
     """References, each with the mask of its subject, and the blocks whose self-attention inputs are their features.
 
-    blocks: names, in call order; family: of the model that it was made with; context: the width of its text features; window: outside
-    of it nothing is kept.
+    blocks: names, in call order; family: of the model that it was made with; context: the width of its text features;
+    window: outside of it nothing is kept.
     """
 
     references: References
@@ -49,10 +52,13 @@ class Palette:
 
     def features(self, weights: str, layer: Layer, sigma: float) -> list[tuple[torch.Tensor, float]]:
         """[tokens, channels] and weight of every reference at a noise level that `fill` has been at, on the CPU."""
-        found = [(item.bank.get(Key(weights, HIDDEN, layer, True), sigma), item.weight) for item in self.references.items]
+        found = [
+            (item.bank.get(Key(weights, HIDDEN, layer, True), sigma), item.weight) for item in self.references.items
+        ]
         if any(values is None for values, _ in found):
             raise RuntimeError(
-                f"{NODE}: expected features of {layer.kind}{layer.number} at noise level {sigma:g}, got none; compute them first."
+                f"{NODE}: expected features of {layer.kind}{layer.number} at noise level {sigma:g}, got none; compute "
+                "them first."
             )
         return [(values[0], weight) for values, weight in found if values is not None]
 
@@ -61,8 +67,8 @@ class Palette:
 class Picture:
     """What a palette is made of: an IMAGE with its VAE or a LATENT, and a MASK of the subject or the words for it.
 
-    text, word: the picture's caption and the words in it that stand for the subject; conditioning: the caption encoded, or None;
-    threshold, map_blocks: of the saliency mask, and whose attention it is made of.
+    text, word: the picture's caption and the words in it that stand for the subject; conditioning: the caption encoded,
+    or None; threshold, map_blocks: of the saliency mask, and whose attention it is made of.
     """
 
     image: torch.Tensor | None
@@ -77,7 +83,8 @@ class Picture:
 
 
 class Made(NamedTuple):
-    """A palette, the masks [pictures, height, width] of the pictures just added, and RGB pictures that show masks and features."""
+    """A palette, the masks [pictures, height, width] of the pictures just added, and RGB pictures that show masks and
+    features."""
 
     palette: Palette
     mask: torch.Tensor
@@ -100,13 +107,20 @@ def build_palette(
 
     sigmas: noise levels to compute features for at once, else they are computed by the first run that needs them.
     """
-    chosen = parse(blocks, discover(model, NODE), NODE, middle_decoder_blocks(model, NODE))
+    chosen = parse(blocks, discover(model, NODE), NODE, preset(model, MIDDLE, NODE))
     if not chosen:
-        raise ValueError(f"{NODE}: expected at least one block to take features from, got none; change blocks on this node.")
+        raise ValueError(
+            f"{NODE}: expected at least one block to take features from, got none; change blocks on this node."
+        )
     if window.empty:
-        raise ValueError(f"{NODE}: expected start_percent below end_percent, got an empty window; change them on this node.")
+        raise ValueError(
+            f"{NODE}: expected start_percent below end_percent, got an empty window; change them on this node."
+        )
     if clip is None and (picture.conditioning is None or picture.mask is None):
-        raise ValueError(f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to clip.")
+        raise ValueError(
+            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
+            "clip."
+        )
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
     single(conditioning, NODE)
     made = _references(model, clip, picture, conditioning, source, seed, weight)
@@ -121,9 +135,9 @@ def build_palette(
             )
         if more.window != window:
             raise ValueError(
-                f"{NODE}: expected palettes for the same part of sampling, got one for {more.window.start_percent:g} to "
-                f"{more.window.end_percent:g} in more and {window.start_percent:g} to {window.end_percent:g} here; set start_percent and "
-                "end_percent alike on both nodes."
+                f"{NODE}: expected palettes for the same part of sampling, got one for {more.window.start_percent:g} "
+                f"to {more.window.end_percent:g} in more and {window.start_percent:g} to {window.end_percent:g} here; "
+                "set start_percent and end_percent alike on both nodes."
             )
         made = References((*more.references.items, *made.items))
     palette = Palette(made, names, family, conditioning[0][0].shape[-1], window)
@@ -132,8 +146,8 @@ def build_palette(
         levels = [s for s in schedule if inside.contains(s)]
         if not levels:
             raise ValueError(
-                f"{NODE}: expected noise levels between start_percent and end_percent in sigmas, got none of {len(schedule)}; connect the "
-                "sampler's SIGMAS, widen the window, or disconnect sigmas."
+                f"{NODE}: expected noise levels between start_percent and end_percent in sigmas, got none of "
+                f"{len(schedule)}; connect the sampler's SIGMAS, widen the window, or disconnect sigmas."
             )
         fill(palette, model, levels, schedule, NODE)
     return Made(palette, masks, shown)
@@ -141,16 +155,25 @@ def build_palette(
 
 def _references(model, clip, picture: Picture, conditioning: list, source: str, seed: int, weight: float) -> References:
     if (picture.image is None) == (picture.latent is None):
-        raise ValueError(f"{NODE}: expected a picture, as image with vae or as latent, got {'both' if picture.latent else 'neither'}.")
+        raise ValueError(
+            f"{NODE}: expected a picture, as image with vae or as latent, got "
+            f"{'both' if picture.latent else 'neither'}."
+        )
     if picture.image is not None:
-        # A photograph's millions of pixels would fill the memory, and show the network a subject of a size that it has never seen.
-        encoded = references(picture.image, picture.vae, conditioning, source, seed, picture.mask, weight, NODE, _MOST_PIXELS)
+        # A photograph's millions of pixels would fill the memory, and show the network a subject of a size that it has
+        # never seen.
+        encoded = references(
+            picture.image, picture.vae, conditioning, source, seed, picture.mask, weight, NODE, _MOST_PIXELS
+        )
         items = list(encoded.items)
     else:
         assert picture.latent is not None
         samples = image_latent(model, picture.latent, NODE)
         masks = _masks_of(picture.mask, samples)
-        items = [Reference({"samples": samples[i : i + 1]}, conditioning, source, seed, masks[i], weight) for i in range(len(samples))]
+        items = [
+            Reference({"samples": samples[i : i + 1]}, conditioning, source, seed, masks[i], weight)
+            for i in range(len(samples))
+        ]
     if picture.mask is not None:
         return References(tuple(items))
     return References(tuple(_with_saliency(model, clip, item, picture) for item in items))
@@ -162,39 +185,50 @@ def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Te
     mask = mask[None] if mask.ndim == 2 else mask
     if len(mask) not in (1, len(samples)) or bool((mask.amax((1, 2)) < 0.5).any()):
         raise ValueError(
-            f"{NODE}: expected a mask with the subject in it for each of {len(samples)} pictures, got {len(mask)} masks, "
-            f"{int((mask.amax((1, 2)) < 0.5).sum())} of them empty; connect another mask or none."
+            f"{NODE}: expected a mask with the subject in it for each of {len(samples)} pictures, got {len(mask)} "
+            f"masks, {int((mask.amax((1, 2)) < 0.5).sum())} of them empty; connect another mask or none."
         )
     return [mask[min(i, len(mask) - 1)].float().cpu() for i in range(len(samples))]
 
 
 def _with_saliency(model, clip, item: Reference, picture: Picture) -> Reference:
     """The reference with the mask that its subject's words have in it, averaged over noise levels."""
-    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, coarse_decoder_blocks(model, NODE))
+    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE))
     if not chosen:
         raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
     blocks = " ".join(block.name for block in chosen)
     maps = word_maps(
-        bare(model), clip, item.latent, picture.text, picture.word, blocks, "together", _LOOK_WINDOW, _LOOKS, item.seed, None, NODE
+        bare(model),
+        clip,
+        item.latent,
+        picture.text,
+        picture.word,
+        blocks,
+        "together",
+        _LOOK_WINDOW,
+        _LOOKS,
+        item.seed,
+        None,
+        NODE,
     )
     mask = (maps.heatmaps[0] > picture.threshold).float()
     if not bool(mask.any()):
         raise ValueError(
-            f"{NODE}: expected a subject where the map of '{picture.word}' is above threshold {picture.threshold:g}, got nothing; "
-            "lower threshold, choose another word, or connect mask."
+            f"{NODE}: expected a subject where the map of '{picture.word}' is above threshold {picture.threshold:g}, "
+            "got nothing; lower threshold, choose another word, or connect mask."
         )
     return Reference(item.latent, item.conditioning, item.kind, item.seed, mask, item.weight)
 
 
 def fill(palette: Palette, model, levels: Sequence[float], schedule: Sequence[float], node: str) -> None:
-    """Puts the features that are missing at these noise levels into the references' banks: one model call each, and an inversion along
-    the whole schedule.
+    """Puts the features that are missing at these noise levels into the references' banks: one model call each, and an
+    inversion along the whole schedule.
 
     model: the MODEL that will be guided; the pack's own patches on it do not act on a reference.
     """
     model, family = bare(model), family_of(model, node)
     blocks = parse(" ".join(palette.blocks), discover(model, node), node)
-    layers = [layer for block in blocks for layer in block.layers]
+    layers = layers_of(blocks)
     weights = weights_of(model)
     # A schedule that ends early, as of a sampler that leaves noise, says nothing of the way to a clean picture.
     rest = noise_levels(ALWAYS, _WAY, model.get_model_object("model_sampling"), node)
@@ -218,7 +252,8 @@ def _missing(item: Reference, weights: str, layers: Sequence[Layer], levels: Seq
 
 
 def preview(model, made: References, blocks: Sequence[Block], vae) -> torch.Tensor:
-    """[references, ...] RGB pictures: the reference, its mask, and its features' first three principal components, at a middle level."""
+    """[references, ...] RGB pictures: the reference, its mask, and its features' first three principal components, at a
+    middle level."""
     sigma = float(model.get_model_object("model_sampling").percent_to_sigma(0.5))
     layers = blocks[len(blocks) // 2].layers
     panels = []
@@ -229,15 +264,26 @@ def preview(model, made: References, blocks: Sequence[Block], vae) -> torch.Tens
         tap = HiddenStateTap(NODE, family_of(model, NODE), tuple(b for b in blocks if layers[0] in b.layers), seen)
         noisy = noised_source(model, item.latent, item.seed, NODE).at(sigma)
         run_pass(
-            attach(bare(model), tap), item.conditioning, image_latent(model, item.latent, NODE), [sigma],
+            attach(bare(model), tap),
+            item.conditioning,
+            image_latent(model, item.latent, NODE),
+            [sigma],
             lambda denoise, clean, noisy=noisy: _look(denoise, noisy.to(clean), sigma),
-        )  # fmt: skip
+        )
         values, size = seen.of[layers[0]]
-        mask = torch.ones(1, height, width) if item.mask is None else F.interpolate(item.mask[None, None], (height, width))[0]
+        mask = (
+            torch.ones(1, height, width)
+            if item.mask is None
+            else F.interpolate(item.mask[None, None], (height, width))[0]
+        )
         colours = principal_colours(values[0].float().cpu()).unflatten(0, size).movedim(-1, 0)[None]
         colours = F.interpolate(colours, (height, width), mode="nearest").movedim(1, -1)
         features = torch.where(mask[..., None] > 0.5, colours, 0.3 * picture)
-        shown = [captioned(picture, "reference"), captioned(overlay(picture, mask), "mask"), captioned(features, "features")]
+        shown = [
+            captioned(picture, "reference"),
+            captioned(overlay(picture, mask), "mask"),
+            captioned(features, "features"),
+        ]
         panels.append(torch.cat(shown, 2))
     height, width = (max(p.shape[i] for p in panels) for i in (1, 2))
     return torch.cat([F.pad(p, (0, 0, 0, width - p.shape[2], 0, height - p.shape[1])) for p in panels])

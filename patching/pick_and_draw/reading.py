@@ -1,4 +1,5 @@
-"""What one forward pass with gradients shows to a guided run, and its score (Pick-and-Draw, arXiv 2401.16762, eq. 3-10)."""
+"""What one forward pass with gradients shows to a guided run, and its score (Pick-and-Draw, arXiv 2401.16762, eq.
+3-10)."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from ...kernels.pick_and_draw import layout_loss, saliency_mask
 from ...kernels.uremd import uremd
 from ..features.taps import token_maps
 from ..host.blocks import Layer
-from ..host.families import Options
+from ..host.family import Options
 from ..host.frozen_autograd import Stop
+from ..host.tokens import Tokens
 from .template import scaled_to
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ class Reading:
         self.run, self.sigma = run, sigma
         self.appearance, self.layout = run.acting(sigma)
         self.feature_layers = set(self.appearance.layers if self.appearance else ())
-        self.map_layers = set(self.layout.layers if self.layout else ()) | set(run.patch.map_layers if self.appearance else ())
+        self.map_layers = set(self.layout.layers if self.layout else ()) | set(
+            run.patch.map_layers if self.appearance else ()
+        )
         self.features: dict[Layer, torch.Tensor] = {}
         self.maps: dict[Layer, torch.Tensor] = {}
         self.sizes: dict[Layer, tuple[int, int]] = {}
@@ -58,38 +62,44 @@ class Reading:
         options = family.tap_hidden_states(options, self.feature_layers, self._hidden)
         return family.tap_cross_attention(options, self.map_layers, self._cross)
 
-    def _hidden(self, layer: Layer, hidden: torch.Tensor, size: tuple[int, int]) -> None:
+    def _hidden(self, layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:
         if self._last is None:
-            self._check(hidden, size)
-            self.features[layer], self.sizes[layer] = hidden, size
+            self._check(hidden, tokens)
+            self.features[layer], self.sizes[layer] = tokens.of_picture(hidden), tokens.size
         self._stop_when_done("hidden", layer)
 
-    def _cross(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> None:
+    def _cross(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Tokens) -> None:
         if self._last is None:
-            self._check(q, size)
-            self.maps[layer] = self._map(layer, q, k, heads, size)
+            self._check(q, tokens)
+            self.maps[layer] = self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
         elif self.layout is not None and layer in self.layout.layers:
-            self._map(layer, q, k, heads, size)  # what is run again must save the same tensors again
+            self._map(
+                layer, tokens.of_picture(q), k, heads, tokens.size
+            )  # what is run again must save the same tensors again
         self._stop_when_done("cross", layer)
 
     def _map(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> torch.Tensor:
         words, node = self.run.patch.words, self.run.patch.node
-        with torch.set_grad_enabled(self.layout is not None and layer in self.layout.layers and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(
+            self.layout is not None and layer in self.layout.layers and torch.is_grad_enabled()
+        ):
             return token_maps(q, k, heads, words.tokens, words.prompt_length, node).mean(-1).unflatten(1, size)
 
     def _stop_when_done(self, kind: str, layer: Layer) -> None:
-        """A part of the network that is run again for its gradient shows the same again, and must end where it ended before."""
+        """A part of the network that is run again for its gradient shows the same again, and must end where it ended
+        before."""
         if self._last is None and self.features.keys() == self.feature_layers and self.maps.keys() == self.map_layers:
             self._last = (kind, layer)
         if self._last == (kind, layer):
             raise Stop
 
-    def _check(self, values: torch.Tensor, size: tuple[int, int]) -> None:
-        expected = (self.run.images, size[0] * size[1])
+    def _check(self, values: torch.Tensor, tokens: Tokens) -> None:
+        expected = (self.run.images, tokens.total)
         if values.shape[:2] != expected:
             raise ValueError(
-                f"{self.run.patch.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got {values.shape[0]} of "
-                f"{values.shape[1]}; remove the node that divides or merges attention (such as HyperTile or ToMe) from model."
+                f"{self.run.patch.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got "
+                f"{values.shape[0]} of {values.shape[1]}; remove the node that divides or merges attention (such as "
+                "HyperTile or ToMe) from model."
             )
 
     def score(self) -> torch.Tensor:

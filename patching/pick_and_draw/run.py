@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...kernels.pick_and_draw import RELATIVE, denoised_shift, step_of_gradient
 from ..host.blocks import Layer
-from ..host.families import Options
+from ..host.family import Options
 from ..host.frozen_autograd import gradient
 from ..host.rows import conditional_chunks
 from ..host.run import KEY, Evaluate, Step
@@ -60,7 +60,9 @@ class GuidanceRun:
         inside = [s for s in self.sigmas[:-1] if any(self._acts(term, s) for term in terms)]
         self.levels: tuple[float, ...] = tuple(inside[:: patch.every])
         """The noise levels of the schedule that are guided."""
-        self.palette_levels = tuple(s for s in self.levels if patch.appearance is not None and self._acts(patch.appearance, s))
+        self.palette_levels = tuple(
+            s for s in self.levels if patch.appearance is not None and self._acts(patch.appearance, s)
+        )
 
     def _acts(self, term: Term, sigma: float) -> bool:
         return self._windows[term].contains(sigma)
@@ -68,11 +70,15 @@ class GuidanceRun:
     def idle(self) -> list[str]:
         """The losses that act at none of the guided noise levels."""
         named = {"appearance": self.patch.appearance, "layout": self.patch.layout}
-        return [name for name, term in named.items() if term is not None and not any(self._acts(term, s) for s in self.levels)]
+        return [
+            name
+            for name, term in named.items()
+            if term is not None and not any(self._acts(term, s) for s in self.levels)
+        ]
 
     def guides(self, sigma: float) -> bool:
-        """Whether the step of the schedule that a model call belongs to is guided: a sampler's calls between two levels go with the
-        higher one."""
+        """Whether the step of the schedule that a model call belongs to is guided: a sampler's calls between two levels
+        go with the higher one."""
         return self.level_of(sigma) in self.levels
 
     def level_of(self, sigma: float) -> float:
@@ -80,15 +86,16 @@ class GuidanceRun:
         return min((s for s in self.sigmas if s >= sigma / SAME_LEVEL), default=sigma)
 
     def shift(self, step: Step, moved: torch.Tensor) -> torch.Tensor:
-        """What to add to the denoised latent for a latent that was moved. A call between two levels, as of samplers of higher order,
-        counts with the whole step: from its own level the rest of the step may be next to nothing, and the shift without bounds."""
+        """What to add to the denoised latent for a latent that was moved. A call between two levels, as of samplers of
+        higher order, counts with the whole step: from its own level the rest of the step may be next to nothing, and
+        the shift without bounds."""
         level = self.level_of(step.sigma)
         following = max((s for s in self.sigmas if s < level / SAME_LEVEL), default=0.0)
         return denoised_shift(step.x - moved, level, following)
 
     def is_beside(self, step: Step) -> bool:
-        """Whether a call is about another latent than the step's own, and without the guided prompt, as SelfAttentionGuidance's about a
-        blurred one: what that is compared with is guided already."""
+        """Whether a call is about another latent than the step's own, and without the guided prompt, as
+        SelfAttentionGuidance's about a blurred one: what that is compared with is guided already."""
         if self._own(step):
             return False
         if self._latest is None or self._latest[0] != step.sigma:
@@ -113,7 +120,9 @@ class GuidanceRun:
             patch.log.note_finite(finite)
             found = torch.where(finite, found, 0)
             free = latent
-            if self.mask is not None:  # what inpainting keeps cannot be moved, and does not count for how far the rest is
+            if (
+                self.mask is not None
+            ):  # what inpainting keeps cannot be moved, and does not count for how far the rest is
                 mask = self.mask.to(latent)
                 found, free = found * mask, latent * mask
             loss = losses if ends else None
@@ -122,19 +131,31 @@ class GuidanceRun:
         return latent
 
     def _gradient(self, step: Step, evaluate: Evaluate) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the score function with respect to the latents, read from the prompt's rows alone, and its values, [images]."""
+        """Of the score function with respect to the latents, read from the prompt's rows alone, and its values,
+        [images]."""
         total, score = torch.zeros_like(step.x, dtype=torch.float32), step.x.new_zeros(len(step.x), dtype=torch.float32)
         entries, losses = self._prompts(step), []
         for entry in entries:
             reading = Reading(self, step.sigma)
-            options = {**step.options, "transformer_options": reading.tapped(_without_ours(step.options["transformer_options"]))}
+            options = {
+                **step.options,
+                "transformer_options": reading.tapped(_without_ours(step.options["transformer_options"])),
+            }
 
             def run(model, conds, x, t, model_options, step=step, reading=reading):
                 with reading.anew():
                     return evaluate(replace(step, model=model, conditions=conds, x=x, t=t, options=model_options))
 
             found = gradient(
-                step.model, [entry], step.x, step.t, options, reading.score, self.patch.node, run=run, checkpointed=self._short
+                step.model,
+                [entry],
+                step.x,
+                step.t,
+                options,
+                reading.score,
+                self.patch.node,
+                run=run,
+                checkpointed=self._short,
             )
             assert found is not None
             self._short |= found.checkpointed
@@ -142,24 +163,29 @@ class GuidanceRun:
             score = score + found.losses / len(entries)
             losses.append(reading.losses)
         if losses:
-            appearance, layout = (None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True))
+            appearance, layout = (
+                None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True)
+            )
             self.patch.log.note(step.sigma, appearance, layout)
         return total, score
 
     def _prompts(self, step: Step) -> list:
-        """The entries of the step's conditionings that carry the prompt; of the guider's, where this call has none of them."""
+        """The entries of the step's conditionings that carry the prompt; of the guider's, where this call has none of
+        them."""
         found = [entry for entry in self._own(step) or step.state.prompts() if _in_time(entry, step.sigma)]
         return [entry for entry in found if entry.get("uuid") in self.prompts]
 
     def _own(self, step: Step) -> list:
         """The entries of the prompt's side of guidance that a call has."""
         known = [(i, entries) for i, entries in enumerate(step.conditions) if entries]
-        flags = conditional_chunks([i for i, _ in known], [entries[0].get("uuid") for _, entries in known], step.state.owners())
+        flags = conditional_chunks(
+            [i for i, _ in known], [entries[0].get("uuid") for _, entries in known], step.state.owners()
+        )
         return [entry for (_, entries), flag in zip(known, flags, strict=True) if flag for entry in entries]
 
     def palette_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None where all are equal;
-        on the device of `like`."""
+        """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None
+        where all are equal; on the device of `like`."""
         assert self.patch.palette is not None and self.patch.appearance is not None
         level = min(self.palette_levels, key=lambda s: abs(s - sigma))
         if self._palette is None or self._palette[0] != level:
@@ -169,7 +195,8 @@ class GuidanceRun:
         return self._palette[1][layer]
 
     def template_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> torch.Tensor:
-        """The template's map of a layer at a noise level, in the type and on the device of `like`: [images, height, width]."""
+        """The template's map of a layer at a noise level, in the type and on the device of `like`: [images, height,
+        width]."""
         assert self.patch.template is not None and self.patch.layout is not None
         if self._template is None or self._template[0] != sigma:
             maps = {la: self.patch.template.at(la, sigma) for la in self.patch.layout.layers}
@@ -180,7 +207,9 @@ class GuidanceRun:
         """The appearance and the layout term at a noise level, None where it does not act."""
         patch = self.patch
         level = self.level_of(sigma)
-        appearance, layout = (t if t is not None and self._acts(t, level) else None for t in (patch.appearance, patch.layout))
+        appearance, layout = (
+            t if t is not None and self._acts(t, level) else None for t in (patch.appearance, patch.layout)
+        )
         return appearance, layout
 
 
@@ -189,7 +218,9 @@ def _in_time(entry: dict, sigma: float) -> bool:
     return entry.get("timestep_end", sigma) <= sigma <= entry.get("timestep_start", sigma)
 
 
-def _joined(parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _joined(
+    parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Tokens of several references and their weights as those of one."""
     tokens = torch.cat([features.to(like) for features, _ in parts])
     if len({weight for _, weight in parts}) == 1:

@@ -1,4 +1,5 @@
-"""Layout templates (Pick-and-Draw, arXiv 2401.16762, eq. 10): where a word acts in a vanilla run, or where the user wants it."""
+"""Layout templates (Pick-and-Draw, arXiv 2401.16762, eq. 10): where a word acts in a vanilla run, or where the user
+wants it."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ import torch.nn.functional as F
 
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay
 from ..features.taps import CrossAttentionTap
-from ..features.word_maps import pictures_of
+from ..host.attach import attach
 from ..host.blocks import Layer, parse
-from ..host.captions import captioned
 from ..host.families import discover, family_of
 from ..host.passes import sample
-from ..host.run import Call, attach
+from ..host.previews import captioned, pictures_of
+from ..host.run import Call
 from ..host.window import Window
 from ..host.words import find_word
 
@@ -27,8 +28,8 @@ _SHAPES_DIFFER = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """maps: per layer and noise level, [images, height, width] float32 on the CPU, the mean over the word's tokens; or mask: [images,
-    height, width] in 0..1, drawn by hand, the same at every level. family: of the model that ran."""
+    """maps: per layer and noise level, [images, height, width] float32 on the CPU, the mean over the word's tokens; or
+    mask: [images, height, width] in 0..1, drawn by hand, the same at every level. family: of the model that ran."""
 
     family: str
     maps: dict[Layer, dict[float, torch.Tensor]] = field(default_factory=dict)
@@ -51,15 +52,18 @@ class Template:
                 "give LayoutTemplate and the sampler one latent."
             )
         if self.maps:
-            height, width = max((next(iter(levels.values())).shape[-2:] for levels in self.maps.values()), key=math.prod)
+            height, width = max(
+                (next(iter(levels.values())).shape[-2:] for levels in self.maps.values()), key=math.prod
+            )
             if abs(math.log(width / height * noise.shape[-2] / noise.shape[-1])) > _SHAPES_DIFFER:
                 raise ValueError(
-                    f"{node}: expected a template of the latent's shape, {noise.shape[-1]} x {noise.shape[-2]}, got one of "
-                    f"{width} x {height}; give LayoutTemplate and the sampler one latent."
+                    f"{node}: expected a template of the latent's shape, {noise.shape[-1]} x {noise.shape[-2]}, got "
+                    f"one of {width} x {height}; give LayoutTemplate and the sampler one latent."
                 )
 
     def at(self, layer: Layer, sigma: float) -> torch.Tensor:
-        """The map of a layer at the recorded noise level nearest to sigma, [images, height, width]; the mask for a drawn one."""
+        """The map of a layer at the recorded noise level nearest to sigma, [images, height, width]; the mask for a
+        drawn one."""
         if self.mask is not None:
             return self.mask
         levels = self.maps[layer]
@@ -70,11 +74,14 @@ class Template:
             return f"drawn layout of {self.mask.shape[2]} x {self.mask.shape[1]}, {self.images} image(s)"
         size = sum(m.numel() * m.element_size() for levels in self.maps.values() for m in levels.values())
         levels = len(next(iter(self.maps.values())))
-        return f"{levels} noise levels of {len(self.maps)} layers, {self.images} image(s), {size / 2**20:.2f} MiB of RAM"
+        return (
+            f"{levels} noise levels of {len(self.maps)} layers, {self.images} image(s), {size / 2**20:.2f} MiB of RAM"
+        )
 
 
 def scaled_to(wanted: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """A drawn mask as a map that `found` can be compared with: at its size, and with as much attention in all, image by image.
+    """A drawn mask as a map that `found` can be compared with: at its size, and with as much attention in all, image by
+    image.
 
     wanted: [images or 1, height, width] in 0..1; found: [images, h, w]. Returns [images, h, w].
     """
@@ -95,7 +102,10 @@ class _Recorder:
     def finish(self) -> Template:
         """Raises ValueError where nothing was recorded."""
         if not self.maps:
-            raise ValueError(f"{NODE}: expected steps inside the window, got none; widen start_percent to end_percent or raise steps.")
+            raise ValueError(
+                f"{NODE}: expected steps inside the window, got none; widen start_percent to end_percent or raise "
+                "steps."
+            )
         # The host samples in inference mode, whose tensors no later run could use with gradients.
         with torch.inference_mode(False), torch.no_grad():
             maps = {
@@ -118,14 +128,18 @@ class Sampling:
 
 
 def recorder_of(model, clip, text: str, word: str, blocks: str, window: Window) -> tuple[_Recorder, CrossAttentionTap]:
-    """What records a word's maps while a MODEL samples, and the patch that shows them to it. Raises ValueError in one sentence."""
+    """What records a word's maps while a MODEL samples, and the patch that shows them to it. Raises ValueError in one
+    sentence."""
     if clip is None:
-        raise ValueError(f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to clip.")
+        raise ValueError(
+            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
+            "clip."
+        )
     family, chosen = family_of(model, NODE), parse(blocks, discover(model, NODE), NODE)
     if not chosen or window.empty:
         raise ValueError(
-            f"{NODE}: expected blocks and a window to record in, got {len(chosen)} blocks from {window.start_percent:g} to "
-            f"{window.end_percent:g}; change blocks, start_percent or end_percent."
+            f"{NODE}: expected blocks and a window to record in, got {len(chosen)} blocks from "
+            f"{window.start_percent:g} to {window.end_percent:g}; change blocks, start_percent or end_percent."
         )
     where = find_word(clip, text, word, NODE)
     recorder = _Recorder(family.name)
@@ -170,8 +184,8 @@ def _boxes(text: str, height: int, width: int) -> torch.Tensor:
             left = top = right = bottom = -1.0
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise ValueError(
-                f"{NODE}: expected four fractions per line of boxes, left top right bottom, each between 0 and 1, got '{line}'; "
-                "write 0.1 0.2 0.5 0.9, for example."
+                f"{NODE}: expected four fractions per line of boxes, left top right bottom, each between 0 and 1, got "
+                f"'{line}'; write 0.1 0.2 0.5 0.9, for example."
             )
         mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = 1
     return mask
@@ -186,7 +200,9 @@ def preview(model, template: Template, latent: dict, vae) -> torch.Tensor:
     size = (pictures.shape[1], pictures.shape[2])
     maps = [_mean(levels.values()) for levels in template.maps.values()]
     _, high, wide = max((m.shape for m in maps), key=math.prod)
-    heat = min_max(F.interpolate(mean_heatmap(maps, (high, wide))[:, None], size, mode="bilinear", align_corners=False)[:, 0])
+    heat = min_max(
+        F.interpolate(mean_heatmap(maps, (high, wide))[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    )
     return torch.cat([captioned(pictures, "template"), captioned(overlay(pictures, heat), "heat")], 2)
 
 

@@ -169,9 +169,9 @@ def load(
 ):
     """MODEL, CLIP and VAE from the folder's two safetensors files, whose keys have ComfyUI's SD1.x prefixes.
 
-    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device. joint: the denoiser of the third file, which was
-    trained on sets, in the place of the first one's.
-    Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind.
+    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device. joint: the denoiser of the
+    third file, which was trained on sets, in the place of the first one's. Raises FileNotFoundError or ValueError, in
+    one sentence, where a file is missing, truncated or of another kind.
     """
     node = "LikenessDemoJointModel" if joint else "LikenessDemoModel"
     state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
@@ -189,7 +189,9 @@ def load(
     load_device = comfy.model_management.get_torch_device()
     cast = None
     if dtype is None:
-        dtype = comfy.model_management.unet_dtype(device=load_device, supported_dtypes=config.supported_inference_dtypes)
+        dtype = comfy.model_management.unet_dtype(
+            device=load_device, supported_dtypes=config.supported_inference_dtypes
+        )
         cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
     config.set_inference_dtype(dtype, cast)
     offload_device = comfy.model_management.unet_offload_device()
@@ -212,16 +214,22 @@ def load(
     return model, clip, vae
 
 
-def read_weights(path: Path, kind: str, node: str = "LikenessDemoModel") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_weights(
+    path: Path, kind: str, node: str = "LikenessDemoModel"
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file whose metadata names `kind`; one sentence of `node` where that fails."""
     if not path.is_file():
-        raise FileNotFoundError(f"{node}: expected the weights {path.name} in {path.parent}, found none; reinstall the pack.")
+        raise FileNotFoundError(
+            f"{node}: expected the weights {path.name} in {path.parent}, found none; reinstall the pack."
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{node}: expected a whole safetensors file, got {path.name} ({error}); reinstall the pack.") from error
+        raise ValueError(
+            f"{node}: expected a whole safetensors file, got {path.name} ({error}); reinstall the pack."
+        ) from error
     if kind not in metadata:
         raise ValueError(f"{node}: expected {kind} weights, got another model's in {path.name}; reinstall the pack.")
     return tensors, metadata

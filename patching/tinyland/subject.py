@@ -1,4 +1,5 @@
-"""The demo's personalised subjects: a LoRA for Tinyland, four reference pictures and prompts, kept in demo/weights/subjects."""
+"""The demo's personalised subjects: a LoRA for Tinyland, four reference pictures and prompts, kept in
+demo/weights/subjects."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Subject:
 
     @classmethod
     def load(cls, name: str) -> Subject:
-        """Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another kind."""
+        """Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another
+        kind."""
         path = files(name)[0]
         try:
             lora, metadata = tinyland.read_weights(path, "tinyland_subject")
@@ -65,8 +67,8 @@ class Subject:
             ) from error
         except ValueError as error:
             raise ValueError(
-                f"{NODE}: expected the whole LoRA of a Tinyland subject, got {path.name}, which is truncated or made for another model; "
-                "reinstall the pack."
+                f"{NODE}: expected the whole LoRA of a Tinyland subject, got {path.name}, which is truncated or made "
+                "for another model; reinstall the pack."
             ) from error
         facts = json.loads(metadata["tinyland_subject"])
         return cls(name, lora, facts["class"], facts["placeholder"])
@@ -81,8 +83,9 @@ class Subject:
         fitting = sum(self._fits(layer, weights.get(f"{layer}.weight")) for layer in layers)
         if not layers or fitting < len(layers):
             raise ValueError(
-                f"{NODE}: expected the demo model that '{self.name}' was tuned on, got a {type(model.model.model_config).__name__} model "
-                f"that {fitting} of the LoRA's {len(layers)} layers fit; connect LikenessDemoModel to model."
+                f"{NODE}: expected the demo model that '{self.name}' was tuned on, got a "
+                f"{type(model.model.model_config).__name__} model that {fitting} of the LoRA's {len(layers)} layers "
+                "fit; connect LikenessDemoModel to model."
             )
         if strength == 0:  # patches of nothing would still cost time and memory
             return model.clone()
@@ -105,11 +108,14 @@ class Subject:
                 f"{NODE}: expected the pictures of '{self.name}' in {folder()}, got no {path.name}; reinstall the pack."
             ) from error
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{NODE}: expected a whole picture, got {path.name}, which cannot be read; reinstall the pack.") from error
+            raise ValueError(
+                f"{NODE}: expected a whole picture, got {path.name}, which cannot be read; reinstall the pack."
+            ) from error
         height, width = pixels.shape[:2]
         if width != REFERENCES * height:
             raise ValueError(
-                f"{NODE}: expected {REFERENCES} square pictures in {path.name}, got {width}x{height} pixels; reinstall the pack."
+                f"{NODE}: expected {REFERENCES} square pictures in {path.name}, got {width}x{height} pixels; "
+                "reinstall the pack."
             )
         return torch.from_numpy(np.stack(np.split(pixels, REFERENCES, axis=1)))
 

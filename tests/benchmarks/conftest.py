@@ -33,9 +33,16 @@ def random_weights(tmp_path_factory):
         for path, weight in model.unet.named_parameters():
             if path.endswith("attn2.to_v.weight"):
                 key = f"diffusion_model.{path.removesuffix('.weight')}"
-                lora |= {f"{key}.lora_up.weight": torch.randn(len(weight), 4), f"{key}.lora_down.weight": torch.randn(4, weight.shape[1])}
-        write_weights(lora, folder / "subjects" / f"{name}.safetensors", {"tinyland_subject": json.dumps({"name": name})})
-    write_weights({"clip_l": torch.randn(3, 128)}, folder / "embeddings" / f"{first}.safetensors", {"tinyland_embedding": "{}"})
+                lora |= {
+                    f"{key}.lora_up.weight": torch.randn(len(weight), 4),
+                    f"{key}.lora_down.weight": torch.randn(4, weight.shape[1]),
+                }
+        write_weights(
+            lora, folder / "subjects" / f"{name}.safetensors", {"tinyland_subject": json.dumps({"name": name})}
+        )
+    write_weights(
+        {"clip_l": torch.randn(3, 128)}, folder / "embeddings" / f"{first}.safetensors", {"tinyland_embedding": "{}"}
+    )
     return folder
 
 

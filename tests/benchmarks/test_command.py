@@ -16,7 +16,10 @@ def example(monkeypatch, tmp_path):
     def run(quick):
         asked.append(quick)
         return report.Report(
-            "example", [{"name": "only", "metric": [1.0, 0.5, 1.5]}], {"figure": 2.0}, {"figure": report.Target("at most", 1.0)}
+            "example",
+            [{"name": "only", "metric": [1.0, 0.5, 1.5]}],
+            {"figure": 2.0},
+            {"figure": report.Target("at most", 1.0)},
         )
 
     module = types.ModuleType("likeness.benchmarks.example")
@@ -43,7 +46,10 @@ def test_full_runs_alone_are_held_against_targets(example, capsys):
 
 def test_quick_writes_json_where_it_is_told(example, tmp_path):
     command.main(["example", "--quick", "--json", str(tmp_path / "x.json")])
-    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["figures"] == {"figure": 2.0} and not example[1].exists()
+    assert (
+        json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["figures"] == {"figure": 2.0}
+        and not example[1].exists()
+    )
 
 
 def test_a_full_run_publishes(example):

@@ -18,7 +18,9 @@ def objects(random_weights):
 def draw(objects, texts, seeds, settings=SETTINGS):
     model, clip, vae = objects
     with torch.inference_mode():
-        return generate.pictures(generate.plain(model, generate.TextEncoder(clip), settings), vae, texts, seeds, settings)
+        return generate.pictures(
+            generate.plain(model, generate.TextEncoder(clip), settings), vae, texts, seeds, settings
+        )
 
 
 def far(first, second) -> int:
@@ -32,7 +34,9 @@ def test_a_picture_does_not_depend_on_its_batch(objects, monkeypatch):
     monkeypatch.setattr(generate, "BATCH", 1)
     assert far(together, draw(objects, texts, seeds)) <= 1
     assert far(together[0], together[3]) > 5, "the same text with another seed is another picture"
-    assert far(together[0], draw(objects, ["a blue ball"], [5])[0]) > 1, "another text with the same seed is another picture"
+    assert far(together[0], draw(objects, ["a blue ball"], [5])[0]) > 1, (
+        "another text with the same seed is another picture"
+    )
 
 
 @pytest.mark.parametrize(("sampler", "scheduler"), [("euler", "normal"), ("dpmpp_2m", "karras"), ("dpm_2", "normal")])
@@ -41,11 +45,23 @@ def test_a_row_is_what_ksampler_gives(objects, sampler, scheduler):
     settings = generate.Settings(steps=4, sampler=sampler, scheduler=scheduler)
     encode = generate.TextEncoder(clip)
     with torch.inference_mode():
-        rows = generate.latents(generate.plain(model, encode, settings)(["a red ball", "a car at night"]), [11, 12], settings)
+        rows = generate.latents(
+            generate.plain(model, encode, settings)(["a red ball", "a car at night"]), [11, 12], settings
+        )
         empty = torch.zeros(1, 4, 16, 16)
         noise = comfy.sample.prepare_noise(empty, 12)
         plain = comfy.sample.sample(
-            model, noise, 4, settings.cfg, sampler, scheduler, encode(["a car at night"]), encode([""]), empty, disable_pbar=True, seed=12
+            model,
+            noise,
+            4,
+            settings.cfg,
+            sampler,
+            scheduler,
+            encode(["a car at night"]),
+            encode([""]),
+            empty,
+            disable_pbar=True,
+            seed=12,
         )
     torch.testing.assert_close(rows[1:], plain, rtol=1e-3, atol=1e-3)
 

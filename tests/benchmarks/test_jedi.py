@@ -19,7 +19,12 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     full = jedi.FULL.grid
-    assert len(full.subjects) >= 4 and full.prompts >= 10 and full.seeds >= 8 and not set(full.subjects) & set(jedi.TUNED_ON)
+    assert (
+        len(full.subjects) >= 4
+        and full.prompts >= 10
+        and full.seeds >= 8
+        and not set(full.subjects) & set(jedi.TUNED_ON)
+    )
     small = grid.Grid((FIRST,), prompts=1, seeds=2)
     monkeypatch.setattr(jedi, "QUICK", jedi.Amounts(small, small, 0))
     monkeypatch.setattr(jedi, "SCALES", (1.0, 4.0))
@@ -55,7 +60,9 @@ def test_uncoupled_rows_are_the_vanilla_model(random_weights):
 
 
 def test_figures_are_differences_of_means():
-    scores = {name: {m: np.array([i, i + 2.0]) for m in ("identity", "prompt", "layout")} for i, name in enumerate(ROWS)}
+    scores = {
+        name: {m: np.array([i, i + 2.0]) for m in ("identity", "prompt", "layout")} for i, name in enumerate(ROWS)
+    }
     found = jedi.signs(scores)
     assert found["identity_joint_3_above_1"] == 2 and found["prompt_joint_above_text_first"] == -4
     assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
@@ -66,6 +73,10 @@ def test_costs_of_sets(random_weights, monkeypatch):
     network = tiny_network(random_weights, 2)
     with torch.inference_mode():
         found = joint_costs.costs_of(network, 0)
-    names = {"joint_n4_attention_share", "joint_reference_price", *(f"joint_n{n}{k}_ratio" for n in (1, 2, 4) for k in ("", "_memory"))}
+    names = {
+        "joint_n4_attention_share",
+        "joint_reference_price",
+        *(f"joint_n{n}{k}_ratio" for n in (1, 2, 4) for k in ("", "_memory")),
+    }
     assert set(found) == {f"tinyland_{name}" for name in names}
     assert 0.5 < found["tinyland_joint_n4_memory_ratio"] < 2

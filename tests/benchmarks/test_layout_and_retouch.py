@@ -1,4 +1,5 @@
-"""The whole benchmark of Layout-and-Retouch on random weights and a random judge, and the pieces that decide its numbers."""
+"""The whole benchmark of Layout-and-Retouch on random weights and a random judge, and the pieces that decide its
+numbers."""
 
 import itertools
 import json
@@ -18,7 +19,10 @@ from likeness.demo.training.loop import write_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=4)
-FEW = {base: replace(recipe, switch_step=2, lambda_2=2, lambda_3=2, alone_from=3) for base, recipe in layout_and_retouch.RECIPES.items()}
+FEW = {
+    base: replace(recipe, switch_step=2, lambda_2=2, lambda_3=2, alone_from=3)
+    for base, recipe in layout_and_retouch.RECIPES.items()
+}
 PAIR = tuple(SUBJECTS.values())[:2]
 
 
@@ -41,13 +45,17 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     small = grid.Grid(PAIR, prompts=2, seeds=3)
     monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 3), 0))
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 2, 4))
-    monkeypatch.setattr(layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0))
+    monkeypatch.setattr(
+        layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0)
+    )
     with torch.inference_mode():
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipes=FEW)
     data = json.loads(json.dumps(result.as_dict()))
     names, bases = [row["name"] for row in data["rows"]], list(layout_and_retouch.RECIPES)
     assert names[:10] == [f"{name}, {base}" for base in bases for name in layout_and_retouch.NAMES.values()]
-    assert names[10:18] == [f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")]
+    assert names[10:18] == [
+        f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")
+    ]
     assert names[18:] == [f"tau {tau} of 4" for tau in (0, 2, 4)]
     assert set(result.targets) <= set(data["figures"])
     assert result.picture.size[0] > 16 * 128
@@ -59,12 +67,21 @@ def test_the_workflow_has_the_settings_that_are_measured():
     inputs = {node["class_type"]: node["inputs"] for node in nodes}
     recipe, swap = Recipe(), inputs["MultiSourceAttnSwap"]
     assert {name: swap[name] for name in ("lambda_2", "lambda_3", "blocks", "attention")} == {
-        "lambda_2": recipe.lambda_2, "lambda_3": recipe.lambda_3, "blocks": recipe.blocks, "attention": recipe.attention,
-    }  # fmt: skip
+        "lambda_2": recipe.lambda_2,
+        "lambda_3": recipe.lambda_3,
+        "blocks": recipe.blocks,
+        "attention": recipe.attention,
+    }
     assert inputs["StepBlendedSampler"]["switch_step"] == recipe.switch_step
-    assert inputs["AdaptiveMask"]["threshold"] == recipe.threshold and inputs["AdaptiveMask"]["blocks"] == recipe.map_blocks
+    assert (
+        inputs["AdaptiveMask"]["threshold"] == recipe.threshold
+        and inputs["AdaptiveMask"]["blocks"] == recipe.map_blocks
+    )
     assert recipe.masked and inputs["LikenessReference"]["mask"] == ["13", 0]
-    assert inputs["LikenessReference"]["weight"] == recipe.weight and inputs["LikenessDemoSubject"]["strength"] == recipe.strength
+    assert (
+        inputs["LikenessReference"]["weight"] == recipe.weight
+        and inputs["LikenessDemoSubject"]["strength"] == recipe.strength
+    )
 
 
 COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio")
@@ -72,7 +89,10 @@ COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio
 
 def test_figures_are_differences_of_means():
     metrics = ("identity", "prompt", "layout")
-    scores = {name: {m: np.array([i + k, i + k + 2.0]) for k, m in enumerate(metrics)} for i, name in enumerate(layout_and_retouch.NAMES)}
+    scores = {
+        name: {m: np.array([i + k, i + k + 2.0]) for k, m in enumerate(metrics)}
+        for i, name in enumerate(layout_and_retouch.NAMES)
+    }
     found = layout_and_retouch.signs(layout_and_retouch.differences(scores))
     assert found["identity_v_above_iv"] == 1 and found["prompt_ii_above_iii"] == -1 and found["layout_v_above_i"] == 4
 
@@ -88,7 +108,9 @@ def test_rows_start_from_the_same_noise(random_weights):
 def test_every_row_is_another_method(random_weights):
     with torch.inference_mode():
         ablation = Ablation(random_weights, FEW_STEPS, FEW[LORA])
-        cell = ablation.cell(tuple(layout_and_retouch.NAMES), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
+        cell = ablation.cell(
+            tuple(layout_and_retouch.NAMES), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2]
+        )
     for first, second in itertools.combinations(cell, 2):
         assert not torch.equal(cell[first], cell[second]), f"{first} and {second} are the same"
 

@@ -28,7 +28,12 @@ def samples(result):
 def test_neutral_variants_are_ksampler_and_the_others_work(network):
     variants = overhead.variants(network)
     acting = {"step_blended_ratio", "retouch_step_banked_ratio", "guided_step_ratio"}
-    assert {v.figure for v in variants} == {"strength_zero_ratio", "attention_tap_ratio", "attention_maps_ratio", *acting}
+    assert {v.figure for v in variants} == {
+        "strength_zero_ratio",
+        "attention_tap_ratio",
+        "attention_maps_ratio",
+        *acting,
+    }
     assert len({v.name for v in variants}) == len(variants)
     for variant in variants:
         with torch.inference_mode(), timing.silence():
@@ -57,7 +62,8 @@ def calls_of(run) -> int:
 
 
 def test_what_idles_does_as_little_in_any_network(network):
-    """What it calls beyond the plain run does not grow with the layers, so that a small network can stand for a large one."""
+    """What it calls beyond the plain run does not grow with the layers, so that a small network can stand for a large
+    one."""
     with torch.inference_mode(), timing.silence():
         small = networks.small_network(network.steps)
         layers = [len(discover(n.model, "bench")) for n in (small, network)]
@@ -86,9 +92,15 @@ def test_a_known_ratio_is_found_whichever_run_is_first(network, monkeypatch):
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(timing.comfy.model_management, "load_models_gpu", lambda _models: lasting(7.0))
-    variants = [timing.Variant(f"v{k}", "x", network.model, lambda k=k: lasting(2.0 * k), lambda: lasting(2.0)) for k in (1, 3)]
+    variants = [
+        timing.Variant(f"v{k}", "x", network.model, lambda k=k: lasting(2.0 * k), lambda: lasting(2.0)) for k in (1, 3)
+    ]
     one, three = timing.compare(variants, 0.0, fewest_rounds=4)
-    assert one.ratio == pytest.approx([1.0] * 3) and three.ratio == pytest.approx([3.0] * 3) and three.seconds == pytest.approx([6.0] * 3)
+    assert (
+        one.ratio == pytest.approx([1.0] * 3)
+        and three.ratio == pytest.approx([3.0] * 3)
+        and three.seconds == pytest.approx([6.0] * 3)
+    )
     assert three.row(network) == {"name": "Tinyland: v3", "ratio": three.ratio, "seconds": three.seconds}
 
 
@@ -119,11 +131,16 @@ def test_report(random_weights, monkeypatch):
     ratios = {row["name"]: row["ratio"][0] for row in result.rows}
     assert len(ratios) == 4
     assert result.figures["tinyland_guided_step_ratio"] == ratios["Tinyland: both losses, every step"]
-    assert {"tinyland_strength_zero_ratio", "tinyland_retouch_step_banked_ratio", "tinyland_strength_zero_added_ms"} <= set(result.figures)
+    assert {
+        "tinyland_strength_zero_ratio",
+        "tinyland_retouch_step_banked_ratio",
+        "tinyland_strength_zero_added_ms",
+    } <= set(result.figures)
 
 
 def test_what_changes_nothing_is_measured_by_what_it_adds(random_weights, monkeypatch):
-    """Two milliseconds more on the small network are 0.4 % of a plain run of half a second, whatever the noisy ratios say."""
+    """Two milliseconds more on the small network are 0.4 % of a plain run of half a second, whatever the noisy ratios
+    say."""
 
     def compared(variants, _seconds):
         small = [v for v in variants if v.figure == overhead.NEUTRAL] == list(variants)

@@ -26,7 +26,11 @@ CELL = grid.Grid(FIRST, prompts=1, seeds=2)
 def fine_tuned(random_weights):
     """A fine-tune of the first subject that changes every weight a little."""
     tensors = load_file(random_weights / "denoiser.safetensors")
-    tuned = {k: v + 0.01 * torch.randn_like(v, dtype=torch.float32).to(v) for k, v in tensors.items() if k.startswith("model.")}
+    tuned = {
+        k: v + 0.01 * torch.randn_like(v, dtype=torch.float32).to(v)
+        for k, v in tensors.items()
+        if k.startswith("model.")
+    }
     path = random_weights / "full" / f"{FIRST[0].name}.safetensors"
     write_weights(tuned, path, {"tinyland_subject": json.dumps({"name": FIRST[0].name})})
     return lambda _name: path
@@ -37,7 +41,11 @@ def guided(random_weights, fine_tuned):
     return Guided(random_weights, FEW_STEPS, Recipe(appearance_window=(0.0, 1.0), layout_window=(0.0, 1.0)), fine_tuned)
 
 
-KERNEL = ("uremd_memory_ratio_4096", *(f"uremd_matmul_ratio_{tokens}" for tokens in uremd_costs.SIZES), "uremd_speedup_gpu")
+KERNEL = (
+    "uremd_memory_ratio_4096",
+    *(f"uremd_matmul_ratio_{tokens}" for tokens in uremd_costs.SIZES),
+    "uremd_speedup_gpu",
+)
 
 
 @pytest.mark.usefixtures("random_judge")
@@ -53,7 +61,9 @@ def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     monkeypatch.setattr(pick_and_draw.guided_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
     monkeypatch.setattr(pick_and_draw.guided_costs, "memory", lambda *_: {})
     monkeypatch.setattr(pick_and_draw, "full_size_network", lambda _side, steps: tiny_network(random_weights, steps))
-    monkeypatch.setattr(pick_and_draw, "uremd_costs", lambda _: dict.fromkeys(KERNEL) | {"uremd_memory_ratio_4096": 8.0})
+    monkeypatch.setattr(
+        pick_and_draw, "uremd_costs", lambda _: dict.fromkeys(KERNEL) | {"uremd_memory_ratio_4096": 8.0}
+    )
     with torch.inference_mode():
         result = pick_and_draw.run(quick=True, weights=random_weights)
     data = json.loads(json.dumps(result.as_dict()))
@@ -88,7 +98,10 @@ def test_what_was_drawn_is_kept_for_the_same_settings_alone(tmp_path, monkeypatc
 def test_rows_and_bases_differ(guided):
     (subject,), (prompt,) = FIRST, CELL.prompts_of(FIRST[0])
     with torch.inference_mode():
-        cells = {base: guided.cell(base, (BASELINE, APPEARANCE, LAYOUT, BOTH), subject, prompt, [1, 2]) for base in (LORA, FULL, VANILLA)}
+        cells = {
+            base: guided.cell(base, (BASELINE, APPEARANCE, LAYOUT, BOTH), subject, prompt, [1, 2])
+            for base in (LORA, FULL, VANILLA)
+        }
     found = {(base, name): latent for base, cell in cells.items() for name, latent in cell.items()}
     for first, second in itertools.combinations(found, 2):
         assert not torch.equal(found[first], found[second]), f"{first} and {second} are the same"
@@ -129,7 +142,9 @@ def test_the_workflow_has_the_settings_that_are_measured():
     nodes = json.loads((ROOT / "workflows" / "api" / "pick_and_draw.json").read_text(encoding="utf-8")).values()
     inputs = {node["class_type"]: node["inputs"] for node in nodes}
     recipe, guidance, palette = Recipe(), inputs["UREMDGuidance"], inputs["AppearancePalette"]
-    named_alike = "appearance_weight layout_weight layout_blocks direction step_size iterations every threshold map_blocks"
+    named_alike = (
+        "appearance_weight layout_weight layout_blocks direction step_size iterations every threshold map_blocks"
+    )
     for name in named_alike.split():
         assert guidance[name] == getattr(recipe, name), name
     assert (guidance["appearance_start"], guidance["appearance_end"]) == recipe.appearance_window
@@ -141,15 +156,18 @@ def test_the_workflow_has_the_settings_that_are_measured():
 
 
 def test_the_kernels_costs(monkeypatch):
-    """Of sizes that take no time: a matrix of as many columns as rows needs more memory than the tokens of a few channels."""
+    """Of sizes that take no time: a matrix of as many columns as rows needs more memory than the tokens of a few
+    channels."""
     monkeypatch.setattr(uremd_costs, "SIZES", {64: 4, 2048: 4})
     monkeypatch.setattr(uremd_costs, "LARGEST", 2048)
     figures = uremd_costs.uremd_costs(quick=False)
     measured = {name: value for name, value in figures.items() if "gpu" not in name}
     assert all(value is not None and value > 0 for value in measured.values())
-    assert {f"uremd_{name}_{size}" for name in ("time_ratio", "memory_ratio", "matmul_ratio", "bytes") for size in (64, 2048)} <= set(
-        figures
-    )
+    assert {
+        f"uremd_{name}_{size}"
+        for name in ("time_ratio", "memory_ratio", "matmul_ratio", "bytes")
+        for size in (64, 2048)
+    } <= set(figures)
     assert figures["uremd_memory_ratio_2048"] > figures["uremd_memory_ratio_64"]
     assert {"uremd_speedup_gpu", "uremd_speedup_gpu_fp16"} <= set(figures)
     quick = uremd_costs.uremd_costs(quick=True)

@@ -66,10 +66,21 @@ def test_clusters_of_another_length_are_refused():
 
 @pytest.fixture
 def example():
-    rows = [{"name": "vanilla", "identity": [0.2, 0.1234567, 0.3]}, {"name": "a longer name", "layout": [1.5, 1.0, 2.0]}]
+    rows = [
+        {"name": "vanilla", "identity": [0.2, 0.1234567, 0.3]},
+        {"name": "a longer name", "layout": [1.5, 1.0, 2.0]},
+    ]
     targets = {"speed": Target("at most", 1.005), "share": Target("at least", 0.95)}
     picture = Image.new("RGB", (8, 8), "red")
-    return Report("example", rows, {"speed": 1.0049, "share": 0.9499, "free": 30000.0}, targets, ("measured so.",), picture, "A square.")
+    return Report(
+        "example",
+        rows,
+        {"speed": 1.0049, "share": 0.9499, "free": 30000.0},
+        targets,
+        ("measured so.",),
+        picture,
+        "A square.",
+    )
 
 
 def test_the_json_has_the_one_form(example):
@@ -91,15 +102,26 @@ def test_the_table_is_aligned_and_tells_which_targets_are_met(example):
 
 def test_a_full_run_writes_page_json_and_picture(example, tmp_path):
     paths = report.publish(example, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["example.jpg", "example.json", "example.md"] == sorted(p.name for p in paths)
+    assert (
+        sorted(p.name for p in tmp_path.iterdir())
+        == ["example.jpg", "example.json", "example.md"]
+        == sorted(p.name for p in paths)
+    )
     page = (tmp_path / "example.md").read_text(encoding="utf-8")
-    assert "| vanilla | 0.200 [0.123, 0.300] | - |" in page and "* measured so." in page and "![A square.](example.jpg)" in page
+    assert (
+        "| vanilla | 0.200 [0.123, 0.300] | - |" in page
+        and "* measured so." in page
+        and "![A square.](example.jpg)" in page
+    )
     assert json.loads((tmp_path / "example.json").read_text(encoding="utf-8"))["bench"] == "example"
 
 
 def test_json_alone(example, tmp_path):
     path = report.write_json(example.as_dict(), tmp_path / "deep" / "x.json")
-    assert json.loads(path.read_text(encoding="utf-8"))["figures"] == example.figures and len(list(path.parent.iterdir())) == 1
+    assert (
+        json.loads(path.read_text(encoding="utf-8"))["figures"] == example.figures
+        and len(list(path.parent.iterdir())) == 1
+    )
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(example, tmp_path, monkeypatch):
@@ -107,4 +129,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(example, tmp_path, mo
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
         report.publish(example, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["example.json"] and (tmp_path / "example.json").read_text(encoding="utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["example.json"] and (tmp_path / "example.json").read_text(
+        encoding="utf-8"
+    ) == "old"

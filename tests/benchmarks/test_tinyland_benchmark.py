@@ -17,12 +17,25 @@ from likeness.demo.world import CLASSES, PLACES
 def test_quick_run(random_weights, monkeypatch):
     few_steps = generate.Settings(steps=2)
     monkeypatch.setattr(generate, "Settings", lambda: few_steps)
-    assert tinyland.FULL.prompts == 500 and tinyland.FULL.grid.prompts >= 5 and len(tinyland.FULL.grid.subjects) == len(SUBJECTS)
-    monkeypatch.setattr(tinyland, "QUICK", tinyland.Amounts(16, 4, 8, 0, grid.Grid(tuple(SUBJECTS.values())[:2], prompts=2, seeds=3)))
+    assert (
+        tinyland.FULL.prompts == 500
+        and tinyland.FULL.grid.prompts >= 5
+        and len(tinyland.FULL.grid.subjects) == len(SUBJECTS)
+    )
+    monkeypatch.setattr(
+        tinyland, "QUICK", tinyland.Amounts(16, 4, 8, 0, grid.Grid(tuple(SUBJECTS.values())[:2], prompts=2, seeds=3))
+    )
     with torch.inference_mode():
         result = tinyland.run(quick=True, weights=random_weights)
     data = json.loads(json.dumps(result.as_dict()))
-    wanted = {"class_accuracy", "place_accuracy", "colour_accuracy", "pattern_accuracy", "autoencoder_psnr_db", "identity_auc"}
+    wanted = {
+        "class_accuracy",
+        "place_accuracy",
+        "colour_accuracy",
+        "pattern_accuracy",
+        "autoencoder_psnr_db",
+        "identity_auc",
+    }
     assert wanted | {"judge_accuracy"} <= set(data["figures"]) and set(result.targets) <= set(data["figures"])
     names = [row["name"] for row in data["rows"]]
     assert names[:3] == ["vanilla", "lora", "textual_inversion"] and names[3:] == [
@@ -84,7 +97,9 @@ def test_one_subject_is_resampled_by_prompt():
 
 def test_contact_sheet_places_every_picture():
     picture = np.full((128, 128, 3), (200, 10, 10), np.uint8)
-    sheet = np.asarray(grid.contact_sheet([("a", [picture] * 3), ("b", [picture] * 3)], [("reference", 1), ("lora", 2)]))
+    sheet = np.asarray(
+        grid.contact_sheet([("a", [picture] * 3), ("b", [picture] * 3)], [("reference", 1), ("lora", 2)])
+    )
     assert (sheet == picture[0, 0]).all(-1).sum() == 6 * 128 * 128
 
 

@@ -28,7 +28,8 @@ def stocked_host(installed_browser, host):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def chromium(stocked_host):
-    """Opened after the client has run, closed with the module: the driver keeps an event loop in this thread, the client starts its own."""
+    """Opened after the client has run, closed with the module: the driver keeps an event loop in this thread, the
+    client starts its own."""
     with frontend.browser() as running:
         yield running
 

@@ -14,131 +14,145 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NOTES = {
     "demo_model": (
-        "Draws four pictures with the bundled demo model. Nothing is downloaded.\n\n"
-        "Its world: ball, cube, star, heart, house, fish, mushroom, car; eight colours; plain, striped, dotted, checked; on "
-        "the beach, in the snow, on the grass, in the desert, at night, in the city, in the sea, in a room."
+        "Draws four pictures with the bundled demo model. Nothing is downloaded.\n\nIts world: ball, cube, star, "
+        "heart, house, fish, mushroom, car; eight colours; plain, striped, dotted, checked; on the beach, in the "
+        "snow, on the grass, in the desert, at night, in the city, in the sea, in a room."
     ),
     "demo_subject": (
-        "Draws a personalized subject with its LoRA alone. Compare the pictures with the references: the subject is right, "
-        "and so is its old place and pose, whatever the prompt says. The other workflows cure that."
+        "Draws a personalized subject with its LoRA alone. Compare the pictures with the references: the subject is "
+        "right, and so is its old place and pose, whatever the prompt says. The other workflows cure that."
     ),
     "first_picture": (
-        "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), where "
-        "the vanilla model draws the layout first.\n\n"
-        "Change the subject and the scene in *Demo Subject*, and **switch_step** in the sampler: 0 is the personalized model "
-        "alone, more steps follow the prompt better."
+        "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), "
+        "where the vanilla model draws the layout first.\n\nChange the subject and the scene in *Demo Subject*, and "
+        "**switch_step** in the sampler: 0 is the personalized model alone, more steps follow the prompt better."
     ),
     "step_blended_sampler": (
-        "Layout-and-Retouch, stage 1: the vanilla model makes the first **switch_step** steps, with the prompt without the "
-        "placeholder; the personalized model makes the rest.\n\n"
-        "With your own models: replace *Demo Model* by *Load Checkpoint* and *Demo Subject* by *Load LoRA*, write both "
-        "prompts, and set the size of the latent."
+        "Layout-and-Retouch, stage 1: the vanilla model makes the first **switch_step** steps, with the prompt "
+        "without the placeholder; the personalized model makes the rest.\n\nWith your own models: replace *Demo "
+        "Model* by *Load Checkpoint* and *Demo Subject* by *Load LoRA*, write both prompts, and set the size of the "
+        "latent."
     ),
     "step_blended_guider": (
-        "The step-blended sampler as a guider, for any sampler, noise and sigmas. *Recorded Trajectory* gives every noise "
-        "level and latent that the models saw."
+        "The step-blended sampler as a guider, for any sampler, noise and sigmas. *Recorded Trajectory* gives every "
+        "noise level and latent that the models saw."
     ),
     "layout_and_retouch": (
-        "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: one reference "
-        "picture, of which only the subject is borrowed. 3: where the subject is in the layout. 4: the same noise again, with the "
-        "layout's early steps, the reference's look, and the layout's background under the mask.\n\n"
-        "The LoRA has a **strength** of 0.6: at 1 it overshoots, and leaves the reference nothing to add. The "
-        "reference's keys and values are appended to the picture's own; the paper puts them in their place (**attention**: replace), "
-        "which suits this LoRA less. The reference's **weight** says how much it is looked at.\n\n"
-        "Compare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: when the reference "
-        "takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of it."
+        "Layout-and-Retouch, complete. 1: the layout, by the vanilla model first and the personalized one then. 2: "
+        "one reference picture, of which only the subject is borrowed. 3: where the subject is in the layout. 4: the "
+        "same noise again, with the layout's early steps, the reference's look, and the layout's background under the "
+        "mask.\n\nThe LoRA has a **strength** of 0.6: at 1 it overshoots, and leaves the reference nothing to add. "
+        "The reference's keys and values are appended to the picture's own; the paper puts them in their place "
+        "(**attention**: replace), which suits this LoRA less. The reference's **weight** says how much it is looked "
+        "at.\n\nCompare the four pictures of *Layout*, *Retouched* and *The Personalized Model Alone*. **lambda_2**: "
+        "when the reference takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of "
+        "it."
     ),
     "jedi": (
-        "JeDi, complete. A joint model, trained on sets of pictures, draws three scenes together with three pictures of the subject as "
-        "known members of the set: all show one subject, and nothing is personalized.\n\n"
-        "**subject** in *The Subject*; one scene per line in *One Scene per Picture*. **guidance** text_first with a higher **image_cfg** "
-        "is more of the subject, image_first with a lower one less; **length** in *Three Reference Pictures*: how many of them.\n\n"
-        "With a checkpoint of your own: `run.py train joint` makes one that *Load Joint Checkpoint* reads; or any checkpoint, with "
-        "**blocks** decoder, as in *joint_image_sampler*."
+        "JeDi, complete. A joint model, trained on sets of pictures, draws three scenes together with three pictures "
+        "of the subject as known members of the set: all show one subject, and nothing is "
+        "personalized.\n\n**subject** in *The Subject*; one scene per line in *One Scene per Picture*. **guidance** "
+        "text_first with a higher **image_cfg** is more of the subject, image_first with a lower one less; **length** "
+        "in *Three Reference Pictures*: how many of them.\n\nWith a checkpoint of your own: `run.py train joint` "
+        "makes one that *Load Joint Checkpoint* reads; or any checkpoint, with **blocks** decoder, as in "
+        "*joint_image_sampler*."
     ),
     "joint_image_sampler": (
-        "One subject in two scenes: both pictures are denoised together, with two pictures of the subject as known members of the set "
-        "(JeDi).\n\nThe demo model was not trained for sets: this is JeDi's training-free relative. With a joint checkpoint, from "
-        "*Load Joint Checkpoint*, set **blocks** to all.\n\n**strength**: 0 is every picture by itself. **guidance** and **image_cfg**: "
-        "whether text or references count more."
+        "One subject in two scenes: both pictures are denoised together, with two pictures of the subject as known "
+        "members of the set (JeDi).\n\nThe demo model was not trained for sets: this is JeDi's training-free "
+        "relative. With a joint checkpoint, from *Load Joint Checkpoint*, set **blocks** to all.\n\n**strength**: 0 "
+        "is every picture by itself. **guidance** and **image_cfg**: whether text or references count more."
     ),
     "joint_guider": (
-        "The joint image sampler as a guider, for any sampler, noise and sigmas. The latent has as many pictures as there are prompts."
+        "The joint image sampler as a guider, for any sampler, noise and sigmas. The latent has as many pictures as "
+        "there are prompts."
     ),
     "load_joint_checkpoint": (
-        "JeDi with a joint checkpoint of nine input channels, which `run.py train joint` writes. Put it into models/checkpoints as "
-        "joint.safetensors first. The demo model only lends its pictures here."
+        "JeDi with a joint checkpoint of nine input channels, which `run.py train joint` writes. Put it into "
+        "models/checkpoints as joint.safetensors first. The demo model only lends its pictures here."
     ),
     "multi_source_attn_swap": (
-        "Retouches any picture: here one of the vanilla model, which has never seen the subject. Its way back to noise is the layout, and "
-        "the personalized model goes the same way with the reference's look.\n\n"
-        "With a picture of your own: *Load Image* in place of the vanilla picture, and its caption in place of the prompt without the "
-        "placeholder. **lambda_2**: more steps keep more of it."
+        "Retouches any picture: here one of the vanilla model, which has never seen the subject. Its way back to "
+        "noise is the layout, and the personalized model goes the same way with the reference's look.\n\nWith a "
+        "picture of your own: *Load Image* in place of the vanilla picture, and its caption in place of the prompt "
+        "without the placeholder. **lambda_2**: more steps keep more of it."
     ),
     "adaptive_mask": (
-        "The mask that a retouch blends under: where the word acts in the layout image, and where Segment Anything finds the subject, "
-        "strong inside and fading to its edge. Put sam_vit_b_01ec64.pth into models/sams first, or disconnect **subject_mask**: then the "
-        "word's map is all there is.\n\n"
-        "**attention** per_step, with a text encoder, makes it follow the picture while it is retouched, as in the paper."
+        "The mask that a retouch blends under: where the word acts in the layout image, and where Segment Anything "
+        "finds the subject, strong inside and fading to its edge. Put sam_vit_b_01ec64.pth into models/sams first, or "
+        "disconnect **subject_mask**: then the word's map is all there is.\n\n**attention** per_step, with a text "
+        "encoder, makes it follow the picture while it is retouched, as in the paper."
     ),
     "reference": (
-        "Two references of one subject: the first as it is, the second with twice the weight, under a mask of where the subject's word "
-        "acts in it, and noised in place of inverted, which costs no model call.\n\n"
-        "There is no layout: the references act from step **lambda_2** on, on whatever the personalized model draws."
+        "Two references of one subject: the first as it is, the second with twice the weight, under a mask of where "
+        "the subject's word acts in it, and noised in place of inverted, which costs no model call.\n\nThere is no "
+        "layout: the references act from step **lambda_2** on, on whatever the personalized model draws."
     ),
     "store_reference": (
-        "Makes a reference's features ahead of time, for this model and these steps, and keeps them below output/likeness."
+        "Makes a reference's features ahead of time, for this model and these steps, and keeps them below "
+        "output/likeness."
     ),
     "use_stored_reference": (
-        "Uses a saved reference: no picture, no inversion. Run *store_reference* first; steps and scheduler must be the same."
+        "Uses a saved reference: no picture, no inversion. Run *store_reference* first; steps and scheduler must be "
+        "the same."
     ),
-    "store_layout": ("Draws four layouts and keeps them below output/likeness_trajectories, with everything that a retouch needs of them."),
+    "store_layout": (
+        "Draws four layouts and keeps them below output/likeness_trajectories, with everything that a retouch needs "
+        "of them."
+    ),
     "use_stored_layout": (
-        "Retouches saved layouts with a reference: no layout is drawn again. Run *store_layout* first; size, batch, steps and scheduler "
-        "must be the same."
+        "Retouches saved layouts with a reference: no layout is drawn again. Run *store_layout* first; size, batch, "
+        "steps and scheduler must be the same."
     ),
     "pick_and_draw": (
-        "Pick-and-Draw, complete. 1: the vanilla model draws the prompt; where the subject acts in it is the layout. 2: the subject's "
-        "features in one reference picture. 3: the personalized model, whose subject is pulled towards these features and its attention "
-        "towards that layout.\n\n"
-        "Compare the four pictures of *Guided* and *The Personalized Model Alone*; *Loss Curves* draws both losses. "
-        "**appearance_weight**, **layout_weight**: 0 turns one off. **step_size**: smaller where colours break, larger where nothing "
-        "changes. **appearance_end**: earlier where shapes break, **layout_end**: later where the layout does not follow.\n\n"
-        "With your own models: *Load Checkpoint*, *Load LoRA* and *Load Image* instead of the demo's nodes, your own texts and words, and "
+        "Pick-and-Draw, complete. 1: the vanilla model draws the prompt; where the subject acts in it is the layout. "
+        "2: the subject's features in one reference picture. 3: the personalized model, whose subject is pulled "
+        "towards these features and its attention towards that layout.\n\nCompare the four pictures of *Guided* and "
+        "*The Personalized Model Alone*; *Loss Curves* draws both losses. **appearance_weight**, **layout_weight**: 0 "
+        "turns one off. **step_size**: smaller where colours break, larger where nothing changes. **appearance_end**: "
+        "earlier where shapes break, **layout_end**: later where the layout does not follow.\n\nWith your own models: "
+        "*Load Checkpoint*, *Load LoRA* and *Load Image* instead of the demo's nodes, your own texts and words, and "
         "*Appearance Palette* with **blocks** and **map_blocks** set to paper."
     ),
     "appearance_palette": (
-        "One palette from two pictures: each part of the generated subject may find its like in either of them. The preview shows the "
-        "picture, where the subject was found, and its features as colours.\n\n"
-        "With your own pictures: write a caption that names the subject and little else, and look at the mask. If much background is in "
-        "it, raise **threshold**, set **map_blocks** to paper or other blocks, or connect a mask of your own."
+        "One palette from two pictures: each part of the generated subject may find its like in either of them. The "
+        "preview shows the picture, where the subject was found, and its features as colours.\n\nWith your own "
+        "pictures: write a caption that names the subject and little else, and look at the mask. If much background "
+        "is in it, raise **threshold**, set **map_blocks** to paper or other blocks, or connect a mask of your own."
     ),
     "layout_template": (
-        "The subject goes where a box says: no vanilla run, no reference. Compare *In the Box* with *Without Guidance*.\n\n"
-        "**boxes**: left, top, right and bottom as fractions of the picture, one box per line; empty, the vanilla model draws the layout. "
-        "Where the subject does not follow, raise **layout_weight** or **layout_end**; where the picture breaks, lower them. With your own "
-        "models: **layout_blocks** all."
+        "The subject goes where a box says: no vanilla run, no reference. Compare *In the Box* with *Without "
+        "Guidance*.\n\n**boxes**: left, top, right and bottom as fractions of the picture, one box per line; empty, "
+        "the vanilla model draws the layout. Where the subject does not follow, raise **layout_weight** or "
+        "**layout_end**; where the picture breaks, lower them. With your own models: **layout_blocks** all."
     ),
     "uremd_guidance": (
-        "Guidance without a LoRA: the vanilla model, pulled towards a palette from one picture, and next to it the same noise "
-        "alone. The node shows its loss while it runs; *Loss Curves* draws it.\n\n"
-        "**appearance_start**, **appearance_end**: when it is pulled. **step_size**: how far. **direction**: with ref_to_gen all of the "
-        "palette has to appear, pose included. With your own models: **blocks** and **map_blocks** paper in *Appearance Palette*."
+        "Guidance without a LoRA: the vanilla model, pulled towards a palette from one picture, and next to it the "
+        "same noise alone. The node shows its loss while it runs; *Loss Curves* draws it.\n\n**appearance_start**, "
+        "**appearance_end**: when it is pulled. **step_size**: how far. **direction**: with ref_to_gen all of the "
+        "palette has to appear, pose included. With your own models: **blocks** and **map_blocks** paper in "
+        "*Appearance Palette*."
     ),
     "save_palette": (
-        "Keeps a palette below output/likeness_palettes. **after** makes the file wait for the guided run, which computes the features."
+        "Keeps a palette below output/likeness_palettes. **after** makes the file wait for the guided run, which "
+        "computes the features."
     ),
     "use_saved_palette": (
-        "Guides by a saved palette: no picture is encoded, looked at or inverted. Run *save_palette* first. With other steps, another "
-        "scheduler or another model the features are computed anew, from the picture in the file."
+        "Guides by a saved palette: no picture is encoded, looked at or inverted. Run *save_palette* first. With "
+        "other steps, another scheduler or another model the features are computed anew, from the picture in the file."
     ),
     "save_template": ("Draws a layout with the vanilla model and keeps it below output/likeness_templates."),
     "use_saved_template": (
-        "Follows a saved layout: the vanilla model draws nothing. Run *save_template* first; the batch must be the same, and the same seed "
-        "fits best."
+        "Follows a saved layout: the vanilla model draws nothing. Run *save_template* first; the batch must be the "
+        "same, and the same seed fits best."
     ),
-    "segment": ("The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into models/sams first."),
-    "attention_maps": ("Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."),
+    "segment": (
+        "The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into "
+        "models/sams first."
+    ),
+    "attention_maps": (
+        "Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."
+    ),
 }
 
 
@@ -159,7 +173,9 @@ def _export(host, frontend, names: list[str]) -> None:
         for name in names or NOTES:
             source = ROOT / "workflows" / "api" / f"{name}.json"
             text = frontend.export(page, json.loads(source.read_text(encoding="utf-8")), NOTES[name])
-            (ROOT / "workflows" / f"{name}.json").write_text(json.dumps(json.loads(text), indent=1) + "\n", encoding="utf-8", newline="\n")
+            (ROOT / "workflows" / f"{name}.json").write_text(
+                json.dumps(json.loads(text), indent=1) + "\n", encoding="utf-8", newline="\n"
+            )
             print(f"workflows/{name}.json", flush=True)
 
 

@@ -27,7 +27,8 @@ _READY = """() => {
   const manager = window.app?.extensionManager;
   return manager?.workflow?.activeWorkflow && !manager.spinner && Object.keys(LiteGraph.registered_node_types).length > 100;
 }"""
-# Everything in one call: what a page returns is copied value by value, which turns undefined into null, and JSON text is not.
+# Everything in one call: what a page returns is copied value by value, which turns undefined into null, and JSON text
+# is not.
 _EXPORT = """async ([prompt, note]) => {
   await app.loadApiJson(prompt, "workflow");
   const graph = app.graph;
@@ -58,7 +59,8 @@ _TO_PROMPT = """async graph => {
 
 
 def stock(client) -> None:
-    """Stores what the workflows with stored files ask for. The client starts an event loop of its own: before `browser`."""
+    """Stores what the workflows with stored files ask for. The client starts an event loop of its own: before
+    `browser`."""
     for name in ("store_reference", "store_layout", "save_palette", "save_template"):
         client.run(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
 

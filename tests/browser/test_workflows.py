@@ -25,7 +25,9 @@ def test_every_ui_workflow_has_an_api_twin():
 def test_workflow_loads_and_exports_to_its_api_twin(page, name):
     graph = read(ROOT / "workflows" / f"{name}.json")
     assert json.loads(frontend.to_prompt(page, graph)) == read(ROOT / "workflows" / "api" / f"{name}.json")
-    missing = page.evaluate("() => app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)")
+    missing = page.evaluate(
+        "() => app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+    )
     assert missing == []
 
 
@@ -50,8 +52,12 @@ def test_workflow_runs_from_the_front_end(page, client, name):
 
 
 def test_guidance_says_its_losses_and_shows_their_curves(page, client):
-    """A line of text on the node while it runs, and a picture on the other when it has; neither becomes part of the workflow."""
-    graph, kept = read(ROOT / "workflows" / "uremd_guidance.json"), read(ROOT / "workflows" / "api" / "uremd_guidance.json")
+    """A line of text on the node while it runs, and a picture on the other when it has; neither becomes part of the
+    workflow."""
+    graph, kept = (
+        read(ROOT / "workflows" / "uremd_guidance.json"),
+        read(ROOT / "workflows" / "api" / "uremd_guidance.json"),
+    )
     frontend.to_prompt(page, graph)
     page.evaluate(
         """() => {
@@ -61,23 +67,38 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
         }"""
     )
     queued(page, client)
-    page.evaluate("() => { app.canvas.selectItems(app.graph.nodes); app.canvas.fitViewToSelectionAnimated({ duration: 1 }); }")
-    page.wait_for_function("() => app.graph.nodes.find(n => n.type === 'LikenessLossCurves').imgs?.[0]?.naturalWidth > 300")
+    page.evaluate(
+        "() => { app.canvas.selectItems(app.graph.nodes); app.canvas.fitViewToSelectionAnimated({ duration: 1 }); }"
+    )
+    page.wait_for_function(
+        "() => app.graph.nodes.find(n => n.type === 'LikenessLossCurves').imgs?.[0]?.naturalWidth > 300"
+    )
     said = page.evaluate("() => window.said")
-    assert len(said) > 3 and all(re.fullmatch(r"guided step \d+ of \d+: appearance [\d.]+", line) for line in said), said
-    shown = "() => app.graph.nodes.find(n => n.type === 'UREMDGuidance').widgets.map(w => w.value).includes(window.said.at(-1))"
+    assert len(said) > 3 and all(re.fullmatch(r"guided step \d+ of \d+: appearance [\d.]+", line) for line in said), (
+        said
+    )
+    shown = (
+        "() => app.graph.nodes.find(n => n.type === 'UREMDGuidance').widgets.map(w => "
+        "w.value).includes(window.said.at(-1))"
+    )
     assert page.evaluate(shown), "the last line is not on the node"
     for node in ("18", "21"):
         kept[node]["inputs"]["steps"] = 8
     assert json.loads(page.evaluate("async () => JSON.stringify((await app.graphToPrompt()).output)")) == kept
-    (saved,) = [n for n in json.loads(page.evaluate("() => JSON.stringify(app.graph.serialize().nodes)")) if n["type"] == "UREMDGuidance"]
+    (saved,) = [
+        n
+        for n in json.loads(page.evaluate("() => JSON.stringify(app.graph.serialize().nodes)"))
+        if n["type"] == "UREMDGuidance"
+    ]
     assert saved["widgets_values"] == next(n["widgets_values"] for n in graph["nodes"] if n["type"] == "UREMDGuidance")
 
 
 def test_positions_do_not_overlap():
     """A workflow whose nodes lie on each other cannot be read."""
     for name in NAMES:
-        boxes = [(*node["pos"], *node["size"], node["type"]) for node in read(ROOT / "workflows" / f"{name}.json")["nodes"]]
+        boxes = [
+            (*node["pos"], *node["size"], node["type"]) for node in read(ROOT / "workflows" / f"{name}.json")["nodes"]
+        ]
         for i, (x, y, w, h, kind) in enumerate(boxes):
             for x2, y2, w2, h2, other in boxes[i + 1 :]:
                 apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
@@ -85,7 +106,8 @@ def test_positions_do_not_overlap():
 
 
 def test_widgets_of_the_front_end_are_those_of_the_schema(page):
-    """Saved widget values are positional: the front end must build one widget per constant input, in the schema's order."""
+    """Saved widget values are positional: the front end must build one widget per constant input, in the schema's
+    order."""
     for node in node_classes():
         schema = node.GET_SCHEMA()
         made = page.evaluate("id => (LiteGraph.createNode(id).widgets ?? []).map(w => w.name)", schema.node_id)

@@ -25,7 +25,9 @@ from likeness.tests.demo import tiny_checkpoint
 from safetensors.torch import load_file, save_file
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(steps=2, resolution=64, batch=1, learning_rate=1e-3, set_sizes=(1, 2, 3), text_dropout=0.1, loss_on="all")
+SETTINGS = Settings(
+    steps=2, resolution=64, batch=1, learning_rate=1e-3, set_sizes=(1, 2, 3), text_dropout=0.1, loss_on="all"
+)
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +167,20 @@ def test_what_is_no_sd1_checkpoint_is_refused(tmp_path, checkpoint):
     refused(r"expected a VAE in the checkpoint, got none in .*: give --checkpoint a full one")
     joint = {**unet, PREFIX + FIRST_LAYER: torch.zeros(320, 9, 3, 3)}
     save_file(joint, path)
-    refused(r"expected 4 input channels, got 9 \(of inpainting, or already joint\) in .*: give --checkpoint another file")
+    refused(
+        r"expected 4 input channels, got 9 \(of inpainting, or already joint\) in .*: give --checkpoint another file"
+    )
     both = {"cond_stage_model.x": torch.zeros(1), "first_stage_model.x": torch.zeros(1)}
     save_file({k: v for k, v in unet.items() if not k.endswith("out.2.weight")} | both, path)
-    with pytest.raises(Problem, match=r"expected a whole U-Net in .*, got one without out.2.weight: give --checkpoint another file"):
+    with pytest.raises(
+        Problem, match=r"expected a whole U-Net in .*, got one without out.2.weight: give --checkpoint another file"
+    ):
         open_source(path).joint_unet(CPU)
     linear = {k: v.flatten(1) if k.endswith(("proj_in.weight", "proj_out.weight")) else v for k, v in unet.items()}
-    wide = {k: torch.zeros(len(v), 1024) if k.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) else v for k, v in linear.items()}
+    wide = {
+        k: torch.zeros(len(v), 1024) if k.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) else v
+        for k, v in linear.items()
+    }
     save_file(wide | both, path)
     refused(r"expected an SD1.x checkpoint, got SD20 in .*: give --checkpoint another file")
 

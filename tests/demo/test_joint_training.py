@@ -37,7 +37,9 @@ def vanilla():
 def call(unet, missing: list[float], members: int, seed: int = 1) -> torch.Tensor:
     """What the joint network predicts of three noisy latents."""
     generator = torch.Generator().manual_seed(seed)
-    noisy, clean, context = (torch.randn(3, *shape, generator=generator) for shape in ((4, 16, 16), (4, 16, 16), (24, 128)))
+    noisy, clean, context = (
+        torch.randn(3, *shape, generator=generator) for shape in ((4, 16, 16), (4, 16, 16), (24, 128))
+    )
     return JointCall(unet, clean, T(missing), members, {})(noisy, T([3.0, 500.0, 900.0]), context)
 
 
@@ -55,8 +57,11 @@ def test_gradients_reach_every_input_channel_and_projection(vanilla):
     unet = joint.joint_unet(vanilla.unet, CPU)
     loss = denoiser.velocity_loss(
         JointCall(unet, torch.randn(4, 4, 16, 16), T([1.0, 0.0, 0.0, 1.0]), 2, joint.attention_options(CPU)),
-        torch.randn(4, 4, 16, 16), torch.randn(4, 24, 128), denoiser.schedule(CPU), members=2,
-    )  # fmt: skip
+        torch.randn(4, 4, 16, 16),
+        torch.randn(4, 24, 128),
+        denoiser.schedule(CPU),
+        members=2,
+    )
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in unet.named_parameters()}
     assert (gradients[FIRST_LAYER].abs().amax((0, 2, 3)) > 0).all()
@@ -71,13 +76,20 @@ def test_recomputed_blocks_give_the_same_gradients(vanilla, members):
     wanted = {name: p.grad.clone() for name, p in unet.named_parameters() if p.grad is not None}
     unet.zero_grad()
     saved = []
-    with recomputed(unet), torch.autograd.graph.saved_tensors_hooks(lambda x: (saved.append(x.numel()), x)[1], lambda x: x):
+    with (
+        recomputed(unet),
+        torch.autograd.graph.saved_tensors_hooks(lambda x: (saved.append(x.numel()), x)[1], lambda x: x),
+    ):
         result = call(unet, [1, 0, 1], members).square().mean()
         result.backward()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x.numel()), x)[1], lambda x: x):
         call(unet, [1, 0, 1], members)
-    assert all(torch.allclose(p.grad, wanted[name], rtol=1e-4, atol=1e-6) for name, p in unet.named_parameters() if name in wanted)
+    assert all(
+        torch.allclose(p.grad, wanted[name], rtol=1e-4, atol=1e-6)
+        for name, p in unet.named_parameters()
+        if name in wanted
+    )
     assert len(saved) < len(kept) and not any("forward" in layer.__dict__ for layer in unet.modules())
 
 
@@ -120,9 +132,14 @@ def test_the_named_subjects_and_what_resembles_them_are_never_trained_on(monkeyp
 
 
 def test_a_set_shows_one_subject_in_different_places_and_poses():
-    sets = [[joint_scenes.scene_of_set(joint_scenes.VIEWS * n + view, 0) for view in range(joint_scenes.VIEWS)] for n in range(20)]
+    sets = [
+        [joint_scenes.scene_of_set(joint_scenes.VIEWS * n + view, 0) for view in range(joint_scenes.VIEWS)]
+        for n in range(20)
+    ]
     for scenes in sets:
-        assert len({s.subject for s in scenes}) == 1 and len({s.place for s in scenes}) == len({s.pose for s in scenes}) == len(scenes)
+        assert len({s.subject for s in scenes}) == 1 and len({s.place for s in scenes}) == len(
+            {s.pose for s in scenes}
+        ) == len(scenes)
     assert len({scenes[0].subject for scenes in sets}) == 20
 
 
@@ -134,7 +151,9 @@ def test_a_step_draws_sets_of_one_size_with_captions_of_their_own_scenes():
     for indices, members, rng in steps[:60]:
         assert len(indices) == joint.PICTURES
         sets = indices.reshape(-1, members)
-        assert (sets // joint_scenes.VIEWS == sets[:, :1] // joint_scenes.VIEWS).all() and all(len(set(s)) == members for s in sets)
+        assert (sets // joint_scenes.VIEWS == sets[:, :1] // joint_scenes.VIEWS).all() and all(
+            len(set(s)) == members for s in sets
+        )
         captions = joint.set_captions(indices, members, rng)
         empty = np.array([not text for text in captions]).reshape(-1, members)
         assert (empty == empty[:, :1]).all()
@@ -161,8 +180,12 @@ def quick(monkeypatch, vanilla):
     """Twelve sets of random latents, in steps of four pictures."""
     latents = torch.randn(12 * joint_scenes.VIEWS, 4, 16, 16, generator=torch.Generator().manual_seed(4))
     settings = {
-        "SETS": 12, "PICTURES": 4, "Pool": BlackPool, "latents_of": lambda *_arguments: latents, "load_denoiser": lambda _device: vanilla,
-    }  # fmt: skip
+        "SETS": 12,
+        "PICTURES": 4,
+        "Pool": BlackPool,
+        "latents_of": lambda *_arguments: latents,
+        "load_denoiser": lambda _device: vanilla,
+    }
     for name, value in settings.items():
         monkeypatch.setattr(joint, name, value)
 
@@ -179,7 +202,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(quick, monkeypatch, tm
 
     monkeypatch.setattr(joint, "velocity_loss", stopping)
     # The loop saves by the clock; here, after each step.
-    monkeypatch.setattr(joint, "Trainer", lambda *arguments, **settings: loop.Trainer(*arguments, **settings, save_every=-1.0))
+    monkeypatch.setattr(
+        joint, "Trainer", lambda *arguments, **settings: loop.Trainer(*arguments, **settings, save_every=-1.0)
+    )
     with pytest.raises(Stopped):
         joint.train(tmp_path / "stopped", 4, None, CPU)
     monkeypatch.setattr(joint, "velocity_loss", measured)
@@ -206,7 +231,12 @@ def test_train_joint_writes_a_file_that_says_what_it_is(quick, monkeypatch, tmp_
     with safetensors.safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     assert JointFormat.of(metadata) == JointFormat(MASK_FIRST)
-    assert metadata["denoiser"] == wanted and metadata["steps"] == "1" and json.loads(metadata["tinyland"]) == {} and metadata["commit"]
+    assert (
+        metadata["denoiser"] == wanted
+        and metadata["steps"] == "1"
+        and json.loads(metadata["tinyland"]) == {}
+        and metadata["commit"]
+    )
     assert {key.removeprefix("model.diffusion_model.") for key in tensors} == set(vanilla.unet.state_dict())
     assert {t.dtype for t in tensors.values()} == {torch.float16} and path.stat().st_size < 2**24
     assert tensors["model.diffusion_model." + FIRST_LAYER].shape[1] == 9

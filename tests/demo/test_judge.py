@@ -30,9 +30,15 @@ def verdict(**fields) -> Verdict:
     n = len(next(iter(fields.values())))
     zeros = np.zeros(n, int)
     defaults = {
-        "class_index": zeros, "colour_index": zeros, "pattern_index": zeros, "place_index": zeros,
-        "mask": np.zeros((n, 4, 4)), "embedding": np.eye(n), "centre": np.zeros((n, 2)), "size": np.zeros(n),
-    }  # fmt: skip
+        "class_index": zeros,
+        "colour_index": zeros,
+        "pattern_index": zeros,
+        "place_index": zeros,
+        "mask": np.zeros((n, 4, 4)),
+        "embedding": np.eye(n),
+        "centre": np.zeros((n, 2)),
+        "size": np.zeros(n),
+    }
     return Verdict(**{**defaults, **fields})
 
 
@@ -89,7 +95,9 @@ def test_graded_by_brute_force():
 def test_resemblance_is_one_for_the_same_and_counts_what_is_shared():
     subjects = [sample_subject(Random(seed)) for seed in range(40)]
     for subject, other in zip(subjects, subjects[1:] + subjects[:1], strict=True):
-        assert resemblance(subject, subject) == 1 and resemblance(subject, other) == pytest.approx(resemblance(other, subject))
+        assert resemblance(subject, subject) == 1 and resemblance(subject, other) == pytest.approx(
+            resemblance(other, subject)
+        )
         twin = look_alike(subject, Random(subject.name))
         assert 0.6 < resemblance(subject, twin) < 1
         assert 0 <= resemblance(subject, other) < 1
@@ -152,10 +160,18 @@ def test_refuses_other_pictures():
 
 def test_truncated_and_foreign_weights_are_one_sentence(tmp_path):
     content = WEIGHTS.read_bytes()
-    for damage in (content[: len(content) // 2], content[:100], b"", WEIGHTS.with_name("autoencoder.safetensors").read_bytes()):
+    for damage in (
+        content[: len(content) // 2],
+        content[:100],
+        b"",
+        WEIGHTS.with_name("autoencoder.safetensors").read_bytes(),
+    ):
         path = tmp_path / "judge.safetensors"
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match=r"^judge: expected the judge's whole weights, got judge.safetensors \([^\n]+\); .*files\.$"):
+        with pytest.raises(
+            ValueError,
+            match=r"^judge: expected the judge's whole weights, got judge.safetensors \([^\n]+\); .*files\.$",
+        ):
             Judge.load(path)
 
 
@@ -165,11 +181,15 @@ def test_the_committed_judge_sees_what_is_there():
     seen = Judge.load().look(np.stack([r.image for r in renders]))
     names = {"class": (CLASSES, "name"), "colour": (tuple(COLOURS), "colour"), "pattern": (PATTERNS, "pattern")}
     for attribute, (values, field) in names.items():
-        right = [values[i] == getattr(s.subject, field) for i, s in zip(getattr(seen, f"{attribute}_index"), scenes, strict=True)]
+        right = [
+            values[i] == getattr(s.subject, field)
+            for i, s in zip(getattr(seen, f"{attribute}_index"), scenes, strict=True)
+        ]
         assert np.mean(right) >= 0.95, attribute
     assert np.mean([PLACES[i] == s.place for i, s in zip(seen.place_index, scenes, strict=True)]) >= 0.98
     overlap = [
-        np.minimum(m > 0.5, r.mask > 127).sum() / np.maximum(m > 0.5, r.mask > 127).sum() for m, r in zip(seen.mask, renders, strict=True)
+        np.minimum(m > 0.5, r.mask > 127).sum() / np.maximum(m > 0.5, r.mask > 127).sum()
+        for m, r in zip(seen.mask, renders, strict=True)
     ]
     assert np.mean(overlap) > 0.85
     assert np.abs(seen.centre - [[s.pose.x, s.pose.y] for s in scenes]).max() < 0.2
@@ -177,7 +197,9 @@ def test_the_committed_judge_sees_what_is_there():
 
 def test_the_committed_judge_tells_subjects_apart():
     judge = Judge.load()
-    views = judge.look(np.stack([render(scene_of_group(i, 5)).image for i in range(0, 60 * GROUP, GROUP) for i in (i, i + 1)]))
+    views = judge.look(
+        np.stack([render(scene_of_group(i, 5)).image for i in range(0, 60 * GROUP, GROUP) for i in (i, i + 1)])
+    )
     vectors = views.embedding.reshape(60, 2, -1)
     scores = vectors[:, 0] @ vectors[:, 1].T
     assert ranking_auc(np.diag(scores), scores[~np.eye(60, dtype=bool)]) >= 0.99

@@ -85,7 +85,11 @@ def test_the_columns_are_what_their_titles_say():
     assert source(prompts[references.workflow], references.node, "LikenessDemoSubject")
     assert source(prompts[blended.workflow], blended.node, "StepBlendedSampler")
     assert source(prompts[joint.workflow], joint.node, "JointImageSampler")
-    for column, patch in ((alone, "LikenessDemoSubject"), (retouched, "MultiSourceAttnSwap"), (guided, "UREMDGuidance")):
+    for column, patch in (
+        (alone, "LikenessDemoSubject"),
+        (retouched, "MultiSourceAttnSwap"),
+        (guided, "UREMDGuidance"),
+    ):
         prompt = prompts[column.workflow]
         model = prompt[source(prompt, column.node, "KSampler")]["inputs"]["model"][0]
         assert prompt[model]["class_type"] == patch, column.title
@@ -110,11 +114,17 @@ def test_asks_for_every_scene_with_one_seed(host, tmp_path):
     picture.main(["--output", str(tmp_path)])
     asked = host.client.prompts
     named = [{n["inputs"]["subject"] for n in p.values() if n["class_type"] == "LikenessDemoSubject"} for p in asked]
-    assert named == [{subject} for subject, _ in picture.SCENES for _ in ("layout_and_retouch", "pick_and_draw", "jedi")]
+    assert named == [
+        {subject} for subject, _ in picture.SCENES for _ in ("layout_and_retouch", "pick_and_draw", "jedi")
+    ]
     for (_, place), some in zip(picture.SCENES, (asked[:3], asked[3:]), strict=True):
         phrase = picture.PLACE_PHRASES[place]
         subjects = [next(n["inputs"] for n in p.values() if n["class_type"] == "LikenessDemoSubject") for p in some]
-        assert [inputs["scene"] for inputs in subjects] == [phrase, phrase, ""]  # jedi's scenes are in its list of prompts
+        assert [inputs["scene"] for inputs in subjects] == [
+            phrase,
+            phrase,
+            "",
+        ]  # jedi's scenes are in its list of prompts
         lists = [n["inputs"]["text"] for n in some[2].values() if n["class_type"] == "LikenessPromptList"]
         assert lists == ["\n".join([phrase] * picture.SEEDS)]
     assert {n["inputs"]["seed"] for p in asked for n in p.values() if "seed" in n["inputs"]} == {picture.SEED}
@@ -127,7 +137,9 @@ def test_a_failed_workflow_is_one_sentence_and_leaves_nothing(monkeypatch, host,
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("error", [urllib.error.URLError("refused"), aiohttp.ClientError("closed"), TimeoutError("late")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [urllib.error.URLError("refused"), aiohttp.ClientError("closed"), TimeoutError("late")], ids=repr
+)
 def test_a_server_that_is_gone_is_one_sentence(monkeypatch, host, tmp_path, error):
     monkeypatch.setattr(host, "client", FakeClient(error))
     with pytest.raises(SystemExit, match=r"^demo: .*(refused|closed|late)"):

@@ -21,7 +21,8 @@ def disc(size: int, radius: float) -> np.ndarray:
 
 @pytest.fixture
 def collection(tmp_path):
-    """A red disc on green, once with a mask and once with alpha; two backgrounds of shades of blue, one of which says what it is."""
+    """A red disc on green, once with a mask and once with alpha; two backgrounds of shades of blue, one of which says
+    what it is."""
     pictures, backgrounds = tmp_path / "pictures", tmp_path / "backgrounds"
     (pictures / "red_disc").mkdir(parents=True)
     backgrounds.mkdir()
@@ -64,7 +65,9 @@ def test_folders_that_are_no_sets_are_refused(tmp_path):
     Image.new("RGB", (8, 16)).save(tmp_path / "a.png")
     refused(r"expected captions in .*a.txt, got no such file: add it, or remove a.png")
     (tmp_path / "a.txt").write_text("one<|split|>two<|split|>three")
-    refused(r"expected 2 captions separated by <\|split\|> in .*a.txt, got 3: write one for each square member of a.png")
+    refused(
+        r"expected 2 captions separated by <\|split\|> in .*a.txt, got 3: write one for each square member of a.png"
+    )
 
 
 def test_sets_are_built_and_the_same_again(collection):
@@ -84,7 +87,9 @@ def test_sets_are_built_and_the_same_again(collection):
             assert (member[..., 1] < 60).all()  # nothing of what was around the subject
             shown.add(round(float(np.argwhere(red).mean(0)[1])))
     assert len(shown) > 5  # wherever they were pasted
-    assert {len(set(s.captions)) for s in sets if s.members == 2} <= {2}  # different places, as long as there are enough
+    assert {len(set(s.captions)) for s in sets if s.members == 2} <= {
+        2
+    }  # different places, as long as there are enough
     again, other = out.with_name("again"), out.with_name("other")
     command.main([*arguments, "--out", str(again)])
     command.main([*arguments, "--out", str(other), "--seed", "1"])
@@ -132,15 +137,23 @@ def test_collections_that_lack_something_are_refused(collection, tmp_path):
             call(argument)
 
     for empty in (backgrounds, tmp_path / "missing"):
-        refused(find_subjects, empty, r"expected a sub-folder of pictures for each subject in .*, got none: give --pictures a folder")
-    refused(find_backgrounds, pictures, r"expected pictures in .*, got none: give --backgrounds a folder that holds some")
+        refused(
+            find_subjects,
+            empty,
+            r"expected a sub-folder of pictures for each subject in .*, got none: give --pictures a folder",
+        )
+    refused(
+        find_backgrounds, pictures, r"expected pictures in .*, got none: give --backgrounds a folder that holds some"
+    )
     mask = first.with_name("1.mask.png")
     Image.new("L", (80, 40), 255).save(mask)
     refused(cut_out, first, r"expected a mask of \(80, 80\) in .*, the size of 1.jpg, got \(80, 40\): scale it")
     Image.new("L", (80, 80), 0).save(mask)
     refused(cut_out, first, r"expected a subject in the mask of .*, got an empty one: paint the subject white")
     mask.unlink()
-    refused(cut_out, first, r"expected a mask 1.mask.png beside .*1.jpg, or an alpha channel in it, got neither: add one")
+    refused(
+        cut_out, first, r"expected a mask 1.mask.png beside .*1.jpg, or an alpha channel in it, got neither: add one"
+    )
     first.write_bytes(b"no picture")
     refused(cut_out, first, r"expected a picture in .*1.jpg, got what cannot be read as one: replace or remove it")
 
@@ -154,19 +167,34 @@ SETS = ["sets", "--pictures", "p", "--backgrounds", "b", "--out", "o"]
     [
         (["judge", "--sets", "s"], "expected --sets with the part joint alone, got the part judge: leave --sets out."),
         (["--out", "o"], "expected --out with the part joint and sets alone, got the part all: leave --out out."),
-        (["joint", "--count", "3"], "expected --count with the part sets alone, got the part joint: leave --count out."),
-        ([*SETS, "--loss-on", "all"], "expected --loss-on with the part joint alone, got the part sets: leave --loss-on out."),
-        ([*SETS, "--steps", "3"], "expected --steps with a part that trains, got the part sets: use --count for the number of sets."),
+        (
+            ["joint", "--count", "3"],
+            "expected --count with the part sets alone, got the part joint: leave --count out.",
+        ),
+        (
+            [*SETS, "--loss-on", "all"],
+            "expected --loss-on with the part joint alone, got the part sets: leave --loss-on out.",
+        ),
+        (
+            [*SETS, "--steps", "3"],
+            "expected --steps with a part that trains, got the part sets: use --count for the number of sets.",
+        ),
         (SETS[:-2], "expected --pictures, --backgrounds, --out, got no --out: add it."),
         (JOINT[:3], "expected --sets, --checkpoint, --out, got no --checkpoint: add it."),
-        (["joint", "--batch", "3"], "expected --batch together with --sets, got no --sets: add it, or leave --batch out."),
+        (
+            ["joint", "--batch", "3"],
+            "expected --batch together with --sets, got no --sets: add it, or leave --batch out.",
+        ),
         ([*JOINT, "--resolution", "32"], "expected --resolution of at least 64, got 32: raise it."),
         ([*JOINT, "--resolution", "500"], "expected a --resolution that is a multiple of 64, got 500: use 448."),
         ([*JOINT, "--steps", "0"], "expected --steps of at least 1, got 0: raise it."),
         ([*JOINT, "--set-sizes", "2,0"], "expected --set-sizes of at least 1, got 0: leave it out."),
         ([*JOINT, "--learning-rate", "0"], "expected a --learning-rate above 0, got 0: use 1e-5."),
         ([*JOINT, "--text-dropout", "1.5"], "expected a --text-dropout between 0 and 1, got 1.5: use 0.1."),
-        ([*SETS, "--template", "a mug"], "expected {name} in --template, got 'a mug': write it where the subject's name belongs."),
+        (
+            [*SETS, "--template", "a mug"],
+            "expected {name} in --template, got 'a mug': write it where the subject's name belongs.",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -20,7 +20,9 @@ def test_the_heat_of_the_class_word_lies_on_the_subject():
     for scene in scenes:
         latent = {"samples": vae.encode(torch.from_numpy(renders([scene])).float() / 255)}
         text = prompt(scene.subject.name, scene.place)
-        maps = word_maps(model, clip, latent, text, scene.subject.name, "output3", "together", Window(0.2, 0.8), 4, 0, vae)
+        maps = word_maps(
+            model, clip, latent, text, scene.subject.name, "output3", "together", Window(0.2, 0.8), 4, 0, vae
+        )
         inside = torch.from_numpy(render(scene).mask > 127)
         ratios.append(float(maps.heatmaps[0][inside].mean() / maps.heatmaps[0][~inside].mean()))
     assert np.median(ratios) > 2.5 and min(ratios) > 1.5, ratios
@@ -30,12 +32,16 @@ def test_places_and_colours_are_drawn_as_asked():
     model, clip, vae = model_files.load(model_files.WEIGHTS)
     eye, settings = judge.Judge.load(), generate.Settings()
     figures = tinyland.caption_accuracies(model, clip, vae, eye, settings, 16)
-    assert figures["place_accuracy"] >= 0.9 and figures["colour_accuracy"] >= 0.75 and figures["class_accuracy"] >= 0.6, figures
+    assert (
+        figures["place_accuracy"] >= 0.9 and figures["colour_accuracy"] >= 0.75 and figures["class_accuracy"] >= 0.6
+    ), figures
 
 
 def test_references_of_the_joint_model_bring_their_subject():
     sets, eye = JointSets(model_files.WEIGHTS, generate.Settings(), Recipe()), judge.Judge.load()
     grid = Grid(jedi.TUNED_ON[:2], prompts=1, seeds=2)
-    with_references, without = (grid.score(sets.sample(name, grid), eye) for name in ("joint_3", "training_free_uncoupled"))
+    with_references, without = (
+        grid.score(sets.sample(name, grid), eye) for name in ("joint_3", "training_free_uncoupled")
+    )
     assert with_references["identity"].mean() > without["identity"].mean() + 0.1
     assert with_references["prompt"].mean() >= 0.75

@@ -22,7 +22,9 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize(("train", "folder"), [(personal.train_lora, "subjects"), (personal.train_embedding, "embeddings")])
+@pytest.mark.parametrize(
+    ("train", "folder"), [(personal.train_lora, "subjects"), (personal.train_embedding, "embeddings")]
+)
 def test_what_is_tuned_names_the_weights_that_it_is_tuned_on(monkeypatch, tmp_path, train, folder):
     monkeypatch.setattr(personal, "WEIGHTS", tmp_path)
     train(tmp_path / "work", "nemo", 1, autoencoder.build(CPU), CPU)
@@ -47,7 +49,9 @@ def test_without_git_the_commit_is_unknown(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parts"), [([], PARTS), (["all"], PARTS), (["--device", "cpu"], PARTS), (["judge"], ("judge",))], ids=str
+    ("arguments", "parts"),
+    [([], PARTS), (["all"], PARTS), (["--device", "cpu"], PARTS), (["judge"], ("judge",))],
+    ids=str,
 )
 def test_train_without_a_part_trains_all_in_order(monkeypatch, arguments, parts):
     from comfy.cli_args import args
@@ -56,7 +60,9 @@ def test_train_without_a_part_trains_all_in_order(monkeypatch, arguments, parts)
         monkeypatch.setattr(args, name, getattr(args, name))
     trained = []
     for part in PARTS:
-        monkeypatch.setattr(command, f"_train_{part}", lambda _options, steps, _device, part=part: trained.append((part, steps)))
+        monkeypatch.setattr(
+            command, f"_train_{part}", lambda _options, steps, _device, part=part: trained.append((part, steps))
+        )
     command.main(arguments)
     assert trained == [(part, command.DEFAULT_STEPS[part]) for part in parts]
 
@@ -81,7 +87,8 @@ def toy(folder, stop_at: int | None = None, **settings) -> tuple[torch.nn.Module
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"average": 0.0, "optimizer": None, "rate_of_step": lambda step: 1e-2 - 1e-4 * step, "log_every": 1}]
+    "settings",
+    [{}, {"average": 0.0, "optimizer": None, "rate_of_step": lambda step: 1e-2 - 1e-4 * step, "log_every": 1}],
 )
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path, settings):
     whole, trainer = toy(tmp_path / "whole", **settings)

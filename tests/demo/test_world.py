@@ -32,11 +32,15 @@ def test_captions_name_what_they_promise():
     for scene, text, named in zip(SCENES, captions, words, strict=True):
         assert scene.subject.name in named and PLACE_PHRASES[scene.place] in text and PLACEHOLDER not in named
         assert set(named) & set(CLASSES) == {scene.subject.name}
-        assert set(named) & set(COLOURS) <= {scene.subject.colour} and set(named) & set(PATTERNS) <= {scene.subject.pattern}
+        assert set(named) & set(COLOURS) <= {scene.subject.colour} and set(named) & set(PATTERNS) <= {
+            scene.subject.pattern
+        }
     colour = [s.subject.colour in w for s, w in zip(SCENES, words, strict=True)]
     pattern = [s.subject.pattern in w for s, w in zip(SCENES, words, strict=True)]
     assert share(colour) == pytest.approx(0.5, abs=0.03) and share(pattern) == pytest.approx(0.5, abs=0.03)
-    assert share(c and p for c, p in zip(colour, pattern, strict=True)) == pytest.approx(0.25, abs=0.03)  # each for itself
+    assert share(c and p for c, p in zip(colour, pattern, strict=True)) == pytest.approx(
+        0.25, abs=0.03
+    )  # each for itself
 
 
 def test_captions_vary_in_their_grammar():
@@ -46,8 +50,10 @@ def test_captions_vary_in_their_grammar():
     pairs = [(t.find(s.subject.colour), t.find(s.subject.pattern)) for s, t in zip(SCENES, captions, strict=True)]
     orders = Counter(colour < pattern for colour, pattern in pairs if min(colour, pattern) >= 0)
     assert min(orders.values()) > 0.3 * orders.total() and len(orders) == 2
-    openings = Counter(re.split(r"\ba\b (?!photo|picture|drawing)", text.replace(PLACE_PHRASES[s.place], "").strip())[0].strip()
-                       for s, text in zip(SCENES, captions, strict=True))  # fmt: skip
+    openings = Counter(
+        re.split(r"\ba\b (?!photo|picture|drawing)", text.replace(PLACE_PHRASES[s.place], "").strip())[0].strip()
+        for s, text in zip(SCENES, captions, strict=True)
+    )
     assert openings.keys() == {"", "a photo of", "a picture of", "a drawing of", "there is", "we see"}
     assert min(openings.values()) > 0.1 * COUNT
 
@@ -72,13 +78,20 @@ def test_with_a_placeholder_neither_colour_nor_pattern_is_named():
 
 def test_neutral_captions_name_nothing_but_the_subject():
     for name in CLASSES:
-        assert neutral_caption(name) == f"a photo of a {name}" and neutral_caption(name, PLACEHOLDER) == f"a photo of a sks {name}"
+        assert (
+            neutral_caption(name) == f"a photo of a {name}"
+            and neutral_caption(name, PLACEHOLDER) == f"a photo of a sks {name}"
+        )
     assert {s.neutral for s in SUBJECTS.values()} == {f"a photo of a sks {s.subject.name}" for s in SUBJECTS.values()}
 
 
 def test_every_value_of_the_world_is_drawn_alike_often():
-    for values, drawn in ((CLASSES, [s.subject.name for s in SCENES]), (tuple(COLOURS), [s.subject.colour for s in SCENES]),
-                          (PATTERNS, [s.subject.pattern for s in SCENES]), (PLACES, [s.place for s in SCENES])):  # fmt: skip
+    for values, drawn in (
+        (CLASSES, [s.subject.name for s in SCENES]),
+        (tuple(COLOURS), [s.subject.colour for s in SCENES]),
+        (PATTERNS, [s.subject.pattern for s in SCENES]),
+        (PLACES, [s.place for s in SCENES]),
+    ):
         counts = Counter(drawn)
         assert counts.keys() == set(values)
         assert all(abs(count * len(values) / COUNT - 1) < 0.25 for count in counts.values()), counts
@@ -101,16 +114,24 @@ print(seen.hexdigest())
 def test_every_process_makes_the_same_bytes():
     def digest(seed: str) -> str:
         command = [sys.executable, "-c", PROGRAM, str(PACK / "demo" / "launch.py")]
-        return subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
 
     assert len(digest("1").strip()) == 64 and digest("1") == digest("2")
 
 
 def test_the_mask_is_where_the_subject_is_and_nowhere_else():
     for scene in SCENES[:40]:
-        other = replace(scene, subject=replace(scene.subject, tint=tuple(255 - c for c in scene.subject.tint), emblem=None))
+        other = replace(
+            scene, subject=replace(scene.subject, tint=tuple(255 - c for c in scene.subject.tint), emblem=None)
+        )
         one, two = render(scene), render(other)
-        assert one.image.shape == (SIZE, SIZE, 3) and one.mask.shape == (SIZE, SIZE) and one.image.dtype == one.mask.dtype == np.uint8
+        assert (
+            one.image.shape == (SIZE, SIZE, 3)
+            and one.mask.shape == (SIZE, SIZE)
+            and one.image.dtype == one.mask.dtype == np.uint8
+        )
         assert np.array_equal(one.mask, two.mask)
         difference = np.abs(one.image.astype(int) - two.image).max(-1)
         assert difference[one.mask == 0].max() <= 2  # an edge may be too thin for the mask to show it
@@ -129,4 +150,8 @@ def test_the_mask_is_where_the_subject_is_and_nowhere_else():
 
 def test_what_is_held_out_is_in_no_training_picture():
     tuned = {scene.subject for s in SUBJECTS.values() for scene in s.training_scenes()}
-    assert len(HELD_OUT) == 4 and not {s.subject for s in HELD_OUT.values()} & tuned and not HELD_OUT.keys() & SUBJECTS.keys()
+    assert (
+        len(HELD_OUT) == 4
+        and not {s.subject for s in HELD_OUT.values()} & tuned
+        and not HELD_OUT.keys() & SUBJECTS.keys()
+    )

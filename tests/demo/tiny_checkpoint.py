@@ -1,4 +1,5 @@
-"""A checkpoint that ComfyUI takes for SD1.x: a U-Net of its widths and one level, its CLIP, and the small autoencoder TAESD for a VAE."""
+"""A checkpoint that ComfyUI takes for SD1.x: a U-Net of its widths and one level, its CLIP, and the small autoencoder
+TAESD for a VAE."""
 
 from __future__ import annotations
 
@@ -12,10 +13,21 @@ from comfy.taesd.taesd import TAESD
 from safetensors.torch import save_file
 
 _UNET = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [1], "channel_mult": [1],
-    "transformer_depth": [1], "transformer_depth_output": [0, 0], "transformer_depth_middle": -2, "context_dim": 768, "num_heads": 8,
-    "use_spatial_transformer": True, "use_linear_in_transformer": False, "legacy": False,
-}  # fmt: skip
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [0, 0],
+    "transformer_depth_middle": -2,
+    "context_dim": 768,
+    "num_heads": 8,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "legacy": False,
+}
 
 
 def _random(state: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -33,7 +45,8 @@ def tensors(**unet: object) -> dict[str, torch.Tensor]:
     network = UNetModel(**{**_UNET, **unet}, dtype=torch.float32, device="cpu", operations=operations)
     state = {f"model.diffusion_model.{k}": v for k, v in _random(network.state_dict(), generator).items()}
     text = comfy.sd1_clip.SDClipModel(device="cpu", dtype=torch.float16).transformer.state_dict()
-    # Twelve layers that do nothing: the text is that of its own words, and random numbers for them all would take seconds.
+    # Twelve layers that do nothing: the text is that of its own words, and random numbers for them all would take
+    # seconds.
     text = {k: torch.zeros_like(v) for k, v in text.items() if "text_projection" not in k}
     for name in ("embeddings.token_embedding.weight", "embeddings.position_embedding.weight"):
         weight = text[f"text_model.{name}"]

@@ -1,6 +1,7 @@
 """Runs cases of UREMD in Triton's interpreter: python interpret_uremd.py CASES RESULTS, both files of torch.save.
 
-A process of its own: Triton looks for TRITON_INTERPRET when it is imported, and whatever else is tested may have imported it already.
+A process of its own: Triton looks for TRITON_INTERPRET when it is imported, and whatever else is tested may have
+imported it already.
 """
 
 import os
@@ -25,5 +26,7 @@ for case in torch.load(sys.argv[1]):
     value = uremd(**case, implementation=TRITON)
     gradients = torch.autograd.grad(value, [generated, palette], allow_unused=True)
     index = uremd_triton.nearest(generated, palette)
-    results.append({"value": value.detach(), "gradient": gradients[0], "palette_gradient": gradients[1], "index": index})
+    results.append(
+        {"value": value.detach(), "gradient": gradients[0], "palette_gradient": gradients[1], "index": index}
+    )
 torch.save(results, sys.argv[2])

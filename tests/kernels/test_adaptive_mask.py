@@ -4,7 +4,17 @@ import math
 
 import pytest
 import torch
-from likeness.kernels.adaptive_mask import CORES, METRICS, SCIPY, TORCH, MaskRules, adaptive_mask, blended, resized, thresholded
+from likeness.kernels.adaptive_mask import (
+    CORES,
+    METRICS,
+    SCIPY,
+    TORCH,
+    MaskRules,
+    adaptive_mask,
+    blended,
+    resized,
+    thresholded,
+)
 
 BOTH = pytest.mark.parametrize("morphology", [SCIPY, TORCH], ids=["scipy", "torch"])
 
@@ -49,7 +59,9 @@ def test_hand_computed_case(morphology):
     assert mask[0, 0] == 0
 
 
-@pytest.mark.parametrize("mask", [random_masks(), spiral(15), boxes(), boxes((0, 8, 0, 8))], ids=["random", "spiral", "empty", "full"])
+@pytest.mark.parametrize(
+    "mask", [random_masks(), spiral(15), boxes(), boxes((0, 8, 0, 8))], ids=["random", "spiral", "empty", "full"]
+)
 def test_torch_finds_the_components_that_scipy_finds(mask):
     first, second = SCIPY.labels(mask), TORCH.labels(mask)
     assert torch.equal(first > 0, mask) and torch.equal(second > 0, mask)
@@ -64,7 +76,9 @@ def test_a_spiral_is_long_enough_to_be_a_test():
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_distances_against_brute_force(metric):
-    measure = {"L2": math.hypot, "L1": lambda y, x: abs(y) + abs(x), "L-infinity": lambda y, x: max(abs(y), abs(x))}[metric]
+    measure = {"L2": math.hypot, "L1": lambda y, x: abs(y) + abs(x), "L-infinity": lambda y, x: max(abs(y), abs(x))}[
+        metric
+    ]
     masks = random_masks(height=7, width=9)
     expected = torch.zeros(masks.shape)
     for image, mask in enumerate(masks):
@@ -122,7 +136,9 @@ def test_a_thin_subject_is_kept_whole(morphology):
 
 @BOTH
 def test_a_picture_that_is_all_subject(morphology):
-    assert torch.equal(adaptive_mask(boxes((0, 8, 0, 8)), boxes((0, 8, 0, 8)), MaskRules(core="none"), morphology), torch.ones(1, 9, 9))
+    assert torch.equal(
+        adaptive_mask(boxes((0, 8, 0, 8)), boxes((0, 8, 0, 8)), MaskRules(core="none"), morphology), torch.ones(1, 9, 9)
+    )
 
 
 @BOTH
@@ -135,7 +151,9 @@ def test_images_do_not_see_each_other():
     attention, subject = random_masks(seed=3), random_masks(seed=4)
     for morphology in (SCIPY, TORCH):
         together = adaptive_mask(attention, subject, MaskRules(), morphology)
-        apart = [adaptive_mask(a[None], s[None], MaskRules(), morphology) for a, s in zip(attention, subject, strict=True)]
+        apart = [
+            adaptive_mask(a[None], s[None], MaskRules(), morphology) for a, s in zip(attention, subject, strict=True)
+        ]
         torch.testing.assert_close(together, torch.cat(apart))
 
 
@@ -143,7 +161,9 @@ def test_thresholded_and_resized():
     maps = torch.tensor([[[0.05, 0.1], [0.2, 1.0]]])
     assert thresholded(maps, 0.1).tolist() == [[[False, False], [True, True]]]
     column = resized(torch.eye(4)[None], (2, 2))
-    assert column.shape == (1, 4, 1) and torch.equal(resized(torch.eye(4)[None], (4, 4))[0, :, 0], torch.eye(4).flatten())
+    assert column.shape == (1, 4, 1) and torch.equal(
+        resized(torch.eye(4)[None], (4, 4))[0, :, 0], torch.eye(4).flatten()
+    )
     assert column.sum() == pytest.approx(1.0, abs=0.3)
 
 

@@ -17,7 +17,10 @@ def looped(q, k, heads):
     for r in range(rows):
         for h in range(heads):
             for i in range(n):
-                scores = [sum(float(q[r, i, h * d + c]) * float(k[r, j, h * d + c]) for c in range(d)) / math.sqrt(d) for j in range(m)]
+                scores = [
+                    sum(float(q[r, i, h * d + c]) * float(k[r, j, h * d + c]) for c in range(d)) / math.sqrt(d)
+                    for j in range(m)
+                ]
                 exponentials = [math.exp(s - max(scores)) for s in scores]
                 result[r, h, i] = torch.tensor([e / sum(exponentials) for e in exponentials])
     return result
@@ -35,14 +38,21 @@ def test_probabilities_equal_a_loop():
 def test_hand_computed_case():
     q = torch.tensor([[[1.0, 0.0]]])
     k = torch.tensor([[[0.0, 3.0], [math.log(3.0), 1.0]]])  # scores 0 and ln 3 with one head per channel
-    torch.testing.assert_close(cross_attention_map(q, k, 2, [0, 1]), torch.tensor([[[(1 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 2) / 2]]]))
+    torch.testing.assert_close(
+        cross_attention_map(q, k, 2, [0, 1]), torch.tensor([[[(1 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 2) / 2]]])
+    )
 
 
 @settings(max_examples=40)
 @given(
-    rows=st.sampled_from([1, 2, 3, 5]), n=st.integers(1, 40), m=st.integers(1, 12), heads=st.sampled_from([1, 2, 4]),
-    budget=st.integers(1, 4000), seed=st.integers(0, 99), data=st.data(),
-)  # fmt: skip
+    rows=st.sampled_from([1, 2, 3, 5]),
+    n=st.integers(1, 40),
+    m=st.integers(1, 12),
+    heads=st.sampled_from([1, 2, 4]),
+    budget=st.integers(1, 4000),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
 def test_chunked_map_equals_the_reference(rows, n, m, heads, budget, seed, data):
     q, k = random(rows, n, 8, seed=seed), random(rows, m, 8, seed=seed + 100)
     tokens = data.draw(st.lists(st.integers(0, m - 1), min_size=1, max_size=4))
@@ -57,7 +67,10 @@ def test_all_tokens_sum_to_one():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_fp32(dtype):
-    q, k = (30 * random(1, 6, 16)).to(dtype), random(1, 5, 16, seed=1).to(dtype)  # scores far beyond what fp16's exponential resolves
+    q, k = (
+        (30 * random(1, 6, 16)).to(dtype),
+        random(1, 5, 16, seed=1).to(dtype),
+    )  # scores far beyond what fp16's exponential resolves
     result = cross_attention_map(q, k, 2, [1, 3])
     assert result.dtype == torch.float32
     torch.testing.assert_close(result, cross_attention_map(q.float(), k.float(), 2, [1, 3]))

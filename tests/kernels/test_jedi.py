@@ -56,7 +56,9 @@ def test_joined_and_apart(sets, members, tokens):
 def test_equals_brute_force(sets, members, tokens, masked):
     q, k, v = projections(sets, members, tokens)
     lent = [torch.arange(0, tokens, 2) if masked and i % 2 else None for i in range(members)]
-    torch.testing.assert_close(coupled_attention(q, k, v, members, attention, lent=lent), brute_force(q, k, v, members, lent))
+    torch.testing.assert_close(
+        coupled_attention(q, k, v, members, attention, lent=lent), brute_force(q, k, v, members, lent)
+    )
 
 
 @given(**SIZES)
@@ -105,7 +107,9 @@ def test_orders_of_the_input_channels():
     }
     for order, channels in expected.items():
         moved = weights[:, list(noisy_first(order))]
-        torch.testing.assert_close(F.conv2d(torch.cat([noisy, rest], 1), moved), F.conv2d(channels, weights), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            F.conv2d(torch.cat([noisy, rest], 1), moved), F.conv2d(channels, weights), rtol=1e-4, atol=1e-4
+        )
         told = torch.cat([noisy, rest], 1)
         assert torch.equal(arranged(told, order), channels)
         flipped = torch.cat([noisy, 1 - rest[:, :1], rest[:, 1:]], 1)

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from likeness.kernels.heatmaps import principal_colours
-from likeness.kernels.pick_and_draw import RAW, denoised_shift, gaussian_smoothed, layout_loss, saliency_mask, step_of_gradient
+from likeness.kernels.pick_and_draw import (
+    RAW,
+    denoised_shift,
+    gaussian_smoothed,
+    layout_loss,
+    saliency_mask,
+    step_of_gradient,
+)
 
 CENTRE, EDGE, CORNER = 0.3319, 0.1221, 0.0449
 SIGMAS = st.floats(0.01, 30.0)
@@ -51,7 +58,13 @@ def test_saliency_of_each_image_is_its_own_and_has_no_graph():
 def test_the_kernel_of_three():
     dot = torch.zeros(1, 5, 5)
     dot[0, 2, 2] = 1
-    rows = [[0, 0, 0, 0, 0], [0, CORNER, EDGE, CORNER, 0], [0, EDGE, CENTRE, EDGE, 0], [0, CORNER, EDGE, CORNER, 0], [0, 0, 0, 0, 0]]
+    rows = [
+        [0, 0, 0, 0, 0],
+        [0, CORNER, EDGE, CORNER, 0],
+        [0, EDGE, CENTRE, EDGE, 0],
+        [0, CORNER, EDGE, CORNER, 0],
+        [0, 0, 0, 0, 0],
+    ]
     torch.testing.assert_close(gaussian_smoothed(dot)[0], torch.tensor(rows, dtype=torch.float32), rtol=0, atol=5e-5)
 
 
@@ -68,7 +81,9 @@ def test_smoothing_against_brute_force(size, width):
     for y in range(5):
         for x in range(4):
             for (dy, dx), weight in weights.items():
-                expected[:, y, x] += weight / sum(weights.values()) * found[:, reflected(y + dy, 5), reflected(x + dx, 4)]
+                expected[:, y, x] += (
+                    weight / sum(weights.values()) * found[:, reflected(y + dy, 5), reflected(x + dx, 4)]
+                )
     torch.testing.assert_close(gaussian_smoothed(found, size, width), expected)
 
 
@@ -112,7 +127,10 @@ def test_equal_maps_are_no_reason_to_move(dtype):
 
 
 def test_layout_loss_pulls_each_map_to_its_own_template_alone():
-    found, wanted = [maps(3, 4, 4).requires_grad_(), maps(3, 2, 5, seed=1).requires_grad_()], [maps(3, 4, 4, seed=2), maps(3, 2, 5, seed=3)]
+    found, wanted = (
+        [maps(3, 4, 4).requires_grad_(), maps(3, 2, 5, seed=1).requires_grad_()],
+        [maps(3, 4, 4, seed=2), maps(3, 2, 5, seed=3)],
+    )
     losses = layout_loss(found, [w.requires_grad_() for w in wanted])
     slopes = torch.autograd.grad(losses[1], found, retain_graph=True)
     assert all(not s[[0, 2]].any() and s[1].any() for s in slopes)
@@ -127,7 +145,10 @@ def test_layout_loss_pulls_each_map_to_its_own_template_alone():
 @pytest.mark.parametrize("size", [0.0, 0.02, 1.5])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_a_relative_step_is_a_part_of_each_latents_norm(size, scale):
-    latent, gradient = noise(3, 4, 5, 6) * torch.tensor([1.0, 10.0, 0.1]).view(3, 1, 1, 1), scale * noise(3, 4, 5, 6, seed=1)
+    latent, gradient = (
+        noise(3, 4, 5, 6) * torch.tensor([1.0, 10.0, 0.1]).view(3, 1, 1, 1),
+        scale * noise(3, 4, 5, 6, seed=1),
+    )
     step = step_of_gradient(latent, gradient, 3.0, size)
     torch.testing.assert_close(step.flatten(1).norm(dim=1), size * latent.flatten(1).norm(dim=1))
     if size:
@@ -136,7 +157,8 @@ def test_a_relative_step_is_a_part_of_each_latents_norm(size, scale):
 
 
 def test_a_relative_step_ends_where_a_linear_loss_does():
-    """Latents of norm 5, steps of 0.1 of it. Of two slopes, 3 is far from ending a loss of 9; 0.5 ends one of 0.01 after 0.02."""
+    """Latents of norm 5, steps of 0.1 of it. Of two slopes, 3 is far from ending a loss of 9; 0.5 ends one of 0.01
+    after 0.02."""
     latent = torch.zeros(2, 1, 1, 2)
     latent[:, 0, 0] = torch.tensor([3.0, 4.0])
     gradient = torch.tensor([[3.0, 0.0], [0.5, 0.0]]).view(2, 1, 1, 2)
@@ -156,8 +178,8 @@ def test_no_gradient_no_step(kind):
 
 @given(SIGMAS, st.floats(0.1, 100.0))
 def test_a_raw_step_is_the_papers_step_of_the_scaled_latent(sigma, size):
-    """Papers move z = x / sqrt(1 + sigma^2), which has unit variance, along d loss / d z = sqrt(1 + sigma^2) d loss / d x. What that
-    moves x by has the root twice."""
+    """Papers move z = x / sqrt(1 + sigma^2), which has unit variance, along d loss / d z = sqrt(1 + sigma^2) d loss / d
+    x. What that moves x by has the root twice."""
     root = math.sqrt(1 + sigma**2)
 
     def loss_of(x):
@@ -206,7 +228,8 @@ def test_without_the_shift_the_sampler_would_land_elsewhere():
 
 
 def test_principal_colours_are_the_three_widest_directions():
-    """Features that spread over three known directions, hidden in eight by a rotation; the sign of a direction is not known."""
+    """Features that spread over three known directions, hidden in eight by a rotation; the sign of a direction is not
+    known."""
     generator = torch.Generator().manual_seed(0)
     along = torch.randn(40, 3, generator=generator)
     along = torch.linalg.qr(along - along.mean(0))[0]  # uncorrelated

@@ -7,7 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from likeness.kernels import uremd as module
-from likeness.kernels.uremd import AUTO, DIRECTIONS, GEN_TO_REF, MAX, REF_TO_GEN, TORCH, TRITON, cosine_cost, nearest, uremd
+from likeness.kernels.uremd import (
+    AUTO,
+    DIRECTIONS,
+    GEN_TO_REF,
+    MAX,
+    REF_TO_GEN,
+    TORCH,
+    TRITON,
+    cosine_cost,
+    nearest,
+    uremd,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -43,7 +54,9 @@ class Sizes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        made = [x.untyped_storage().nbytes() // x.element_size() for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+        made = [
+            x.untyped_storage().nbytes() // x.element_size() for x in tree_leaves(result) if isinstance(x, torch.Tensor)
+        ]
         self.largest = max([self.largest, *made])
         return result
 
@@ -51,7 +64,10 @@ class Sizes(TorchDispatchMode):
 def test_cosine_cost_equals_a_loop():
     generated, palette = random(3, 4), random(2, 4, seed=1)
     expected = [
-        [1 - sum(a * b for a, b in zip(g, p, strict=True)) / (math.hypot(*g) * math.hypot(*p)) for p in palette.tolist()]
+        [
+            1 - sum(a * b for a, b in zip(g, p, strict=True)) / (math.hypot(*g) * math.hypot(*p))
+            for p in palette.tolist()
+        ]
         for g in generated.tolist()
     ]
     torch.testing.assert_close(cosine_cost(generated, palette), torch.tensor(expected))
@@ -74,12 +90,20 @@ def test_hand_computed_gradient():
 
 @settings(max_examples=40)
 @given(
-    n=st.integers(1, 40), m=st.integers(1, 40), c=st.integers(1, 8), direction=st.sampled_from(DIRECTIONS),
-    masked=st.booleans(), budget=st.integers(1, 2000), seed=st.integers(0, 99),
-)  # fmt: skip
+    n=st.integers(1, 40),
+    m=st.integers(1, 40),
+    c=st.integers(1, 8),
+    direction=st.sampled_from(DIRECTIONS),
+    masked=st.booleans(),
+    budget=st.integers(1, 2000),
+    seed=st.integers(0, 99),
+)
 def test_value_and_gradient_equal_the_matrix(n, m, c, direction, masked, budget, seed):
     # In float64, and with more than one channel, where no two pairs are equally near.
-    generated, palette = random(n, c + 1, seed=seed, dtype=torch.float64), random(m, c + 1, seed=seed + 100, dtype=torch.float64)
+    generated, palette = (
+        random(n, c + 1, seed=seed, dtype=torch.float64),
+        random(m, c + 1, seed=seed + 100, dtype=torch.float64),
+    )
     mask = None
     if masked:
         mask = random(n, seed=seed + 200) > 0
@@ -98,7 +122,11 @@ def test_gradcheck(direction):
 
 @settings(max_examples=25)
 @given(
-    n=st.integers(1, 12), m=st.integers(1, 12), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 99), direction=st.sampled_from(DIRECTIONS)
+    n=st.integers(1, 12),
+    m=st.integers(1, 12),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 99),
+    direction=st.sampled_from(DIRECTIONS),
 )
 def test_lengths_and_order_do_not_matter(n, m, scale, seed, direction):
     generated, palette = random(n, 6, seed=seed), random(m, 6, seed=seed + 100)
@@ -186,10 +214,15 @@ def test_a_token_without_length(direction):
 @EACH_DIRECTION
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_fp32(dtype, direction):
-    generated, palette = (300 * random(8, 64)).to(dtype), random(7, 64, seed=1, dtype=dtype)  # lengths that fp16 cannot hold squared
+    generated, palette = (
+        (300 * random(8, 64)).to(dtype),
+        random(7, 64, seed=1, dtype=dtype),
+    )  # lengths that fp16 cannot hold squared
     assert dtype != torch.float16 or generated.square().sum(1).isinf().all()
     value, gradient = value_and_gradient(lambda g: 2**10 * uremd(g, palette, direction), generated)
-    expected, full_gradient = value_and_gradient(lambda g: 2**10 * uremd(g, palette.float(), direction), generated.float())
+    expected, full_gradient = value_and_gradient(
+        lambda g: 2**10 * uremd(g, palette.float(), direction), generated.float()
+    )
     assert value.dtype == torch.float32 and gradient.dtype == dtype
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient, full_gradient.to(dtype), rtol=1e-2, atol=1e-6)
@@ -217,7 +250,9 @@ def test_what_was_recorded_in_inference_mode(direction):
     assert palette.is_inference() and mask.is_inference()
     assert_equals_the_reference(generated, palette.clone(), direction, mask.clone())
     found = value_and_gradient(lambda g: uremd(g, palette, direction, mask), generated)
-    torch.testing.assert_close(found, value_and_gradient(lambda g: uremd(g, palette.clone(), direction, mask.clone()), generated))
+    torch.testing.assert_close(
+        found, value_and_gradient(lambda g: uremd(g, palette.clone(), direction, mask.clone()), generated)
+    )
 
 
 @EACH_DIRECTION

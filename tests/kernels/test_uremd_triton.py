@@ -44,10 +44,16 @@ def test_triton_that_does_not_work_is_told_once(caplog):
 
 
 def triton_cases():
-    """name -> the arguments of uremd. Sizes around a block of 64 tokens by 64 candidates, split among processors and not."""
+    """name -> the arguments of uremd. Sizes around a block of 64 tokens by 64 candidates, split among processors and
+    not."""
 
     def case(n, m, c, dtype=torch.float32, direction=GEN_TO_REF, **more):
-        return {"generated": random(n, c, dtype=dtype), "palette": random(m, c, seed=1, dtype=dtype), "direction": direction, **more}
+        return {
+            "generated": random(n, c, dtype=dtype),
+            "palette": random(m, c, seed=1, dtype=dtype),
+            "direction": direction,
+            **more,
+        }
 
     zeros = case(6, 9, 20)
     zeros["generated"][2] = zeros["palette"][3] = 0
@@ -59,7 +65,9 @@ def triton_cases():
         "shared blocks": case(66, 200, 40, processors=2),
         "gen_to_ref, masked": case(40, 30, 16, generated_mask=random(40, seed=2) > 0),
         "ref_to_gen": case(30, 70, 16, direction=REF_TO_GEN),
-        "ref_to_gen, masked": case(70, 20, 16, direction=REF_TO_GEN, generated_mask=random(70, seed=2) > 1, processors=2),
+        "ref_to_gen, masked": case(
+            70, 20, 16, direction=REF_TO_GEN, generated_mask=random(70, seed=2) > 1, processors=2
+        ),
         "max": case(12, 14, 320, direction=MAX),
         "fp16": case(40, 70, 80, torch.float16),
         "bf16": case(40, 70, 80, torch.bfloat16),
@@ -96,7 +104,11 @@ def test_triton_equals_pytorch(name, interpreted):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("name", triton_cases())
 def test_a_gpu_takes_triton(name):
-    case = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in triton_cases()[name].items() if k not in ONLY_INTERPRETED}
+    case = {
+        k: v.cuda() if isinstance(v, torch.Tensor) else v
+        for k, v in triton_cases()[name].items()
+        if k not in ONLY_INTERPRETED
+    }
     generated, exact = case.pop("generated"), case["palette"].dtype == torch.float32
     assert module._takes_triton(AUTO, generated)
     found = value_and_gradient(lambda g: uremd(g, **case), generated)

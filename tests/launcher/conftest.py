@@ -79,7 +79,8 @@ def comfyui_files(version: str, requirements: str = "") -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder of packages for pip; the SHA-256 of each host's archive by version, and the folder's path under "folder"."""
+    """A folder of packages for pip; the SHA-256 of each host's archive by version, and the folder's path under
+    "folder"."""
     folder = tmp_path_factory.mktemp("index")
     for name, version in (
         ("torch", "2.11.0"),

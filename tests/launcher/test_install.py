@@ -33,7 +33,8 @@ def write_archive(path: Path, members: dict[str, str] = FAKE_COMFYUI, extra: tup
 
 
 class FakePrograms:
-    """Stands in for venv, pip and git. `stop` = (step, moment) ends one of them as Ctrl-C would: before, halfway or after its work."""
+    """Stands in for venv, pip and git. `stop` = (step, moment) ends one of them as Ctrl-C would: before, halfway or
+    after its work."""
 
     def __init__(self, archive: Path):
         self.archive, self.calls, self.stop = archive, [], None
@@ -85,7 +86,9 @@ class Bench(NamedTuple):
     cache: Path
 
     def environment(self, **changes: Any) -> Environment:
-        return Environment(self.cache / "host", **{"packages": ("torch==1",), "needs": 10, "version": VERSION, **changes})
+        return Environment(
+            self.cache / "host", **{"packages": ("torch==1",), "needs": 10, "version": VERSION, **changes}
+        )
 
     def ensure(self, **changes: Any) -> Environment:
         environment = self.environment(**changes)
@@ -111,7 +114,9 @@ def assert_whole(environment: Environment) -> None:
     assert environment.is_ready()
     assert sorted(p.name for p in environment.folder.iterdir()) == ["ComfyUI", "ready.json", "venv"]
     assert {p.name: p.read_text() for p in environment.comfyui.iterdir()} == FAKE_COMFYUI
-    assert (environment.venv / "packages").read_text() == f"torch==1\ntorch==1 -r {environment.comfyui / 'requirements.txt'}\n"
+    assert (
+        environment.venv / "packages"
+    ).read_text() == f"torch==1\ntorch==1 -r {environment.comfyui / 'requirements.txt'}\n"
     assert not (environment.venv / "half a package").exists()
 
 
@@ -148,7 +153,11 @@ def test_a_killed_run_leaves_no_more_than_the_next_one_clears(bench: Bench, monk
     """SIGKILL runs no `finally`: temporary folders and half a ComfyUI stay."""
     bench.programs.stop = ("download", "halfway")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(install, "remove", lambda path: None if path.name in ("tmp", "download", "ComfyUI.part") else files.remove(path))
+        patch.setattr(
+            install,
+            "remove",
+            lambda path: None if path.name in ("tmp", "download", "ComfyUI.part") else files.remove(path),
+        )
         bench.ensure()
     folder = bench.environment().folder
     assert (folder / "download" / "archive-1.tar.gz").stat().st_size == 50
@@ -239,7 +248,9 @@ def test_a_wrong_hash_is_refused_before_any_package_is_installed(bench: Bench):
 
 
 def test_pips_own_hash_check_is_told_as_such(bench: Bench):
-    bench.programs.fails["download"] = ["ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have"]
+    bench.programs.fails["download"] = [
+        "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have"
+    ]
     assert "SHA-256" in refused(bench)
 
 
@@ -273,7 +284,10 @@ def test_unsafe_archives_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 
 def test_only_comfyui_is_unpacked(bench: Bench, tmp_path: Path):
-    write_archive(bench.programs.archive, extra=(entry("top-1/vendor/Other/file"), entry("top-1/../../outside"), entry("top-1/setup.py")))
+    write_archive(
+        bench.programs.archive,
+        extra=(entry("top-1/vendor/Other/file"), entry("top-1/../../outside"), entry("top-1/setup.py")),
+    )
     files.unpack(bench.programs.archive, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == sorted(FAKE_COMFYUI)
 
@@ -288,7 +302,10 @@ GONE = [
     "ERROR: Could not find a version that satisfies the requirement x (from versions: none)",
     "ERROR: No matching distribution found for x==1",
 ]
-OFFLINE = "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(': [Errno -3] Temporary failure')'"
+OFFLINE = (
+    "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(': [Errno -3] Temporary "
+    "failure')'"
+)
 
 
 def test_where_the_archive_is_gone_the_tag_is_cloned(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -328,7 +345,9 @@ def test_pips_other_failures_say_what_to_do(bench: Bench, line: str, said: str):
 
 
 def test_a_python_without_venv_is_told_so(bench: Bench):
-    bench.programs.fails["venv"] = ["The virtual environment was not created successfully because ensurepip is not available."]
+    bench.programs.fails["venv"] = [
+        "The virtual environment was not created successfully because ensurepip is not available."
+    ]
     assert "python3-venv" in refused(bench)
     assert not bench.environment().venv.exists()
 
@@ -351,7 +370,9 @@ def test_what_an_interrupted_installation_holds_counts_as_free(bench: Bench, mon
 
 
 def test_the_pinned_hosts_need_the_disk_that_the_readme_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(install.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(9 * 10**9, 0, int(7.9 * 10**9)))  # pyright: ignore
+    monkeypatch.setattr(
+        install.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(9 * 10**9, 0, int(7.9 * 10**9))
+    )  # pyright: ignore
     with pytest.raises(Problem, match=r"7\.9 GB of free disk and the installation needs 8 GB.*LIKENESS_CACHE"):
         install.private_comfyui(tmp_path)
 
@@ -397,7 +418,9 @@ def test_records_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("free", "keeps"), [(3, True), (1.5, False)])
-def test_pips_cache_is_used_where_the_disk_has_room_for_it(bench: Bench, monkeypatch: pytest.MonkeyPatch, free: float, keeps: bool):
+def test_pips_cache_is_used_where_the_disk_has_room_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, free: float, keeps: bool
+):
     monkeypatch.setattr(install.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(9000, 0, int(free * 1000)))  # pyright: ignore
     installed = (bench.ensure(needs=1000).venv / "packages").read_text()
     assert ("--no-cache-dir" not in installed) == keeps

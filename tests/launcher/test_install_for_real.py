@@ -1,4 +1,5 @@
-"""Installing with the real venv and the real pip, in processes of their own, from a made-up index and without a network."""
+"""Installing with the real venv and the real pip, in processes of their own, from a made-up index and without a
+network."""
 
 from __future__ import annotations
 

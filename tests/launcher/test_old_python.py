@@ -39,9 +39,15 @@ def test_an_old_python_gets_one_sentence(version: str):
 
 def test_the_version_is_asked_before_anything_else(tmp_path: Path):
     """As an old Python would run it, on machines that have none."""
-    code = f"import runpy, sys; sys.version_info = (3, 9, 9); sys.argv = ['run.py', 'demo']; runpy.run_path({str(ROOT / 'run.py')!r})"
+    code = (
+        "import runpy, sys; sys.version_info = (3, 9, 9); sys.argv = ['run.py', 'demo']; "
+        f"runpy.run_path({str(ROOT / 'run.py')!r})"
+    )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "LIKENESS_CACHE": str(tmp_path / "cache")}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LIKENESS_CACHE": str(tmp_path / "cache")},
     )
     assert ended.returncode == 1
     assert one_sentence(ended.stderr), ended.stderr
@@ -53,7 +59,14 @@ def test_python_2_can_parse_it():
     text = (ROOT / "run.py").read_text(encoding="ascii")
     for node in ast.walk(ast.parse(text)):
         assert not isinstance(
-            node, ast.JoinedStr | ast.NamedExpr | ast.AnnAssign | ast.AsyncFunctionDef | ast.Nonlocal | ast.YieldFrom | ast.Match
+            node,
+            ast.JoinedStr
+            | ast.NamedExpr
+            | ast.AnnAssign
+            | ast.AsyncFunctionDef
+            | ast.Nonlocal
+            | ast.YieldFrom
+            | ast.Match,
         ), f"line {node.lineno}"
         if isinstance(node, ast.List | ast.Tuple | ast.Set):
             assert not any(isinstance(element, ast.Starred) for element in node.elts), f"line {node.lineno}"

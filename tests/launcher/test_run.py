@@ -65,7 +65,11 @@ def make_python(venv: Path, torch: bool = True) -> Path:
 
 def started(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments], capture_output=True, text=True, env={**os.environ, **variables}, timeout=60
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+        timeout=60,
     )
 
 
@@ -90,7 +94,9 @@ def test_likeness_python_names_another(run, handed, comfyui: Path, tmp_path: Pat
     assert handed[0][0][0] == str(named)
 
 
-def test_a_named_python_without_torch_is_refused(run, handed, comfyui: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_named_python_without_torch_is_refused(
+    run, handed, comfyui: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     make_python(comfyui / "venv")
     monkeypatch.setenv("LIKENESS_PYTHON", str(make_python(tmp_path / "named", torch=False)))
     with pytest.raises(run.Problem, match="LIKENESS_PYTHON"):
@@ -108,9 +114,17 @@ def test_no_python_for_the_users_comfyui_is_one_sentence(run, handed, comfyui: P
     ("arguments", "variables", "said"),
     [
         (["dance"], {}, "There is no command dance: use one of demo, serve, test, bench, train."),
-        (["demo", "--host", "0.1.0"], {}, "There is no pinned ComfyUI for --host 0.1.0: use one of 0.30.0, 0.24.0, 0.18.0."),
+        (
+            ["demo", "--host", "0.1.0"],
+            {},
+            "There is no pinned ComfyUI for --host 0.1.0: use one of 0.30.0, 0.24.0, 0.18.0.",
+        ),
         (["demo", "--host"], {}, "use one of 0.30.0"),
-        (["demo", "--host", "0.24.0"], {"COMFYUI_PATH": "/mine"}, "--host 0.24.0 asks for a private ComfyUI, but COMFYUI_PATH is /mine: "),
+        (
+            ["demo", "--host", "0.24.0"],
+            {"COMFYUI_PATH": "/mine"},
+            "--host 0.24.0 asks for a private ComfyUI, but COMFYUI_PATH is /mine: ",
+        ),
         (["demo"], {"COMFYUI_PATH": str(ROOT / "tests")}, "COMFYUI_PATH is "),
     ],
 )
@@ -150,7 +164,11 @@ def test_help_installs_nothing(tmp_path: Path):
 
 def test_the_host_may_be_chosen_before_and_after_the_command(run, handed, monkeypatch: pytest.MonkeyPatch):
     wanted = []
-    monkeypatch.setattr(run.install, "private_comfyui", lambda _cache, version: wanted.append(version) or (Path("python"), Path("comfyui")))
+    monkeypatch.setattr(
+        run.install,
+        "private_comfyui",
+        lambda _cache, version: wanted.append(version) or (Path("python"), Path("comfyui")),
+    )
     run.main(["--host", "0.24.0", "demo", "-x"])
     run.main(["demo", "-x", "--host", "0.18.0"])
     run.main(["demo", "-x"])
@@ -166,7 +184,9 @@ exit {status}
 
 @NO_WINDOWS
 @pytest.mark.parametrize("failing", [(), ("ruff",), ("pyright",), ("pytest",), ("pyright", "pytest")])
-def test_every_check_runs_and_the_last_line_tells(run, tmp_path: Path, capfd: pytest.CaptureFixture[str], failing: tuple[str, ...]):
+def test_every_check_runs_and_the_last_line_tells(
+    run, tmp_path: Path, capfd: pytest.CaptureFixture[str], failing: tuple[str, ...]
+):
     log = tmp_path / "log"
     for name in ("ruff", "pyright", "pytest"):
         (tmp_path / name).write_text(TOOL.format(name=name, log=log, status=int(name in failing)))

@@ -20,7 +20,12 @@ COMFYUI = os.environ.get("COMFYUI_PATH")
 @pytest.mark.skipif(COMFYUI is None, reason="COMFYUI_PATH is not set")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX only: a test cannot press Ctrl-C on Windows")
 def test_serve_shows_our_workflows_and_stops_at_ctrl_c(tmp_path: Path):
-    variables = {**os.environ, "COMFYUI_PATH": str(COMFYUI), "LIKENESS_PYTHON": sys.executable, "LIKENESS_CACHE": str(tmp_path / "cache")}
+    variables = {
+        **os.environ,
+        "COMFYUI_PATH": str(COMFYUI),
+        "LIKENESS_PYTHON": sys.executable,
+        "LIKENESS_CACHE": str(tmp_path / "cache"),
+    }
 
     def serve(port: int) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "run.py"), "serve", "--no-browser", "--cpu", "--port", str(port)]
@@ -37,7 +42,9 @@ def test_serve_shows_our_workflows_and_stops_at_ctrl_c(tmp_path: Path):
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         templates = json.load(direct.open(f"http://127.0.0.1:{free}/api/workflow_templates", timeout=30))
         assert sorted(templates["likeness"]) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-        assert "LikenessDemoModel" in json.load(direct.open(f"http://127.0.0.1:{free}/api/object_info/LikenessDemoModel", timeout=30))
+        assert "LikenessDemoModel" in json.load(
+            direct.open(f"http://127.0.0.1:{free}/api/object_info/LikenessDemoModel", timeout=30)
+        )
 
         same_port, other_port = serve(free), serve(free + 1)
         assert f"port {free} is in use" in same_port.communicate(timeout=300)[0]

@@ -55,7 +55,10 @@ def test_missing_or_truncated_joint_model_is_refused(weights):
 
 def test_words_of_the_prompt_reach_the_conditioning(loaded):
     clip = loaded[1]
-    encoded = [clip.encode_from_tokens(clip.tokenize(text)) for text in ("a photo of a fish", "a photo of a car", f"embedding:{NAME} car")]
+    encoded = [
+        clip.encode_from_tokens(clip.tokenize(text))
+        for text in ("a photo of a fish", "a photo of a car", f"embedding:{NAME} car")
+    ]
     assert not torch.equal(encoded[0], encoded[1])
     assert not torch.equal(encoded[1], encoded[2])
 
@@ -109,7 +112,11 @@ def refusal(action, *expected):
 def test_another_models_subject_is_refused(weights, family):
     model = tiny_models.tiny_model(family)
     for strength in (1.0, 0.0):
-        refusal(lambda s=strength: personalise(model, strength=s), "LikenessDemoSubject", "connect LikenessDemoModel to model")
+        refusal(
+            lambda s=strength: personalise(model, strength=s),
+            "LikenessDemoSubject",
+            "connect LikenessDemoModel to model",
+        )
 
 
 @pytest.mark.parametrize("file", ["denoiser", "autoencoder"])

@@ -43,4 +43,6 @@ def test_imports_point_down(path):
 
 @pytest.mark.xfail(strict=True, reason="a patch and its run still import each other")
 def test_no_circles():
-    graphlib.TopologicalSorter({name_of(path): imports_of(path) for path in FILES}).prepare()  # raises CycleError with the circle
+    graphlib.TopologicalSorter(
+        {name_of(path): imports_of(path) for path in FILES}
+    ).prepare()  # raises CycleError with the circle

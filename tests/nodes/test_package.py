@@ -13,7 +13,18 @@ from comfy_config import config_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "demo" / "weights"
-FORBIDDEN = {"subprocess", "socket", "urllib", "http", "requests", "aiohttp", "pickle", "marshal", "ctypes", "multiprocessing"}
+FORBIDDEN = {
+    "subprocess",
+    "socket",
+    "urllib",
+    "http",
+    "requests",
+    "aiohttp",
+    "pickle",
+    "marshal",
+    "ctypes",
+    "multiprocessing",
+}
 
 
 def lines(name: str) -> list[str]:
@@ -27,14 +38,22 @@ def shipped() -> list[Path]:
     files = []
     for path in ROOT.rglob("*.py"):
         name = path.relative_to(ROOT).as_posix()
-        if not name.startswith(".") and not any(name.startswith(p) if p.endswith("/") else fnmatch.fnmatch(name, p) for p in ignored):
+        if not name.startswith(".") and not any(
+            name.startswith(p) if p.endswith("/") else fnmatch.fnmatch(name, p) for p in ignored
+        ):
             files.append(path)
     return files
 
 
 def test_the_archive_holds_the_nodes_and_no_tools():
     names = {path.relative_to(ROOT).as_posix() for path in shipped()}
-    assert {"__init__.py", "nodes/_api.py", "nodes/demo_model.py", "patching/tinyland/model.py", "kernels/diffusion.py"} <= names
+    assert {
+        "__init__.py",
+        "nodes/_api.py",
+        "nodes/demo_model.py",
+        "patching/tinyland/model.py",
+        "kernels/diffusion.py",
+    } <= names
     assert {name.split("/")[0] for name in names} == {"__init__.py", "nodes", "patching", "kernels"}
 
 
@@ -53,7 +72,9 @@ def test_no_network_no_processes_no_evaluated_code(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels").rglob("*.py")), ids=lambda path: path.name)
 def test_kernels_know_nothing_of_the_host(path):
-    allowed = {*sys.stdlib_module_names, "torch", "numpy", "scipy"} | ({"triton"} if path.stem.endswith("_triton") else set())
+    allowed = {*sys.stdlib_module_names, "torch", "numpy", "scipy"} | (
+        {"triton"} if path.stem.endswith("_triton") else set()
+    )
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             assert {alias.name.split(".")[0] for alias in node.names} <= allowed
@@ -76,12 +97,16 @@ def test_the_registry_reads_the_project():
 
 
 def test_both_lists_of_requirements_agree():
-    (written,) = re.findall(r"^dependencies = (\[.*?\])", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    (written,) = re.findall(
+        r"^dependencies = (\[.*?\])", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert ast.literal_eval(written) == lines("requirements.txt")
 
 
 def test_requirements_never_touch_torch():
-    assert [line for line in lines("requirements.txt") if re.match(r"(torch|numpy|xformers|comfyui)", line, re.IGNORECASE)] == []
+    assert [
+        line for line in lines("requirements.txt") if re.match(r"(torch|numpy|xformers|comfyui)", line, re.IGNORECASE)
+    ] == []
 
 
 def test_the_licence_is_whole():
@@ -94,7 +119,9 @@ def test_weights_are_small_enough():
     assert max(sizes) < 16 * 2**20 and sum(sizes) < 40 * 2**20
 
 
-@pytest.mark.parametrize("path", sorted(WEIGHTS.rglob("*.safetensors")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path", sorted(WEIGHTS.rglob("*.safetensors")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_weights_tell_where_they_come_from(path):
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()

@@ -28,7 +28,8 @@ def described(node) -> dict:
 
 
 def test_saved_workflows_keep_their_meaning():
-    """Widget values are stored by position: an input may be appended, never inserted, renamed, removed or given another default."""
+    """Widget values are stored by position: an input may be appended, never inserted, renamed, removed or given another
+    default."""
     now = {n.GET_SCHEMA().node_id: described(n) for n in node_classes()}
     if os.environ.get("UPDATE_SCHEMAS"):
         lines = [f"  {json.dumps(node)}: {json.dumps(content)}" for node, content in sorted(now.items())]
@@ -58,13 +59,17 @@ def test_every_input_and_output_has_a_tooltip(node):
     found = node.GET_SCHEMA()
     for socket in (*found.inputs, *found.outputs):
         assert socket.tooltip, f"{found.node_id}.{socket.id} has no tooltip"
-        assert socket.tooltip.rstrip().endswith((".", "?")), f"{found.node_id}.{socket.id}: {socket.tooltip!r} is no sentence"
+        assert socket.tooltip.rstrip().endswith((".", "?")), (
+            f"{found.node_id}.{socket.id}: {socket.tooltip!r} is no sentence"
+        )
 
 
 def test_numbers_name_their_neutral_value(node):
     for entry in node.GET_SCHEMA().inputs:
         if isinstance(entry, io.Float.Input) and entry.id not in ("start_percent", "end_percent"):
-            assert re.search("neutral", entry.tooltip or "", re.IGNORECASE), f"{node.__name__}.{entry.id}: {entry.tooltip!r}"
+            assert re.search("neutral", entry.tooltip or "", re.IGNORECASE), (
+                f"{node.__name__}.{entry.id}: {entry.tooltip!r}"
+            )
 
 
 def test_help_page_describes_every_input_and_output(node):
@@ -73,7 +78,9 @@ def test_help_page_describes_every_input_and_output(node):
     for entry in found.inputs:
         assert re.search(rf"\b{entry.id}\b", page), f"{found.node_id}.md does not explain the input {entry.id}"
     for output in found.outputs:
-        assert re.search(rf"\b({output.id}|{output.display_name})\b", page), f"{found.node_id}.md does not explain the output {output.id}"
+        assert re.search(rf"\b({output.id}|{output.display_name})\b", page), (
+            f"{found.node_id}.md does not explain the output {output.id}"
+        )
 
 
 def test_node_is_in_a_workflow_of_both_formats(node):

@@ -10,8 +10,8 @@ import comfy.samplers
 import pytest
 import torch
 from likeness.patching.host.blocks import Layer
-from likeness.patching.host.families import UNET
 from likeness.patching.host.frozen_autograd import gradient, stop_at
+from likeness.patching.host.unet import UNET
 from likeness.tests.patching.tiny_models import _base_model, conditioning, latent, tiny_model
 from torch.overrides import TorchFunctionMode
 
@@ -22,7 +22,8 @@ CHECKPOINTED = pytest.mark.parametrize("checkpointed", [False, True], ids=["kept
 
 
 def inference_model(family="sd1", dtype=torch.float32):
-    """Weights that were loaded in inference mode, shared by all tests; `seed` keeps them apart from those of other tests."""
+    """Weights that were loaded in inference mode, shared by all tests; `seed` keeps them apart from those of other
+    tests."""
     model = tiny_model(family, dtype, seed=41)
     assert all(p.is_inference() and not p.requires_grad for p in model.model.diffusion_model.parameters())
     return model
@@ -47,7 +48,9 @@ def sampling(model, latents, positive=None, loaded=True):
     conds = comfy.sampler_helpers.convert_cond(conditioning(model, seed=10) if positive is None else positive)
     model.pre_run()
     try:
-        yield comfy.samplers.process_conds(model.model, latents, {"positive": conds}, latents.device, seed=0)["positive"]
+        yield comfy.samplers.process_conds(model.model, latents, {"positive": conds}, latents.device, seed=0)[
+            "positive"
+        ]
     finally:
         model.cleanup()
 
@@ -68,7 +71,10 @@ class Features:
     def options(self, model, last=None):
         """The model's options with these readers, which end the forward pass after `last`."""
         read = self.read if last is None else stop_at(self.read, last)
-        return {**model.model_options, "transformer_options": self.tapped(model.model_options["transformer_options"], read)}
+        return {
+            **model.model_options,
+            "transformer_options": self.tapped(model.model_options["transformer_options"], read),
+        }
 
     def tapped(self, options, read):
         return UNET.tap_hidden_states(options, LAYERS, read)
@@ -77,7 +83,9 @@ class Features:
         return self.scale * sum(self.score(layer, hidden) for layer, hidden in self.seen.items())
 
     def score(self, layer, hidden):
-        wanted = torch.randn(hidden.shape[1:], generator=torch.Generator().manual_seed(layer.number), dtype=torch.float64)
+        wanted = torch.randn(
+            hidden.shape[1:], generator=torch.Generator().manual_seed(layer.number), dtype=torch.float64
+        )
         return (hidden.to(torch.promote_types(hidden.dtype, torch.float32)) - wanted.to(hidden)).pow(2).mean((1, 2))
 
 
@@ -101,7 +109,9 @@ def ordinary(model, x, conds=None, scale=1.0, loaded=True):
         features, x = Features(scale), x.clone().requires_grad_()
         with sampling(model, x.detach(), conds, loaded) as conds:
             options = features.options(model)
-            options["transformer_options"]["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
+            options["transformer_options"]["optimized_attention_override"] = lambda f, *a, **k: (
+                host_attention.attention_pytorch(*a, **k)
+            )
             comfy.samplers.calc_cond_batch(model.model, [conds], x, torch.full([len(x)], SIGMA), options)
             return torch.autograd.grad(features.loss().sum(), x)[0] / scale
 

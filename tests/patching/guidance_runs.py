@@ -25,9 +25,22 @@ SCHEDULE = (3.0, 1.75, 1.0)
 PROMPT, WORD = "a photo of a red cat on a table", "red cat"
 CAPTION, SUBJECT = "a photo of a cat", "cat"
 SETTINGS = Settings(
-    text=PROMPT, word=WORD, appearance_weight=1.0, appearance_start=0.0, appearance_end=1.0, layout_weight=1.0, layout_start=0.0,
-    layout_end=1.0, layout_blocks="all", direction="gen_to_ref", step_size=0.05, step_kind="relative", iterations=1, every=1, threshold=0.3,
-)  # fmt: skip
+    text=PROMPT,
+    word=WORD,
+    appearance_weight=1.0,
+    appearance_start=0.0,
+    appearance_end=1.0,
+    layout_weight=1.0,
+    layout_start=0.0,
+    layout_end=1.0,
+    layout_blocks="all",
+    direction="gen_to_ref",
+    step_size=0.05,
+    step_kind="relative",
+    iterations=1,
+    every=1,
+    threshold=0.3,
+)
 
 
 class Clip:
@@ -73,9 +86,21 @@ def picture(seed: int = 20, **changes) -> Picture:
 
 
 def made(
-    model, family="sd1", *, seed=20, source=NOISED, weight=1.0, blocks="paper", window=ALWAYS, sigmas=None, more=None, **changes
+    model,
+    family="sd1",
+    *,
+    seed=20,
+    source=NOISED,
+    weight=1.0,
+    blocks="paper",
+    window=ALWAYS,
+    sigmas=None,
+    more=None,
+    **changes,
 ) -> Made:
-    return build_palette(model, clip_of(family), picture(seed, **changes), source, 5, weight, blocks, window, sigmas, more)
+    return build_palette(
+        model, clip_of(family), picture(seed, **changes), source, 5, weight, blocks, window, sigmas, more
+    )
 
 
 def palette(model, family="sd1", **settings):
@@ -83,9 +108,29 @@ def palette(model, family="sd1", **settings):
 
 
 def template(
-    model, family="sd1", *, batch=1, blocks="all", window=ALWAYS, steps=STEPS, seed=9, text=PROMPT, word="cat", **sampling
+    model,
+    family="sd1",
+    *,
+    batch=1,
+    blocks="all",
+    window=ALWAYS,
+    steps=STEPS,
+    seed=9,
+    text=PROMPT,
+    word="cat",
+    **sampling,
 ) -> Template:
-    chosen = Sampling(**{"seed": seed, "steps": steps, "cfg": 4.0, "sampler": "euler", "scheduler": "normal", "denoise": 1.0, **sampling})
+    chosen = Sampling(
+        **{
+            "seed": seed,
+            "steps": steps,
+            "cfg": 4.0,
+            "sampler": "euler",
+            "scheduler": "normal",
+            "denoise": 1.0,
+            **sampling,
+        }
+    )
     empty = {"samples": torch.zeros(batch, 4, SIDE, SIDE)}
     return record_template(model, clip_of(family), text, word, encoded("", family), empty, chosen, blocks, window)[0]
 
@@ -98,7 +143,9 @@ def recorded(family: str = "sd1") -> Template:
 
 def at_levels(recorded: Template, levels) -> Template:
     """The same maps as those of other noise levels."""
-    return Template(recorded.family, {la: dict(zip(levels, maps.values(), strict=False)) for la, maps in recorded.maps.items()})
+    return Template(
+        recorded.family, {la: dict(zip(levels, maps.values(), strict=False)) for la, maps in recorded.maps.items()}
+    )
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -115,15 +162,36 @@ def noise_of(*seeds: int, side: int = SIDE) -> torch.Tensor:
 
 
 def run(
-    model, family="sd1", *, noise=None, steps=STEPS, cfg=4.0, sampler="euler", scheduler="normal", denoise=1.0, positive=None, callback=None
+    model,
+    family="sd1",
+    *,
+    noise=None,
+    steps=STEPS,
+    cfg=4.0,
+    sampler="euler",
+    scheduler="normal",
+    denoise=1.0,
+    positive=None,
+    callback=None,
 ) -> torch.Tensor:
     """As KSampler."""
     noise = noise_of(3) if noise is None else noise
     positive = encoded(PROMPT, family) if positive is None else positive
     return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, scheduler, positive, encoded("", family), torch.zeros_like(noise),
-        denoise=denoise, callback=callback, disable_pbar=True, seed=0,
-    )  # fmt: skip
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        positive,
+        encoded("", family),
+        torch.zeros_like(noise),
+        denoise=denoise,
+        callback=callback,
+        disable_pbar=True,
+        seed=0,
+    )
 
 
 def sampled(
@@ -147,7 +215,9 @@ def sampled(
     guider.set_conds(encoded(PROMPT, family) if positive is None else positive, encoded("", family))
     guider.set_cfg(cfg)
     sigmas = torch.tensor(schedule)
-    return guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=0)
+    return guider.sample(
+        noise, torch.zeros_like(noise), comfy.samplers.sampler_object(sampler), sigmas, disable_pbar=True, seed=0
+    )
 
 
 def levels(model, steps: int = STEPS, scheduler: str = "normal") -> list[float]:

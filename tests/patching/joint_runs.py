@@ -28,7 +28,9 @@ def prompts(model, count=2):
 
 
 def reference(model, seed=20, height=8, width=8, tokens=7, **fields) -> Reference:
-    return Reference(latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=40 + seed), NOISED, seed, **fields)
+    return Reference(
+        latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=40 + seed), NOISED, seed, **fields
+    )
 
 
 def guider_of(model, texts=None, references=(), caption=None, node="JointImageSampler", **widgets):
@@ -40,21 +42,34 @@ def guider_of(model, texts=None, references=(), caption=None, node="JointImageSa
     return joint_guider(model, texts, negative, given, captions, replace(WIDGETS, **widgets), node, pictures)
 
 
-def run(model, texts=None, references=(), seeds=(3,), batch=1, steps=STEPS, sampler="euler", height=8, width=8, **options):
+def run(
+    model, texts=None, references=(), seeds=(3,), batch=1, steps=STEPS, sampler="euler", height=8, width=8, **options
+):
     """The pictures of JointImageSampler."""
     texts = prompts(model) if texts is None else texts
     guider = guider_of(model, texts, references, **options)
     empty = {"samples": torch.zeros(batch, 4, height, width)}
-    return sample_set(guider, empty, len(texts), list(seeds), steps, sampler, "normal", 1.0, "JointImageSampler")["samples"]
+    return sample_set(guider, empty, len(texts), list(seeds), steps, sampler, "normal", 1.0, "JointImageSampler")[
+        "samples"
+    ]
 
 
 def alone(model, text, seed, cfg=4.0, sampler="euler", steps=STEPS):
     """One picture of KSampler."""
     empty = torch.zeros(1, 4, 8, 8)
     return comfy.sample.sample(
-        model, comfy.sample.prepare_noise(empty, seed), steps, cfg, sampler, "normal", text, conditioning(model, seed=NEGATIVE), empty,
-        disable_pbar=True, seed=seed,
-    )  # fmt: skip
+        model,
+        comfy.sample.prepare_noise(empty, seed),
+        steps,
+        cfg,
+        sampler,
+        "normal",
+        text,
+        conditioning(model, seed=NEGATIVE),
+        empty,
+        disable_pbar=True,
+        seed=seed,
+    )
 
 
 def together(q, k, v, extra):
@@ -72,7 +87,8 @@ def everywhere(act) -> dict:
 
 
 def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=None):
-    """Euler's method over `combine(pass_) `, where pass_(texts or None, with references) is one evaluation of the network.
+    """Euler's method over `combine(pass_) `, where pass_(texts or None, with references) is one evaluation of the
+    network.
 
     told(rows, references): further input channels.
     """
@@ -85,9 +101,15 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=
     sigmas = levels(model, steps)
     empty = torch.zeros(1, 4, 8, 8)
     noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
-    clean = torch.cat([base.process_latent_in(r.latent["samples"]) for r in references]) if references else torch.zeros(0, 4, 8, 8)
+    clean = (
+        torch.cat([base.process_latent_in(r.latent["samples"]) for r in references])
+        if references
+        else torch.zeros(0, 4, 8, 8)
+    )
     highest = float(base.model_sampling.sigma_max)
-    x = base.model_sampling.noise_scaling(torch.tensor(sigmas[0]), noise, torch.zeros_like(noise), sigmas[0] >= highest * (1 - 1e-5))
+    x = base.model_sampling.noise_scaling(
+        torch.tensor(sigmas[0]), noise, torch.zeros_like(noise), sigmas[0] >= highest * (1 - 1e-5)
+    )
     with torch.no_grad():
         for sigma, following in itertools.pairwise(sigmas):
 
@@ -102,9 +124,9 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=
                 if told is not None:
                     extra["c_concat"] = told(len(x), clean if joined else clean[:0])
                 options = everywhere(together) if joined else {}
-                return base.apply_model(rows, rows.new_full([len(rows)], sigma), c_crossattn=text, transformer_options=options, **extra)[
-                    : len(x)
-                ]
+                return base.apply_model(
+                    rows, rows.new_full([len(rows)], sigma), c_crossattn=text, transformer_options=options, **extra
+                )[: len(x)]
 
             denoised = combine(evaluate)
             x = x + (x - denoised) / sigma * (following - sigma)

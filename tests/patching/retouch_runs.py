@@ -6,9 +6,10 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 from likeness.patching.features.references import NOISED, Reference, References
-from likeness.patching.host.families import discover, family_of, late_blocks
+from likeness.patching.host.attach import attach
+from likeness.patching.host.families import discover, family_of, preset
+from likeness.patching.host.family import LATE
 from likeness.patching.host.passes import sample
-from likeness.patching.host.run import attach
 from likeness.patching.layout_and_retouch.retouch import Retouch
 from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from likeness.patching.layout_and_retouch.subject_mask import SubjectMask
@@ -19,13 +20,17 @@ POSITIVE, NEGATIVE, NEUTRAL = 10, 11, 12
 
 
 def reference(model, seed=20, height=8, width=8, kind=NOISED, mask=None, weight=1.0, tokens=7) -> Reference:
-    return Reference(latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=NEUTRAL), kind, seed, mask, weight)
+    return Reference(
+        latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=NEUTRAL), kind, seed, mask, weight
+    )
 
 
 def layout(model, vanilla=None, batch=1, switch=0, record="", sampler="euler", steps=STEPS, height=8, width=8, seed=3):
     """The latent and the trajectory of a step-blended run."""
     guider = StepBlendedGuider(vanilla or model, model, Switch(steps=switch), record_blocks=record)
-    guider.set_blended_conds(conditioning(model, seed=13), conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE))
+    guider.set_blended_conds(
+        conditioning(model, seed=13), conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE)
+    )
     guider.set_cfg(4.0)
     empty = {"samples": torch.zeros(batch, 4, height, width)}
     return sample(guider, empty, seed, steps, sampler, "normal", 1.0, "test")["samples"], guider.trajectory
@@ -46,7 +51,7 @@ def disc(height=64, width=64, radius=20):
 def retouched(model, references=(), blocks=None, **options):
     """The MODEL with a Retouch on it."""
     family, every = family_of(model, "test"), discover(model, "test")
-    names = late_blocks(model, "test") if blocks is None else blocks
+    names = preset(model, LATE, "test") if blocks is None else blocks
     chosen = tuple(b for b in every if b.name in names)
     options = {"early_steps": 1, "blend_step": 1, "mask_blocks": every, **options}
     given = References(tuple(references)) if references else None

@@ -7,8 +7,9 @@ import pytest
 import torch
 from likeness.kernels.attention import attention_probabilities
 from likeness.patching.features import word_maps as module
-from likeness.patching.features.word_maps import noise_levels, word_maps
+from likeness.patching.features.word_maps import word_maps
 from likeness.patching.host.families import discover
+from likeness.patching.host.passes import noise_levels
 from likeness.patching.host.window import Window
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
@@ -30,7 +31,9 @@ class Clip:
 
 class Autoencoder:
     def decode(self, samples):
-        return torch.rand(len(samples), 8 * samples.shape[2], 8 * samples.shape[3], 3, generator=torch.Generator().manual_seed(0))
+        return torch.rand(
+            len(samples), 8 * samples.shape[2], 8 * samples.shape[3], 3, generator=torch.Generator().manual_seed(0)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,20 @@ def clip():
     return Clip(comfy.sd1_clip.SD1Tokenizer())
 
 
-def maps(model, clip, *, image=None, text=TEXT, word="cat", blocks="all", group_by="together", window=None, levels=1, seed=0, vae=None):
+def maps(
+    model,
+    clip,
+    *,
+    image=None,
+    text=TEXT,
+    word="cat",
+    blocks="all",
+    group_by="together",
+    window=None,
+    levels=1,
+    seed=0,
+    vae=None,
+):
     image = latent() if image is None else image
     return word_maps(model, clip, image, text, word, blocks, group_by, window or Window(0.2, 0.8), levels, seed, vae)
 
@@ -60,7 +76,19 @@ def test_shapes_and_ranges(family, clip, batch, height, width):
         ("together", ["all blocks"]),
         ("part", ["encoder", "middle", "decoder"]),
         ("size", ["12 x 8", "6 x 4", "3 x 2", "2 x 1"]),
-        ("block", ["input1", "input2", "input4", "input5", "input7", "input8", "middle0", *(f"output{n}" for n in range(3, 12))]),
+        (
+            "block",
+            [
+                "input1",
+                "input2",
+                "input4",
+                "input5",
+                "input7",
+                "input8",
+                "middle0",
+                *(f"output{n}" for n in range(3, 12)),
+            ],
+        ),
     ],
 )
 def test_groups(clip, group_by, expected):
@@ -69,7 +97,8 @@ def test_groups(clip, group_by, expected):
 
 
 def test_the_map_is_the_words_share_of_attention(clip):
-    """One block, one noise level: the node's heatmap from the probabilities that the layer itself used, summed over the word's tokens."""
+    """One block, one noise level: the node's heatmap from the probabilities that the layer itself used, summed over the
+    word's tokens."""
     model, seen = tiny_model("sd1"), []
 
     def keep(function, q, k, v, heads, *args, **kwargs):
@@ -102,7 +131,9 @@ def test_a_long_prompt_and_the_padding_words(clip):
 def test_same_seed_same_map_other_seed_other_map(clip):
     model = tiny_model("sd1")
     first = maps(model, clip, seed=1).heatmaps
-    assert torch.equal(first, maps(model, clip, seed=1).heatmaps) and not torch.equal(first, maps(model, clip, seed=2).heatmaps)
+    assert torch.equal(first, maps(model, clip, seed=1).heatmaps) and not torch.equal(
+        first, maps(model, clip, seed=2).heatmaps
+    )
 
 
 def test_inputs_are_untouched(clip):
@@ -123,12 +154,16 @@ def test_interrupt_stops_it_and_the_next_run_works(clip):
 
 def test_noise_levels_lie_in_the_window():
     sampling = tiny_model("sd1").get_model_object("model_sampling")
-    levels = noise_levels(Window(0.2, 0.8), 5, sampling)
+    levels = noise_levels(Window(0.2, 0.8), 5, sampling, "test")
     edges = [float(sampling.percent_to_sigma(p)) for p in (0.2, 0.8)]
-    assert len(levels) == 5 and list(levels) == sorted(levels, reverse=True) and edges[0] > levels[0] > levels[-1] > edges[1]
-    assert noise_levels(Window(0.5, 0.5), 4, sampling) == (float(sampling.percent_to_sigma(0.5)),)
-    assert noise_levels(Window(0.0, 0.0), 2, sampling) == (float(sampling.sigma_max),)
-    assert noise_levels(Window(1.0, 1.0), 2, sampling) == (float(sampling.sigma_min),)
+    assert (
+        len(levels) == 5
+        and list(levels) == sorted(levels, reverse=True)
+        and edges[0] > levels[0] > levels[-1] > edges[1]
+    )
+    assert noise_levels(Window(0.5, 0.5), 4, sampling, "test") == (float(sampling.percent_to_sigma(0.5)),)
+    assert noise_levels(Window(0.0, 0.0), 2, sampling, "test") == (float(sampling.sigma_max),)
+    assert noise_levels(Window(1.0, 1.0), 2, sampling, "test") == (float(sampling.sigma_min),)
 
 
 def test_the_picture_lies_under_the_preview(clip):
@@ -141,7 +176,12 @@ def refuse(message, **settings):
     with pytest.raises(ValueError) as error:
         maps(**settings)
     text = str(error.value)
-    assert text.startswith("LikenessAttentionMaps: expected ") and message in text and ", got " in text and text.count("\n") == 0
+    assert (
+        text.startswith("LikenessAttentionMaps: expected ")
+        and message in text
+        and ", got " in text
+        and text.count("\n") == 0
+    )
 
 
 def test_bad_input_gets_one_sentence(clip, monkeypatch):
@@ -164,5 +204,8 @@ def test_bad_input_gets_one_sentence(clip, monkeypatch):
 def test_blocks_are_read_where_they_are_named(clip):
     model = tiny_model("sdxl")
     names = [b.name for b in discover(model, "Node")]
-    assert maps(model, Clip(comfy.sdxl_clip.SDXLTokenizer()), blocks="output1, output0", group_by="block").groups == ("output0", "output1")
+    assert maps(model, Clip(comfy.sdxl_clip.SDXLTokenizer()), blocks="output1, output0", group_by="block").groups == (
+        "output0",
+        "output1",
+    )
     assert {"output0", "output1"} < set(names)

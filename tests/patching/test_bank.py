@@ -7,7 +7,17 @@ from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.host.blocks import Layer
 from likeness.patching.layout_and_retouch.build import Settings, retouch
 from likeness.patching.layout_and_retouch.retouch import BANKED, NONE, SEQUENTIAL
-from likeness.tests.patching.retouch_runs import POSITIVE, STEPS, close, counting, layout, mask, reference, retouched, run
+from likeness.tests.patching.retouch_runs import (
+    POSITIVE,
+    STEPS,
+    close,
+    counting,
+    layout,
+    mask,
+    reference,
+    retouched,
+    run,
+)
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
@@ -66,7 +76,12 @@ def test_a_bank_keeps_two_lent_prompts():
 
 def test_prompts_are_told_apart():
     text, pooled = torch.ones(1, 7, 4, dtype=torch.bfloat16), torch.ones(1, 3)
-    prompts = [[[text, {}]], [[text * 2, {}]], [[text, {"pooled_output": pooled}]], [[text, {"pooled_output": pooled * 2}]]]
+    prompts = [
+        [[text, {}]],
+        [[text * 2, {}]],
+        [[text, {"pooled_output": pooled}]],
+        [[text, {"pooled_output": pooled * 2}]],
+    ]
     assert len({digest_of(p) for p in prompts}) == 4
     assert digest_of(prompts[0]) == digest_of([[text.clone(), {"width": 512, "pooled_output": None}]])
 
@@ -105,7 +120,8 @@ _UP = [1] + [2] * (STEPS - 1)
     ],
 )
 def test_what_a_new_reference_costs(kind, cfg, calls, again):
-    """The way up an inversion has shown the features of every level but the highest, for both sides of guidance where both are used."""
+    """The way up an inversion has shown the features of every level but the highest, for both sides of guidance where
+    both are used."""
     model, done = counting(tiny_model("sd1"))
     patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early=NONE, early_steps=0)
     run(patched, cfg=cfg)

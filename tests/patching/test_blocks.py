@@ -8,7 +8,11 @@ from likeness.patching.host.blocks import Block, Layer, parse
 from likeness.patching.host.families import discover, family_of
 from likeness.tests.patching.tiny_models import BLOCKS
 
-SD1 = tuple(Block(kind, n, 1) for kind, ns in {"input": (1, 2, 4, 5, 7, 8), "middle": (0,), "output": range(3, 12)}.items() for n in ns)
+SD1 = tuple(
+    Block(kind, n, 1)
+    for kind, ns in {"input": (1, 2, 4, 5, 7, 8), "middle": (0,), "output": range(3, 12)}.items()
+    for n in ns
+)
 NAMES = [b.name for b in SD1]
 
 
@@ -49,7 +53,11 @@ def test_what_the_model_does_not_have_is_refused_with_a_list(text):
     with pytest.raises(ValueError) as error:
         parse(text, SD1, "SomeNode")
     message = str(error.value)
-    assert message.startswith("SomeNode: expected blocks among input1, input2") and "output11" in message and "got '" in message
+    assert (
+        message.startswith("SomeNode: expected blocks among input1, input2")
+        and "output11" in message
+        and "got '" in message
+    )
     assert message.count(".") == 1 and "change blocks" in message
 
 
@@ -74,5 +82,7 @@ def test_another_family_is_refused_by_name(model):
 
     other = model.clone()
     other.model, other.object_patches = Flux(), {"diffusion_model": torch.nn.Linear(1, 1)}
-    with pytest.raises(ValueError, match=r"Node: expected a U-Net image model .* got Flux, .*connect another checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"Node: expected a U-Net image model .* got Flux, .*connect another checkpoint"
+    ):
         family_of(other, "Node")

@@ -1,4 +1,5 @@
-"""Gradients through tiny real U-Nets as the host loads and runs them: in inference mode, with weights that no graph may save."""
+"""Gradients through tiny real U-Nets as the host loads and runs them: in inference mode, with weights that no graph may
+save."""
 
 import comfy.hooks
 import comfy.model_management
@@ -7,8 +8,8 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from likeness.patching.host.families import UNET
 from likeness.patching.host.frozen_autograd import Stop, differentiable, gradient, refuse_compiled
+from likeness.patching.host.unet import UNET
 from likeness.tests.patching.gradients import (
     CHECKPOINTED,
     LAST,
@@ -54,9 +55,13 @@ def test_equals_finite_differences(family):
     def loss(latents):
         features = Features()
         options = features.options(exact)
-        options["transformer_options"] = differentiable(options["transformer_options"])  # the host's own rounds SD2's to single precision
+        options["transformer_options"] = differentiable(
+            options["transformer_options"]
+        )  # the host's own rounds SD2's to single precision
         with sampling(exact, latents) as conds, torch.inference_mode(False):
-            comfy.samplers.calc_cond_batch(exact.model, [conds], latents.clone(), torch.full([1], SIGMA, dtype=torch.float64), options)
+            comfy.samplers.calc_cond_batch(
+                exact.model, [conds], latents.clone(), torch.full([1], SIGMA, dtype=torch.float64), options
+            )
         return features.loss()
 
     h = 1e-5
@@ -92,7 +97,9 @@ def test_stopping_early_gives_the_same_and_runs_less(checkpointed):
     blocks = len(model.model.diffusion_model.output_blocks)
     assert reached.blocks == [("output", n) for n in range(blocks)]
     reached.blocks.clear()
-    with torch.utils.checkpoint.set_checkpoint_early_stop(False):  # torch's own, which would end the second pass before ours can
+    with torch.utils.checkpoint.set_checkpoint_early_stop(
+        False
+    ):  # torch's own, which would end the second pass before ours can
         early = ours(model, x, last=LAST, checkpointed=checkpointed)
     assert torch.equal(early.latents, full.latents) and torch.equal(early.losses, full.losses)
     assert reached.blocks == [("output", n) for n in range(LAST.number + 1)]
@@ -117,13 +124,18 @@ def test_each_of_several_model_calls_is_stopped_and_read(checkpointed):
 
     model, x, found = inference_model(), noisy(1, 16, 24), []
     text = conditioning(model, seed=10)
-    areas = ((text[0], (16, 8, 0, 0)), (conditioning(model, seed=11)[0], (16, 4, 0, 16)))  # of two sizes, or they would share a call
+    areas = (
+        (text[0], (16, 8, 0, 0)),
+        (conditioning(model, seed=11)[0], (16, 4, 0, 16)),
+    )  # of two sizes, or they would share a call
     prompts = [[c[0], {**c[1], "area": area}] for c, area in areas]
     for last in (None, LAST):
         parts = Parts()
         with sampling(model, x, prompts) as conds:
             options = parts.options(model, last)
-            result = gradient(model.model, conds, x, torch.full([1], SIGMA), options, parts.loss, "Node", checkpointed=checkpointed)
+            result = gradient(
+                model.model, conds, x, torch.full([1], SIGMA), options, parts.loss, "Node", checkpointed=checkpointed
+            )
         found.append(result.latents)
     assert torch.equal(*found)
     touched = found[0].abs().amax((0, 1, 2)) > 0
@@ -139,7 +151,10 @@ class Sampler:
     def __call__(self, args):
         features = Features()
         options = args["model_options"]
-        options = {**options, "transformer_options": UNET.tap_hidden_states(options["transformer_options"], LAYERS, features.read)}
+        options = {
+            **options,
+            "transformer_options": UNET.tap_hidden_states(options["transformer_options"], LAYERS, features.read),
+        }
         found = gradient(args["model"], args["cond"], args["input"], args["sigma"], options, features.loss, "Node")
         self.found.append(found.latents)
         return args["denoised"]
@@ -198,7 +213,10 @@ def test_out_of_memory():
     assert not plain.checkpointed and checkpointed.checkpointed
     again = attempt(Full(1))
     assert again.checkpointed and torch.equal(again.latents, checkpointed.latents)
-    message = "^Node: expected enough memory for a gradient through the model, got less than even recomputing its activations takes; use"
+    message = (
+        "^Node: expected enough memory for a gradient through the model, got less than even recomputing its "
+        "activations takes; use"
+    )
     for features, settings in ((Full(2), {}), (Full(1), {"checkpointed": True})):
         with pytest.raises(torch.cuda.OutOfMemoryError, match=message):
             attempt(features, **settings)
@@ -212,7 +230,9 @@ def test_losses():
     features.loss = lambda: None
     assert attempt(features) is None
     features.loss = lambda: torch.zeros(2)
-    with pytest.raises(ValueError, match=r"^Node: expected a loss that depends on the latents, got one that does not; remove"):
+    with pytest.raises(
+        ValueError, match=r"^Node: expected a loss that depends on the latents, got one that does not; remove"
+    ):
         attempt(features)
     features.loss = lambda: Features.loss(features).sum()
     with pytest.raises(ValueError, match=r"^Node: expected one loss per latent, of shape \[2\], got \[\]"):
@@ -231,7 +251,9 @@ def test_another_way_to_run_the_model():
         options = {**features.options(model), "multigpu_clones": {}}
         sigma = torch.full([2], SIGMA)
         found = gradient(model.model, conds, x, sigma, options, features.loss, "Node", run=run)
-        assert torch.equal(found.latents, gradient(model.model, conds, x, sigma, options, features.loss, "Node").latents)
+        assert torch.equal(
+            found.latents, gradient(model.model, conds, x, sigma, options, features.loss, "Node").latents
+        )
     assert seen == [(model.model, 1, True, ["transformer_options"])]
 
 
@@ -247,12 +269,17 @@ def test_parts_with_different_scheduled_weights_are_refused():
     model, x = inference_model(), noisy()
     text = conditioning(model, seed=10)
     hooked = [[c[0], {**c[1], "hooks": comfy.hooks.create_hook_lora({}, 1.0, 0.0)}] for c in text]
-    with pytest.raises(ValueError, match=r"^Node: expected the same scheduled weights for all parts of a prompt, got different ones; "):
+    with pytest.raises(
+        ValueError, match=r"^Node: expected the same scheduled weights for all parts of a prompt, got different ones; "
+    ):
         ours(model, x, conds=text + hooked)
 
 
 def test_compiled_models_are_refused():
-    message = "^Node: expected a model without torch.compile, got a compiled one, through which there is no gradient; remove the node"
+    message = (
+        "^Node: expected a model without torch.compile, got a compiled one, through which there is no gradient; "
+        "remove the node"
+    )
     model = inference_model()
     refuse_compiled(model, "Node")
     network = model.model.diffusion_model

@@ -63,7 +63,9 @@ def test_patched_weights(dtype, offloaded, checkpointed):
     patch(model, offloaded)
     with torch.inference_mode(False):
         patch(twin, offloaded)
-    assert sum(bool(getattr(m, "weight_function", None)) for m in network.modules()) == (len(model.patches) - 1 if offloaded else 0)
+    assert sum(bool(getattr(m, "weight_function", None)) for m in network.modules()) == (
+        len(model.patches) - 1 if offloaded else 0
+    )
     found = ours(model, x, loaded=not offloaded, checkpointed=checkpointed)
     expected = ordinary(twin, x, scale=1024.0, loaded=not offloaded)
     assert error(found.latents, expected) < (1e-5 if dtype == torch.float32 else 2e-2)
@@ -106,7 +108,9 @@ def test_weights_with_scales(smoothed, native):
     layer, generator = operations.Linear(32, 16, device="cpu"), torch.Generator().manual_seed(3)
     stored = torch.randn(16, 32, generator=generator).to(torch.float8_e4m3fn)
     kind = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
-    layer.load_state_dict({"weight": stored, "bias": torch.ones(16), "weight_scale": torch.tensor(0.5), "comfy_quant": kind})
+    layer.load_state_dict(
+        {"weight": stored, "bias": torch.ones(16), "weight_scale": torch.tensor(0.5), "comfy_quant": kind}
+    )
     assert isinstance(layer.weight, comfy.ops.QuantizedTensor)
     matrix = 0.5 * stored.float()
     if smoothed:
@@ -116,7 +120,9 @@ def test_weights_with_scales(smoothed, native):
         x, slope = torch.randn(2, 5, 32).requires_grad_(), torch.randn(2, 5, 16)
         result = layer(x)
         (found,) = torch.autograd.grad(result, x, slope)
-    assert error(result.detach(), x.detach() @ matrix.T + 1) < (0.1 if native else 1e-5)  # native: the input is rounded too
+    assert error(result.detach(), x.detach() @ matrix.T + 1) < (
+        0.1 if native else 1e-5
+    )  # native: the input is rounded too
     torch.testing.assert_close(found, slope @ matrix)
 
 
@@ -152,10 +158,15 @@ def control_network(normal=False):
 def controlled(model, networks, strength=0.7):
     control = None
     for network in networks:
-        previous, control = control, comfy.controlnet.ControlNet(network, load_device=comfy.model_management.get_torch_device())
+        previous, control = (
+            control,
+            comfy.controlnet.ControlNet(network, load_device=comfy.model_management.get_torch_device()),
+        )
         control.set_cond_hint(torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(9)), strength)
         control.set_previous_controlnet(previous)
-    return [[c[0], {**c[1], "control": control, "control_apply_to_uncond": False}] for c in conditioning(model, seed=10)]
+    return [
+        [c[0], {**c[1], "control": control, "control_apply_to_uncond": False}] for c in conditioning(model, seed=10)
+    ]
 
 
 @pytest.mark.parametrize(("count", "checkpointed"), [(1, False), (2, True)])
@@ -221,4 +232,6 @@ def test_layers_that_others_have_changed_are_left_to_them():
     assert frozen_forward(torch.nn.Linear(2, 2)) is None
     found, network = ours(model, x).latents, model.model.diffusion_model
     assert error(found, ordinary(twin, x)) < 1e-5
-    assert [name for name, m in network.named_modules() if "forward" in m.__dict__] == ["output_blocks.3.1.transformer_blocks.0.attn1.to_q"]
+    assert [name for name, m in network.named_modules() if "forward" in m.__dict__] == [
+        "output_blocks.3.1.transformer_blocks.0.attn1.to_q"
+    ]

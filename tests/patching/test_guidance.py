@@ -57,11 +57,22 @@ class ByHand:
     def __init__(self, family, appearance=None, layout=None, size=0.05, kind="relative", cfg=4.0, sampler="euler"):
         """appearance, layout: weights, or None; layout comes with the template's maps, as {layer: {sigma: maps}}."""
         self.base = _base_model(family, torch.float32, SEED).requires_grad_(False)
-        self.family, self.appearance, self.layout, self.size, self.kind, self.cfg = family, appearance, layout, size, kind, cfg
+        self.family, self.appearance, self.layout, self.size, self.kind, self.cfg = (
+            family,
+            appearance,
+            layout,
+            size,
+            kind,
+            cfg,
+        )
         self.step = {"euler": euler, "ddim": ddim}[sampler]
         self.seen: dict = {}
         network = self.base.diffusion_model
-        for kind, modules in (("input", network.input_blocks), ("middle", [network.middle_block]), ("output", network.output_blocks)):
+        for kind, modules in (
+            ("input", network.input_blocks),
+            ("middle", [network.middle_block]),
+            ("output", network.output_blocks),
+        ):
             for number, module in enumerate(modules):
                 blocks = [b for m in module.children() for b in getattr(m, "transformer_blocks", ())]
                 for index, block in enumerate(blocks):
@@ -82,7 +93,11 @@ class ByHand:
         return self.base.apply_model(x, torch.full([len(x)], sigma), transformer_options=options, **arguments)
 
     def layers(self, what, numbers=None):
-        return [la for (w, la) in self.seen if w == what and (numbers is None or (la.kind == "output" and la.number in numbers))]
+        return [
+            la
+            for (w, la) in self.seen
+            if w == what and (numbers is None or (la.kind == "output" and la.number in numbers))
+        ]
 
     def map(self, layer):
         """[1, height, width]: the words' share of attention, over heads and words."""
@@ -99,7 +114,9 @@ class ByHand:
             with torch.no_grad():
                 self.denoised(clean + sigma * comfy.sample.prepare_noise(clean, 5), sigma, CAPTION)
             layers = self.layers("hidden", MIDDLE[self.family])
-            inside = torch.nn.functional.avg_pool2d(square()[None], 8 * SIDE // 8)[0, 0].flatten() > 0.5  # these layers are 8 x 8
+            inside = (
+                torch.nn.functional.avg_pool2d(square()[None], 8 * SIDE // 8)[0, 0].flatten() > 0.5
+            )  # these layers are 8 x 8
             palettes = {la: self.seen["hidden", la][0][inside] for la in layers}
         self.denoised(x, sigma, PROMPT)
         if self.appearance is not None:
@@ -112,9 +129,9 @@ class ByHand:
                 subject = subject.repeat_interleave(2, 2).repeat_interleave(2, 3)
             subject = subject.flatten()
             assert 5 < int(subject.sum()) < 60
-            total = total + self.appearance * sum(self.distance(self.seen["hidden", la][0][subject], palettes[la]) for la in layers) / len(
-                layers
-            )
+            total = total + self.appearance * sum(
+                self.distance(self.seen["hidden", la][0][subject], palettes[la]) for la in layers
+            ) / len(layers)
         if self.layout is not None:
             weight, maps = self.layout
             total = total + weight * sum(self.difference(self.map(la), maps[la][sigma]) for la in maps) / len(maps)
@@ -250,7 +267,9 @@ def test_images_of_a_batch_do_not_see_each_other(family, images):
 def test_it_lowers_what_it_guides(changes):
     model, term = model_of(), "layout" if "layout" in changes else "appearance"
     given, wanted = (None, template(model, steps=2, seed=21)) if "layout" in changes else (palette(model), None)
-    patched, log = guided(model, given, wanted, step_size=0.01, iterations=3, direction=changes.get("direction", "gen_to_ref"))
+    patched, log = guided(
+        model, given, wanted, step_size=0.01, iterations=3, direction=changes.get("direction", "gen_to_ref")
+    )
     run(patched, steps=2)
     for step in range(2):
         losses = [entry[term].mean() for _, entry in log.entries[3 * step : 3 * step + 3]]
@@ -283,5 +302,7 @@ def test_windows_and_every_choose_the_steps():
     ):
         patched, log = guided(model, given, recorded(), **changes)
         run(patched, steps=5, noise=noise)
-        found = [[sigmas.index(sigma) for sigma, entry in log.entries if name in entry] for name in ("appearance", "layout")]
+        found = [
+            [sigmas.index(sigma) for sigma, entry in log.entries if name in entry] for name in ("appearance", "layout")
+        ]
         assert found == [appearance, layout], changes

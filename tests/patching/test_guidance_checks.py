@@ -8,7 +8,7 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
-from likeness.patching.host.run import bare
+from likeness.patching.host.attach import bare
 from likeness.patching.pick_and_draw import run as guidance_run
 from likeness.tests.patching.guidance_runs import (
     PROMPT,
@@ -29,7 +29,11 @@ pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 def warnings_of(caplog) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.getMessage().startswith("UREMDGuidance")]
+    return [
+        r.getMessage()
+        for r in caplog.records
+        if r.levelno == logging.WARNING and r.getMessage().startswith("UREMDGuidance")
+    ]
 
 
 def test_a_run_as_it_should_be_warns_of_nothing(caplog):
@@ -60,7 +64,9 @@ def test_a_loss_without_steps_is_told(caplog):
 def test_a_run_without_any_step_to_guide_is_told(caplog):
     model = model_of()
     sampled(guided(model, palette(model), recorded(), layout_end=0.01, appearance_start=0.99)[0], schedule=(3.0, 1.75))
-    assert [name in message for name, message in zip(("appearance_start", "layout_start"), warnings_of(caplog), strict=True)] == [True] * 2
+    assert [
+        name in message for name, message in zip(("appearance_start", "layout_start"), warnings_of(caplog), strict=True)
+    ] == [True] * 2
 
 
 def test_it_refuses_a_prompt_for_an_area():
@@ -68,7 +74,10 @@ def test_it_refuses_a_prompt_for_an_area():
     (text, rest), other = encoded(PROMPT)[0], encoded("a chair")[0]
     area = {"area": (8, 16, 0, 0), "strength": 1.0}
     patched = guided(model, palette(model), recorded())[0]
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a prompt for the whole picture, .*; remove ConditioningSetArea from"):
+    with pytest.raises(
+        ValueError,
+        match=r"^UREMDGuidance: expected a prompt for the whole picture, .*; remove ConditioningSetArea from",
+    ):
         sampled(patched, positive=[[text, {**rest, **area}]])
     beside = [[text, rest], [other[0], {**other[1], **area}]]  # what is not guided may have one
     assert torch.isfinite(sampled(patched, positive=beside)).all()
@@ -89,7 +98,9 @@ def test_it_refuses_widgets_that_cannot_work(changes, message):
 
 
 def test_it_refuses_neither_palette_nor_template():
-    with pytest.raises(ValueError, match="expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate"):
+    with pytest.raises(
+        ValueError, match="expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate"
+    ):
         guided(model_of())
 
 
@@ -97,13 +108,17 @@ def test_it_refuses_a_template_of_another_shape():
     model = model_of()
     patched, _ = guided(model, None, recorded())
     wide = torch.cat([noise_of(3), noise_of(4)], 3)
-    with pytest.raises(ValueError, match=f"^UREMDGuidance: expected a template of the latent's shape, {2 * SIDE} x {SIDE}, got one of"):
+    with pytest.raises(
+        ValueError, match=f"^UREMDGuidance: expected a template of the latent's shape, {2 * SIDE} x {SIDE}, got one of"
+    ):
         run(patched, noise=wide)
     two = noise_of(3, 4)
     run(patched, noise=two)  # one layout for all images
     both = recorded()
     patched, _ = guided(
-        model, None, type(both)(both.family, {la: {s: m.repeat(3, 1, 1) for s, m in x.items()} for la, x in both.maps.items()})
+        model,
+        None,
+        type(both)(both.family, {la: {s: m.repeat(3, 1, 1) for s, m in x.items()} for la, x in both.maps.items()}),
     )
     with pytest.raises(ValueError, match="expected a template of 1 image or 2"):
         run(patched, noise=two)
@@ -115,7 +130,9 @@ def test_it_refuses_a_model_that_answers_from_a_cache(node):
     given = palette(model)
     cached = node.execute(model, 0.2, 0.15, 0.95, False)[0]
     name = node.__name__.removesuffix("Node")
-    with pytest.raises(ValueError, match=f"^UREMDGuidance: expected a model that runs at every step, got one with {name}"):
+    with pytest.raises(
+        ValueError, match=f"^UREMDGuidance: expected a model that runs at every step, got one with {name}"
+    ):
         run(guided(cached, given)[0])
 
 
@@ -178,7 +195,8 @@ def test_calls_between_levels_are_not_shifted_without_bounds(sampler):
     ratios = {round(b / a, 4) for a, b in itertools.pairwise(schedule)} | {0.0}
     assert shifts and {round(ratio, 4) for ratio in shifts} <= ratios
     assert (
-        torch.isfinite(found).all() and relative(found, sampled(model, noise=noise_of(3, side=8), schedule=schedule, sampler=sampler)) < 1
+        torch.isfinite(found).all()
+        and relative(found, sampled(model, noise=noise_of(3, side=8), schedule=schedule, sampler=sampler)) < 1
     )
 
 

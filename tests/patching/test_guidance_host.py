@@ -1,4 +1,5 @@
-"""UREMD guidance among all else that the host does: samplers, other patches, failures; and that it leaves nothing behind."""
+"""UREMD guidance among all else that the host does: samplers, other patches, failures; and that it leaves nothing
+behind."""
 
 import functools
 import gc
@@ -64,7 +65,8 @@ def whole(model):
 
 
 class Trouble:
-    """An attn1 patch that fails in the second gradient, in its forward or backward pass; it keeps weak references to the run's state."""
+    """An attn1 patch that fails in the second gradient, in its forward or backward pass; it keeps weak references to
+    the run's state."""
 
     def __init__(self, error, where):
         self.error, self.where, self.passes, self.states = error, where, -9, set()
@@ -147,11 +149,12 @@ def test_a_gradient_that_is_no_number_moves_nothing(monkeypatch, caplog):
     assert len(broken) == 2 and relative(found, expected) < 1e-5
     assert [r.getMessage() for r in caplog.records].count(
         "UREMDGuidance: a gradient was not a finite number; its step was skipped, and so will be others like it."
-    ) == 1  # fmt: skip
+    ) == 1
 
 
 def test_with_little_memory_the_same_is_computed_again(monkeypatch):
-    """With activations kept, recomputed, and recomputed after the memory has run out, when nothing may be left of the first attempt."""
+    """With activations kept, recomputed, and recomputed after the memory has run out, when nothing may be left of the
+    first attempt."""
     model, given = model_of(), None
     given = palette(model)
     patched, log = guided(model, given, recorded())
@@ -184,7 +187,18 @@ def test_a_gradient_that_overflows_is_taken_again_without_scale(monkeypatch):
 
 @pytest.mark.parametrize(
     "sampler",
-    ["heun", "dpm_2", "dpmpp_2m", "dpmpp_2s_ancestral", "euler_ancestral", "dpmpp_sde", "uni_pc", "lcm", "euler_cfg_pp", "dpm_fast"],
+    [
+        "heun",
+        "dpm_2",
+        "dpmpp_2m",
+        "dpmpp_2s_ancestral",
+        "euler_ancestral",
+        "dpmpp_sde",
+        "uni_pc",
+        "lcm",
+        "euler_cfg_pp",
+        "dpm_fast",
+    ],
 )
 def test_samplers_of_all_kinds(sampler):
     model, noise = model_of(), noise_of(3, side=8)
@@ -226,7 +240,9 @@ def test_a_lora_is_guided_with_its_own_weights():
     tuned, given = add_lora(model), palette(model)
     plain = sampled(guided(model, given, recorded())[0])
     found = sampled(guided(tuned, given, recorded())[0])
-    assert torch.equal(found, sampled(guided(tuned, palette(tuned), recorded())[0]))  # features of the model that is guided
+    assert torch.equal(
+        found, sampled(guided(tuned, palette(tuned), recorded())[0])
+    )  # features of the model that is guided
     assert relative(found, plain) > 0.01 and relative(found, sampled(tuned)) > 0.01
     assert torch.equal(sampled(guided(model, given, recorded())[0]), plain)
 
@@ -237,7 +253,9 @@ def test_half_precision():
     found = sampled(guided(model, given, recorded())[0])
     assert {values.dtype for _, _, values in given.references.items[0].bank.items()} == {torch.float16}
     assert torch.isfinite(found).all()
-    assert relative(found, sampled(guided(exact, palette(exact), recorded())[0])) < 0.02 < relative(found, sampled(model))
+    assert (
+        relative(found, sampled(guided(exact, palette(exact), recorded())[0])) < 0.02 < relative(found, sampled(model))
+    )
 
 
 def test_a_control_net_is_part_of_what_is_guided():
@@ -249,7 +267,9 @@ def test_a_control_net_is_part_of_what_is_guided():
     without = log.entries[0][1]
     found = sampled(patched, schedule=SCHEDULE[:2], positive=positive)
     assert torch.isfinite(found).all() and relative(found, plain) > 0.01
-    assert all(abs(float(log.entries[0][1][name]) / float(without[name]) - 1) > 1e-3 for name in ("appearance", "layout"))
+    assert all(
+        abs(float(log.entries[0][1][name]) / float(without[name]) - 1) > 1e-3 for name in ("appearance", "layout")
+    )
     assert relative(found, sampled(model, schedule=SCHEDULE[:2], positive=positive)) > 0.01
 
 
@@ -257,7 +277,9 @@ def test_a_compiled_model_is_refused_before_anything_runs():
     model = model_of()
     given, calls = palette(model), Calls(model)
     set_torch_compile_wrapper(calls.model, "eager")
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a model without torch.compile, got a compiled one") as failure:
+    with pytest.raises(
+        ValueError, match=r"^UREMDGuidance: expected a model without torch.compile, got a compiled one"
+    ) as failure:
         sampled(guided(calls.model, given)[0])
     assert not calls.rows and str(failure.value).count(". ") == 0
 
@@ -266,7 +288,10 @@ def test_a_prompt_in_two_parts_of_sampling_is_the_prompt():
     model = model_of()
     patched, log = guided(model, palette(model), recorded())
     (text, rest), middle = encoded(PROMPT)[0], 0.5
-    parts = [[text, {**rest, "start_percent": 0.0, "end_percent": middle}], [text, {**rest, "start_percent": middle, "end_percent": 1.0}]]
+    parts = [
+        [text, {**rest, "start_percent": 0.0, "end_percent": middle}],
+        [text, {**rest, "start_percent": middle, "end_percent": 1.0}],
+    ]
     assert relative(run(patched, positive=parts), run(patched)) < 1e-5 and len(log.entries) == 2
     patched, log = guided(model, palette(model), recorded())
     assert torch.isfinite(run(patched, positive=parts[1:])).all()
@@ -286,7 +311,10 @@ def test_of_two_prompts_the_one_that_text_repeats_is_guided():
 
 def test_two_prompts_are_guided_by_the_mean_of_their_losses():
     model, both = model_of(), []
-    given, texts = palette(model), (encoded("a photo of a red cat in the snow"), encoded("a drawing of a red cat on a chair"))
+    given, texts = (
+        palette(model),
+        (encoded("a photo of a red cat in the snow"), encoded("a drawing of a red cat on a chair")),
+    )
     patched, log = guided(model, given)
     for positive in (*texts, texts[0] + texts[1]):
         sampled(patched, schedule=SCHEDULE[:2], positive=positive)
@@ -317,7 +345,9 @@ def test_a_model_that_is_not_reached_is_refused():
     """Caches answer in the model's place."""
     model = model_of()
     model.set_model_unet_function_wrapper(lambda apply, given: given["input"].clone())
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected the model to reach input1, .*without them; remove the node") as failure:
+    with pytest.raises(
+        ValueError, match=r"^UREMDGuidance: expected the model to reach input1, .*without them; remove the node"
+    ) as failure:
         sampled(guided(model, None, recorded())[0])
     assert "\n" not in str(failure.value)
 
@@ -355,7 +385,9 @@ def test_a_guided_model_in_a_step_blended_run():
         guider.set_cfg(4.0)
         noise = noise_of(3)
         sampler = comfy.samplers.sampler_object("euler")
-        results.append(guider.sample(noise, torch.zeros_like(noise), sampler, torch.tensor(SCHEDULE), disable_pbar=True, seed=0))
+        results.append(
+            guider.sample(noise, torch.zeros_like(noise), sampler, torch.tensor(SCHEDULE), disable_pbar=True, seed=0)
+        )
     assert [sigma for sigma, _ in log.entries] == [SCHEDULE[1]]
     assert torch.isfinite(results[1]).all() and relative(results[1], results[0]) > 0.01
     assert KEY not in patched.model_options["transformer_options"]

@@ -1,4 +1,5 @@
-"""What palettes and templates are made of: windows, sizes, prompts, drawn places, the vanilla run, and files that are cut short."""
+"""What palettes and templates are made of: windows, sizes, prompts, drawn places, the vanilla run, and files that are
+cut short."""
 
 from dataclasses import replace
 
@@ -60,7 +61,10 @@ def test_guidance_acts_only_where_the_palette_has_features():
 
 def test_chained_palettes_have_one_window():
     model = model_of()
-    with pytest.raises(ValueError, match=r"expected palettes for the same part of sampling, got one for 0 to 0.5 in more and 0 to 1 here"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected palettes for the same part of sampling, got one for 0 to 0.5 in more and 0 to 1 here",
+    ):
         made(model, more=palette(model, window=Window(0.0, 0.5)), window=ALWAYS)
 
 
@@ -102,7 +106,17 @@ def test_large_pictures_are_scaled_down_with_their_masks(monkeypatch, side, expe
 
 
 def test_scaling_down_keeps_the_shape():
-    found = references(torch.rand(2, 750, 1500, 3), Averages(), encoded(CAPTION), NOISED, 0, torch.ones(1, 750, 1500), 1.0, "", 512 * 512)
+    found = references(
+        torch.rand(2, 750, 1500, 3),
+        Averages(),
+        encoded(CAPTION),
+        NOISED,
+        0,
+        torch.ones(1, 750, 1500),
+        1.0,
+        "",
+        512 * 512,
+    )
     shapes = [(item.latent["samples"].shape[2:], item.mask.shape) for item in found.items if item.mask is not None]
     assert shapes == [((45, 90), (360, 720))] * 2
 
@@ -132,7 +146,8 @@ def test_the_template_image_is_the_samplers():
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_a_template_that_is_followed_moves_nothing(family):
-    """A loss of next to nothing has a gradient too, in an arbitrary direction, and a relative step does not look at its length."""
+    """A loss of next to nothing has a gradient too, in an arbitrary direction, and a relative step does not look at its
+    length."""
     model = model_of(family)
     followed = template(model, family, word=WORD)
     noise = comfy.sample.prepare_noise(torch.zeros(1, 4, SIDE, SIDE), 9)
@@ -163,7 +178,8 @@ def test_features_that_lack_tokens_are_refused(output):
     facts["tokens"] = facts["tokens"].replace("16", "15")
     save_file(tensors, path, metadata=facts)
     with pytest.raises(
-        ValueError, match=r"expected a complete palette, got .* without some of it .features of as many tokens as when it was saved"
+        ValueError,
+        match=r"expected a complete palette, got .* without some of it .features of as many tokens as when it was saved",
     ):
         saved_palettes.load(path.name)
 
@@ -174,7 +190,9 @@ def test_a_denoised_blurred_picture_is_not_guided():
     patched, log = guided(beside, palette(model), recorded())
     found = run(patched, steps=STEPS)
     assert len(log.entries) == STEPS
-    assert torch.isfinite(found).all() and not torch.equal(found, run(guided(model, palette(model), recorded())[0], steps=STEPS))
+    assert torch.isfinite(found).all() and not torch.equal(
+        found, run(guided(model, palette(model), recorded())[0], steps=STEPS)
+    )
 
 
 def test_a_prompt_for_the_bounds_of_a_mask_is_refused():
@@ -182,6 +200,8 @@ def test_a_prompt_for_the_bounds_of_a_mask_is_refused():
     (text, rest) = encoded(PROMPT)[0]
     patched = guided(model, palette(model))[0]
     inside = {"mask": square(), "mask_strength": 1.0, "set_area_to_bounds": True}
-    with pytest.raises(ValueError, match=r"got one for an area of it; .* set set_cond_area of ConditioningSetMask to default"):
+    with pytest.raises(
+        ValueError, match=r"got one for an area of it; .* set set_cond_area of ConditioningSetMask to default"
+    ):
         run(patched, positive=[[text, {**rest, **inside}]])
     run(patched, positive=[[text, {**rest, **inside, "set_area_to_bounds": False}]], noise=noise_of(4))

@@ -7,8 +7,9 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.patching.host.checks import same
 from likeness.patching.host.passes import sample
+from likeness.patching.host.same import same
+from likeness.patching.host.tokens import Tokens
 from likeness.patching.jedi.coupling import Chunks, Coupling
 from likeness.patching.jedi.format import ATTACHMENT, JointFormat
 from likeness.patching.jedi.members import fitted
@@ -22,8 +23,12 @@ W, IMAGE = 4.0, 2.5
 COMBINATIONS = {
     "joint": lambda s: s(False, False) + W * (s(True, True) - s(False, False)),
     "text_only": lambda s: s(False, True) + W * (s(True, True) - s(False, True)),
-    "text_first": lambda s: s(False, False) + W * (s(True, False) - s(False, False)) + IMAGE * (s(True, True) - s(True, False)),
-    "image_first": lambda s: s(False, False) + IMAGE * (s(False, True) - s(False, False)) + W * (s(True, True) - s(False, True)),
+    "text_first": lambda s: (
+        s(False, False) + W * (s(True, False) - s(False, False)) + IMAGE * (s(True, True) - s(True, False))
+    ),
+    "image_first": lambda s: (
+        s(False, False) + IMAGE * (s(False, True) - s(False, False)) + W * (s(True, True) - s(False, True))
+    ),
 }
 PASSES = {"joint": [4, 2], "text_only": [4, 4], "text_first": [2, 2, 4], "image_first": [4, 2, 4]}
 
@@ -42,7 +47,9 @@ def test_equals_the_method_by_hand(model, guidance):
     close(run(model, references=references, guidance=guidance, image_cfg=IMAGE), expected)
 
 
-@pytest.mark.parametrize(("order", "polarity"), [(MASK_FIRST, "1 is missing"), (NOISY_FIRST, "1 is missing"), (MASK_FIRST, "1 is given")])
+@pytest.mark.parametrize(
+    ("order", "polarity"), [(MASK_FIRST, "1 is missing"), (NOISY_FIRST, "1 is missing"), (MASK_FIRST, "1 is given")]
+)
 def test_nine_channels_equal_the_method_by_hand(order, polarity):
     """The mask is 1 where a picture is missing; what is missing is zero in the clean channels."""
     model = tiny_model("sd1", channels=9)
@@ -57,7 +64,9 @@ def test_nine_channels_equal_the_method_by_hand(order, polarity):
     channels = [4, 0, 1, 2, 3, 5, 6, 7, 8] if order == MASK_FIRST else list(range(9))
     hook = model.model.diffusion_model.register_forward_pre_hook(lambda _, given: (given[0][:, channels], *given[1:]))
     try:
-        expected = by_hand(model, COMBINATIONS["joint"], references, noise_of(guider, references, guider.settings), told=told)
+        expected = by_hand(
+            model, COMBINATIONS["joint"], references, noise_of(guider, references, guider.settings), told=told
+        )
     finally:
         hook.remove()
     close(run(model, references=references, channel_order=order, mask_polarity=polarity), expected)
@@ -74,7 +83,9 @@ def test_several_sets_of_a_batch_are_each_by_themselves(model, guidance):
         close(rows, by_hand(model, COMBINATIONS[guidance], references, noise, seeds))
 
 
-@pytest.mark.parametrize("options", [{"query_blend": 0.9, "query_blend_end": 1.0}, {"reference_noise": "never"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"query_blend": 0.9, "query_blend_end": 1.0}, {"reference_noise": "never"}], ids=str
+)
 def test_several_sets_blend_and_denoise_as_one_does(options):
     model = tiny_model("sd1", channels=9)
     references = [reference(model, 20)]
@@ -284,7 +295,9 @@ def test_a_guider_can_be_used_twice(model):
     guider = guider_of(model, references=[reference(model)])
 
     def sampled(count):
-        return sample_set(guider, {"samples": torch.zeros(count, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")["samples"]
+        return sample_set(guider, {"samples": torch.zeros(count, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")[
+            "samples"
+        ]
 
     assert torch.equal(sampled(1), sampled(2))
 
@@ -297,7 +310,9 @@ def test_a_noise_mask_and_part_of_the_schedule(model):
     guider = guider_of(model, references=[reference(model)])
     given = {"samples": picture, "noise_mask": mask}
     made = sample_set(guider, given, 2, [1], 4, "euler", "normal", 0.5, "test")["samples"]
-    torch.testing.assert_close(made[:, :, [0, 1, 6, 7]], picture[:, :, [0, 1, 6, 7]].expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        made[:, :, [0, 1, 6, 7]], picture[:, :, [0, 1, 6, 7]].expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4
+    )
     assert not torch.allclose(made[0, :, 2:6], made[1, :, 2:6], atol=1e-2)
 
 
@@ -310,7 +325,7 @@ def test_masked_references_by_hand():
     def attention(q, k, v, long=False):
         return torch.softmax(q @ k.transpose(1, 2) / 8**0.5, -1) @ v
 
-    made = Coupling("test", 2, lent=lambda size: lent).attend(None, q, k, v, attention, (4, 4))
+    made = Coupling("test", 2, lent=lambda size: lent).attend(None, q, k, v, attention, Tokens((4, 4)))
     seen = torch.cat([k[0], k[1, [1, 5, 6]]]), torch.cat([v[0], v[1, [1, 5, 6]]])
     torch.testing.assert_close(made[0], attention(q[0][None], seen[0][None], seen[1][None])[0])
     everything = torch.cat([k[0], k[1]]), torch.cat([v[0], v[1]])
@@ -322,7 +337,9 @@ def test_another_packs_evaluation_takes_part():
 
     def evaluate(args):
         calls.append(len(args["input"]))
-        return comfy.samplers.calc_cond_batch(args["model"], args["conds"], args["input"], args["sigma"], args["model_options"])
+        return comfy.samplers.calc_cond_batch(
+            args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+        )
 
     expected = run(model, references=[reference(model)])
     model.model_options["sampler_calc_cond_batch_function"] = evaluate
@@ -334,4 +351,6 @@ def test_what_a_checkpoint_says_is_enough():
     model = tiny_model("sd1", channels=9)
     told = model.clone()
     told.set_attachments(ATTACHMENT, JointFormat(MASK_FIRST))
-    assert torch.equal(run(told, references=[reference(model)]), run(model, references=[reference(model)], channel_order=MASK_FIRST))
+    assert torch.equal(
+        run(told, references=[reference(model)]), run(model, references=[reference(model)], channel_order=MASK_FIRST)
+    )

@@ -1,4 +1,5 @@
-"""What a set is made of: references of any size, texts that go together, checkpoints that say what they are; the rest is one sentence."""
+"""What a set is made of: references of any size, texts that go together, checkpoints that say what they are; the rest
+is one sentence."""
 
 from dataclasses import replace
 
@@ -27,7 +28,9 @@ class Encoder:
         self.sizes.append(tuple(image.shape[1:3]))
         height, width = (n // 8 * 8 for n in image.shape[1:3])
         top, left = ((n - m) // 2 for n, m in zip(image.shape[1:3], (height, width), strict=True))
-        cells = image[:, top : top + height, left : left + width].unflatten(1, (-1, 8)).unflatten(3, (-1, 8)).mean((2, 4))
+        cells = (
+            image[:, top : top + height, left : left + width].unflatten(1, (-1, 8)).unflatten(3, (-1, 8)).mean((2, 4))
+        )
         return torch.cat([cells, cells.mean(-1, keepdim=True)], -1).movedim(-1, 1) + 0.1
 
 
@@ -94,7 +97,10 @@ def test_a_latent_is_as_many_references_as_it_has_pictures(model):
 
 
 def test_a_caption_for_each_reference(model):
-    references, texts = [reference(model, 20), reference(model, 21)], [conditioning(model, seed=60), conditioning(model, seed=61)]
+    references, texts = (
+        [reference(model, 20), reference(model, 21)],
+        [conditioning(model, seed=60), conditioning(model, seed=61)],
+    )
     guider = guider_of(model, references=references, caption=Captions(texts))
     assert [r.conditioning for r in guider._references] == texts
 
@@ -146,27 +152,72 @@ RESCALED.set_model_sampler_cfg_function(lambda args: args["uncond"])
 PROJECTED = SD1.clone()
 PROJECTED.set_model_sampler_pre_cfg_function(lambda args: args["conds_out"])
 BAD = {
-    "prompts and seeds": ({"seeds": (1, 2, 3)}, "expected one seed, or as many as there are pictures, got 3 seeds for 2 pictures"),
-    "prompts and latents": ({"batch": 3}, "expected a latent of one picture, or of as many as there are prompts, got 3 for 2 prompts"),
-    "large latent": ({"references": latent(1, 8, 12)}, "expected references that fit into the latent of 8 x 8, got one of 12 x 8"),
-    "empty latent": ({"references": {"samples": torch.zeros(1, 4, 8, 8)}}, "expected the LATENT of a picture, got an empty one"),
-    "channels": ({"references": {"samples": torch.ones(1, 16, 8, 8)}}, "expected a LATENT of 4 channels, as the model has, got 16"),
-    "weight": ({"references": [reference(SD1, weight=2.0)]}, "expected references of weight 1, .* got 2; set weight to 1"),
+    "prompts and seeds": (
+        {"seeds": (1, 2, 3)},
+        "expected one seed, or as many as there are pictures, got 3 seeds for 2 pictures",
+    ),
+    "prompts and latents": (
+        {"batch": 3},
+        "expected a latent of one picture, or of as many as there are prompts, got 3 for 2 prompts",
+    ),
+    "large latent": (
+        {"references": latent(1, 8, 12)},
+        "expected references that fit into the latent of 8 x 8, got one of 12 x 8",
+    ),
+    "empty latent": (
+        {"references": {"samples": torch.zeros(1, 4, 8, 8)}},
+        "expected the LATENT of a picture, got an empty one",
+    ),
+    "channels": (
+        {"references": {"samples": torch.ones(1, 16, 8, 8)}},
+        "expected a LATENT of 4 channels, as the model has, got 16",
+    ),
+    "weight": (
+        {"references": [reference(SD1, weight=2.0)]},
+        "expected references of weight 1, .* got 2; set weight to 1",
+    ),
     "combined prompt": ({"texts": [TWO, conditioning(SD1)]}, "expected one prompt, got 2 combined"),
     "area": ({"texts": [[[TWO[0][0], {"area": (4, 4, 0, 0)}]]] * 2}, "expected a plain prompt, got one with area"),
-    "combined caption": ({"references": [reference(SD1)], "caption": TWO}, "expected one caption of a reference, got 2 combined"),
+    "combined caption": (
+        {"references": [reference(SD1)], "caption": TWO},
+        "expected one caption of a reference, got 2 combined",
+    ),
     "family of a prompt": ({"texts": [OTHER, OTHER]}, "expected a prompt made with this model's own text encoder"),
-    "family of a caption": ({"references": [reference(SD1)], "caption": OTHER}, "expected a caption made with this model's own text enc"),
-    "texts in a batch": ({"texts": [conditioning(SD1, rows=2), conditioning(SD1)]}, "of one text each, got a batch of 2 in one"),
-    "captions": ({"references": [reference(SD1)], "caption": Captions([conditioning(SD1)] * 3)}, "got 3 for 1 references"),
+    "family of a caption": (
+        {"references": [reference(SD1)], "caption": OTHER},
+        "expected a caption made with this model's own text enc",
+    ),
+    "texts in a batch": (
+        {"texts": [conditioning(SD1, rows=2), conditioning(SD1)]},
+        "of one text each, got a batch of 2 in one",
+    ),
+    "captions": (
+        {"references": [reference(SD1)], "caption": Captions([conditioning(SD1)] * 3)},
+        "got 3 for 1 references",
+    ),
     "caption of nothing": ({"caption": conditioning(SD1)}, "got 1 for 0 references"),
     "combined negative": ({"negative": TWO}, "expected one negative prompt, got 2 combined"),
-    "area of the negative": ({"negative": [[TWO[0][0], {"area": (4, 4, 0, 0)}]]}, "expected a plain negative prompt, got one with area"),
+    "area of the negative": (
+        {"negative": [[TWO[0][0], {"area": (4, 4, 0, 0)}]]},
+        "expected a plain negative prompt, got one with area",
+    ),
     "polarity": ({"mask_polarity": ONE_IS_GIVEN}, "expected mask_polarity 1 is missing with channel_order automatic"),
-    "negative as caption": ({"references": latent(1), "negative": TWO}, "expected one negative prompt, which is the references' caption"),
-    "retouch": ({"model": SWAPPED, "references": [reference(SD1)]}, "expected a model without MultiSourceAttnSwap and UREMDGuidance"),
-    "guidance before": ({"model": PROJECTED, "references": [reference(SD1)], "guidance": "image_first"}, "sampler_pre_cfg_function"),
-    "guidance function": ({"model": RESCALED, "references": [reference(SD1)], "guidance": "text_first"}, "sampler_cfg_function"),
+    "negative as caption": (
+        {"references": latent(1), "negative": TWO},
+        "expected one negative prompt, which is the references' caption",
+    ),
+    "retouch": (
+        {"model": SWAPPED, "references": [reference(SD1)]},
+        "expected a model without MultiSourceAttnSwap and UREMDGuidance",
+    ),
+    "guidance before": (
+        {"model": PROJECTED, "references": [reference(SD1)], "guidance": "image_first"},
+        "sampler_pre_cfg_function",
+    ),
+    "guidance function": (
+        {"model": RESCALED, "references": [reference(SD1)], "guidance": "text_first"},
+        "sampler_cfg_function",
+    ),
     "fields": (
         {"texts": [conditioning(SD1), [[TWO[0][0], {**TWO[0][1], "width": 8}]]]},
         "that differ in their text alone, got others in width",
@@ -174,9 +225,18 @@ BAD = {
     "image_first alone": ({"guidance": "image_first"}, "expected references for guidance image_first, got none"),
     "text_only alone": ({"guidance": "text_only"}, "expected references for guidance text_only, got none"),
     "blocks": ({"blocks": "output99"}, "expected blocks among"),
-    "unknown order": ({"model": NINE}, "expected a joint checkpoint that tells the order of its 9 input channels, got one that does not"),
-    "order of four channels": ({"channel_order": MASK_FIRST}, "expected a joint checkpoint of 9 input channels for channel_order"),
-    "five channels": ({"model": tiny_model("sd1", channels=5)}, "input channels or a joint checkpoint of 9, got one of 5"),
+    "unknown order": (
+        {"model": NINE},
+        "expected a joint checkpoint that tells the order of its 9 input channels, got one that does not",
+    ),
+    "order of four channels": (
+        {"channel_order": MASK_FIRST},
+        "expected a joint checkpoint of 9 input channels for channel_order",
+    ),
+    "five channels": (
+        {"model": tiny_model("sd1", channels=5)},
+        "input channels or a joint checkpoint of 9, got one of 5",
+    ),
 }
 
 
@@ -205,7 +265,9 @@ def test_what_divides_attention_is_refused():
 
 def test_the_blend_of_queries_by_hand():
     own, alone = torch.randn(3, 5, 2), torch.randn(2, 5, 2)
-    queries, keys, values = Coupling("test", 3, vanilla={"layer": alone}, blend=0.25).inputs("layer", own, own, own, (5, 1))
+    queries, keys, values = Coupling("test", 3, vanilla={"layer": alone}, blend=0.25).inputs(
+        "layer", own, own, own, (5, 1)
+    )
     torch.testing.assert_close(queries[:2], 0.75 * own[:2] + 0.25 * alone)
     assert torch.equal(queries[2:], own[2:]) and keys is own and values is own
 
@@ -224,7 +286,9 @@ def test_dropped_tokens_are_others_at_every_level():
     sample_set(guider, {"samples": torch.zeros(1, 4, 8, 8)}, 2, [1], STEPS, "euler", "normal", 1.0, "test")
     levels = list(seen.values())
     assert len(levels) == STEPS
-    assert all([len(t) for t in lent] == [32, 32, 32] for lent in levels) and all(t.unique().numel() == 32 for lent in levels for t in lent)
+    assert all([len(t) for t in lent] == [32, 32, 32] for lent in levels) and all(
+        t.unique().numel() == 32 for lent in levels for t in lent
+    )
     assert levels[0][0].tolist() != levels[0][1].tolist() and levels[0][0].tolist() != levels[1][0].tolist()
 
 

@@ -30,8 +30,13 @@ def test_a_run_tells_its_losses():
     model, lines = model_of(), []
     patched, log = guided(model, palette(model), recorded(), show=lines.append)
     sampled(patched)
-    expected = [", ".join(f"{name} {float(loss.mean()):.4f}" for name, loss in losses.items()) for _, losses in log.entries]
-    assert lines == [f"guided step {n + 1} of {len(expected)}: {text}" for n, text in enumerate(expected)] and len(lines) == 2
+    expected = [
+        ", ".join(f"{name} {float(loss.mean()):.4f}" for name, loss in losses.items()) for _, losses in log.entries
+    ]
+    assert (
+        lines == [f"guided step {n + 1} of {len(expected)}: {text}" for n, text in enumerate(expected)]
+        and len(lines) == 2
+    )
 
 
 def test_a_line_goes_to_the_node_that_runs(monkeypatch):

@@ -107,7 +107,9 @@ def test_references_of_any_size(height, width, vae):
 
 
 def test_a_subject_smaller_than_a_token_keeps_one():
-    made = references(torch.rand(1, 64, 64, 3), Shrinks(), [[torch.zeros(1, 7, 24), {}]], NOISED, 0, disc(radius=2), 1.0).items[0]
+    made = references(
+        torch.rand(1, 64, 64, 3), Shrinks(), [[torch.zeros(1, 7, 24), {}]], NOISED, 0, disc(radius=2), 1.0
+    ).items[0]
     assert len(made.tokens((2, 2))) >= 1
 
 
@@ -122,7 +124,13 @@ REFERENCE_REFUSALS = [
 
 @pytest.mark.parametrize(("changes", "words"), REFERENCE_REFUSALS)
 def test_references_that_cannot_be_used(changes, words):
-    given = {"image": torch.rand(1, 64, 64, 3), "vae": Shrinks(), "conditioning": [[torch.zeros(1, 7, 24), {}]], "mask": None, **changes}
+    given = {
+        "image": torch.rand(1, 64, 64, 3),
+        "vae": Shrinks(),
+        "conditioning": [[torch.zeros(1, 7, 24), {}]],
+        "mask": None,
+        **changes,
+    }
     with pytest.raises(ValueError, match=words):
         references(given["image"], given["vae"], given["conditioning"], NOISED, 0, given["mask"], 1.0)
 
@@ -131,7 +139,9 @@ SETTINGS = Settings(FORK, 1, 1, "paper", "replace", SEQUENTIAL, 1.0)
 
 
 @pytest.mark.parametrize(
-    "neutral", [{"strength": 0.0}, {"blocks": ""}, {"start_percent": 0.5, "end_percent": 0.5}], ids=["strength", "blocks", "window"]
+    "neutral",
+    [{"strength": 0.0}, {"blocks": ""}, {"start_percent": 0.5, "end_percent": 0.5}],
+    ids=["strength", "blocks", "window"],
 )
 def test_neutral_settings_change_no_bit(family, neutral):
     model = tiny_model(family)
@@ -154,7 +164,12 @@ def test_retouches_that_could_do_nothing(changes, with_layout, with_mask, words)
     settings = Settings(**{**vars(SETTINGS), **changes})
     with pytest.raises(ValueError, match=words):
         retouch(
-            model, References((reference(model),)), layout(model)[1] if with_layout else None, mask() if with_mask else None, None, settings
+            model,
+            References((reference(model),)),
+            layout(model)[1] if with_layout else None,
+            mask() if with_mask else None,
+            None,
+            settings,
         )
 
 
@@ -199,7 +214,9 @@ def test_prompts_that_say_nothing(texts, words):
 
 @pytest.fixture
 def sams(tmp_path, monkeypatch):
-    monkeypatch.setitem(segment.folder_paths.folder_names_and_paths, "sams", ([str(tmp_path)], {".pth", ".safetensors"}))
+    monkeypatch.setitem(
+        segment.folder_paths.folder_names_and_paths, "sams", ([str(tmp_path)], {".pth", ".safetensors"})
+    )
     return tmp_path
 
 
@@ -229,7 +246,9 @@ def test_a_checkpoint_of_random_weights_segments(sams):
     state = {k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}
     save_file(state, sams / "sam_vit_b.safetensors")
     image = torch.from_numpy(np.random.default_rng(0).random((1, 48, 80, 3), np.float32))
-    found = segment.segment(segment.load("sam_vit_b.safetensors"), image, segment.prompts(image, None, 0.3, "40,20", "", ""))
+    found = segment.segment(
+        segment.load("sam_vit_b.safetensors"), image, segment.prompts(image, None, 0.3, "40,20", "", "")
+    )
     assert found.shape == (1, 48, 80) and set(found.unique().tolist()) <= {0.0, 1.0}
 
 

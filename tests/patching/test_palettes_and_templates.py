@@ -46,7 +46,9 @@ def output(tmp_path, monkeypatch):
 
 
 def names_of(given):
-    return {(la, round(s, 3)): v.shape[1] for key, s, v in given.references.items[0].bank.items() for la in (key.layer,)}
+    return {
+        (la, round(s, 3)): v.shape[1] for key, s, v in given.references.items[0].bank.items() for la in (key.layer,)
+    }
 
 
 @FAMILIES
@@ -89,7 +91,9 @@ def test_sigmas_compute_ahead():
     plain = Calls(model)
     run(guided(plain.model, palette(model))[0])
     assert len(plain.rows) - len(calls.rows) == STEPS
-    with pytest.raises(ValueError, match=r"^AppearancePalette: expected noise levels between .* got none of 2; connect .*\.$"):
+    with pytest.raises(
+        ValueError, match=r"^AppearancePalette: expected noise levels between .* got none of 2; connect .*\.$"
+    ):
         palette(model, window=Window(0.0, 0.01), sigmas=torch.tensor([3.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="got none of 0"):
         palette(model, sigmas=torch.tensor([]))
@@ -151,7 +155,9 @@ def test_a_palette_refuses(changes, message):
 
 
 def test_a_palette_of_another_family_or_blocks_is_refused():
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a palette of this model's family and blocks .*output6, output7"):
+    with pytest.raises(
+        ValueError, match=r"^UREMDGuidance: expected a palette of this model's family and blocks .*output6, output7"
+    ):
         guided(model_of("sdxl"), palette(model_of()), None, "sdxl")
     with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a palette of this model's family"):
         guided(model_of(), replace(palette(model_of()), family="another"))
@@ -207,7 +213,12 @@ def test_a_saved_palette_guides_alike_without_being_computed_again(output, pictu
     given = made(model, latent=latent(pictures, SIDE, SIDE, 20), source=source).palette
     expected = run(guided(model, given)[0])
     _, loaded = saved_and_loaded(saved_palettes, given)
-    assert (loaded.blocks, loaded.family, loaded.context, loaded.window) == (given.blocks, given.family, given.context, given.window)
+    assert (loaded.blocks, loaded.family, loaded.context, loaded.window) == (
+        given.blocks,
+        given.family,
+        given.context,
+        given.window,
+    )
     calls = Calls(model)
     assert torch.equal(run(guided(calls.model, loaded)[0]), expected)
     known = Calls(model)
@@ -231,7 +242,9 @@ def test_names_cannot_leave_the_folder(output, store):
         with pytest.raises(FileNotFoundError, match="expected a saved"):
             store.load(name)
     for prefix in ("../../escaped", "../escaped", str(output.parent / "escaped")):
-        with pytest.raises(ValueError, match=r"expected a name below output/likeness_\w+, got .*; change filename_prefix"):
+        with pytest.raises(
+            ValueError, match=r"expected a name below output/likeness_\w+, got .*; change filename_prefix"
+        ):
             store.save(palette(model_of()) if store is saved_palettes else recorded(), prefix)
     assert not list(output.parent.rglob("escaped*"))
 
@@ -276,12 +289,19 @@ def test_a_template_follows_its_own_seed():
     first, again, other = (record(model_of(), seed=seed) for seed in (9, 9, 10))
     layer = Layer("output", 6, 0)
     sigma = max(first.maps[layer])
-    assert torch.equal(first.at(layer, sigma), again.at(layer, sigma)) and not torch.equal(first.at(layer, sigma), other.at(layer, sigma))
+    assert torch.equal(first.at(layer, sigma), again.at(layer, sigma)) and not torch.equal(
+        first.at(layer, sigma), other.at(layer, sigma)
+    )
 
 
 @pytest.mark.parametrize(
     ("boxes", "message"),
-    [("0.1 0.2 0.5", "got '0.1 0.2 0.5'"), ("0.5 0.2 0.1 0.9", "got '0.5"), ("a b c d", "got 'a b c d'"), ("0 0 2 1", "got '0 0 2 1'")],
+    [
+        ("0.1 0.2 0.5", "got '0.1 0.2 0.5'"),
+        ("0.5 0.2 0.1 0.9", "got '0.5"),
+        ("a b c d", "got 'a b c d'"),
+        ("0 0 2 1", "got '0 0 2 1'"),
+    ],
 )
 def test_boxes_that_are_none_are_refused(boxes, message):
     with pytest.raises(ValueError, match=r"^LayoutTemplate: expected four fractions per line of boxes") as failure:

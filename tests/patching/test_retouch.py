@@ -4,7 +4,16 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from likeness.patching.features.references import INVERTED, NOISED, Reference
-from likeness.patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
+from likeness.patching.layout_and_retouch.retouch import (
+    BANKED,
+    BATCHED,
+    FORK,
+    NONE,
+    QK_BOTH,
+    QK_SELF,
+    QKV_BOTH,
+    SEQUENTIAL,
+)
 from likeness.patching.layout_and_retouch.swaps import APPEND, REPLACE
 from likeness.tests.patching.retouch_runs import (
     NEGATIVE,
@@ -51,7 +60,10 @@ def test_early_swaps_agree_between_modes(family, early):
     model = tiny_model(family)
     trajectory = layout(model)[1]
     first, second = (
-        run(retouched(model, layout=trajectory, early=early, early_steps=2, mode=m, references=[reference(model)]), prompt=NEUTRAL)
+        run(
+            retouched(model, layout=trajectory, early=early, early_steps=2, mode=m, references=[reference(model)]),
+            prompt=NEUTRAL,
+        )
         for m in (BATCHED, SEQUENTIAL)
     )
     close(first, second)
@@ -77,7 +89,8 @@ def test_fork_of_a_picture_ends_at_the_picture(sampler, kind):
 
 
 def test_fork_equals_the_swap_where_nothing_differs(family):
-    """One set of weights for both paths: the literal swap of queries, keys and values at every layer makes the target the layout.
+    """One set of weights for both paths: the literal swap of queries, keys and values at every layer makes the target
+    the layout.
 
     SDXL's pooled text does not pass through attention, so there the prompts have to be the same.
     """
@@ -85,7 +98,8 @@ def test_fork_equals_the_swap_where_nothing_differs(family):
     trajectory = layout(model)[1]
     items, prompt = [reference(model)], POSITIVE if family == "sdxl" else NEUTRAL
     literal, forked = (
-        run(retouched(model, items, layout=trajectory, early=e, early_steps=2, mode=SEQUENTIAL), prompt=prompt) for e in (QKV_BOTH, FORK)
+        run(retouched(model, items, layout=trajectory, early=e, early_steps=2, mode=SEQUENTIAL), prompt=prompt)
+        for e in (QKV_BOTH, FORK)
     )
     close(literal, forked)
 
@@ -96,9 +110,16 @@ def test_all_layout_mask_reproduces_the_layouts_attention(mode):
     model = tiny_model("sd1")
     picture, trajectory = layout(model, record="all" if mode == BANKED else "")
     patched = retouched(
-        model, [reference(model)], layout=trajectory, mask=mask(value=0.0), early_steps=0, blend_step=0, early=NONE, mode=mode,
+        model,
+        [reference(model)],
+        layout=trajectory,
+        mask=mask(value=0.0),
+        early_steps=0,
+        blend_step=0,
+        early=NONE,
+        mode=mode,
         blocks=("output9", "output10", "output11"),
-    )  # fmt: skip
+    )
     close(run(patched), picture)
 
 
@@ -113,7 +134,9 @@ def test_mask_1_is_no_blending():
 def test_blending_from_the_end_on_is_no_mask(mode):
     model = tiny_model("sd1")
     settings = {"layout": layout(model)[1], "mode": mode}
-    late = run(retouched(model, [reference(model)], mask=mask(tokens=(1,), prompt_length=7), blend_step=STEPS, **settings))
+    late = run(
+        retouched(model, [reference(model)], mask=mask(tokens=(1,), prompt_length=7), blend_step=STEPS, **settings)
+    )
     assert torch.equal(late, run(retouched(model, [reference(model)], **settings)))
 
 
@@ -122,7 +145,9 @@ def test_blending_from_the_end_on_is_no_mask(mode):
 def test_cond_and_uncond_apart(mode, settings):
     model = tiny_model("sd1")
     trajectory = layout(model)[1]
-    patched = retouched(model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode)
+    patched = retouched(
+        model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode
+    )
     close(run(patched, **settings), run(patched))
 
 
@@ -130,7 +155,9 @@ def test_cond_and_uncond_apart(mode, settings):
 def test_cfg_1(mode):
     model = tiny_model("sd1")
     trajectory = layout(model)[1]
-    patched = retouched(model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode)
+    patched = retouched(
+        model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode
+    )
     assert far(run(patched, cfg=1.0), run(model, cfg=1.0))
 
 
@@ -142,7 +169,10 @@ def test_batches_and_odd_sizes(family, mode, batch, height, width):
     size = {"batch": batch, "height": height, "width": width}
     settings = {"layout": trajectory, "mask": mask(height, width, tokens=(1,), prompt_length=7)}
     items = [reference(model, height=12, width=8)]  # at its own resolution
-    close(run(retouched(model, items, mode=mode, **settings), **size), run(retouched(model, items, mode=SEQUENTIAL, **settings), **size))
+    close(
+        run(retouched(model, items, mode=mode, **settings), **size),
+        run(retouched(model, items, mode=SEQUENTIAL, **settings), **size),
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -197,7 +227,9 @@ def test_a_weight_without_anything_to_weigh_against_is_told(caplog):
     plain = run(retouched(model, [reference(model)], attention=REPLACE))
     assert not caplog.records
     assert torch.equal(run(retouched(model, [reference(model, weight=3.0)], attention=REPLACE)), plain)
-    assert [r.getMessage().startswith("MultiSourceAttnSwap: a weight of 3 changes nothing") for r in caplog.records] == [True]
+    assert [
+        r.getMessage().startswith("MultiSourceAttnSwap: a weight of 3 changes nothing") for r in caplog.records
+    ] == [True]
     caplog.clear()
     run(retouched(model, [reference(model, weight=3.0)], attention=APPEND))
     assert not caplog.records
@@ -221,14 +253,20 @@ def test_the_attention_of_another_pack_is_kept(attention, mode):
     model, called = tiny_model("sd1"), []
     patched = attention_of_another_pack(model, called)
     result = run(retouched(patched, [reference(model)], attention=attention, mode=mode, strength=0.5))
-    assert called and far(result, run(retouched(model, [reference(model)], attention=attention, mode=mode, strength=0.5)))
+    assert called and far(
+        result, run(retouched(model, [reference(model)], attention=attention, mode=mode, strength=0.5))
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_attention_of_another_pack_knows_no_weights(mode):
     model = tiny_model("sd1")
-    patched = retouched(attention_of_another_pack(model, []), [reference(model, weight=3.0)], attention=APPEND, mode=mode)
-    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected references of one weight .* got 3 with attention append"):
+    patched = retouched(
+        attention_of_another_pack(model, []), [reference(model, weight=3.0)], attention=APPEND, mode=mode
+    )
+    with pytest.raises(
+        ValueError, match=r"MultiSourceAttnSwap: expected references of one weight .* got 3 with attention append"
+    ):
         run(patched)
 
 
@@ -250,7 +288,11 @@ def test_an_image_as_layout(mode):
     picture = layout(model)[0]
     source = reference(model, kind=INVERTED)
     source.latent["samples"] = picture
-    result = run(retouched(model, [reference(model)], layout=source, mask=mask(value=0.0), early_steps=2, blend_step=2, mode=mode))
+    result = run(
+        retouched(
+            model, [reference(model)], layout=source, mask=mask(value=0.0), early_steps=2, blend_step=2, mode=mode
+        )
+    )
     assert torch.isfinite(result).all() and far(result, run(model))
 
 

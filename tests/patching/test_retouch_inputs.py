@@ -27,21 +27,28 @@ def combined(model, first=POSITIVE) -> list:
 def test_combined_prompts_with_a_mask_that_follows(batch):
     """In one call, and in one call per prompt, as the host does it when memory is short."""
     model = tiny_model("sd1")
-    patched = retouched(model, [reference(model)], layout=layout(model, batch=batch)[1], mask=mask(tokens=(1,), prompt_length=7))
+    patched = retouched(
+        model, [reference(model)], layout=layout(model, batch=batch)[1], mask=mask(tokens=(1,), prompt_length=7)
+    )
     empty = {"samples": torch.zeros(batch, 4, 8, 8)}
     together, apart = (
-        run_ksampler(patched, combined(model), conditioning(model, seed=NEGATIVE), empty, steps=STEPS, apart=a) for a in (False, True)
+        run_ksampler(patched, combined(model), conditioning(model, seed=NEGATIVE), empty, steps=STEPS, apart=a)
+        for a in (False, True)
     )
     assert torch.isfinite(together).all()
     close(apart, together)
 
 
-@pytest.mark.parametrize("settings", [{"early": FORK, "early_steps": 0}, {"early": QKV_BOTH}, {"sampler": "ddim"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"early": FORK, "early_steps": 0}, {"early": QKV_BOTH}, {"sampler": "ddim"}], ids=str
+)
 def test_samplers_that_can_follow_a_layout_of_euler(settings):
     """Another sampler can where it is not told the layout's answers; ddim is euler by another name."""
     model = tiny_model("sd1")
     sampler, options = settings.get("sampler", "heun"), {k: v for k, v in settings.items() if k != "sampler"}
-    assert torch.isfinite(run(retouched(model, [reference(model)], layout=layout(model)[1], **options), sampler=sampler)).all()
+    assert torch.isfinite(
+        run(retouched(model, [reference(model)], layout=layout(model)[1], **options), sampler=sampler)
+    ).all()
 
 
 def test_blending_before_the_switch_agrees_between_modes():
@@ -52,7 +59,11 @@ def test_blending_before_the_switch_agrees_between_modes():
     first, *others = (run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), mode=m)) for m in MODES)
     for other in others:
         close(other, first)
-    unaware = run(retouched(tuned, [reference(tuned)], layout=replace(trajectory, switch_sigma=math.inf), mask=mask(), mode=SEQUENTIAL))
+    unaware = run(
+        retouched(
+            tuned, [reference(tuned)], layout=replace(trajectory, switch_sigma=math.inf), mask=mask(), mode=SEQUENTIAL
+        )
+    )
     assert float((unaware - first).abs().max()) > 1e-3
 
 
@@ -61,7 +72,10 @@ def test_blending_before_the_switch_needs_a_record(mode):
     vanilla, calls = tiny_model("sd1"), []
     tuned = add_lora(vanilla)
     settings = {"layout": layout(tuned, vanilla, switch=3)[1], "mask": mask(), "mode": mode}
-    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected .* lambda_3 1 on, got none .* switch_step, or .* record_blocks"):
+    with pytest.raises(
+        ValueError,
+        match=r"MultiSourceAttnSwap: expected .* lambda_3 1 on, got none .* switch_step, or .* record_blocks",
+    ):
         run(retouched(tuned, [reference(tuned)], **settings), callback=lambda *_: calls.append(1))
     assert not calls
     assert torch.isfinite(run(retouched(tuned, [reference(tuned)], **settings, blend_step=3))).all()
@@ -74,7 +88,9 @@ def with_area(model) -> list:
 def test_areas_in_the_samplers_prompt():
     model = tiny_model("sd1")
     positive = [*conditioning(model, seed=POSITIVE), *with_area(model)]
-    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected prompts for the whole picture, .* 64 x 32 pixels"):
+    with pytest.raises(
+        ValueError, match=r"MultiSourceAttnSwap: expected prompts for the whole picture, .* 64 x 32 pixels"
+    ):
         run_ksampler(retouched(model, [reference(model)], layout=layout(model)[1]), positive, steps=STEPS)
     assert torch.isfinite(run_ksampler(retouched(model, [reference(model)]), positive, steps=STEPS)).all()
 
@@ -120,9 +136,14 @@ def test_a_combined_layout_negative_is_refused():
 def test_prompts_of_another_family_are_refused(side):
     model = tiny_model("sd1")
     wide = [[torch.zeros(1, 7, 48), {}]]
-    given, negative = (References((reference(model),)), wide) if side == "layout_negative" else (
-        replace(layout(model)[1], **{side: wide}), None,
-    )  # fmt: skip
+    given, negative = (
+        (References((reference(model),)), wide)
+        if side == "layout_negative"
+        else (
+            replace(layout(model)[1], **{side: wide}),
+            None,
+        )
+    )
     settings = Settings(FORK, 1, 1, "paper", "replace", SEQUENTIAL, 1.0)
     with pytest.raises(ValueError, match="24 wide, got 48"):
         retouch(model, References((reference(model),)), given, mask(), negative, settings)

@@ -16,8 +16,11 @@ CHUNKS = st.lists(st.booleans(), min_size=1, max_size=4)
 
 def test_plain_guidance_of_two_images():
     assert rows_of_call([False, True], 2) == (
-        Row("target", 0, False), Row("target", 1, False), Row("target", 0, True), Row("target", 1, True),
-    )  # fmt: skip
+        Row("target", 0, False),
+        Row("target", 1, False),
+        Row("target", 0, True),
+        Row("target", 1, True),
+    )
 
 
 @given(CHUNKS, ROLES)

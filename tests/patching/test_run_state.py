@@ -10,7 +10,8 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from likeness.patching.host.run import KEY, RunState, attach, run_scope
+from likeness.patching.host.attach import attach, run_scope
+from likeness.patching.host.run import KEY, RunState
 from likeness.patching.host.window import ALWAYS, Window
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
@@ -68,7 +69,9 @@ def test_inputs_are_untouched_however_a_run_ends(error):
         with pytest.raises(error):
             run_ksampler(patched, positive, negative, image)
     assert state_of(model) == before and state_of(patched) == patched_before
-    assert all(torch.equal(a, b) for a, b in zip(inputs, (image["samples"], positive[0][0], negative[0][0]), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(inputs, (image["samples"], positive[0][0], negative[0][0]), strict=True)
+    )
     assert len(positive[0]) == 2 and positive[0][1].keys() == {"pooled_output"}
     assert torch.equal(run_ksampler(model), run_ksampler(tiny_model("sd1")))
 
@@ -156,7 +159,14 @@ def test_a_call_knows_its_run():
     sigmas = [float(s) for s in calls[0].options["sample_sigmas"]]
     assert [c.sigma for c in calls] == sigmas[:-1]
     assert all(len(c.rows) == len(c.x) == 6 for c in calls)
-    assert [(r.image, r.conditional) for r in calls[0].rows] == [(0, False), (1, False), (2, False), (0, True), (1, True), (2, True)]
+    assert [(r.image, r.conditional) for r in calls[0].rows] == [
+        (0, False),
+        (1, False),
+        (2, False),
+        (0, True),
+        (1, True),
+        (2, True),
+    ]
 
 
 def test_a_guider_with_two_prompts_is_understood():
@@ -169,14 +179,16 @@ def test_a_guider_with_two_prompts_is_understood():
     guider.set_conds(*(conditioning(model, seed=s) for s in (10, 12, 11)))
     guider.set_cfg(3.0, 2.0)
     noise = latent()["samples"]
-    guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), torch.tensor([5.0, 1.0, 0.0]), seed=0)
+    guider.sample(
+        noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), torch.tensor([5.0, 1.0, 0.0]), seed=0
+    )
     call = log[0][3]
     flags = {i: row.conditional for i, row in zip(call.options["cond_or_uncond"], call.rows, strict=True)}
     assert flags == {0: False, 1: True, 2: True}
 
 
 def test_a_model_call_outside_a_run_is_refused():
-    from likeness.patching.host.run import _PatchedCalls
+    from likeness.patching.host.attach import _PatchedCalls
 
     with pytest.raises(RuntimeError, match=r"^Probe: expected to run inside a sampler, got a model call outside"):
         _PatchedCalls(Probe([]))(None, torch.zeros(1), torch.zeros(1))
@@ -200,7 +212,10 @@ def test_patches_of_both_models_live_through_a_step_blended_run():
     first, second = [], []
     vanilla, personalized = tiny_model("sd1"), tiny_model("sd1", seed=9)
     guider = StepBlendedGuider(
-        attach(vanilla, Probe(first)), attach(personalized, Probe(second, gain=0.5)), Switch(steps=2), "StepBlendedSampler"
+        attach(vanilla, Probe(first)),
+        attach(personalized, Probe(second, gain=0.5)),
+        Switch(steps=2),
+        "StepBlendedSampler",
     )
     guider.set_blended_conds(*(conditioning(vanilla, seed=s) for s in (10, 12, 11)))
     guider.set_cfg(4.0)

@@ -59,7 +59,9 @@ def test_prompts_of_another_family_are_not_kept():
     item = reference(model, kind=INVERTED)
     cases = (References((item,)), other), (References((replace(item, conditioning=other),)), None)
     for given, negative in cases:
-        with pytest.raises(ValueError, match=r"LikenessSaveReference: expected a .* made with this model's own text encoder"):
+        with pytest.raises(
+            ValueError, match=r"LikenessSaveReference: expected a .* made with this model's own text encoder"
+        ):
             saved_references.fill(given, model, torch.tensor(levels(model)), "paper", negative)
     assert not item.inversions
 
@@ -122,7 +124,9 @@ def test_a_file_of_the_other_kind_is_refused(output):
         saved_trajectories.load(path.name)
 
 
-@pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "missing.safetensors", "..\\x.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["../../secret.safetensors", "/etc/passwd", "missing.safetensors", "..\\x.safetensors"]
+)
 def test_no_name_leads_out_of_the_folder(output, name):
     output.mkdir()
     (output.parent / "secret.safetensors").write_bytes(b"x")

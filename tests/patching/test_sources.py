@@ -78,7 +78,8 @@ def test_one_step_of_inversion_by_hand():
 
 
 def test_sampling_down_from_the_inversion_returns(family):
-    """Euler at CFG 1 is DDIM: run down from the top of the inversion, it gives the picture back, better with more steps."""
+    """Euler at CFG 1 is DDIM: run down from the top of the inversion, it gives the picture back, better with more
+    steps."""
     model, image, text, errors = tiny_model(family), latent(), conditioning(tiny_model(family), seed=10), []
     clean = model.model.process_latent_in(image["samples"])
     for steps in (4, 32):
@@ -88,7 +89,9 @@ def test_sampling_down_from_the_inversion_returns(family):
         guider.inner_set_conds({"positive": text})
         # KSampler's first latent is image + sigma * noise: with no image, the noise carries the source.
         start = source.at(sigmas[0]) / sigmas[0]
-        result = guider.sample(start, torch.zeros_like(start), comfy.samplers.sampler_object("euler"), torch.tensor(sigmas), seed=0)
+        result = guider.sample(
+            start, torch.zeros_like(start), comfy.samplers.sampler_object("euler"), torch.tensor(sigmas), seed=0
+        )
         errors.append(float((model.model.process_latent_in(result).cpu() - clean).pow(2).mean().sqrt()))
     assert errors[1] < 0.6 * errors[0]
 
@@ -125,7 +128,10 @@ def test_an_inversion_is_continuous_and_exact_where_recorded(levels, sigma):
 
 def test_levels_beyond_the_inversion_are_refused():
     source = Inverted((0.0, 2.0), (torch.zeros(1), torch.ones(1)), "Node")
-    with pytest.raises(ValueError, match=r"^Node: expected a noise level within the inversion, from 0 to 2\.0000, got 3\.0000; invert up"):
+    with pytest.raises(
+        ValueError,
+        match=r"^Node: expected a noise level within the inversion, from 0 to 2\.0000, got 3\.0000; invert up",
+    ):
         source.at(3.0)
 
 
@@ -145,9 +151,17 @@ def test_a_trajectory_is_a_source():
 )
 def test_latents_that_are_no_picture_are_refused(make, samples, message):
     model = tiny_model("sd1")
-    arguments = (model, {"samples": samples}, 0, "Node") if make is noised_source else (
-        model, conditioning(model), {"samples": samples}, [1.0, 0.0], "Node",
-    )  # fmt: skip
+    arguments = (
+        (model, {"samples": samples}, 0, "Node")
+        if make is noised_source
+        else (
+            model,
+            conditioning(model),
+            {"samples": samples},
+            [1.0, 0.0],
+            "Node",
+        )
+    )
     with pytest.raises(ValueError, match=f"^Node: {message}"):
         make(*arguments)
 

@@ -15,16 +15,32 @@ from likeness.tests.patching.two_models import add_lora, zeros
 STEPS = 5
 
 
-def blended(vanilla, personalized, switch, *, sampler="euler", cfg=4.0, batch=1, denoise=1.0, noise_mask=None, rows=None, **other):
+def blended(
+    vanilla,
+    personalized,
+    switch,
+    *,
+    sampler="euler",
+    cfg=4.0,
+    batch=1,
+    denoise=1.0,
+    noise_mask=None,
+    rows=None,
+    **other,
+):
     """Samples and guider of a step-blended run, with the prompts that `alone` gives each model."""
     guider = StepBlendedGuider(vanilla, personalized, switch)
     seed = 0 if other.get("same_prompt") else 2
-    guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=seed), conditioning(vanilla, seed=1))
+    guider.set_blended_conds(
+        conditioning(vanilla, seed=0), conditioning(vanilla, seed=seed), conditioning(vanilla, seed=1)
+    )
     guider.set_cfg(cfg)
     start = {"samples": zeros(batch)} if rows is None else {"samples": rows}
     if noise_mask is not None:
         start["noise_mask"] = noise_mask
-    return passes.sample(guider, start, 3, other.get("steps", STEPS), sampler, "normal", denoise, "test")["samples"], guider
+    return passes.sample(guider, start, 3, other.get("steps", STEPS), sampler, "normal", denoise, "test")[
+        "samples"
+    ], guider
 
 
 def alone(model, personalized: bool, **settings):
@@ -81,7 +97,9 @@ def euler_by_hand(vanilla, personalized, tau):
         guider.set_cfg(4.0)
         start = torch.zeros(1, 4, 8, 8)
         noise = comfy.sample.prepare_noise(start, 3) if x is None else torch.zeros_like(start)
-        x = guider.sample(noise, start if x is None else x, comfy.samplers.sampler_object("euler"), schedule.sigmas[k : k + 2], seed=3)
+        x = guider.sample(
+            noise, start if x is None else x, comfy.samplers.sampler_object("euler"), schedule.sigmas[k : k + 2], seed=3
+        )
     return x
 
 
@@ -98,7 +116,9 @@ def denoised_by_hand(model, seed, x, sigma):
     guider.set_conds(conditioning(model, seed=seed), conditioning(model, seed=1))
     guider.set_cfg(4.0)
     sigmas = torch.tensor([float(sigma), 0.0])
-    return guider.sample(torch.zeros_like(x), x, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=3)
+    return guider.sample(
+        torch.zeros_like(x), x, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=3
+    )
 
 
 def test_multistep_sampler_uses_the_vanilla_step_before_the_switch(models):
@@ -107,7 +127,11 @@ def test_multistep_sampler_uses_the_vanilla_step_before_the_switch(models):
     tau, sigmas = 2, comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "dpmpp_2m", "normal", 1.0).sigmas
     results = {}
     for history in (True, False):
-        x = comfy.sample.prepare_noise(zeros(), 3) * torch.sqrt(1.0 + sigmas[0] ** 2) / vanilla.model.latent_format.scale_factor
+        x = (
+            comfy.sample.prepare_noise(zeros(), 3)
+            * torch.sqrt(1.0 + sigmas[0] ** 2)
+            / vanilla.model.latent_format.scale_factor
+        )
         previous, last_h = None, None
         for k in range(STEPS):
             denoised = denoised_by_hand(*((vanilla, 0) if k < tau else (personalized, 2)), x, sigmas[k])
@@ -209,7 +233,9 @@ def test_nothing_is_left_after_a_failure(models, error, at):
     expected = alone(vanilla, False)
     before = fingerprint(vanilla)  # of the vanilla weights, whichever were loaded last
     guider = StepBlendedGuider(vanilla, personalized, Switch(steps=2))
-    guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1))
+    guider.set_blended_conds(
+        conditioning(vanilla, seed=0), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1)
+    )
     options = [m.model_options for m in (vanilla, personalized)]
 
     def callback(step, *_):
@@ -219,7 +245,9 @@ def test_nothing_is_left_after_a_failure(models, error, at):
     noise = torch.randn(1, 4, 8, 8)
     sigmas = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "euler", "normal", 1.0).sigmas
     with pytest.raises(type(error)):
-        guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, callback=callback, seed=1)
+        guider.sample(
+            noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, callback=callback, seed=1
+        )
     assert guider.model_patcher is vanilla and guider._run is None
     assert [m.model_options for m in (vanilla, personalized)] == options
     assert torch.equal(alone(vanilla, False), expected)
@@ -229,7 +257,9 @@ def test_nothing_is_left_after_a_failure(models, error, at):
 def test_progress_reports_every_step_once():
     vanilla = tiny_model()
     guider = StepBlendedGuider(vanilla, add_lora(vanilla), Switch(steps=2))
-    guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1))
+    guider.set_blended_conds(
+        conditioning(vanilla, seed=0), conditioning(vanilla, seed=2), conditioning(vanilla, seed=1)
+    )
     steps = []
     noise = torch.randn(1, 4, 8, 8)
     sigmas = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "dpmpp_2m", "normal", 1.0).sigmas
@@ -241,7 +271,9 @@ def test_progress_reports_every_step_once():
 def test_refuses_what_cannot_be_blended():
     vanilla = tiny_model()
     personalized = add_lora(vanilla)
-    with pytest.raises(ValueError, match="StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 6"):
+    with pytest.raises(
+        ValueError, match="StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 6"
+    ):
         blended(vanilla, personalized, Switch(steps=6))
     with pytest.raises(ValueError, match=r"one latent format, got SD15 .* and SDXL "):
         StepBlendedGuider(vanilla, tiny_model("sdxl"), Switch(steps=2))
@@ -251,7 +283,9 @@ def test_refuses_what_cannot_be_blended():
         blended(vanilla, personalized, Switch(steps=2), rows=torch.zeros(1, 4, 2, 8, 8))
     guider = StepBlendedGuider(vanilla, vanilla.clone(), Switch(steps=2))
     with pytest.raises(ValueError, match="got the same weights and the same conditioning"):
-        guider.set_blended_conds(conditioning(vanilla, seed=0), conditioning(vanilla, seed=0), conditioning(vanilla, seed=1))
+        guider.set_blended_conds(
+            conditioning(vanilla, seed=0), conditioning(vanilla, seed=0), conditioning(vanilla, seed=1)
+        )
 
 
 def test_a_trajectory_needs_a_guider_that_sampled():

@@ -1,4 +1,5 @@
-"""What the host and other packs may put on either model, and what of it must reach that model's share of a step-blended run."""
+"""What the host and other packs may put on either model, and what of it must reach that model's share of a step-blended
+run."""
 
 import comfy.controlnet
 import comfy.hooks
@@ -17,10 +18,35 @@ import nodes
 
 STEPS = 6
 SAMPLERS = [
-    "euler", "euler_cfg_pp", "euler_ancestral", "euler_ancestral_cfg_pp", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpm_fast",
-    "dpm_adaptive", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddpm", "lcm",
-    "ipndm", "deis", "res_multistep", "res_multistep_cfg_pp", "gradient_estimation", "er_sde", "seeds_2", "sa_solver", "ddim", "uni_pc",
-]  # fmt: skip
+    "euler",
+    "euler_cfg_pp",
+    "euler_ancestral",
+    "euler_ancestral_cfg_pp",
+    "heun",
+    "dpm_2",
+    "dpm_2_ancestral",
+    "lms",
+    "dpm_fast",
+    "dpm_adaptive",
+    "dpmpp_2s_ancestral",
+    "dpmpp_sde",
+    "dpmpp_2m",
+    "dpmpp_2m_cfg_pp",
+    "dpmpp_2m_sde",
+    "dpmpp_3m_sde",
+    "ddpm",
+    "lcm",
+    "ipndm",
+    "deis",
+    "res_multistep",
+    "res_multistep_cfg_pp",
+    "gradient_estimation",
+    "er_sde",
+    "seeds_2",
+    "sa_solver",
+    "ddim",
+    "uni_pc",
+]
 
 
 def guider_of(vanilla, personalized, switch, positive=0, personalized_positive=2, cfg=4.0):
@@ -32,7 +58,9 @@ def guider_of(vanilla, personalized, switch, positive=0, personalized_positive=2
 
 
 def run(guider, sampler="euler", steps=STEPS, scheduler="normal", start=None):
-    return passes.sample(guider, {"samples": zeros()} if start is None else start, 3, steps, sampler, scheduler, 1.0, "test")["samples"]
+    return passes.sample(
+        guider, {"samples": zeros()} if start is None else start, 3, steps, sampler, scheduler, 1.0, "test"
+    )["samples"]
 
 
 def alone(model, prompt=0, start=None, **settings):
@@ -43,7 +71,8 @@ def alone(model, prompt=0, start=None, **settings):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_seam_between_equal_models_is_invisible(sampler):
-    """Two copies of one model, one prompt: whatever the sampler keeps or asks for must pass the switch, so nothing may change."""
+    """Two copies of one model, one prompt: whatever the sampler keeps or asks for must pass the switch, so nothing may
+    change."""
     vanilla, twin = twins()
     assert torch.equal(run(guider_of(vanilla, twin, Switch(steps=2), 0, 0), sampler), alone(vanilla, sampler=sampler))
 
@@ -94,7 +123,10 @@ def test_each_model_keeps_its_own_guidance_functions(cfg):
         )
     run(guider_of(*models.values(), Switch(steps=2), cfg=cfg), steps=3)
     uncond = cfg != 1.0
-    assert seen == [("vanilla", "pre", 2), ("vanilla", "post", uncond)] * 2 + [("personalized", "pre", 2), ("personalized", "post", True)]
+    assert seen == [("vanilla", "pre", 2), ("vanilla", "post", uncond)] * 2 + [
+        ("personalized", "pre", 2),
+        ("personalized", "post", True),
+    ]
 
 
 class _Control(comfy.controlnet.ControlBase):
@@ -132,7 +164,8 @@ def test_control_reaches_the_model_that_samples():
     assert control.cleaned > 0
     assert not torch.equal(middle, run(guider_of(vanilla, personalized, Switch(steps=2))))
     assert torch.equal(
-        run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)), alone(personalized, controlled(vanilla, control, 2))
+        run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)),
+        alone(personalized, controlled(vanilla, control, 2)),
     )
 
 
@@ -162,7 +195,9 @@ def test_weight_hooks_of_either_prompt_are_taken_back(shared):
     assert not torch.equal(middle, run(guider_of(vanilla, personalized, Switch(steps=2))))
     assert vanilla.hook_patches == {} and personalized.hook_patches == {}
     assert torch.equal(run(guider_of(vanilla, personalized, Switch(steps=STEPS), *prompts)), alone(vanilla, prompts[0]))
-    assert torch.equal(run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)), alone(personalized, prompts[1]))
+    assert torch.equal(
+        run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)), alone(personalized, prompts[1])
+    )
     assert torch.equal(alone(vanilla), expected[0])
     assert torch.equal(alone(personalized, 2), expected[1])
 
@@ -203,7 +238,9 @@ def test_no_steps_at_all_give_the_latent_back():
     vanilla = tiny_model()
     guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=2))
     start = torch.randn(1, 4, 8, 8)
-    result = guider.sample(torch.zeros_like(start), start, comfy.samplers.sampler_object("euler"), torch.FloatTensor([]), seed=1)
+    result = guider.sample(
+        torch.zeros_like(start), start, comfy.samplers.sampler_object("euler"), torch.FloatTensor([]), seed=1
+    )
     assert torch.equal(result, start)
     assert len(guider.trajectory) == 0
 
@@ -235,7 +272,14 @@ def test_the_users_interrupt_ends_the_run():
     sigmas = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "euler", "normal", 1.0).sigmas
     try:
         with pytest.raises(comfy.model_management.InterruptProcessingException):
-            guider.sample(torch.randn(1, 4, 8, 8), zeros(), comfy.samplers.sampler_object("euler"), sigmas, callback=callback, seed=1)
+            guider.sample(
+                torch.randn(1, 4, 8, 8),
+                zeros(),
+                comfy.samplers.sampler_object("euler"),
+                sigmas,
+                callback=callback,
+                seed=1,
+            )
     finally:
         comfy.model_management.interrupt_current_processing(False)
     assert done == [0, 1, 2]
@@ -265,7 +309,9 @@ def test_a_failing_load_at_the_switch_leaves_both_models_usable(monkeypatch):
 def test_a_difference_beside_the_weights_is_not_refused():
     vanilla = tiny_model()
     wrapped = vanilla.clone()
-    wrapped.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "test", lambda executor, *a, **k: executor(*a, **k))
+    wrapped.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.APPLY_MODEL, "test", lambda executor, *a, **k: executor(*a, **k)
+    )
     guider_of(vanilla, wrapped, Switch(steps=2), 0, 0)
     area = [[conditioning(vanilla, seed=0)[0][0], {"area": (4, 8, 0, 0)}]]
     guider_of(vanilla, vanilla, Switch(steps=2), 0, area)

@@ -58,10 +58,14 @@ def test_each_switch_widget_counts_when_it_is_chosen():
 
 
 def test_refusals_name_the_node_that_refuses():
-    with pytest.raises(ValueError, match=r"^StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 9; "):
+    with pytest.raises(
+        ValueError, match=r"^StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 9; "
+    ):
         all_in_one(switch_step=9)
     (guider,) = LikenessStepBlendedGuider.execute(**inputs(switch_step=9)).result
-    with pytest.raises(ValueError, match=r"^LikenessStepBlendedGuider: expected switch_step between 0 and the run's 5 steps, got 9; "):
+    with pytest.raises(
+        ValueError, match=r"^LikenessStepBlendedGuider: expected switch_step between 0 and the run's 5 steps, got 9; "
+    ):
         custom(guider)
     with pytest.raises(ValueError, match=r"^LikenessStepBlendedGuider: expected models with one latent format"):
         LikenessStepBlendedGuider.execute(**inputs(personalized_model=tiny_model("sdxl")))
@@ -76,7 +80,10 @@ def test_refusals_name_the_node_that_refuses():
 def test_the_log_tells_who_did_how_much(caplog):
     caplog.set_level("INFO")
     all_in_one()
-    assert "StepBlendedSampler: 2 calls of the vanilla model, then 3 of the personalised one; trajectory of 5 model calls" in caplog.text
+    assert (
+        "StepBlendedSampler: 2 calls of the vanilla model, then 3 of the personalised one; trajectory of 5 model calls"
+        in caplog.text
+    )
     caplog.clear()
     all_in_one(switch_by="percent", denoise=0.5)
     assert "StepBlendedSampler: the vanilla model did nothing" in caplog.text

@@ -4,8 +4,8 @@ import pytest
 import torch
 from likeness.kernels.attention import attention_probabilities
 from likeness.patching.features.taps import CrossAttentionTap, HiddenStateTap
+from likeness.patching.host.attach import attach
 from likeness.patching.host.families import discover, family_of
-from likeness.patching.host.run import attach
 from likeness.patching.host.window import Window
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
@@ -49,7 +49,9 @@ def test_reading_changes_no_bit(family, dtype, kind):
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "dpmpp_sde", "uni_pc", "lcm"])
 def test_every_sampler(kind, sampler):
     model = tiny_model("sd2")
-    assert torch.equal(run_ksampler(tapped(model, kind, Notes()), sampler=sampler), run_ksampler(model, sampler=sampler))
+    assert torch.equal(
+        run_ksampler(tapped(model, kind, Notes()), sampler=sampler), run_ksampler(model, sampler=sampler)
+    )
 
 
 @KINDS
@@ -86,7 +88,10 @@ def test_unconditional_rows_are_those_of_the_negative_prompt(kind):
     for flag, positive, negative in ((False, 10, 11), (True, 11, 10)):
         notes = Notes()
         run_ksampler(
-            tapped(model, kind, notes, conditional=flag), conditioning(model, seed=positive), conditioning(model, seed=negative), steps=1
+            tapped(model, kind, notes, conditional=flag),
+            conditioning(model, seed=positive),
+            conditioning(model, seed=negative),
+            steps=1,
         )
         read[flag] = notes.values
     for key, values in read[False].items():
@@ -117,7 +122,9 @@ def test_maps_are_the_probabilities_that_the_layer_used(family):
     run_ksampler(tapped(model, CrossAttentionTap, notes), latent_image=latent(2, 9, 8), steps=1)
     assert override.seen.keys() == notes.sizes.keys()
     for layer in notes.sizes:
-        torch.testing.assert_close(notes.values[0, layer], brute_force(override.seen, layer)[..., [1, 4]], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            notes.values[0, layer], brute_force(override.seen, layer)[..., [1, 4]], rtol=1e-4, atol=1e-6
+        )
 
 
 @KINDS
@@ -174,7 +181,9 @@ def test_hidden_states_are_read_after_the_patches_that_change_them(late):
 
 def test_two_taps_read_together():
     model, first, second = tiny_model("sd1"), Notes(), Notes()
-    both = tapped(tapped(model, CrossAttentionTap, first, "output5"), CrossAttentionTap, second, "output5", tokens=(4, 1))
+    both = tapped(
+        tapped(model, CrossAttentionTap, first, "output5"), CrossAttentionTap, second, "output5", tokens=(4, 1)
+    )
     assert torch.equal(run_ksampler(both, steps=1), run_ksampler(model, steps=1))
     key = (0, ("output", 5, 0))
     assert torch.equal(first.values[key], second.values[key].flip(-1))
@@ -182,7 +191,8 @@ def test_two_taps_read_together():
 
 @pytest.mark.parametrize("negative_tokens", [7, 14, 28, 21, 35])
 def test_repeated_tokens_are_folded(negative_tokens):
-    """The host repeats the shorter text until both are as long: the map must not notice. 35 tokens are too many, it makes two calls."""
+    """The host repeats the shorter text until both are as long: the map must not notice. 35 tokens are too many, it
+    makes two calls."""
     model, expected, notes = tiny_model("sd1"), Notes(), Notes()
     options = {"conditional": True}
     positive = conditioning(model, tokens=TOKENS, seed=10)
@@ -197,7 +207,10 @@ def test_repeated_tokens_are_folded(negative_tokens):
 def test_outside_its_window_a_tap_reads_nothing():
     model, notes = tiny_model("sd1"), Notes()
     half = Window(0.5, 1.0)
-    assert torch.equal(run_ksampler(tapped(model, HiddenStateTap, notes, "middle0", window=half), steps=6), run_ksampler(model, steps=6))
+    assert torch.equal(
+        run_ksampler(tapped(model, HiddenStateTap, notes, "middle0", window=half), steps=6),
+        run_ksampler(model, steps=6),
+    )
     limit = float(model.get_model_object("model_sampling").percent_to_sigma(0.5))
     sigmas = [call.sigma for call in notes.calls]
     assert 0 < len(sigmas) < 6 and all(sigma <= limit for sigma in sigmas)
@@ -205,10 +218,15 @@ def test_outside_its_window_a_tap_reads_nothing():
 
 def test_area_conditioning_is_read_in_its_own_size():
     model, notes = tiny_model("sd1"), Notes()
-    positive = [[c[0], {**c[1], "area": (8, 4, 0, 0)}] for c in conditioning(model, seed=10)] + conditioning(model, seed=12)
+    positive = [[c[0], {**c[1], "area": (8, 4, 0, 0)}] for c in conditioning(model, seed=10)] + conditioning(
+        model, seed=12
+    )
     run_ksampler(tapped(model, HiddenStateTap, notes, "input1"), positive, steps=1)
     assert {call.x.shape[-1] for call in notes.calls} == {4, 8}
-    assert all(any(row.conditional for row in call.rows) and any(not row.conditional for row in call.rows) for call in notes.calls)
+    assert all(
+        any(row.conditional for row in call.rows) and any(not row.conditional for row in call.rows)
+        for call in notes.calls
+    )
 
 
 def test_a_block_that_is_never_reached_raises():
@@ -219,7 +237,9 @@ def test_a_block_that_is_never_reached_raises():
 
     both = tapped(model, HiddenStateTap, Notes(), "output4")
     both.add_wrapper_with_key("apply_model", "cache", apply)
-    with pytest.raises(ValueError, match=r"^Tap: expected the model to reach output4, got a model call without them; remove"):
+    with pytest.raises(
+        ValueError, match=r"^Tap: expected the model to reach output4, got a model call without them; remove"
+    ):
         run_ksampler(both, steps=1)
 
 
@@ -233,7 +253,9 @@ def test_divided_attention_is_refused():
 
 def test_text_of_another_length_is_refused():
     model = tiny_model("sd1")
-    with pytest.raises(ValueError, match="Tap: expected text of 5 tokens, or repeats of it, in the model, got 7 tokens; remove"):
+    with pytest.raises(
+        ValueError, match="Tap: expected text of 5 tokens, or repeats of it, in the model, got 7 tokens; remove"
+    ):
         run_ksampler(tapped(model, CrossAttentionTap, Notes(), prompt_length=5), steps=1)
 
 

@@ -57,7 +57,9 @@ def test_several_words_that_stand_together(clip):
         columns(clip, "a red cat", "cat red")
 
 
-@pytest.mark.parametrize("text", ["a (cat:1.3) sits", "a ((cat)) sits", "(a (cat:0.5) sits:1.2)", r"a cat \(grey\) sits"])
+@pytest.mark.parametrize(
+    "text", ["a (cat:1.3) sits", "a ((cat)) sits", "(a (cat:0.5) sits:1.2)", r"a cat \(grey\) sits"]
+)
 def test_weights_are_no_words(clip, text):
     assert columns(clip, text, "cat") == columns(clip, "a cat sits", "cat") == (2,)
 
@@ -92,7 +94,10 @@ def test_a_word_that_is_cut_by_a_chunk_is_whole(clip):
 def test_an_unknown_word_is_refused_with_the_words_there_are(clip, word):
     with pytest.raises(ValueError) as error:
         columns(clip, "a (photo:1.2) of a cat, please", word)
-    assert str(error.value) == f"Node: expected a word of the prompt (a, photo, of, cat, please), got '{word}'; change word."
+    assert (
+        str(error.value)
+        == f"Node: expected a word of the prompt (a, photo, of, cat, please), got '{word}'; change word."
+    )
 
 
 def test_an_empty_prompt_has_no_words(clip):

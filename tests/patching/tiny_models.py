@@ -1,6 +1,8 @@
-"""Small random U-Nets of the shapes of SD1.x, SD2 and SDXL, made of ComfyUI's own classes, and ways to sample with them.
+"""Small random U-Nets of the shapes of SD1.x, SD2 and SDXL, made of ComfyUI's own classes, and ways to sample with
+them.
 
-Tests import it as `likeness.tests.patching.tiny_models`; the fixtures in this folder's conftest.py cover the common cases.
+Tests import it as `likeness.tests.patching.tiny_models`; the fixtures in this folder's conftest.py cover the common
+cases.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ FAMILIES = ("sd1", "sd2", "sdxl")
 WIDTH_TEXT = 24
 WIDTH_POOLED = 8
 BLOCKS = {  # attention blocks in call order, as (name, transformers)
-    "sd1": [*((f"input{n}", 1) for n in (1, 2, 4, 5, 7, 8)), ("middle0", 1), *((f"output{n}", 1) for n in range(3, 12))],
+    "sd1": [
+        *((f"input{n}", 1) for n in (1, 2, 4, 5, 7, 8)),
+        ("middle0", 1),
+        *((f"output{n}", 1) for n in range(3, 12)),
+    ],
     "sdxl": [("input4", 1), ("input5", 1), ("input7", 2), ("input8", 2), ("middle0", 2)]
     + [(f"output{n}", 2) for n in (0, 1, 2)]
     + [(f"output{n}", 1) for n in (3, 4, 5)],
@@ -85,7 +91,8 @@ def tiny_model(
 
     channels: of its input; 9 is what the host takes for an inpainting model.
 
-    Equal calls give clones of one MODEL, which share its weights as the host's own clones do; other seeds are other checkpoints.
+    Equal calls give clones of one MODEL, which share its weights as the host's own clones do; other seeds are other
+    checkpoints.
     """
     return _loaded_model(family, dtype, seed, channels).clone()
 
@@ -105,7 +112,9 @@ def _base_model(family: str, dtype: torch.dtype, seed: int, channels: int = 4) -
     for name, parameter in base.diffusion_model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
-            value = noise / math.sqrt(parameter[0].numel()) * (0.2 if name == "out.2.weight" else 1.0)  # the output has about unit variance
+            value = (
+                noise / math.sqrt(parameter[0].numel()) * (0.2 if name == "out.2.weight" else 1.0)
+            )  # the output has about unit variance
         else:
             value = 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
         parameter.data.copy_(value)
@@ -140,7 +149,8 @@ def run_ksampler(
     apart: bool = False,
     callback=None,
 ) -> torch.Tensor:
-    """Samples as the KSampler node does; `apart` makes the host run cond and uncond in two calls, as it does when memory is short."""
+    """Samples as the KSampler node does; `apart` makes the host run cond and uncond in two calls, as it does when
+    memory is short."""
     positive = conditioning(model, seed=10) if positive is None else positive
     negative = conditioning(model, seed=11) if negative is None else negative
     image = (latent() if latent_image is None else latent_image)["samples"]
@@ -149,6 +159,17 @@ def run_ksampler(
         model.get_free_memory = lambda device: 0  # pyright: ignore[reportAttributeAccessIssue]
     noise = comfy.sample.prepare_noise(image, seed)
     return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, scheduler, positive, negative, image,
-        denoise=denoise, callback=callback, disable_pbar=True, seed=seed,
-    )  # fmt: skip
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        positive,
+        negative,
+        image,
+        denoise=denoise,
+        callback=callback,
+        disable_pbar=True,
+        seed=seed,
+    )

@@ -17,7 +17,10 @@ def workflow():
         prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
         short = {"steps": 4, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
         # A layout can only be followed with as many steps as it has: the short one is another file.
-        own = {"LikenessSaveTrajectory": {"filename_prefix": "short"}, "LikenessLoadTrajectory": {"file": "short_00001_.safetensors"}}
+        own = {
+            "LikenessSaveTrajectory": {"filename_prefix": "short"},
+            "LikenessLoadTrajectory": {"file": "short_00001_.safetensors"},
+        }
         for entry in prompt.values():
             entry["inputs"] |= own.get(entry["class_type"], {})
             entry["inputs"] |= {name: value for name, value in short.items() if name in entry["inputs"]}

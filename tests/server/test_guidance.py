@@ -65,7 +65,9 @@ def test_neutral_guidance_changes_nothing(client, workflow, changes):
     assert len(result.images("25")) == 1
 
 
-@pytest.mark.parametrize("changes", [{"cfg": 1.0}, {"sampler_name": "dpmpp_2m"}, {"sampler_name": "heun"}, {"denoise": 0.6}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"cfg": 1.0}, {"sampler_name": "dpmpp_2m"}, {"sampler_name": "heun"}, {"denoise": 0.6}], ids=str
+)
 def test_guidance_under_other_samplers(client, workflow, changes):
     prompt = workflow("pick_and_draw")
     for node in ("18", "21"):
@@ -75,7 +77,9 @@ def test_guidance_under_other_samplers(client, workflow, changes):
     assert not np.array_equal(*guided) and not same(guided, pictures(client, result, "23"))
 
 
-@pytest.mark.parametrize("changes", [{"direction": "ref_to_gen"}, {"step": "raw", "step_size": 20.0}, {"iterations": 2}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"direction": "ref_to_gen"}, {"step": "raw", "step_size": 20.0}, {"iterations": 2}], ids=str
+)
 def test_every_choice_gives_another_picture(client, workflow, changes):
     prompt = workflow("appearance_palette")
     plain = pictures(client, client.run(prompt), "20")
@@ -160,7 +164,12 @@ class TestBadInput:
     def test_a_palette_without_a_picture_and_with_two(self, client, workflow):
         prompt = guided_run(workflow)
         palette = only(prompt, "AppearancePalette")
-        failure(client, {**prompt, "14": {**prompt["14"], "inputs": {**palette, "latent": ["7", 0]}}}, "AppearancePalette", "both")
+        failure(
+            client,
+            {**prompt, "14": {**prompt["14"], "inputs": {**palette, "latent": ["7", 0]}}},
+            "AppearancePalette",
+            "both",
+        )
         del palette["image"]
         failure(client, prompt, "AppearancePalette", "neither")
 
@@ -175,7 +184,13 @@ class TestBadInput:
             described = json.loads(file.metadata()["palette"])
         for changes in ({"family": "DiT"}, {"blocks": ["output99"]}):
             rewritten(path, palette=json.dumps({**described, **changes}))
-            failure(client, workflow("use_saved_palette"), "UREMDGuidance", "palette", "DiT" if "family" in changes else "output99")
+            failure(
+                client,
+                workflow("use_saved_palette"),
+                "UREMDGuidance",
+                "palette",
+                "DiT" if "family" in changes else "output99",
+            )
 
     def test_a_template_of_another_family(self, client, workflow, saved):
         rewritten(saved("template"), family="DiT")
@@ -190,7 +205,10 @@ class TestBadInput:
     @pytest.mark.parametrize("size", [{"batch_size": 3}, {"width": 64}], ids=str)
     def test_a_template_of_another_latent(self, client, workflow, size):
         prompt = guided_run(workflow)
-        prompt["40"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 2, **size}}
+        prompt["40"] = {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 128, "height": 128, "batch_size": 2, **size},
+        }
         prompt["18"]["inputs"]["latent_image"] = ["40", 0]
         failure(client, prompt, "UREMDGuidance", "one latent")
 
@@ -230,12 +248,16 @@ class TestBadInput:
         assert not list(host.base.rglob("escaped*")) and not list(host.base.parent.glob("escaped*"))
 
     @pytest.mark.parametrize("kind", SAVED)
-    @pytest.mark.parametrize("name", ["../outside.safetensors", "../../outside.safetensors", "{output}/outside.safetensors", "nothing"])
+    @pytest.mark.parametrize(
+        "name", ["../outside.safetensors", "../../outside.safetensors", "{output}/outside.safetensors", "nothing"]
+    )
     def test_loading_from_outside_of_the_folder(self, client, workflow, host, saved, kind, name):
         path, output = saved(kind), host.base / "output"
         copies = [output / "outside.safetensors", host.base / "outside.safetensors"]
         prompt = workflow(SAVED[kind][1])
-        only(prompt, {"palette": "LikenessLoadPalette", "template": "LikenessLoadTemplate"}[kind])["file"] = name.format(output=output)
+        only(prompt, {"palette": "LikenessLoadPalette", "template": "LikenessLoadTemplate"}[kind])["file"] = (
+            name.format(output=output)
+        )
         try:
             for copy in copies:
                 copy.write_bytes(path.read_bytes())

@@ -26,7 +26,9 @@ with Host(Path({comfyui!r}), arguments=("--disable-all-custom-nodes",)) as host:
 
 
 def program(action: str) -> subprocess.Popen:
-    text = textwrap.dedent(PROGRAM).format(launch=str(hosting.PACK / "demo" / "launch.py"), comfyui=str(COMFYUI), action=action)
+    text = textwrap.dedent(PROGRAM).format(
+        launch=str(hosting.PACK / "demo" / "launch.py"), comfyui=str(COMFYUI), action=action
+    )
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 

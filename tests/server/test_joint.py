@@ -32,11 +32,14 @@ def test_without_coupling_a_set_is_what_ksampler_draws(client, workflow):
     graph |= {
         "40": {"class_type": "CLIPTextEncode", "inputs": text},
         "41": {"class_type": "EmptyLatentImage", "inputs": {"width": 128, "height": 128, "batch_size": 1}},
-        "42": {"class_type": "KSampler", "inputs": drawn | {"model": ["1", 0], "positive": ["40", 0], "negative": ["4", 0],
-                                                            "latent_image": ["41", 0]}},
+        "42": {
+            "class_type": "KSampler",
+            "inputs": drawn
+            | {"model": ["1", 0], "positive": ["40", 0], "negative": ["4", 0], "latent_image": ["41", 0]},
+        },
         "43": {"class_type": "VAEDecode", "inputs": {"samples": ["42", 0], "vae": ["1", 2]}},
         "44": {"class_type": "SaveImage", "inputs": {"images": ["43", 0], "filename_prefix": "likeness/alone"}},
-    }  # fmt: skip
+    }
     result = client.run(graph)
     (alone,), second = pictures(client, result, "44"), pictures(client, result, "11")[1]
     assert np.abs(alone.astype(int) - second.astype(int)).max() <= 2, "the second prompt with the second seed"
@@ -45,12 +48,19 @@ def test_without_coupling_a_set_is_what_ksampler_draws(client, workflow):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cfg": 1.0}, {"sampler": "dpmpp_2m"}, {"sampler": "euler_ancestral"}, {"denoise": 0.6},
-        {"guidance": "text_first", "image_cfg": 6.0}, {"guidance": "image_first", "image_cfg": 2.0}, {"guidance": "text_only"},
-        {"reference_noise": "never"}, {"token_dropout": 0.5}, {"query_blend": 0.9},
+        {"cfg": 1.0},
+        {"sampler": "dpmpp_2m"},
+        {"sampler": "euler_ancestral"},
+        {"denoise": 0.6},
+        {"guidance": "text_first", "image_cfg": 6.0},
+        {"guidance": "image_first", "image_cfg": 2.0},
+        {"guidance": "text_only"},
+        {"reference_noise": "never"},
+        {"token_dropout": 0.5},
+        {"query_blend": 0.9},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_every_choice_draws_another_set(client, workflow, changes):
     made = run(client, workflow, **changes)
     assert len(made) == 2 and not same(made, run(client, workflow))
@@ -88,9 +98,19 @@ def test_a_list_of_prompts_runs_other_nodes_once_each(client, workflow):
     graph = workflow("joint_image_sampler")
     graph["40"] = {
         "class_type": "KSampler",
-        "inputs": {"model": ["1", 0], "positive": ["3", 0], "negative": ["4", 0], "latent_image": ["8", 0], "seed": 7, "steps": 2,
-                   "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
-    }  # fmt: skip
+        "inputs": {
+            "model": ["1", 0],
+            "positive": ["3", 0],
+            "negative": ["4", 0],
+            "latent_image": ["8", 0],
+            "seed": 7,
+            "steps": 2,
+            "cfg": 1.0,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "denoise": 1.0,
+        },
+    }
     graph["10"]["inputs"]["samples"] = ["40", 0]
     assert len(pictures(client, client.run(graph), "11")) == 4  # two latents for either prompt
 
@@ -132,7 +152,10 @@ class TestBadInput:
 
     def test_a_reference_that_is_too_large(self, client, workflow):
         graph = workflow("joint_image_sampler")
-        graph["40"] = {"class_type": "EmptyImage", "inputs": {"width": 192, "height": 128, "batch_size": 1, "color": 255}}
+        graph["40"] = {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 192, "height": 128, "batch_size": 1, "color": 255},
+        }
         graph["41"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["40", 0], "vae": ["1", 2]}}
         only(graph, "JointImageSampler")["references"] = ["41", 0]
         failure(client, graph, "JointImageSampler", "24 x 16")

@@ -55,7 +55,11 @@ def test_every_workflow_is_a_template(client):
 
 
 def test_the_workflows_use_every_node():
-    used = {e["class_type"] for n in WORKFLOWS for e in json.loads((ROOT / "workflows" / "api" / f"{n}.json").read_text("utf-8")).values()}
+    used = {
+        e["class_type"]
+        for n in WORKFLOWS
+        for e in json.loads((ROOT / "workflows" / "api" / f"{n}.json").read_text("utf-8")).values()
+    }
     assert set(IDS) <= used
 
 
@@ -98,7 +102,9 @@ def saved_pictures(client, prompt: dict) -> list[bytes]:
 def test_the_map_of_a_word_is_a_mask_and_a_picture(client, workflow):
     prompt = workflow("attention_maps")
     result = client.run(prompt)
-    (masks, previews) = ([np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in result.images(node)] for node in ("8", "7"))
+    (masks, previews) = (
+        [np.asarray(Image.open(io.BytesIO(client.image(r)))) for r in result.images(node)] for node in ("8", "7")
+    )
     assert len(masks) == len(previews) == 2
     assert all(mask.shape[:2] == (128, 128) and mask.std() > 1 for mask in masks)
     assert all(preview.shape[1] >= 256 for preview in previews)
@@ -172,7 +178,8 @@ def test_every_sampler_and_scheduler_runs(client, workflow):
 class TestBadInput:
     @pytest.mark.parametrize("damage", ["missing", "truncated"])
     @pytest.mark.parametrize(
-        "file", ["denoiser.safetensors", "autoencoder.safetensors", f"subjects/{NAME}.safetensors", f"subjects/{NAME}.png"]
+        "file",
+        ["denoiser.safetensors", "autoencoder.safetensors", f"subjects/{NAME}.safetensors", f"subjects/{NAME}.png"],
     )
     def test_damaged_weights(self, client, workflow, pack, file, damage):
         path = pack / "demo" / "weights" / file
@@ -276,7 +283,12 @@ class TestBadInput:
         [
             ("store_reference", "use_stored_reference", "LikenessLoadReference", "likeness/nemo_00001_.safetensors"),
             ("save_palette", "use_saved_palette", "LikenessLoadPalette", "likeness_palettes/nemo_00001_.safetensors"),
-            ("save_template", "use_saved_template", "LikenessLoadTemplate", "likeness_templates/fish_in_the_snow_00001_.safetensors"),
+            (
+                "save_template",
+                "use_saved_template",
+                "LikenessLoadTemplate",
+                "likeness_templates/fish_in_the_snow_00001_.safetensors",
+            ),
         ],
     )
     def test_a_saved_file_that_is_cut_off(self, client, workflow, host, saving, using, loader, file):
@@ -291,7 +303,10 @@ class TestBadInput:
 
     def test_video_latent(self, client, workflow):
         prompt = workflow("step_blended_sampler")
-        prompt["6"] = {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 128, "height": 128, "length": 5, "batch_size": 1}}
+        prompt["6"] = {
+            "class_type": "EmptyHunyuanLatentVideo",
+            "inputs": {"width": 128, "height": 128, "length": 5, "batch_size": 1},
+        }
         failure(client, prompt, "StepBlendedSampler", "LATENT")
 
 
@@ -306,7 +321,9 @@ def test_retouch_in_every_mode(client, workflow, mode, changes):
     assert len(images) == 2 and not np.array_equal(*images)
 
 
-@pytest.mark.parametrize(("name", "width", "height"), [("chelsea.png", 451, 300), ("coffee.png", 203, 137), ("rocket.jpg", 131, 200)])
+@pytest.mark.parametrize(
+    ("name", "width", "height"), [("chelsea.png", 451, 300), ("coffee.png", 203, 137), ("rocket.jpg", 131, 200)]
+)
 def test_a_photograph_of_odd_size_as_reference(client, workflow, host, name, width, height):
     photograph = Image.open(str(importlib.resources.files("skimage") / "data" / name))
     photograph.resize((width, height)).save(host.base / "input" / "photo.png")

@@ -1,0 +1,152 @@
+"""Attaches a patch to a MODEL: the wrappers through which the host calls it, and the life of a run around them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import comfy.model_patcher
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from .family import Options
+from .rows import Row, conditional_chunks, rows_of_call
+from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, sampler_name
+from .window import SigmaWindow
+
+
+def attach(model, patch: Patch):
+    """A clone of MODEL whose model calls go through `patch` while its window lasts, within the patches attached before."""
+    clone = _living(model, patch)
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
+    return clone
+
+
+def attach_guidance(model, guidance: Guidance):
+    """A clone of MODEL whose evaluations, of all conditionings of a step at once, go through `guidance`."""
+    clone = _living(model, guidance)
+    clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _GuidedSteps(guidance))
+    return clone
+
+
+def _living(model, patch):
+    clone = model.clone()
+    if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
+    if isinstance(patch, Prepared):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
+    if isinstance(patch, Demanding) and patch.batches > 1:
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _Room(patch.batches))
+    return clone
+
+
+def bare(model):
+    """A clone of MODEL without this pack's patches: a reference's own passes are never changed by them."""
+    clone = model.clone()
+    for kind in (
+        WrappersMP.OUTER_SAMPLE,
+        WrappersMP.PREPARE_SAMPLING,
+        WrappersMP.CALC_COND_BATCH,
+        WrappersMP.APPLY_MODEL,
+    ):
+        clone.remove_wrappers_with_key(kind, KEY)
+    return clone
+
+
+@contextlib.contextmanager
+def run_scope(guider, sigmas: torch.Tensor) -> Iterator[RunState]:
+    """Gives the guider's model options a RunState for the time of one run; does nothing where they have one already."""
+    options = guider.model_options
+    state = RunState.of(options["transformer_options"])
+    if state is not None:
+        yield state
+        return
+    state = RunState(guider, sigmas)
+    guider.model_options = comfy.model_patcher.create_model_options_clone(options)
+    guider.model_options["transformer_options"][KEY] = state
+    try:
+        yield state
+        state.report()
+    finally:
+        guider.model_options = options
+        state.close()
+
+
+def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    with run_scope(executor.class_obj, sigmas) as state:
+        state.sampler = sampler_name(sampler)
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Preparation:
+    patch: Prepared
+
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+        if not self.patch.window.empty:
+            noise = self.patch.prepare(executor.class_obj, noise, latent_image, sigmas, denoise_mask)
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    batches: int
+
+    def __call__(self, executor, model, noise_shape, *args, **kwargs):
+        return executor(model, [noise_shape[0] * self.batches, *noise_shape[1:]], *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _PatchedCalls:
+    patch: Patch
+
+    def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+        arguments = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control, **kwargs}
+        patch, state = self.patch, RunState.of(transformer_options)
+        if state is None:
+            raise RuntimeError(_outside(patch.node))
+        sigma = float(t[0])
+        if not _acts(patch, sigma, state, executor.class_obj):
+            return executor(x, t, transformer_options=transformer_options, **arguments)
+        rows = _rows(patch.node, state, transformer_options, len(x))
+        call = Call(state, x, t, sigma, rows, transformer_options, arguments, executor.class_obj)
+        return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
+
+
+@dataclass(frozen=True, eq=False)
+class _GuidedSteps:
+    guidance: Guidance
+
+    def __call__(self, executor, model, conds, x_in, timestep, model_options):
+        guidance, state = self.guidance, RunState.of(model_options["transformer_options"])
+        if state is None:
+            raise RuntimeError(_outside(guidance.node))
+        step = Step(state, model, conds, x_in, timestep, float(timestep[0]), model_options)
+        return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
+
+
+def _acts(patch: Patch, sigma: float, state: RunState, model) -> bool:
+    """Whether a patch's window holds a noise level; noted for the report."""
+    resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(model.model_sampling))
+    active = resolved.contains(sigma)
+    state.note(patch, active)
+    return active
+
+
+def _outside(node: str) -> str:
+    return (
+        f"{node}: expected to run inside a sampler, got a model call outside of any sampling run; "
+        "sample with a node that uses ComfyUI's guiders, such as KSampler or SamplerCustomAdvanced."
+    )
+
+
+def _rows(node: str, state: RunState, options: Options, count: int) -> tuple[Row, ...]:
+    chunks = options.get("cond_or_uncond", (0,))
+    if count % len(chunks):
+        raise ValueError(
+            f"{node}: expected the same number of latents with and without the prompt, got {count} for {len(chunks)} "
+            "prompts; remove the node that rearranges model calls from model."
+        )
+    conditional = conditional_chunks(chunks, options.get("uuids", ()), state.owners())
+    return rows_of_call(conditional, count // len(chunks))

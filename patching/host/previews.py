@@ -1,0 +1,39 @@
+"""Captions inside pictures: IMAGE has no other place for a name."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+
+_HEIGHT = 16
+
+
+def captioned(pictures: torch.Tensor, text: str) -> torch.Tensor:
+    """[n, height, width, 3] in 0..1 with `text` on a dark strip above: [n, height + 16, width, 3]."""
+    n, _, width, _ = pictures.shape
+    strip = Image.new("RGB", (width, _HEIGHT), (24, 24, 24))
+    ImageDraw.Draw(strip).text((4, 2), text, fill=(235, 235, 235), font=ImageFont.load_default())
+    pixels = torch.from_numpy(np.asarray(strip, dtype=np.float32) / 255).to(pictures)
+    return torch.cat([pixels.expand(n, -1, -1, -1), pictures], 1)
+
+
+def pictures_of(model, latent: dict, vae) -> torch.Tensor:
+    """[images, height, width, 3] in 0..1."""
+    samples = latent["samples"]
+    if vae is not None:
+        return vae.decode(samples)[..., :3].float().cpu().clamp(0, 1)
+    form = model.get_model_object("latent_format")
+    if form.latent_rgb_factors is None:
+        rgb = torch.zeros(len(samples), *samples.shape[2:], 3)
+    else:
+        inside = form.process_in(samples.float().cpu())
+        bias = None if form.latent_rgb_factors_bias is None else torch.tensor(form.latent_rgb_factors_bias)
+        rgb = (F.linear(inside.movedim(1, -1), torch.tensor(form.latent_rgb_factors).T, bias) + 1) / 2
+    ratio = getattr(form, "spacial_downscale_ratio", 8)
+    return (
+        F.interpolate(rgb.movedim(-1, 1), scale_factor=ratio, mode="bilinear", align_corners=False)
+        .movedim(1, -1)
+        .clamp(0, 1)
+    )

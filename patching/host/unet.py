@@ -1,0 +1,199 @@
+"""The U-Nets SD1.x, SD2 and SDXL: their blocks, and the hooks in their attention layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import comfy.ldm.modules.attention as host_attention
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample
+
+from .blocks import Block, Layer
+from .family import (
+    COARSE,
+    LATE,
+    MIDDLE,
+    Attention,
+    CrossAttentionChange,
+    CrossAttentionReader,
+    HiddenReader,
+    Options,
+    SelfAttentionChange,
+)
+from .tokens import Tokens
+
+_LATE = 10 / 16
+
+
+class UNet:
+    """SD1.x, SD2 and SDXL."""
+
+    name = "U-Net"
+    models = "SD1.x, SD2 or SDXL"
+
+    def fits(self, network: torch.nn.Module) -> bool:
+        video = any(isinstance(m, host_attention.SpatialVideoTransformer) for m in network.modules())
+        return isinstance(network, UNetModel) and not video
+
+    def blocks(self, network: torch.nn.Module) -> tuple[Block, ...]:
+        assert isinstance(network, UNetModel)
+        middle = [] if network.middle_block is None else [network.middle_block]
+        stages = {"input": network.input_blocks, "middle": middle, "output": network.output_blocks}
+        found = (
+            Block(kind, number, _depth(module))
+            for kind, modules in stages.items()
+            for number, module in enumerate(modules)
+        )
+        return tuple(block for block in found if block.depth)
+
+    def preset(self, network: torch.nn.Module, name: str) -> tuple[str, ...]:
+        """LATE: layers 10 to 15 of SD 1.x's 16, as in MasaCtrl (arXiv 2304.08465), and the same part of any other
+        network.
+
+        MIDDLE: the decoder's middle resolution, of two the finer: up_blocks.2 of SD 1.x. COARSE: up_blocks.1 and 2 of
+        SD 1.x.
+        """
+        if name == LATE:
+            layers = [block.name for block in self.blocks(network) for _ in block.layers]
+            return tuple(dict.fromkeys(layers[math.ceil(len(layers) * _LATE) :]))
+        stages = _decoder_stages(network)
+        if name == MIDDLE:
+            return tuple(block.name for block in stages[len(stages) // 2]) if stages else ()
+        assert name == COARSE
+        return tuple(block.name for stage in stages[: max(1, len(stages) - 1)] for block in stage)
+
+    def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
+        return _with_patch(
+            options, "attn1_patch", layers, lambda layer, n, context, value, tokens: read(layer, n, tokens)
+        )
+
+    def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
+        replaced = options.get("patches_replace", {})
+        slots = dict(replaced.get("attn2", {}))
+        # The host looks for a layer's own slot first and for its block's slot then.
+        slots |= {layer: _CrossAttentionHook(layer, read, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
+        return {**options, "patches_replace": {**replaced, "attn2": slots}}
+
+    def tap_self_attention_output(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
+        return _with_patch(options, "attn1_output_patch", layers, read)
+
+    def change_self_attention(
+        self, options: Options, layers: Collection[Layer], change: SelfAttentionChange
+    ) -> Options:
+        options = _with_patch(options, "attn1_patch", layers, change.inputs)
+        options = _with_patch(options, "attn1_output_patch", layers, change.output)
+        if not change.attends:
+            return options
+        replaced = options.get("patches_replace", {})
+        slots = dict(replaced.get("attn1", {}))
+        slots |= {layer: _AttendHook(layer, change, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
+        return {**options, "patches_replace": {**replaced, "attn1": slots}}
+
+    def replaces_self_attention(self, options: Options, layers: Collection[Layer]) -> bool:
+        slots = options.get("patches_replace", {}).get("attn1", {})
+        return any(layer in slots or layer[:2] in slots for layer in layers)
+
+    def change_cross_attention(
+        self, options: Options, layers: Collection[Layer], change: CrossAttentionChange
+    ) -> Options:
+        return _with_patch(
+            options, "attn2_patch", layers, lambda layer, n, context, value, tokens: change(layer, n, context, value)
+        )
+
+
+UNET = UNet()
+
+
+def _decoder_stages(network: torch.nn.Module) -> tuple[tuple[Block, ...], ...]:
+    """The decoder's blocks with attention by resolution, coarse to fine."""
+    assert isinstance(network, UNetModel)
+    stages: list[list[Block]] = [[]]
+    for number, module in enumerate(network.output_blocks):
+        if _depth(module):
+            stages[-1].append(Block("output", number, _depth(module)))
+        if any(isinstance(m, Upsample) for m in module.children()):
+            stages.append([])
+    return tuple(tuple(stage) for stage in stages if stage)
+
+
+def _depth(module: torch.nn.Module) -> int:
+    return sum(len(m.transformer_blocks) for m in module.children() if isinstance(m, host_attention.SpatialTransformer))
+
+
+def _tokens(options: Options) -> Tokens:
+    height, width = options["activations_shape"][-2:]
+    return Tokens((height, width))
+
+
+def _with_patch(options: Options, slot: str, layers: Collection[Layer], act: Callable) -> Options:
+    patches = options.get("patches", {})
+    return {**options, "patches": {**patches, slot: [*patches.get(slot, ()), _Hook(frozenset(layers), act)]}}
+
+
+def _layer(extra_options: Options) -> Layer:
+    kind, number = extra_options["block"]
+    return Layer(kind, number, extra_options["block_index"])
+
+
+def _attention(extra_options: Options, previous: Callable | None = None) -> Attention:
+    """What a layer would call itself: whoever already sits in its slot, or the host, which honours
+    `optimized_attention_override`."""
+
+    def attention(q, k, v, mask=None, long=False):
+        if (
+            previous is not None and mask is None
+        ):  # it takes no mask; what needs one asks `replaces_self_attention` first
+            return previous(q, k, v, extra_options)
+        chosen = host_attention.optimized_attention
+        if long and q.device.type == "cpu" and "optimized_attention_override" not in extra_options:
+            chosen = host_attention.attention_pytorch
+        return chosen(
+            q,
+            k,
+            v,
+            extra_options["n_heads"],
+            mask=mask,
+            attn_precision=extra_options["attn_precision"],
+            transformer_options=extra_options,
+        )
+
+    return attention
+
+
+@dataclass(frozen=True)
+class _Hook:
+    """At the chosen layers: what `act(layer, *tensors, tokens)` returns, or what was given where it returns None."""
+
+    layers: frozenset[Layer]
+    act: Callable
+
+    def __call__(self, *given):
+        *tensors, extra_options = given
+        layer = _layer(extra_options)
+        made = self.act(layer, *tensors, _tokens(extra_options)) if layer in self.layers else None
+        if made is not None:
+            return made
+        return tuple(tensors) if len(tensors) > 1 else tensors[0]
+
+
+@dataclass(frozen=True)
+class _AttendHook:
+    layer: Layer
+    change: SelfAttentionChange
+    previous: Callable | None
+
+    def __call__(self, q, k, v, extra_options):
+        return self.change.attend(self.layer, q, k, v, _attention(extra_options, self.previous), _tokens(extra_options))
+
+
+@dataclass(frozen=True)
+class _CrossAttentionHook:
+    layer: Layer
+    read: CrossAttentionReader
+    previous: Callable | None
+
+    def __call__(self, q, k, v, extra_options):
+        self.read(self.layer, q, k, extra_options["n_heads"], _tokens(extra_options))
+        return _attention(extra_options, self.previous)(q, k, v)

@@ -1,0 +1,1 @@
+"""JeDi (arXiv 2407.06187) inside ComfyUI."""

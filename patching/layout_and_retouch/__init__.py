@@ -1,0 +1,1 @@
+"""Layout-and-Retouch (arXiv 2407.09779) inside ComfyUI."""

@@ -1,0 +1,1 @@
+"""Pick-and-Draw (arXiv 2401.16762) inside ComfyUI."""

@@ -1,0 +1,1 @@
+"""The bundled demo model as ComfyUI objects."""
