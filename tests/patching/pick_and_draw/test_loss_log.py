@@ -5,7 +5,7 @@ import pytest
 import torch
 from likeness.patching.host.live_text import text_on
 from likeness.patching.pick_and_draw.loss_log import LossLog
-from likeness.tests.patching.guidance_runs import guided, model_of, palette, recorded, sampled
+from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, palette, recorded, sampled
 
 LEVELS = (3.0, 2.0, 1.0)
 

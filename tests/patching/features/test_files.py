@@ -13,7 +13,16 @@ from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.features.trajectory import Trajectory
 from likeness.patching.layout_and_retouch.build import Settings, retouch
 from likeness.patching.layout_and_retouch.retouch import BANKED, FORK, NONE
-from likeness.tests.patching.retouch_runs import NEGATIVE, STEPS, counting, disc, layout, levels, reference, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import (
+    NEGATIVE,
+    STEPS,
+    counting,
+    disc,
+    layout,
+    levels,
+    reference,
+    run,
+)
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file

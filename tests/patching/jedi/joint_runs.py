@@ -92,7 +92,7 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=
 
     told(rows, references): further input channels.
     """
-    from likeness.tests.patching.retouch_runs import levels
+    from likeness.tests.patching.layout_and_retouch.retouch_runs import levels
 
     # Another test's LoRA may still be in the weights that all clones share.
     comfy.model_management.load_models_gpu([model])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from likeness.patching.host import frozen_autograd
 from likeness.patching.host.frozen_autograd import gradient
-from likeness.tests.patching.gradients import (
+from likeness.tests.patching.host.gradients import (
     CHECKPOINTED,
     LAST,
     LAYERS,

@@ -13,7 +13,7 @@ from likeness.patching.layout_and_retouch.build import Settings, retouch
 from likeness.patching.layout_and_retouch.build_mask import PER_STEP, RECORDED, build_mask, preview
 from likeness.patching.layout_and_retouch.retouch import FORK, NONE, SEQUENTIAL
 from likeness.patching.layout_and_retouch.subject_mask import MaskRun
-from likeness.tests.patching.retouch_runs import disc, layout, mask, reference, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from safetensors.torch import save_file
 

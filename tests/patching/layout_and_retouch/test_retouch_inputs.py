@@ -8,7 +8,16 @@ import torch
 from likeness.patching.features.references import References
 from likeness.patching.layout_and_retouch.build import Settings, retouch
 from likeness.patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, QKV_BOTH, SEQUENTIAL
-from likeness.tests.patching.retouch_runs import NEGATIVE, POSITIVE, STEPS, layout, mask, reference, retouched, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import (
+    NEGATIVE,
+    POSITIVE,
+    STEPS,
+    layout,
+    mask,
+    reference,
+    retouched,
+    run,
+)
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora
 

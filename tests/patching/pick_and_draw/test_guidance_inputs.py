@@ -14,7 +14,7 @@ from likeness.patching.host.window import ALWAYS, Window
 from likeness.patching.pick_and_draw import palette as palettes
 from likeness.patching.pick_and_draw import palette_file as saved_palettes
 from likeness.patching.pick_and_draw.template import Sampling, draw_template, record_template, scaled_to
-from likeness.tests.patching.guidance_runs import (
+from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     PROMPT,
     SIDE,

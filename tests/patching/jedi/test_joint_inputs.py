@@ -13,8 +13,8 @@ from likeness.patching.jedi.coupling import Coupling
 from likeness.patching.jedi.format import ATTACHMENT, METADATA_KEY, JointFormat
 from likeness.patching.jedi.members import fitted, stacked
 from likeness.patching.jedi.sampling import sample_set
-from likeness.tests.patching.joint_runs import STEPS, Captions, guider_of, prompts, reference, run
-from likeness.tests.patching.retouch_runs import retouched
+from likeness.tests.patching.jedi.joint_runs import STEPS, Captions, guider_of, prompts, reference, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import retouched
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 

@@ -15,7 +15,7 @@ from likeness.patching.layout_and_retouch.retouch import (
     SEQUENTIAL,
 )
 from likeness.patching.layout_and_retouch.swaps import APPEND, REPLACE
-from likeness.tests.patching.retouch_runs import (
+from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     NEGATIVE,
     NEUTRAL,
     POSITIVE,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from likeness.patching.host.frozen_autograd import frozen_autograd
 from likeness.patching.host.frozen_layers import frozen_forward
-from likeness.tests.patching.gradients import (
+from likeness.tests.patching.host.gradients import (
     CHECKPOINTED,
     error,
     inference_model,

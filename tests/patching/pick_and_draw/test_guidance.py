@@ -10,7 +10,7 @@ import torch
 from likeness.patching.features.references import model_arguments
 from likeness.patching.host.blocks import Layer
 from likeness.patching.pick_and_draw.template import Template
-from likeness.tests.patching.guidance_runs import (
+from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     PROMPT,
     SCHEDULE,

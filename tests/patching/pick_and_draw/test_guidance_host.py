@@ -21,7 +21,10 @@ from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider,
 from likeness.patching.pick_and_draw import reading as guidance_reading
 from likeness.patching.pick_and_draw import run as guidance_run
 from likeness.patching.pick_and_draw.build import guide
-from likeness.tests.patching.guidance_runs import (
+from likeness.tests.patching.host.test_frozen_layers import control_network, controlled
+from likeness.tests.patching.host.test_run import snapshot
+from likeness.tests.patching.layout_and_retouch.retouch_runs import retouched
+from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     PROMPT,
     SCHEDULE,
@@ -39,9 +42,6 @@ from likeness.tests.patching.guidance_runs import (
     run,
     sampled,
 )
-from likeness.tests.patching.retouch_runs import retouched
-from likeness.tests.patching.test_frozen_layers import control_network, controlled
-from likeness.tests.patching.test_run_state import snapshot
 from likeness.tests.patching.tiny_models import latent
 from likeness.tests.patching.two_models import add_lora
 

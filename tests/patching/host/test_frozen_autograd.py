@@ -10,7 +10,7 @@ import torch.utils.checkpoint
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from likeness.patching.host.frozen_autograd import Stop, differentiable, gradient, refuse_compiled
 from likeness.patching.host.unet import UNET
-from likeness.tests.patching.gradients import (
+from likeness.tests.patching.host.gradients import (
     CHECKPOINTED,
     LAST,
     LAYERS,

@@ -7,7 +7,7 @@ from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.host.blocks import Layer
 from likeness.patching.layout_and_retouch.build import Settings, retouch
 from likeness.patching.layout_and_retouch.retouch import BANKED, NONE, SEQUENTIAL
-from likeness.tests.patching.retouch_runs import (
+from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     POSITIVE,
     STEPS,
     close,

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from likeness.patching.host.attach import bare
 from likeness.patching.pick_and_draw import run as guidance_run
-from likeness.tests.patching.guidance_runs import (
+from likeness.tests.patching.pick_and_draw.guidance_runs import (
     PROMPT,
     SIDE,
     encoded,

@@ -14,7 +14,7 @@ from likeness.patching.pick_and_draw import template
 from likeness.patching.pick_and_draw import template_file as saved_templates
 from likeness.patching.pick_and_draw.palette import fill
 from likeness.patching.pick_and_draw.template import draw_template
-from likeness.tests.patching.guidance_runs import (
+from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     SIDE,
     STEPS,
@@ -29,7 +29,7 @@ from likeness.tests.patching.guidance_runs import (
     sampled,
     square,
 )
-from likeness.tests.patching.guidance_runs import template as record
+from likeness.tests.patching.pick_and_draw.guidance_runs import template as record
 from likeness.tests.patching.tiny_models import latent
 from likeness.tests.patching.two_models import add_lora
 

@@ -15,8 +15,8 @@ from likeness.patching.jedi.format import ATTACHMENT, JointFormat
 from likeness.patching.jedi.members import fitted
 from likeness.patching.jedi.run import JointRun
 from likeness.patching.jedi.sampling import sample_set
-from likeness.tests.patching.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
-from likeness.tests.patching.retouch_runs import close, counting
+from likeness.tests.patching.jedi.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import close, counting
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 W, IMAGE = 4.0, 2.5
