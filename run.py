@@ -37,9 +37,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # not there in Python's safe-path mode
 
-from demo import install
-from demo.files import Problem
-from demo.install import HOSTS, WINDOWS, ask, environment, python_in
+from demo.launcher import install
+from demo.launcher.files import Problem
+from demo.launcher.install import HOSTS, WINDOWS, ask, environment, python_in
 
 COMMANDS = ("demo", "serve", "test", "bench", "train")
 
@@ -128,7 +128,9 @@ def main(arguments):
     variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
     if command == "test":
         return run_tests(install.tools_python(cache, python), variables, rest)
-    return hand_over([str(python), str(ROOT / "demo" / "launch.py"), command] + rest, environment(**variables))
+    return hand_over(
+        [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, environment(**variables)
+    )
 
 
 def end(number, frame):

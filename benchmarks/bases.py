@@ -6,8 +6,8 @@ from pathlib import Path
 
 import comfy.sd
 
-from ..demo.captions import PLACEHOLDER
-from ..demo.subjects import PersonalSubject
+from ..demo.world.captions import PLACEHOLDER
+from ..demo.world.subjects import PersonalSubject
 from ..patching.tinyland import model as tinyland
 
 VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion", "full"

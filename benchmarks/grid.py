@@ -13,9 +13,9 @@ from comfy.samplers import CFGGuider
 from PIL import Image, ImageDraw
 
 from ..demo import judge
-from ..demo.captions import PLACE_PHRASES
-from ..demo.subjects import PersonalSubject
-from ..demo.world import PLACES, Scene, render
+from ..demo.world.captions import PLACE_PHRASES
+from ..demo.world.scene import PLACES, Scene, render
+from ..demo.world.subjects import PersonalSubject
 from . import generate
 from .kept import Kept
 from .report import mean_interval

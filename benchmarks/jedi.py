@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from ..demo import judge
-from ..demo.subjects import SUBJECTS
+from ..demo.world.subjects import SUBJECTS
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .chart import beside, lines
 from .grid import Grid, contact_sheet, renders, row
-from .joint_costs import costs_of
-from .joint_sets import ROWS, JointSets, Recipe
+from .jedi_comparison import ROWS, JointSets, Recipe
+from .jedi_costs import costs_of
 from .kept import Kept
 from .networks import full_size_network, tiny_network
 from .report import Report, Target

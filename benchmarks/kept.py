@@ -14,13 +14,13 @@ _ROOT = Path(__file__).resolve().parents[1]
 _CODE = (
     "kernels/*.py",
     "patching/**/*.py",
-    "demo/*.py",
-    "benchmarks/ablation.py",
+    "demo/world/*.py",
     "benchmarks/bases.py",
     "benchmarks/generate.py",
     "benchmarks/grid.py",
-    "benchmarks/guided.py",
-    "benchmarks/joint_sets.py",
+    "benchmarks/jedi_comparison.py",
+    "benchmarks/layout_and_retouch_comparison.py",
+    "benchmarks/pick_and_draw_comparison.py",
 )
 """What makes pictures; what judges them does not."""
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from ..demo import judge
-from ..demo.subjects import SUBJECTS
+from ..demo.world.subjects import SUBJECTS
 from ..patching.tinyland import model as tinyland
 from . import generate
-from .ablation import Ablation, Recipe
 from .bases import LORA, TEXTUAL_INVERSION
 from .chart import beside, lines
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
+from .layout_and_retouch_comparison import Ablation, Recipe
+from .layout_and_retouch_costs import memory_ratios, retouch_variants
 from .networks import Network, full_size_network, tiny_network
 from .report import Report, Target
-from .retouch_costs import memory_ratios, retouch_variants
 from .timing import compare, silence
 from .tinyland import timed
 

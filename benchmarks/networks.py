@@ -11,8 +11,8 @@ import comfy.supported_models
 import torch
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 
-from ..demo.captions import PLACEHOLDER, prompt
-from ..demo.subjects import SUBJECTS
+from ..demo.world.captions import PLACEHOLDER, prompt
+from ..demo.world.subjects import SUBJECTS
 from ..patching.tinyland import model as tinyland
 from .generate import TextEncoder
 

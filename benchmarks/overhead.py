@@ -20,7 +20,7 @@ from ..patching.host.attach import attach
 from ..patching.host.families import discover, family_of
 from ..patching.host.window import Window
 from ..patching.tinyland import model as tinyland
-from . import guided_costs, retouch_costs
+from . import layout_and_retouch_costs, pick_and_draw_costs
 from .networks import Network, full_size_network, small_network, tiny_network
 from .report import Report, Target
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
@@ -163,8 +163,8 @@ def attention_variants(network: Network) -> list[Variant]:
 
 def neutral_variants(network: Network) -> list[Variant]:
     """The nodes whose price has a benchmark of its own, where they have to change nothing."""
-    retouched = retouch_costs.at_strength(network, 0.0)
-    guided = guided_costs.guided(network, guided_costs.settings(network, 1.0, 1.0, step_size=0.0))
+    retouched = layout_and_retouch_costs.at_strength(network, 0.0)
+    guided = pick_and_draw_costs.guided(network, pick_and_draw_costs.settings(network, 1.0, 1.0, step_size=0.0))
 
     def variant(name: str, model) -> Variant:
         return Variant(
@@ -181,8 +181,8 @@ def neutral_variants(network: Network) -> list[Variant]:
 def acting_variants(network: Network) -> list[Variant]:
     """The same nodes at every step."""
     return [
-        retouch_costs.retouch_variants(network)[0],
-        guided_costs.guided_variants(network)[0],
+        layout_and_retouch_costs.retouch_variants(network)[0],
+        pick_and_draw_costs.guided_variants(network)[0],
     ]
 
 

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from ..demo import judge
-from ..demo.subjects import SUBJECTS, PersonalSubject
+from ..demo.world.subjects import SUBJECTS, PersonalSubject
 from ..patching.tinyland import model as tinyland
-from . import generate, guided_costs
+from . import generate, pick_and_draw_costs
 from .bases import FULL, LORA, TEXTUAL_INVERSION, VANILLA
 from .grid import Grid, contact_sheet, renders, row
-from .guided import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from .kept import Kept, cache_folder
 from .networks import full_size_network, tiny_network
+from .pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from .report import Report, Target
 from .timing import silence
 from .tinyland import timed
@@ -94,9 +94,8 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 5)):
             with timed(f"costs of {network.name}"):
-                figures |= guided_costs.times(network, amounts.seconds, 1 if quick else 2) | guided_costs.memory(
-                    network
-                )
+                figures |= pick_and_draw_costs.times(network, amounts.seconds, 1 if quick else 2)
+                figures |= pick_and_draw_costs.memory(network)
     with timed("costs of the distance"):
         figures |= uremd_costs(quick)
     caption = "One prompt per line, the same seeds for every row."

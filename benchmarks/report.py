@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ..demo.training.loop import commit
+from ..demo.launcher.files import commit
 
 RESULTS = Path(__file__).resolve().parent / "results"
 RESAMPLES = 4000

@@ -19,10 +19,10 @@ from comfy.samplers import CFGGuider
 from PIL import Image
 
 from ..demo import judge
-from ..demo.captions import PLACEHOLDER, caption
-from ..demo.look_alikes import look_alike
-from ..demo.subjects import HELD_OUT, SUBJECTS, PersonalSubject
-from ..demo.world import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
+from ..demo.world.captions import PLACEHOLDER, caption
+from ..demo.world.look_alikes import look_alike
+from ..demo.world.scene import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
+from ..demo.world.subjects import HELD_OUT, SUBJECTS, PersonalSubject
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .grid import Grid, GridPrompt, Method, contact_sheet, renders, row

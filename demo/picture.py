@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from . import judge
-from .captions import PLACE_PHRASES
-from .client import Client, Failed, Interrupted, Progress, Prompt, Rejected
-from .files import replacing
-from .host import PACK, Host, HostError
-from .subjects import SUBJECTS
+from .launcher.client import Client, Failed, Interrupted, Progress, Prompt, Rejected
+from .launcher.files import replacing
+from .launcher.host import PACK, Host, HostError
+from .world.captions import PLACE_PHRASES
+from .world.subjects import SUBJECTS
 
 WORKFLOWS = PACK / "workflows" / "api"
 SCENES = (("nemo", "sea"), ("taxi", "city"))

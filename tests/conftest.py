@@ -20,7 +20,7 @@ LONGEST_FIRST = ("browser", "server")
 settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
 settings.load_profile("untimed")
 
-_spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launch.py")
+_spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launcher" / "launch.py")
 assert _spec is not None and _spec.loader is not None
 _launch = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_launch)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from likeness.demo import host as hosting
+from likeness.demo.launcher import host as hosting
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
 from likeness.tests.demo import tiny_checkpoint

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import torch
-from likeness.demo import references
-from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training import autoencoder, denoiser
-from likeness.demo.training.joint_network import FIRST_LAYER, ORDER, widened
+from likeness.demo.training.jedi.network import FIRST_LAYER, ORDER, widened
 from likeness.demo.training.loop import write_weights
+from likeness.demo.world import references
+from likeness.demo.world.subjects import SUBJECTS
 from likeness.patching.jedi.format import JointFormat
 
 CPU = torch.device("cpu")

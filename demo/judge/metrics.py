@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..world import CLASSES, COLOURS, PATTERNS, PLACES
+from ..world.scene import CLASSES, COLOURS, PATTERNS, PLACES
 
 if TYPE_CHECKING:
     from .network import Verdict

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..world import CLASSES, COLOURS, PATTERNS, PLACES
+from ..world.scene import CLASSES, COLOURS, PATTERNS, PLACES
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "judge.safetensors"
 EMBEDDING = 64

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ..files import Problem
+from ..launcher.files import Problem
 
 SETS = "sets"
 SET_SIZES = {"joint": (1, 2, 3, 4), SETS: (2, 3, 4)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..files import Problem
+from ..launcher.files import Problem
 from .arguments import SETS, parse
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _build_sets(options: argparse.Namespace) -> None:
-    from .build_sets import build
+    from .jedi.build_sets import build
 
     build(
         options.pictures,
@@ -109,7 +109,7 @@ def _train_judge(options: argparse.Namespace, steps: int, device) -> None:
 
 
 def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
-    from .. import references
+    from ..world import references
     from . import personal
 
     references.write()
@@ -125,21 +125,21 @@ def _train_embeddings(options: argparse.Namespace, steps: int, device) -> None:
 
 
 def _train_joint(options: argparse.Namespace, steps: int, device) -> None:
-    from . import joint
+    from .jedi import tinyland
     from .loop import WEIGHTS, write_weights
 
     if options.sets is not None:
         _train_joint_on_sets(options, device)
         return
-    unet = joint.train(options.work, steps, load_autoencoder(device), device, options.loss_on or "all")
+    unet = tinyland.train(options.work, steps, load_autoencoder(device), device, options.loss_on or "all")
     tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
-    write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | joint.metadata())
+    write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | tinyland.metadata())
 
 
 def _train_joint_on_sets(options: argparse.Namespace, device) -> None:
-    from .joint_checkpoint import check_output, open_source, write_joint
-    from .joint_finetune import STEPS, Settings, train
-    from .joint_sets import find_sets
+    from .jedi.checkpoint import check_output, open_source, write_joint
+    from .jedi.finetune import STEPS, Settings, train
+    from .jedi.sets import find_sets
 
     check_output(options.out, options.checkpoint)
     sets, source = find_sets(options.sets), open_source(options.checkpoint)
@@ -171,6 +171,6 @@ def load_autoencoder(device):
 
 
 def _metadata(steps: int, facts: dict) -> dict[str, str]:
-    from .loop import commit
+    from ..launcher.files import commit
 
     return {"tinyland": json.dumps(facts), "commit": commit(), "seed": "0", "steps": str(steps)}

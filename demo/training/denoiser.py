@@ -24,8 +24,8 @@ from ...patching.tinyland.model import (
     text_config,
     unet_config,
 )
-from ..captions import caption, vocabulary
-from ..files import digest, replacing
+from ..launcher.files import digest, replacing
+from ..world.captions import caption, vocabulary
 from .autoencoder import moments, to_tensor
 from .loop import WEIGHTS, Trainer, initialise
 from .pool import Pool, sources

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 
 from ..judge.metrics import ranking_auc
 from ..judge.network import WEIGHTS, Judge, Network
-from ..look_alikes import GROUP, VARIANTS, VIEWS, group_of, resemblance, scene_of_group
-from ..world import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject
+from ..launcher.files import commit
+from ..world.look_alikes import GROUP, VARIANTS, VIEWS, group_of, resemblance, scene_of_group
+from ..world.scene import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject
 from .autoencoder import to_tensor
-from .loop import Trainer, commit, write_weights
+from .loop import Trainer, write_weights
 from .pool import Pool
 
 SCENES = 12_000

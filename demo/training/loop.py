@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from ..files import replacing
+from ..launcher.files import ROOT, replacing
 
-ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "demo" / "weights"
 
 
@@ -157,17 +155,6 @@ def draw_curve(losses: list, path: Path, title: str) -> None:
     draw.text((w - margin - 40, h - margin + 8), f"{int(steps[-1])}", fill="black")
     with replacing(path) as temporary:
         image.save(temporary, format="PNG")
-
-
-def commit() -> str:
-    """The short name of the sources' commit, "unknown" without git or outside of a clone."""
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return "unknown"
-    return result.stdout.strip() or "unknown"
 
 
 def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> None:

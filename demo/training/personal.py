@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
-from ..captions import PLACEHOLDER
-from ..files import digest
-from ..subjects import SUBJECTS, PersonalSubject
-from ..world import render
+from ..launcher.files import commit, digest
+from ..world.captions import PLACEHOLDER
+from ..world.scene import render
+from ..world.subjects import SUBJECTS, PersonalSubject
 from .autoencoder import moments, to_tensor
 from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss, weights_digest
-from .loop import WEIGHTS, Trainer, commit, write_weights
+from .loop import WEIGHTS, Trainer, write_weights
 
 RANK = 3
 BATCH = 8

@@ -10,9 +10,9 @@ from random import Random
 
 import numpy as np
 
-from .. import drawing, world
-from ..files import digest, replacing
-from ..world import SIZE, Scene, render, sample_scene
+from ..launcher.files import digest, replacing
+from ..world import drawing, scene
+from ..world.scene import SIZE, Scene, render, sample_scene
 
 _CHUNK = 500
 
@@ -27,7 +27,7 @@ SceneOf = Callable[[int, int], Scene]
 
 def sources(scene_of: SceneOf = scene_of) -> list[Path]:
     """The code that decides what the scenes look like."""
-    return [Path(inspect.getfile(part)) for part in (world, drawing, scene_of)]
+    return [Path(inspect.getfile(part)) for part in (scene, drawing, scene_of)]
 
 
 def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from likeness.demo.judge.network import Judge, Network
-from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.loop import write_weights
+from likeness.demo.world.subjects import SUBJECTS
 from likeness.tests.random_weights import write_joint
 
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import generate, grid, jedi, joint_costs, report
-from likeness.benchmarks.joint_sets import ROWS, JointSets, Recipe
+from likeness.benchmarks import generate, grid, jedi, jedi_costs, report
+from likeness.benchmarks.jedi_comparison import ROWS, JointSets, Recipe
 from likeness.benchmarks.networks import tiny_network
-from likeness.demo.subjects import SUBJECTS
+from likeness.demo.world.subjects import SUBJECTS
 
 FEW_STEPS = generate.Settings(steps=3)
 FIRST = next(iter(SUBJECTS.values()))
@@ -69,10 +69,10 @@ def test_figures_are_differences_of_means():
 
 
 def test_costs_of_sets(random_weights, monkeypatch):
-    monkeypatch.setattr(joint_costs, "SIZES", (1, 2, 4))
+    monkeypatch.setattr(jedi_costs, "SIZES", (1, 2, 4))
     network = tiny_network(random_weights, 2)
     with torch.inference_mode():
-        found = joint_costs.costs_of(network, 0)
+        found = jedi_costs.costs_of(network, 0)
     names = {
         "joint_n4_attention_share",
         "joint_reference_price",

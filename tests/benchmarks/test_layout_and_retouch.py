@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import chart, generate, grid, layout_and_retouch, report
-from likeness.benchmarks.ablation import Ablation, Recipe
 from likeness.benchmarks.bases import LORA
+from likeness.benchmarks.layout_and_retouch_comparison import Ablation, Recipe
+from likeness.benchmarks.layout_and_retouch_costs import memory_ratios
 from likeness.benchmarks.memory import peak_bytes
-from likeness.benchmarks.retouch_costs import memory_ratios
-from likeness.demo.subjects import SUBJECTS
 from likeness.demo.training.loop import write_weights
+from likeness.demo.world.subjects import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=4)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import generate, grid, guided_costs, pick_and_draw, report, uremd_costs
+from likeness.benchmarks import generate, grid, pick_and_draw, pick_and_draw_costs, report, uremd_costs
 from likeness.benchmarks.bases import FULL, LORA, VANILLA
-from likeness.benchmarks.guided import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from likeness.benchmarks.kept import Kept
 from likeness.benchmarks.networks import tiny_network
-from likeness.demo.subjects import SUBJECTS
+from likeness.benchmarks.pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from likeness.demo.training.loop import write_weights
+from likeness.demo.world.subjects import SUBJECTS
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +58,8 @@ def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     monkeypatch.setattr(pick_and_draw, "fine_tuned", lambda _weights, _steps: fine_tuned)
     monkeypatch.setattr(pick_and_draw, "QUICK", pick_and_draw.Amounts(CELL, CELL, 0.0, 1))
     ratios = ("guided_step_ratio", "guided_every_second_ratio", "guided_extra_memory_ratio")
-    monkeypatch.setattr(pick_and_draw.guided_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
-    monkeypatch.setattr(pick_and_draw.guided_costs, "memory", lambda *_: {})
+    monkeypatch.setattr(pick_and_draw.pick_and_draw_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
+    monkeypatch.setattr(pick_and_draw.pick_and_draw_costs, "memory", lambda *_: {})
     monkeypatch.setattr(pick_and_draw, "full_size_network", lambda _side, steps: tiny_network(random_weights, steps))
     monkeypatch.setattr(
         pick_and_draw, "uremd_costs", lambda _: dict.fromkeys(KERNEL) | {"uremd_memory_ratio_4096": 8.0}
@@ -129,7 +129,7 @@ def test_gains_are_differences_to_the_same_base():
 def test_costs_are_measured(random_weights):
     network = tiny_network(random_weights, 3)
     with torch.inference_mode():
-        found = guided_costs.times(network, 0.0) | guided_costs.memory(network)
+        found = pick_and_draw_costs.times(network, 0.0) | pick_and_draw_costs.memory(network)
     assert {name for name in found if not value_is_plausible(found[name])} == set()
     assert found["tinyland_guided_extra_memory_ratio"] <= found["tinyland_guided_all_maps_extra_memory_ratio"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from likeness.benchmarks import command, generate, grid, report, tinyland
 from likeness.demo.judge import Judge
-from likeness.demo.subjects import SUBJECTS
-from likeness.demo.world import CLASSES, PLACES
+from likeness.demo.world.scene import CLASSES, PLACES
+from likeness.demo.world.subjects import SUBJECTS
 
 
 @pytest.mark.usefixtures("random_judge")

@@ -158,8 +158,8 @@ NOTES = {
 
 def main(names: list[str]) -> None:
     comfyui = Path(os.environ["COMFYUI_PATH"])
-    runpy.run_path(str(ROOT / "demo" / "launch.py"))["alias_pack"](comfyui)
-    from likeness.demo.host import Host
+    runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
+    from likeness.demo.launcher.host import Host
     from likeness.tests.browser import frontend
 
     with Host(comfyui) as host:

@@ -8,8 +8,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from likeness.demo.client import Client
-from likeness.demo.host import Host
+from likeness.demo.launcher.client import Client
+from likeness.demo.launcher.host import Host
 
 
 class Answers(BaseHTTPRequestHandler):

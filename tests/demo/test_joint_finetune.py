@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from likeness.demo.captions import caption
-from likeness.demo.files import Problem
+from likeness.demo.launcher.files import Problem
 from likeness.demo.training import command
-from likeness.demo.training.joint_checkpoint import PREFIX, check_output, open_source
-from likeness.demo.training.joint_finetune import Settings, check_sizes, drawn, encode, train
-from likeness.demo.training.joint_network import FIRST_LAYER
-from likeness.demo.training.joint_scenes import VIEWS, scene_of_set
-from likeness.demo.training.joint_sets import find_sets, write_set
-from likeness.demo.world import render
+from likeness.demo.training.jedi.checkpoint import PREFIX, check_output, open_source
+from likeness.demo.training.jedi.finetune import Settings, check_sizes, drawn, encode, train
+from likeness.demo.training.jedi.network import FIRST_LAYER
+from likeness.demo.training.jedi.scenes import VIEWS, scene_of_set
+from likeness.demo.training.jedi.sets import find_sets, write_set
+from likeness.demo.world.captions import caption
+from likeness.demo.world.scene import render
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
 from likeness.tests.demo import tiny_checkpoint

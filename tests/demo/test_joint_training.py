@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from likeness.demo.subjects import HELD_OUT, SUBJECTS
-from likeness.demo.training import command, denoiser, joint, joint_scenes, loop
-from likeness.demo.training.joint_network import FIRST_LAYER, JointCall, draw_missing, weight_on
-from likeness.demo.training.recomputed import recomputed
+from likeness.demo.training import command, denoiser, loop
+from likeness.demo.training.jedi import scenes, tinyland
+from likeness.demo.training.jedi.network import FIRST_LAYER, JointCall, draw_missing, weight_on
+from likeness.demo.training.jedi.recomputed import recomputed
+from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
 
@@ -46,7 +47,7 @@ def call(unet, missing: list[float], members: int, seed: int = 1) -> torch.Tenso
 def test_before_training_one_member_is_what_the_vanilla_model_predicts(vanilla):
     generator = torch.Generator().manual_seed(1)
     noisy, _, context = (torch.randn(3, *shape, generator=generator) for shape in ((4, 16, 16), (4, 16, 16), (24, 128)))
-    unet = joint.joint_unet(vanilla.unet, CPU)
+    unet = tinyland.joint_unet(vanilla.unet, CPU)
     wanted = vanilla.unet(noisy, T([3.0, 500.0, 900.0]), context)
     with torch.no_grad():
         assert torch.allclose(call(unet, [1, 0, 1], 1), wanted, atol=1e-5)
@@ -54,9 +55,9 @@ def test_before_training_one_member_is_what_the_vanilla_model_predicts(vanilla):
 
 
 def test_gradients_reach_every_input_channel_and_projection(vanilla):
-    unet = joint.joint_unet(vanilla.unet, CPU)
+    unet = tinyland.joint_unet(vanilla.unet, CPU)
     loss = denoiser.velocity_loss(
-        JointCall(unet, torch.randn(4, 4, 16, 16), T([1.0, 0.0, 0.0, 1.0]), 2, joint.attention_options(CPU)),
+        JointCall(unet, torch.randn(4, 4, 16, 16), T([1.0, 0.0, 0.0, 1.0]), 2, tinyland.attention_options(CPU)),
         torch.randn(4, 4, 16, 16),
         torch.randn(4, 24, 128),
         denoiser.schedule(CPU),
@@ -71,7 +72,7 @@ def test_gradients_reach_every_input_channel_and_projection(vanilla):
 
 @pytest.mark.parametrize("members", [1, 3])
 def test_recomputed_blocks_give_the_same_gradients(vanilla, members):
-    unet = joint.joint_unet(vanilla.unet, CPU)
+    unet = tinyland.joint_unet(vanilla.unet, CPU)
     call(unet, [1, 0, 1], members).square().mean().backward()
     wanted = {name: p.grad.clone() for name, p in unet.named_parameters() if p.grad is not None}
     unet.zero_grad()
@@ -124,43 +125,37 @@ def test_the_loss_may_be_of_missing_members_alone():
 
 def test_the_named_subjects_and_what_resembles_them_are_never_trained_on(monkeypatch):
     named = [s.subject for s in (*SUBJECTS.values(), *HELD_OUT.values())]
-    drawn = [joint_scenes.subject_of_set(number, 0) for number in range(3000)]
-    assert not any(joint_scenes.resembles(subject, other) for subject in drawn for other in named)
+    drawn = [scenes.subject_of_set(number, 0) for number in range(3000)]
+    assert not any(scenes.resembles(subject, other) for subject in drawn for other in named)
     sampled = iter([*named, drawn[0]])
-    monkeypatch.setattr(joint_scenes, "sample_subject", lambda _rng: next(sampled))
-    assert joint_scenes.subject_of_set.__wrapped__(0, 0) == drawn[0]
+    monkeypatch.setattr(scenes, "sample_subject", lambda _rng: next(sampled))
+    assert scenes.subject_of_set.__wrapped__(0, 0) == drawn[0]
 
 
 def test_a_set_shows_one_subject_in_different_places_and_poses():
-    sets = [
-        [joint_scenes.scene_of_set(joint_scenes.VIEWS * n + view, 0) for view in range(joint_scenes.VIEWS)]
-        for n in range(20)
-    ]
-    for scenes in sets:
-        assert len({s.subject for s in scenes}) == 1 and len({s.place for s in scenes}) == len(
-            {s.pose for s in scenes}
-        ) == len(scenes)
-    assert len({scenes[0].subject for scenes in sets}) == 20
+    sets = [[scenes.scene_of_set(scenes.VIEWS * n + view, 0) for view in range(scenes.VIEWS)] for n in range(20)]
+    for views in sets:
+        assert len({s.subject for s in views}) == 1
+        assert len({s.place for s in views}) == len({s.pose for s in views}) == len(views)
+    assert len({views[0].subject for views in sets}) == 20
 
 
 def test_a_step_draws_sets_of_one_size_with_captions_of_their_own_scenes():
-    steps = [joint.drawn_sets(step) for step in range(400)]
+    steps = [tinyland.drawn_sets(step) for step in range(400)]
     sizes = [members for _, members, _ in steps]
-    assert [np.mean([s == size for s in sizes]) for size in joint.SIZES] == pytest.approx(joint.SHARES, abs=0.07)
+    assert [np.mean([s == size for s in sizes]) for size in tinyland.SIZES] == pytest.approx(tinyland.SHARES, abs=0.07)
     dropped = []
     for indices, members, rng in steps[:60]:
-        assert len(indices) == joint.PICTURES
+        assert len(indices) == tinyland.PICTURES
         sets = indices.reshape(-1, members)
-        assert (sets // joint_scenes.VIEWS == sets[:, :1] // joint_scenes.VIEWS).all() and all(
-            len(set(s)) == members for s in sets
-        )
-        captions = joint.set_captions(indices, members, rng)
+        assert (sets // scenes.VIEWS == sets[:, :1] // scenes.VIEWS).all() and all(len(set(s)) == members for s in sets)
+        captions = tinyland.set_captions(indices, members, rng)
         empty = np.array([not text for text in captions]).reshape(-1, members)
         assert (empty == empty[:, :1]).all()
         dropped += empty[:, 0].tolist()
-        scenes = [joint_scenes.scene_of_set(int(i), 0) for i in indices]
-        assert all(scene.subject.name in text for scene, text in zip(scenes, captions, strict=True) if text)
-    assert np.mean(dropped) == pytest.approx(joint.TEXT_DROPOUT, abs=0.04)
+        shown = [scenes.scene_of_set(int(i), 0) for i in indices]
+        assert all(scene.subject.name in text for scene, text in zip(shown, captions, strict=True) if text)
+    assert np.mean(dropped) == pytest.approx(tinyland.TEXT_DROPOUT, abs=0.04)
 
 
 class BlackPool:
@@ -178,7 +173,7 @@ class BlackPool:
 @pytest.fixture
 def quick(monkeypatch, vanilla):
     """Twelve sets of random latents, in steps of four pictures."""
-    latents = torch.randn(12 * joint_scenes.VIEWS, 4, 16, 16, generator=torch.Generator().manual_seed(4))
+    latents = torch.randn(12 * scenes.VIEWS, 4, 16, 16, generator=torch.Generator().manual_seed(4))
     settings = {
         "SETS": 12,
         "PICTURES": 4,
@@ -187,11 +182,11 @@ def quick(monkeypatch, vanilla):
         "load_denoiser": lambda _device: vanilla,
     }
     for name, value in settings.items():
-        monkeypatch.setattr(joint, name, value)
+        monkeypatch.setattr(tinyland, name, value)
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(quick, monkeypatch, tmp_path):
-    whole = joint.train(tmp_path / "whole", 4, None, CPU)
+    whole = tinyland.train(tmp_path / "whole", 4, None, CPU)
     measured = denoiser.velocity_loss
     left = iter(range(2))
 
@@ -200,22 +195,22 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(quick, monkeypatch, tm
             raise Stopped
         return measured(*arguments)
 
-    monkeypatch.setattr(joint, "velocity_loss", stopping)
+    monkeypatch.setattr(tinyland, "velocity_loss", stopping)
     # The loop saves by the clock; here, after each step.
     monkeypatch.setattr(
-        joint, "Trainer", lambda *arguments, **settings: loop.Trainer(*arguments, **settings, save_every=-1.0)
+        tinyland, "Trainer", lambda *arguments, **settings: loop.Trainer(*arguments, **settings, save_every=-1.0)
     )
     with pytest.raises(Stopped):
-        joint.train(tmp_path / "stopped", 4, None, CPU)
-    monkeypatch.setattr(joint, "velocity_loss", measured)
-    resumed = joint.train(tmp_path / "stopped", 4, None, CPU)
+        tinyland.train(tmp_path / "stopped", 4, None, CPU)
+    monkeypatch.setattr(tinyland, "velocity_loss", measured)
+    resumed = tinyland.train(tmp_path / "stopped", 4, None, CPU)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert whole.get_parameter(FIRST_LAYER)[:, 0].abs().max() > 0  # something was learned at all
 
-    monkeypatch.setattr(joint, "weights_digest", lambda: "another-model")
-    monkeypatch.setattr(joint, "velocity_loss", lambda *_arguments: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr(tinyland, "weights_digest", lambda: "another-model")
+    monkeypatch.setattr(tinyland, "velocity_loss", lambda *_arguments: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):  # what was trained on other weights is not resumed
-        joint.train(tmp_path / "stopped", 4, None, CPU)
+        tinyland.train(tmp_path / "stopped", 4, None, CPU)
 
 
 def test_train_joint_writes_a_file_that_says_what_it_is(quick, monkeypatch, tmp_path, vanilla):

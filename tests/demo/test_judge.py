@@ -10,7 +10,8 @@ import pytest
 import torch
 from likeness.demo.judge import Judge, Verdict, identity, layout_spread, prompt_accuracy, ranking_auc
 from likeness.demo.judge.network import WEIGHTS, Network, _layout
-from likeness.demo.look_alikes import (
+from likeness.demo.training.judge import degrade, graded, resemblances, warped
+from likeness.demo.world.look_alikes import (
     GROUP,
     TINT_DISTANCE,
     VARIANTS,
@@ -21,9 +22,8 @@ from likeness.demo.look_alikes import (
     resemblance,
     scene_of_group,
 )
-from likeness.demo.subjects import HELD_OUT, SUBJECTS
-from likeness.demo.training.judge import degrade, graded, resemblances, warped
-from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES, render, sample_scene, sample_subject
+from likeness.demo.world.scene import CLASSES, COLOURS, PATTERNS, PLACES, render, sample_scene, sample_subject
+from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 
 
 def verdict(**fields) -> Verdict:

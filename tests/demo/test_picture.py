@@ -10,10 +10,10 @@ import aiohttp
 import numpy as np
 import pytest
 from likeness.demo import picture
-from likeness.demo.client import Failed
 from likeness.demo.judge import network
-from likeness.demo.subjects import SUBJECTS
-from likeness.demo.world import render
+from likeness.demo.launcher.client import Failed
+from likeness.demo.world.scene import render
+from likeness.demo.world.subjects import SUBJECTS
 from PIL import Image
 
 SHOWS = ("SaveImage", "PreviewImage")

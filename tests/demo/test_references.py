@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.demo import files, references
-from likeness.demo.subjects import SUBJECTS
+from likeness.demo.launcher import files
+from likeness.demo.world import references
+from likeness.demo.world.subjects import SUBJECTS
 from PIL import Image
 
 

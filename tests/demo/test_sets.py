@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from likeness.demo.files import Problem
-from likeness.demo.training import build_sets, command
-from likeness.demo.training.build_sets import build, compose, cut_out, find_backgrounds, find_subjects
-from likeness.demo.training.joint_sets import find_sets, write_set
+from likeness.demo.launcher.files import Problem
+from likeness.demo.training import command
+from likeness.demo.training.jedi import build_sets
+from likeness.demo.training.jedi.build_sets import build, compose, cut_out, find_backgrounds, find_subjects
+from likeness.demo.training.jedi.sets import find_sets, write_set
 from PIL import Image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

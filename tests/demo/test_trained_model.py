@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from likeness.benchmarks import generate, jedi, tinyland
 from likeness.benchmarks.grid import Grid, renders
-from likeness.benchmarks.joint_sets import JointSets, Recipe
+from likeness.benchmarks.jedi_comparison import JointSets, Recipe
 from likeness.demo import judge
-from likeness.demo.captions import prompt
-from likeness.demo.world import render
+from likeness.demo.world.captions import prompt
+from likeness.demo.world.scene import render
 from likeness.patching.features.word_maps import word_maps
 from likeness.patching.host.window import Window
 from likeness.patching.tinyland import model as model_files

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from likeness.demo import drawing, look_alikes
+from likeness.demo.launcher.files import commit
 from likeness.demo.training import autoencoder, command, denoiser, personal, pool
-from likeness.demo.training.loop import WEIGHTS, Trainer, commit
+from likeness.demo.training.loop import WEIGHTS, Trainer
+from likeness.demo.world import drawing, look_alikes
 from PIL import Image
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")

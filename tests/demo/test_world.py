@@ -12,10 +12,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from likeness.demo.captions import PLACE_PHRASES, PLACEHOLDER, caption, neutral_caption, vocabulary
-from likeness.demo.host import PACK
-from likeness.demo.subjects import HELD_OUT, SUBJECTS
-from likeness.demo.world import CLASSES, COLOURS, PATTERNS, PLACES, SIZE, render, sample_scene
+from likeness.demo.launcher.host import PACK
+from likeness.demo.world.captions import PLACE_PHRASES, PLACEHOLDER, caption, neutral_caption, vocabulary
+from likeness.demo.world.scene import CLASSES, COLOURS, PATTERNS, PLACES, SIZE, render, sample_scene
+from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 from likeness.patching.tinyland.model import MAX_TOKENS, WordTokenizer
 
 COUNT = 4000
@@ -113,7 +113,7 @@ print(seen.hexdigest())
 
 def test_every_process_makes_the_same_bytes():
     def digest(seed: str) -> str:
-        command = [sys.executable, "-c", PROGRAM, str(PACK / "demo" / "launch.py")]
+        command = [sys.executable, "-c", PROGRAM, str(PACK / "demo" / "launcher" / "launch.py")]
         return subprocess.run(
             command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout

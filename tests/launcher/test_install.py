@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from likeness.demo import files, install
-from likeness.demo.files import Problem
-from likeness.demo.install import Environment
+from likeness.demo.launcher import files, install
+from likeness.demo.launcher.files import Problem
+from likeness.demo.launcher.install import Environment
 
 VERSION = "9.9.9"
 STEPS = ("venv", "download", "install")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from likeness.demo import files, install
+from likeness.demo.launcher import files, install
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = """

@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with monkeypatch.context() as patch:  # its `demo` is not the tests' `likeness.demo`
-        for name in ("demo", "demo.install", "demo.files"):
+        for name in ("demo", "demo.launcher", "demo.launcher.install", "demo.launcher.files"):
             patch.delitem(sys.modules, name, raising=False)
         spec.loader.exec_module(module)
     return module
@@ -81,7 +81,7 @@ def test_the_users_comfyui_runs_with_the_python_beside_it(run, handed, comfyui: 
     [(command, variables)] = handed
     assert Path(command[0]).samefile(python)
     assert Path(command[0]).parent == python.parent  # the environment's own, not what it links to
-    assert command[1:] == [str(ROOT / "demo" / "launch.py"), "bench", "tinyland", "--quick"]
+    assert command[1:] == [str(ROOT / "demo" / "launcher" / "launch.py"), "bench", "tinyland", "--quick"]
     assert variables["COMFYUI_PATH"] == str(comfyui)
     assert not (comfyui.parent.parent / "cache").exists()
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from likeness.demo.references import strip
-from likeness.demo.subjects import SUBJECTS
+from likeness.demo.world.references import strip
+from likeness.demo.world.subjects import SUBJECTS
 from likeness.nodes.demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
 from likeness.patching.jedi.format import ATTACHMENT
 from likeness.tests.patching import tiny_models

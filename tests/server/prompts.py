@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from likeness.demo.client import Failed
+from likeness.demo.launcher.client import Failed
 from PIL import Image
 
 PUBLIC = "Likeness\\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask|AppearancePalette|LayoutTemplate|UREMDGuidance|JointImageSampler"

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 from likeness.demo import picture
-from likeness.demo.references import strip
-from likeness.demo.subjects import SUBJECTS
+from likeness.demo.world.references import strip
+from likeness.demo.world.subjects import SUBJECTS
 from PIL import Image
 
 

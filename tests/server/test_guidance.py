@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import safetensors
-from likeness.demo.client import Rejected
+from likeness.demo.launcher.client import Rejected
 from likeness.tests.server.prompts import failure, only, pictures
 from safetensors.torch import save_file
 

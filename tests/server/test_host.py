@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from likeness.demo import host as hosting
-from likeness.demo.client import DIRECT
+from likeness.demo.launcher import host as hosting
+from likeness.demo.launcher.client import DIRECT
 
 COMFYUI = Path(os.environ["COMFYUI_PATH"])
 PROGRAM = """
@@ -27,7 +27,7 @@ with Host(Path({comfyui!r}), arguments=("--disable-all-custom-nodes",)) as host:
 
 def program(action: str) -> subprocess.Popen:
     text = textwrap.dedent(PROGRAM).format(
-        launch=str(hosting.PACK / "demo" / "launch.py"), comfyui=str(COMFYUI), action=action
+        launch=str(hosting.PACK / "demo" / "launcher" / "launch.py"), comfyui=str(COMFYUI), action=action
     )
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.demo.client import Interrupted, Rejected
-from likeness.demo.subjects import SUBJECTS
+from likeness.demo.launcher.client import Interrupted, Rejected
+from likeness.demo.world.subjects import SUBJECTS
 from likeness.nodes import node_classes
 from likeness.tests.server.prompts import failure, only
 from PIL import Image

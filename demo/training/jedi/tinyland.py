@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from ...patching.jedi.format import IN_CHANNELS, JointFormat
-from ...patching.tinyland.model import unet_config
-from ..captions import caption
-from ..files import digest
-from .denoiser import latents_of, plain_attention, schedule, subject_weight, velocity_loss, weights_digest
-from .joint_network import FIRST_LAYER, ORDER, JointCall, draw_missing, weight_on, widened
-from .joint_scenes import VIEWS, scene_of_set
-from .loop import WEIGHTS, Trainer
-from .personal import load_denoiser
-from .pool import Pool, sources
+from ....patching.jedi.format import IN_CHANNELS, JointFormat
+from ....patching.tinyland.model import unet_config
+from ...launcher.files import digest
+from ...world.captions import caption
+from ..denoiser import latents_of, plain_attention, schedule, subject_weight, velocity_loss, weights_digest
+from ..loop import WEIGHTS, Trainer
+from ..personal import load_denoiser
+from ..pool import Pool, sources
+from .network import FIRST_LAYER, ORDER, JointCall, draw_missing, weight_on, widened
+from .scenes import VIEWS, scene_of_set
 
 SETS = 6000
 PICTURES = 24

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .files import replacing
+from ..launcher.files import replacing
+from .scene import render
 from .subjects import SUBJECTS, PersonalSubject
-from .world import render
 
-FOLDER = Path(__file__).resolve().parent / "weights" / "subjects"
+FOLDER = Path(__file__).resolve().parents[1] / "weights" / "subjects"
 
 
 def strip(subject: PersonalSubject) -> np.ndarray:

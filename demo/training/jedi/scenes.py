@@ -6,8 +6,8 @@ from __future__ import annotations
 from functools import lru_cache
 from random import Random
 
-from ..subjects import HELD_OUT, SUBJECTS
-from ..world import PLACES, Scene, Subject, sample_scene, sample_subject
+from ...world.scene import PLACES, Scene, Subject, sample_scene, sample_subject
+from ...world.subjects import HELD_OUT, SUBJECTS
 
 VIEWS = 4
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..files import Problem, replacing
+from ...launcher.files import Problem, replacing
 
 SEPARATOR = "<|split|>"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")

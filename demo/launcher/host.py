@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .client import DIRECT, Client
 
-PACK = Path(__file__).resolve().parents[1]
+PACK = Path(__file__).resolve().parents[2]
 NOT_SHIPPED = (
     ".git",
     ".ci",

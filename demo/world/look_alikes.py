@@ -8,7 +8,7 @@ from functools import lru_cache
 from random import Random
 
 from .drawing import EMBLEMS, Rgb
-from .world import EMBLEM_COLOURS, PATTERNS, SHADES, Scene, Subject, sample_scene, sample_subject
+from .scene import EMBLEM_COLOURS, PATTERNS, SHADES, Scene, Subject, sample_scene, sample_subject
 
 VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS

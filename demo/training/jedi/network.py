@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from ...kernels.jedi import CHANNELS, MASK_FIRST, arranged, given_channels, noisy_first
-from ...patching.host.blocks import Layer, layers_of
-from ...patching.host.family import Options
-from ...patching.host.unet import UNET
-from ...patching.jedi.coupling import Coupling
-from ...patching.jedi.format import IN_CHANNELS
+from ....kernels.jedi import CHANNELS, MASK_FIRST, arranged, given_channels, noisy_first
+from ....patching.host.blocks import Layer, layers_of
+from ....patching.host.family import Options
+from ....patching.host.unet import UNET
+from ....patching.jedi.coupling import Coupling
+from ....patching.jedi.format import IN_CHANNELS
 
 ORDER = MASK_FIRST
 """The paper's: mask, noisy latent, clean latent."""

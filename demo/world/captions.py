@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .world import CLASSES, COLOURS, PATTERNS, PLACES, Scene
+from .scene import CLASSES, COLOURS, PATTERNS, PLACES, Scene
 
 PLACEHOLDER = "sks"
 PLACE_PHRASES = {

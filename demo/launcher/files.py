@@ -8,12 +8,15 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Problem(Exception):
@@ -100,6 +103,17 @@ def digest(*files: Path) -> str:
     for file in files:
         seen.update(file.read_bytes())
     return seen.hexdigest()[:16]
+
+
+def commit() -> str:
+    """The short name of the sources' commit, "unknown" without git or outside of a clone."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def text_of(path: Path) -> str:

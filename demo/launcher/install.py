@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from .files import Problem, locked, read_json, remove, size, text_of, unpack, write_json
+from .files import ROOT, Problem, locked, read_json, remove, size, text_of, unpack, write_json
 
 WINDOWS = os.name == "nt"
 GB = 10**9
@@ -38,7 +38,7 @@ TOOLS = (
     "scikit-image==0.25.2",  # for the photographs in it
 )
 
-REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
+REQUIREMENTS = ROOT / "requirements.txt"
 STEPS = ("python", "source", "packages")
 NO_NETWORK = re.compile(
     r"connection|resolution|getaddrinfo|timed out|timeout|unreachable|proxy|SSLError", re.IGNORECASE

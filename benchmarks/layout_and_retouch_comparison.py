@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
-from ..demo.captions import neutral_caption
-from ..demo.subjects import PersonalSubject
+from ..demo.world.captions import neutral_caption
+from ..demo.world.subjects import PersonalSubject
 from ..kernels.adaptive_mask import MaskRules
 from ..patching.features.references import INVERTED, References, references
 from ..patching.features.word_maps import word_maps

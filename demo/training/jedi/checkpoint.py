@@ -20,11 +20,10 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.supported_models_base import BASE
 from safetensors.torch import save_file
 
-from ...kernels.jedi import CHANNELS
-from ...patching.jedi.format import IN_CHANNELS, JointFormat
-from ..files import Problem, replacing
-from .joint_network import FIRST_LAYER, ORDER, widened
-from .loop import commit
+from ....kernels.jedi import CHANNELS
+from ....patching.jedi.format import IN_CHANNELS, JointFormat
+from ...launcher.files import Problem, commit, replacing
+from .network import FIRST_LAYER, ORDER, widened
 
 PREFIX = "model.diffusion_model."
 

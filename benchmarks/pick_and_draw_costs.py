@@ -12,9 +12,9 @@ from ..patching.host.window import ALWAYS
 from ..patching.pick_and_draw.build import Settings, guide
 from ..patching.pick_and_draw.palette import Palette
 from ..patching.pick_and_draw.template import Sampling, Template, record_template
+from .layout_and_retouch_costs import picture
 from .memory import peak_bytes
 from .networks import Network
-from .retouch_costs import picture
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
 _Windows = tuple[tuple[float, float], tuple[float, float]]

@@ -12,12 +12,12 @@ import sys
 import types
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "train": "demo.training.command",
     "bench": "benchmarks.command",
     "demo": "demo.picture",
-    "serve": "demo.serve",
+    "serve": "demo.launcher.serve",
 }
 
 

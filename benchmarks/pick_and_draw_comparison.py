@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
-from ..demo.subjects import PersonalSubject
+from ..demo.world.subjects import PersonalSubject
 from ..patching.features.references import INVERTED
 from ..patching.host.attach import attach
 from ..patching.host.window import ALWAYS, Window

@@ -17,8 +17,8 @@ from ..patching.layout_and_retouch.build_mask import PER_STEP, build_mask
 from ..patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from ..patching.layout_and_retouch.subject_mask import SubjectMask
-from .ablation import MAP_LEVELS, Recipe
 from .generate import Settings as Sampling
+from .layout_and_retouch_comparison import MAP_LEVELS, Recipe
 from .memory import peak_bytes
 from .networks import Network
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain

@@ -16,14 +16,14 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from safetensors.torch import load_file, save_file
 
-from ...patching.host.frozen_autograd import differentiable
-from ..files import Problem, replacing
-from .denoiser import denoising_loss
-from .joint_checkpoint import Source
-from .joint_network import JointCall, draw_missing, weight_on
-from .joint_sets import PictureSet
-from .loop import Trainer
+from ....patching.host.frozen_autograd import differentiable
+from ...launcher.files import Problem, replacing
+from ..denoiser import denoising_loss
+from ..loop import Trainer
+from .checkpoint import Source
+from .network import JointCall, draw_missing, weight_on
 from .recomputed import recomputed
+from .sets import PictureSet
 
 STEPS = 20_000
 TOKENS = 77

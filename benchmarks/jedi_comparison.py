@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
-from ..demo.captions import prompt
-from ..demo.subjects import PersonalSubject
+from ..demo.world.captions import prompt
+from ..demo.world.subjects import PersonalSubject
 from ..patching.features.references import NOISED, References, references
 from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from ..patching.tinyland import model as tinyland

@@ -21,8 +21,8 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..files import Problem, text_of
-from .joint_sets import pictures_in, write_set
+from ...launcher.files import Problem, text_of
+from .sets import pictures_in, write_set
 
 LEAST_AREA, MOST_AREA = 0.1, 0.4
 """Of a member that is its subject; paper: not said."""
@@ -62,7 +62,7 @@ def build(
     seed: int,
     template: str,
 ) -> None:
-    """Writes `count` sets of one subject each to the folder `out`, as `joint_sets.find_sets` reads them; the same for
+    """Writes `count` sets of one subject each to the folder `out`, as `sets.find_sets` reads them; the same for
     the same seed.
 
     size: side of a member in pixels. Raises Problem where a picture, a mask or a background is missing or cannot be

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .captions import PLACEHOLDER, neutral_caption
-from .world import Pose, Scene, Subject, sample_scene
+from .scene import Pose, Scene, Subject, sample_scene
 
 _WHITE, _YELLOW, _CYAN, _MAGENTA = (252, 252, 252), (255, 226, 60), (60, 214, 236), (236, 60, 160)
 
