@@ -1,7 +1,6 @@
 """Fixtures: one ComfyUI per folder of tests, with the pack installed as users do it: cloned into custom_nodes,
 requirements by pip."""
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -9,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from likeness.demo.launcher import host as hosting
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
+from likeness.tests import tiny_segmenter
 from likeness.tests.demo import tiny_checkpoint
 from likeness.tests.random_weights import fill
 from safetensors.torch import save_file
@@ -57,22 +56,10 @@ def host(pack):
     pip = [sys.executable, "-m", "pip", "install", "--no-input", "-r", "requirements.txt"]
     done = subprocess.run(pip, cwd=pack, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    write_segmenter(pack.parents[1] / "models" / "sams")
+    tiny_segmenter.write(pack.parents[1] / "models" / "sams")
     write_joint_checkpoint(pack.parents[1] / "models" / "checkpoints")
     with hosting.Host(Path(os.environ["COMFYUI_PATH"]), base=pack.parents[1]) as running:
         yield running
-
-
-def write_segmenter(folder: Path) -> None:
-    """A Segment Anything checkpoint of random weights, under the name that the shipped workflow asks for."""
-    importlib.invalidate_caches()
-    from segment_anything import sam_model_registry
-
-    torch.manual_seed(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}, folder / "sam_vit_b_01ec64.pth"
-    )
 
 
 def write_joint_checkpoint(folder: Path) -> None:

@@ -16,13 +16,12 @@ import torch
 
 from ...kernels.adaptive_mask import SCIPY
 from ...kernels.heatmaps import min_max
+from . import segmenter
 
 NODE = "LikenessSegment"
 MISSING = "none found: put sam_vit_b_01ec64.pth into models/sams"
 _EXTENSIONS = {".pth", ".pt", ".safetensors"}
 _REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises for a file with more than weights in it
-_KINDS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-_POSITIONS = "image_encoder.pos_embed"
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,6 @@ def load(name: str):
             f"{name!r}; download one there, or connect any other MASK instead of this node's."
         )
     try:
-        from segment_anything import sam_model_registry
-    except ImportError as error:
-        raise ImportError(
-            f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this "
-            "pack's folder with ComfyUI's Python."
-        ) from error
-    try:
         # Never unpickles code, however old the host's torch is.
         state = comfy.utils.load_torch_file(path, safe_load=True)
     except (_REFUSED, safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
@@ -78,18 +70,24 @@ def load(name: str):
             f"({type(error).__name__}); download the checkpoint again, from its authors."
         ) from error
     state = state.get("model", state) if isinstance(state, dict) else {}
-    positions = state.get(_POSITIONS)
-    kind = _KINDS.get(positions.shape[-1]) if isinstance(positions, torch.Tensor) else None
-    if kind is None:
+    sizes = segmenter.sizes(state)
+    if sizes is None:
         raise ValueError(
             f"{NODE}: expected a Segment Anything checkpoint (vit_b, vit_l or vit_h), got {name}; choose another file."
         )
-    model = sam_model_registry[kind]()
+    try:
+        model = segmenter.build(sizes)
+    except ImportError as error:
+        raise ImportError(
+            f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this "
+            "pack's folder with ComfyUI's Python."
+        ) from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"{NODE}: expected the weights of a whole {kind} checkpoint, got others in {name}; download it again."
+            f"{NODE}: expected the weights of a whole Segment Anything checkpoint, got others in {name}; download it "
+            "again."
         ) from error
     management = comfy.model_management
     return comfy.model_patcher.ModelPatcher(

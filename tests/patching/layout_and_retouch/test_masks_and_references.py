@@ -8,11 +8,12 @@ from likeness.kernels.adaptive_mask import MaskRules
 from likeness.patching.features.references import INVERTED, NOISED, Reference, References, references
 from likeness.patching.host.blocks import Layer
 from likeness.patching.host.rows import rows_of_call
-from likeness.patching.layout_and_retouch import segment
+from likeness.patching.layout_and_retouch import segment, segmenter
 from likeness.patching.layout_and_retouch.build import Settings, retouch
 from likeness.patching.layout_and_retouch.build_mask import PER_STEP, RECORDED, build_mask, preview
 from likeness.patching.layout_and_retouch.retouch import FORK, NONE, SEQUENTIAL
 from likeness.patching.layout_and_retouch.subject_mask import MaskRun
+from likeness.tests import tiny_segmenter
 from likeness.tests.patching.layout_and_retouch.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from safetensors.torch import save_file
@@ -240,16 +241,39 @@ def test_checkpoints_that_are_none(sams, content, capsys):
     assert content == "nothing" or "sam.pth" in str(failure.value)
 
 
-def test_a_checkpoint_of_random_weights_segments(sams):
-    sam_model_registry = pytest.importorskip("segment_anything").sam_model_registry
-    torch.manual_seed(0)
-    state = {k: v.half() for k, v in sam_model_registry["vit_b"]().state_dict().items()}
-    save_file(state, sams / "sam_vit_b.safetensors")
+VIT_B = segmenter.Sizes(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11), tokens=64, patch=16)
+
+
+@pytest.mark.parametrize(
+    "sizes", [tiny_segmenter.SIZES, pytest.param(VIT_B, marks=pytest.mark.full)], ids=["tiny", "vit_b"]
+)
+def test_a_checkpoint_of_random_weights_segments(sams, sizes):
+    pytest.importorskip("segment_anything")
+    save_file(tiny_segmenter.state(sizes), sams / "sam.safetensors")
     image = torch.from_numpy(np.random.default_rng(0).random((1, 48, 80, 3), np.float32))
-    found = segment.segment(
-        segment.load("sam_vit_b.safetensors"), image, segment.prompts(image, None, 0.3, "40,20", "", "")
-    )
+    model = segment.load("sam.safetensors")
+    assert model.model.sam.image_encoder.img_size == sizes.pixels
+    found = segment.segment(model, image, segment.prompts(image, None, 0.3, "40,20", "", ""))
     assert found.shape == (1, 48, 80) and set(found.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("kind", ["vit_b", "vit_l", "vit_h"])
+def test_published_checkpoints_give_the_network_of_their_authors(kind):
+    """Layers, heads and windows are compared without weights: each network has up to 640 million of them."""
+    registry = pytest.importorskip("segment_anything").sam_model_registry
+    with torch.device("meta"):
+        theirs = registry[kind]()
+        found = segmenter.sizes(theirs.state_dict())
+        assert found is not None
+        ours = segmenter.build(found)
+    assert kind != "vit_b" or found == VIT_B
+    assert repr(ours) == repr(theirs) and ours.training == theirs.training
+    for name, module in theirs.named_modules():
+        mine, numbers = ours.get_submodule(name), (bool, int, float, tuple)
+        facts = {key: value for key, value in vars(module).items() if isinstance(value, numbers)}
+        assert facts == {key: value for key, value in vars(mine).items() if isinstance(value, numbers)}, name
+    shapes = {name: value.shape for name, value in theirs.state_dict().items()}
+    assert {name: value.shape for name, value in ours.state_dict().items()} == shapes
 
 
 def test_load_torch_file_is_safe():
