@@ -101,9 +101,9 @@ PROGRAM = """
 import hashlib, runpy, sys
 from random import Random
 runpy.run_path(sys.argv[1])["alias_pack"](None)
-from likeness.demo.captions import caption, vocabulary
-from likeness.demo.subjects import SUBJECTS
-from likeness.demo.world import render, sample_scene
+from likeness.demo.world.captions import caption, vocabulary
+from likeness.demo.world.subjects import SUBJECTS
+from likeness.demo.world.scene import render, sample_scene
 seen = hashlib.sha256(repr(vocabulary()).encode())
 for scene in [sample_scene(Random(f"any-{i}")) for i in range(6)] + SUBJECTS["nemo"].training_scenes():
     seen.update(render(scene).image.tobytes() + render(scene).mask.tobytes() + caption(scene, Random(1)).encode())

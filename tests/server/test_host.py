@@ -18,7 +18,7 @@ import runpy, sys, time
 from pathlib import Path
 launch = runpy.run_path({launch!r})
 launch["alias_pack"](None)
-from likeness.demo.host import Host
+from likeness.demo.launcher.host import Host
 with Host(Path({comfyui!r}), arguments=("--disable-all-custom-nodes",)) as host:
     print(host._process.pid, host.port, host.base, flush=True)
     {action}
