@@ -100,7 +100,16 @@ class JointSets:
         known = self.references(subject, int(name[-1]) if name[-1].isdigit() else 1)
         model = self.model if name.startswith("training_free") else self.joint
         text = self.encode([where.text(subject.subject.name)])
-        guider = joint_guider(model, [text], self.encode([""]), [known], [], self.widgets(name), NODE, pictures=1)
+        guider = joint_guider(
+            model,
+            prompts=[text],
+            negative=self.encode([""]),
+            references=[known],
+            captions=[],
+            widgets=self.widgets(name),
+            node=NODE,
+            pictures=1,
+        )
         return generate.latents(guider, seeds, self.settings)
 
     def sample(self, name: str, grid: Grid, kept: Kept | None = None) -> np.ndarray:

@@ -16,11 +16,37 @@ SIZES = (1, 2, 4, 8)
 
 def pictures(network: Network, count: int, references: int = 0, blocks: str = "all"):
     """`count` pictures sampled as one set with `references` known members."""
-    widgets = Widgets(CFG, "joint", CFG, 1.0, blocks, "fresh", AUTOMATIC)
+    widgets = Widgets(
+        cfg=CFG,
+        guidance="joint",
+        image_cfg=CFG,
+        strength=1.0,
+        blocks=blocks,
+        reference_noise="fresh",
+        channel_order=AUTOMATIC,
+    )
     known = [References((_reference(network, i),)) for i in range(references)]
-    guider = joint_guider(network.model, [network.positive], network.negative, known, [], widgets, "bench")
+    guider = joint_guider(
+        network.model,
+        prompts=[network.positive],
+        negative=network.negative,
+        references=known,
+        captions=[],
+        widgets=widgets,
+        node="bench",
+    )
     latent = {"samples": torch.zeros(count, 4, network.side, network.side)}
-    return sample_set(guider, latent, 1, [SEED], network.steps, SAMPLER, SCHEDULER, 1.0, "bench")
+    return sample_set(
+        guider,
+        latent,
+        pictures=1,
+        seeds=[SEED],
+        steps=network.steps,
+        sampler=SAMPLER,
+        scheduler=SCHEDULER,
+        denoise=1.0,
+        node="bench",
+    )
 
 
 def _reference(network: Network, seed: int) -> Reference:

@@ -12,21 +12,22 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 CHANNELS = 4
 MASK_FIRST, NOISY_FIRST = "mask, noisy, clean", "noisy, mask, clean"
 ORDERS = (MASK_FIRST, NOISY_FIRST)
-"""How the nine input channels of a checkpoint follow each other: the paper's order (section 3.2), and that of
-inpainting models."""
+"""Orders of a checkpoint's nine input channels: the paper's (section 3.2) and that of inpainting models."""
 
 
-def joined(hidden: torch.Tensor, members: int) -> torch.Tensor:
-    """The reshape before coupled self-attention (JeDi, arXiv 2407.06187, section 3.1): the tokens of a set as those of
-    one picture.
+def set_to_sequence(hidden: torch.Tensor, members: int) -> torch.Tensor:
+    """The reshape before coupled self-attention (JeDi, arXiv 2407.06187, section 3.1): a set as one long sequence.
 
     hidden: [sets * members, n, width], the members of a set one after the other. Returns [sets, members * n, width].
     """
     return hidden.unflatten(0, (-1, members)).flatten(1, 2)
 
 
-def apart(hidden: torch.Tensor, members: int) -> torch.Tensor:
-    """The reshape after coupled self-attention (JeDi, arXiv 2407.06187, section 3.1): the inverse of `joined`."""
+def sequence_to_set(hidden: torch.Tensor, members: int) -> torch.Tensor:
+    """The reshape after coupled self-attention (JeDi, arXiv 2407.06187, section 3.1), inverse of `set_to_sequence`.
+
+    hidden: [sets, members * n, width]. Returns [sets * members, n, width].
+    """
     return hidden.unflatten(1, (members, -1)).flatten(0, 1)
 
 
@@ -36,33 +37,41 @@ def coupled_attention(
     v: torch.Tensor,
     members: int,
     attention: Attention,
+    *,
     strength: float = 1.0,
-    lent: Sequence[torch.Tensor | None] | None = None,
+    visible: Sequence[torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
-    """Self-attention over all pictures of a set (JeDi, arXiv 2407.06187, section 3.1), which none of them is ahead of
-    another in.
+    """Self-attention over all pictures of a set (JeDi, arXiv 2407.06187, section 3.1), in no order.
 
-    q, k, v: [sets * members, n, width]. strength: 0 is every picture by itself, 1 the paper's; between them the two
-    outputs are mixed. lent: per member the indices of the tokens that the others look at, None for all; every picture
-    looks at all of its own. Returns [sets * members, n, width]. One member is the attention itself.
+    q, k, v: [sets * members, n, width].
+    strength: interpolates the outputs from uncoupled attention, 0, to the paper's, 1.
+    visible: per member, the indices of the tokens that other members attend to, None for all. A member always attends
+        to all of its own tokens.
+    Returns [sets * members, n, width]. A set of one member gives plain attention.
     """
     if members == 1 or strength == 0:
         return attention(q, k, v)
-    if lent is None or all(tokens is None for tokens in lent):
-        together = apart(attention(joined(q, members), joined(k, members), joined(v, members)), members)
+    if visible is None or all(tokens is None for tokens in visible):
+        flat = (set_to_sequence(x, members) for x in (q, k, v))
+        coupled = sequence_to_set(attention(*flat), members)
     else:
-        together = _masked(q, k, v, members, attention, lent)
-    return together if strength == 1 else torch.lerp(attention(q, k, v), together, strength)
+        coupled = _masked(q, k, v, members, attention, visible)
+    return coupled if strength == 1 else torch.lerp(attention(q, k, v), coupled, strength)
 
 
 def _masked(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, members: int, attention: Attention, lent: Sequence
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    members: int,
+    attention: Attention,
+    visible: Sequence[torch.Tensor | None],
 ) -> torch.Tensor:
     queries, keys, values = (x.unflatten(0, (-1, members)) for x in (q, k, v))
 
     def seen_by(i: int, projected: torch.Tensor) -> torch.Tensor:
         parts = [
-            projected[:, j] if j == i or tokens is None else projected[:, j, tokens] for j, tokens in enumerate(lent)
+            projected[:, j] if j == i or tokens is None else projected[:, j, tokens] for j, tokens in enumerate(visible)
         ]
         return torch.cat(parts, 1)
 
@@ -71,20 +80,21 @@ def _masked(
 
 
 def given_channels(clean: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
-    """What the network is told of the pictures that are given: cat[m, x_0 (1 - m)] (JeDi, arXiv 2407.06187,
-    supplement).
+    """The network's extra input channels, cat[m, x_0 (1 - m)] (JeDi, arXiv 2407.06187, supplement).
 
-    clean: [rows, 4, height, width] clean latents; missing: [rows], 1 where a picture is to be generated and 0 where it
-    is given: the formula's polarity, which is told nowhere else. Returns [rows, 5, height, width].
+    clean: [rows, 4, height, width] clean latents.
+    missing: [rows], 1 for a picture to generate and 0 for a given one. The polarity follows from the formula; the
+        paper does not state it in words.
+    Returns [rows, 5, height, width].
     """
     mask = missing.to(clean).view(-1, 1, 1, 1)
     return torch.cat([mask.expand(-1, 1, *clean.shape[2:]), clean * (1 - mask)], 1)
 
 
 def noisy_first(order: str) -> tuple[int, ...]:
-    """Which of a checkpoint's input channels come where the noisy latent is put before `given_channels`.
+    """The permutation of a checkpoint's input channels to [noisy latent, `given_channels`].
 
-    order: one of ORDERS. Raises ValueError for another.
+    order: one of ORDERS. Returns 9 channel indices. Raises ValueError for another order.
     """
     noisy, rest = tuple(range(CHANNELS)), tuple(range(CHANNELS + 1, 2 * CHANNELS + 1))
     if order == NOISY_FIRST:
@@ -95,11 +105,11 @@ def noisy_first(order: str) -> tuple[int, ...]:
 
 
 def arranged(x: torch.Tensor, order: str, one_is_missing: bool = True) -> torch.Tensor:
-    """A network's input as its checkpoint wants it (JeDi, arXiv 2407.06187, supplement): the channels of cat[noisy, m,
-    x_0 (1 - m)] in another order, the one that `noisy_first` undoes.
+    """Reorders cat[noisy, m, x_0 (1 - m)] for a checkpoint (JeDi, arXiv 2407.06187, supplement).
 
-    x: [rows, 9, height, width]; order: one of ORDERS; one_is_missing: the paper's polarity of m, otherwise the network
-    is shown 1 - m.
+    x: [rows, 9, height, width], the inverse of the permutation `noisy_first(order)` is applied.
+    order: one of ORDERS. one_is_missing: keeps the paper's polarity of m; otherwise the network gets 1 - m.
+    Returns [rows, 9, height, width].
     """
     if order == NOISY_FIRST and one_is_missing:
         return x
@@ -111,10 +121,14 @@ def arranged(x: torch.Tensor, order: str, one_is_missing: bool = True) -> torch.
 def ordered_guidance(
     null: torch.Tensor, partial: torch.Tensor, full: torch.Tensor, first: float, second: float
 ) -> torch.Tensor:
-    """s(0, 0) + w_1 (s_part - s(0, 0)) + w_2 (s(y, r) - s_part) (JeDi, arXiv 2407.06187, eq. 4), in the form of arXiv
-    2211.09800, eq. 3.
+    """Equations 3 and 4 of JeDi (arXiv 2407.06187): guidance with separate scales for text and references.
 
-    partial: s(0, r), references first, or s(y, 0), text first; first, second: w_1 and w_2. With equal scales it is eq.
-    3: classifier-free guidance from null to full.
+    s(0, 0) + w_1 (s_part - s(0, 0)) + w_2 (s(y, r) - s_part), in the form of arXiv 2211.09800, eq. 3.
+    null: s(0, 0). full: s(y, r). first, second: w_1 and w_2.
+    partial: s(0, r), references first, or s(y, 0), text first.
+    All tensors have one shape, which is also returned. Equal scales give eq. 3, classifier-free guidance.
+
+    The names here say what the partial pass keeps. The paper calls the pass with references "text first" in its text,
+    but its table 6 gives "text first" the higher image similarity, which contradicts that.
     """
     return null + first * (partial - null) + second * (full - partial)

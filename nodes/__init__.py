@@ -10,15 +10,13 @@ def node_classes() -> list:
     from .adaptive_mask import AdaptiveMask
     from .attention_maps import LikenessAttentionMaps
     from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
-    from .joint_image_sampler import (
-        JointImageSampler,
-        LikenessJointGuider,
-        LikenessLoadJointCheckpoint,
-        LikenessPromptList,
-    )
+    from .joint_checkpoint import LikenessLoadJointCheckpoint
+    from .joint_guider import LikenessJointGuider
+    from .joint_image_sampler import JointImageSampler
     from .layout_template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
     from .multi_source import LikenessReference, MultiSourceAttnSwap
     from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
+    from .prompt_list import LikenessPromptList
     from .saved_reference import LikenessLoadReference, LikenessSaveReference
     from .saved_trajectory import LikenessLoadTrajectory, LikenessSaveTrajectory
     from .segment import LikenessSegment

@@ -1,9 +1,10 @@
-"""From the widgets of JointImageSampler and LikenessJointGuider to a guider."""
+"""Builds a guider from the widgets of JointImageSampler and LikenessJointGuider, after checking them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
 
@@ -19,13 +20,16 @@ from .guider import JointGuider
 from .members import known_members
 from .run import IMAGE_FIRST, JOINT, TEXT_FIRST, JointSettings
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 AUTOMATIC = "automatic"
 ONE_IS_MISSING, ONE_IS_GIVEN = POLARITIES = ("1 is missing", "1 is given")
 
 
 @dataclass(frozen=True)
 class Widgets:
-    """The widgets that both nodes have, in their order."""
+    """The widgets common to both nodes, in the nodes' order."""
 
     cfg: float
     guidance: str
@@ -43,7 +47,8 @@ class Widgets:
 
 
 def joint_guider(
-    model,
+    model: ModelPatcher,
+    *,
     prompts: Sequence[list],
     negative: list,
     references: Sequence[References | dict],
@@ -52,15 +57,18 @@ def joint_guider(
     node: str,
     pictures: int | None = None,
 ) -> JointGuider:
-    """references, captions: as `joint_members.known_members` takes them. pictures: of a set, None is the whole batch
-    that is sampled.
+    """The guider of a set.
 
-    Raises ValueError in one sentence.
+    prompts: one CONDITIONING per picture, or one for all.
+    references, captions: see `members.known_members`.
+    node: the node's name for messages.
+    pictures: pictures per set, None for the whole batch.
+    Raises ValueError for inputs that do not fit the model or each other.
     """
     available = discover(model, node)
     known = known_members(model, references, captions, negative, node)
     if widgets.guidance != JOINT and not known:
-        # Without references there is no image to guide by: three of the four presets would be one.
+        # Without references the other presets would silently equal JOINT.
         raise ValueError(
             f"{node}: expected references for guidance {widgets.guidance}, got none; connect references, or set "
             f"guidance to {JOINT}."
@@ -72,33 +80,33 @@ def joint_guider(
     check_text(model, negative, "negative prompt", node)
     for item in known:
         check_text(model, item.conditioning, "caption", node)
-    _refuse_others(model, widgets.guidance, node)
+    _refuse_other_patches(model, widgets.guidance, node)
     settings = JointSettings(
-        widgets.guidance,
-        widgets.image_cfg,
-        widgets.strength,
-        parse(widgets.blocks, available, node),
-        Window(widgets.start_percent, widgets.end_percent),
-        widgets.reference_noise,
-        widgets.token_dropout,
-        widgets.query_blend,
-        widgets.query_blend_end,
-        format_of(model, widgets.channel_order, widgets.mask_polarity, node),
-        pictures,
+        guidance=widgets.guidance,
+        image_cfg=widgets.image_cfg,
+        strength=widgets.strength,
+        blocks=parse(widgets.blocks, available, node),
+        window=Window(widgets.start_percent, widgets.end_percent),
+        reference_noise=widgets.reference_noise,
+        token_dropout=widgets.token_dropout,
+        query_blend=widgets.query_blend,
+        query_blend_end=widgets.query_blend_end,
+        format=format_of(model, widgets.channel_order, widgets.mask_polarity, node),
+        pictures=pictures,
     )
     if known and not settings.shares(len(prompts) + len(known)):
         known = ()
-    guider = JointGuider(model, settings, prompts, negative, known, node)
+    guider = JointGuider(model, settings=settings, prompts=prompts, negative=negative, references=known, node=node)
     guider.set_cfg(widgets.cfg)
     return guider
 
 
-def _refuse_others(model, guidance: str, node: str) -> None:
-    """Raises ValueError for what else is on a MODEL that cannot act on a set."""
+def _refuse_other_patches(model: ModelPatcher, guidance: str, node: str) -> None:
+    """Raises ValueError for a MODEL with patches that cannot act on a set."""
     if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         raise ValueError(
-            f"{node}: expected a model without MultiSourceAttnSwap and UREMDGuidance, which know single pictures and "
-            "no sets, got one with them; remove these nodes from model."
+            f"{node}: expected a model without MultiSourceAttnSwap and UREMDGuidance, which only act on single "
+            "pictures, got one with them; remove these nodes from model."
         )
     functions = [name for name in GUIDANCE_FUNCTIONS if model.model_options.get(name)]
     if guidance in (TEXT_FIRST, IMAGE_FIRST) and functions:
@@ -109,15 +117,18 @@ def _refuse_others(model, guidance: str, node: str) -> None:
         )
 
 
-def format_of(model, channel_order: str, mask_polarity: str, node: str) -> JointFormat | None:
-    """How a MODEL wants its input: what its checkpoint says or what the widgets say; None for a model of four channels."""
+def format_of(model: ModelPatcher, channel_order: str, mask_polarity: str, node: str) -> JointFormat | None:
+    """The input format that a MODEL's checkpoint states, else that of the widgets; None for a four-channel model.
+
+    Raises ValueError if widgets, checkpoint and channel count contradict each other.
+    """
     channels = model.get_model_object("diffusion_model").in_channels
-    told: JointFormat | None = model.get_attachment(ATTACHMENT)
+    stated: JointFormat | None = model.get_attachment(ATTACHMENT)
     latent = model.get_model_object("latent_format").latent_channels
-    if channel_order == AUTOMATIC and mask_polarity != ONE_IS_MISSING and (told is None or told.one_is_missing):
+    if channel_order == AUTOMATIC and mask_polarity != ONE_IS_MISSING and (stated is None or stated.one_is_missing):
         raise ValueError(
-            f"{node}: expected mask_polarity {ONE_IS_MISSING} with channel_order {AUTOMATIC}, which does as the "
-            f"checkpoint says, got {mask_polarity}; set mask_polarity to {ONE_IS_MISSING}, or set channel_order."
+            f"{node}: expected mask_polarity {ONE_IS_MISSING} with channel_order {AUTOMATIC}, which follows the "
+            f"checkpoint, got {mask_polarity}; set mask_polarity to {ONE_IS_MISSING}, or set channel_order."
         )
     if channels == latent:
         if channel_order != AUTOMATIC:
@@ -133,17 +144,17 @@ def format_of(model, channel_order: str, mask_polarity: str, node: str) -> Joint
             f"{channels}; connect another model."
         )
     if channel_order == AUTOMATIC:
-        if told is None:
+        if stated is None:
             raise ValueError(
-                f"{node}: expected a joint checkpoint that tells the order of its {IN_CHANNELS} input channels, got "
-                "one that does not, as an inpainting checkpoint, which knows no sets, would; load it with "
+                f"{node}: expected a joint checkpoint that states the order of its {IN_CHANNELS} input channels, got "
+                "one that does not, such as an inpainting checkpoint; load a joint checkpoint with "
                 "LikenessLoadJointCheckpoint, or set channel_order."
             )
-        return told
+        return stated
     asked = JointFormat(channel_order, mask_polarity == ONE_IS_MISSING)
-    if told is not None and told != asked:
+    if stated is not None and stated != asked:
         raise ValueError(
-            f"{node}: expected the channel order of the checkpoint, {told.channel_order}, and its mask, got "
+            f"{node}: expected the channel order of the checkpoint, {stated.channel_order}, and its mask, got "
             f"{channel_order}, {mask_polarity}; set channel_order to {AUTOMATIC}."
         )
     return asked

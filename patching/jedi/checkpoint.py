@@ -1,6 +1,8 @@
-"""Joint checkpoints that say what they are, and prompts line by line."""
+"""Loads joint checkpoints, whose metadata states the order of their input channels."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import comfy.sd
 import folder_paths
@@ -8,49 +10,46 @@ import safetensors
 
 from .format import ATTACHMENT, JointFormat
 
-LOAD, LIST = "LikenessLoadJointCheckpoint", "LikenessPromptList"
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
+
+NODE = "LikenessLoadJointCheckpoint"
 NO_FILES = "(no checkpoints found)"
 
 
-def load(name: str):
-    """MODEL, CLIP and VAE of a file in ComfyUI's checkpoints folders. Raises FileNotFoundError or ValueError in one
-    sentence."""
+def load(name: str) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
+    """MODEL, CLIP and VAE of a file in ComfyUI's checkpoints folders.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is no joint checkpoint.
+    """
     path = folder_paths.get_full_path("checkpoints", name)
     if path is None:
         raise FileNotFoundError(
-            f"{LOAD}: expected a checkpoint in models/checkpoints, got {name}, which is not there; choose another file."
+            f"{NODE}: expected a checkpoint in models/checkpoints, got {name}, which is not there; choose another file."
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            told = JointFormat.of(file.metadata())
+            stated = JointFormat.of(file.metadata())
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{LOAD}: expected a safetensors file, got {name} ({error}); choose another file.") from error
+        raise ValueError(f"{NODE}: expected a safetensors file, got {name} ({error}); choose another file.") from error
     except ValueError as error:
         raise ValueError(
-            f"{LOAD}: {error} in {name}; train or convert the checkpoint again, or choose another file."
+            f"{NODE}: {error} in {name}; train or convert the checkpoint again, or choose another file."
         ) from error
-    if told is None:
+    if stated is None:
         raise ValueError(
-            f"{LOAD}: expected a joint checkpoint, whose metadata tells the order of its input channels, got {name}, "
-            "which tells none; if it is one, load it with CheckpointLoaderSimple and set channel_order on the sampler."
+            f"{NODE}: expected a joint checkpoint, whose metadata states the order of its input channels, got {name}, "
+            "which states none; if it is one, load it with CheckpointLoaderSimple and set channel_order on the sampler."
         )
     embeddings = folder_paths.get_folder_paths("embeddings")
     model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path, embedding_directory=embeddings)
-    return told_to(model, told), clip, vae
+    assert model is not None
+    return with_format(model, stated), clip, vae
 
 
-def told_to(model, told: JointFormat):
-    """A clone of MODEL that carries what its checkpoint says."""
+def with_format(model: ModelPatcher, stated: JointFormat) -> ModelPatcher:
+    """A clone of MODEL that carries the format its checkpoint states."""
     model = model.clone()
-    model.set_attachments(ATTACHMENT, told)
+    model.set_attachments(ATTACHMENT, stated)
     return model
-
-
-def encode_lines(clip, text: str, prefix: str) -> list[list]:
-    """A CONDITIONING for every line that is not empty. Raises ValueError where there is none."""
-    if clip is None:
-        raise ValueError(f"{LIST}: expected a CLIP, got none, as from a checkpoint without one; connect a CLIP loader.")
-    lines = [f"{prefix.strip()} {line.strip()}".strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f"{LIST}: expected at least one prompt, got none; write one prompt per line.")
-    return [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]

@@ -10,26 +10,28 @@ import torch
 
 from ...kernels.jedi import coupled_attention
 from ..host.blocks import Layer
-from ..host.family import Attention, SelfAttentionChange
+from ..host.family import Attention, Inputs, SelfAttentionChange
 from ..host.tokens import Tokens
 
-Lent = Callable[[tuple[int, int]], Sequence[torch.Tensor | None] | None]
-"""(height, width) of a layer's hidden states -> per member the indices of the tokens that the others look at, None for
-all of them."""
+Visible = Callable[[tuple[int, int]], Sequence[torch.Tensor | None] | None]
+"""visible(size): per member, the indices of the tokens that other members attend to, None for all.
 
-_FEWEST = 64
+size: (height, width) of the layer's hidden states. A result of None stands for all tokens of all members.
+"""
+
+_FEWEST_QUERIES = 64
 
 
 @dataclass(eq=False)
 class Chunks:
-    """How many queries look at a set at once: as many as there are, until memory has run out. One for each run."""
+    """The number of queries per attention call, None for all; halved when memory runs out. One object per run."""
 
     queries: int | None = None
 
     def attend(self, attention: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """The attention of q over k and v, which no part of the queries depends on another in.
+        """Attention of q over k and v in chunks of queries; chunks are independent.
 
-        Raises the host's out-of-memory error where too little memory is left for a few queries.
+        Returns the shape of q. Raises the host's out-of-memory error if even a small chunk does not fit.
         """
         while True:
             size = q.shape[1] if self.queries is None else self.queries
@@ -37,7 +39,7 @@ class Chunks:
                 parts = [attention(part, k, v, long=True) for part in q.split(size, 1)]
                 return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
             except comfy.model_management.OOM_EXCEPTION:
-                if size <= _FEWEST:
+                if size <= _FEWEST_QUERIES:
                     raise
                 self.queries = size // 2
             comfy.model_management.soft_empty_cache()
@@ -45,18 +47,20 @@ class Chunks:
 
 @dataclass(frozen=True, eq=False)
 class Coupling(SelfAttentionChange):
-    """Self-attention of a call whose rows are the members of sets, one set after the other.
+    """Self-attention of a call whose rows are the members of sets, set after set.
 
-    strength: 0 is every picture by itself, 1 the paper's. lent: which tokens the others look at; None is all of all of
-    them. vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set by themselves, that
-    `blend` of the queries come from (ConsiStory, arXiv 2402.03286, section 4.2), so that the pictures keep their own
-    layouts.
+    members: pictures per set.
+    strength: 0 keeps every picture to itself, 1 is the paper's coupling.
+    visible: None shows every token of every member.
+    vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set run uncoupled.
+    blend: share of the queries that comes from `vanilla` (ConsiStory, arXiv 2402.03286, section 4.2), so that the
+        pictures keep their own layouts.
     """
 
     node: str
     members: int
     strength: float = 1.0
-    lent: Lent | None = None
+    visible: Visible | None = None
     vanilla: dict[Layer, torch.Tensor] | None = None
     blend: float = 0.0
     chunks: Chunks = field(default_factory=Chunks)
@@ -65,22 +69,21 @@ class Coupling(SelfAttentionChange):
     def attends(self) -> bool:
         return True
 
-    def inputs(self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens):
+    def inputs(
+        self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens
+    ) -> Inputs:
         if self.vanilla is None or self.blend == 0:
             return n, context, value
         sets = n.unflatten(0, (-1, self.members))
         own = self.vanilla[layer].to(n).unflatten(0, (len(sets), -1))
         count = own.shape[1]
-        # The projection is linear, so that its inputs may be mixed in place of the queries.
-        return (
-            torch.cat([torch.lerp(sets[:, :count], own, self.blend), sets[:, count:]], 1).flatten(0, 1),
-            context,
-            value,
-        )
+        # The projection is linear, so mixing its inputs mixes the queries.
+        mixed = torch.lerp(sets[:, :count], own, self.blend)
+        return torch.cat([mixed, sets[:, count:]], 1).flatten(0, 1), context, value
 
     def attend(
         self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
-    ):
+    ) -> torch.Tensor:
         if len(q) % self.members or not q.shape[1] == k.shape[1] == v.shape[1] == tokens.total:
             raise ValueError(
                 f"{self.node}: expected {self.members} pictures of {tokens.total} positions in attention, got "
@@ -91,6 +94,5 @@ class Coupling(SelfAttentionChange):
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return self.chunks.attend(attention, q, k, v)
 
-        return coupled_attention(
-            q, k, v, self.members, attend, self.strength, self.lent(tokens.size) if self.lent else None
-        )
+        visible = None if self.visible is None else self.visible(tokens.size)
+        return coupled_attention(q, k, v, self.members, attend, strength=self.strength, visible=visible)

@@ -1,4 +1,4 @@
-"""What tells a joint checkpoint from an inpainting one: nine channels are all that the host sees of either."""
+"""The input format of a joint checkpoint. The host cannot tell it from an inpainting one: both have nine channels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from ...kernels.jedi import CHANNELS, ORDERS
 
 METADATA_KEY = "likeness_joint"
-"""In a checkpoint's safetensors metadata: a JSON object with `channel_order` and `one_is_missing`."""
+"""Key in a checkpoint's safetensors metadata: a JSON object with `channel_order` and `one_is_missing`."""
 
 ATTACHMENT = "likeness.joint_format"
-"""Under which a MODEL carries its JointFormat, where its checkpoint tells it."""
+"""Key of the attachment in which a MODEL carries the JointFormat that its checkpoint states."""
 
 IN_CHANNELS = 2 * CHANNELS + 1
 
 
 @dataclass(frozen=True)
 class JointFormat:
-    """How a joint model wants its input. channel_order: one of `kernels.jedi.ORDERS`; one_is_missing: its mask is 1
-    where a picture is to be generated, as in the paper, and not where it is given."""
+    """The input format of a joint model.
+
+    channel_order: one of `kernels.jedi.ORDERS`. one_is_missing: the mask is 1 for a picture to generate, as in the
+    paper, and 0 for a given one; False is the reverse. Raises ValueError for another order.
+    """
 
     channel_order: str
     one_is_missing: bool = True
@@ -29,18 +32,18 @@ class JointFormat:
             raise ValueError(f"expected channel_order {' or '.join(ORDERS)}, got {self.channel_order}")
 
     def metadata(self) -> dict[str, str]:
-        """What to write into a checkpoint, beside its own metadata."""
+        """The entry to write into a checkpoint's metadata."""
         return {METADATA_KEY: json.dumps({"channel_order": self.channel_order, "one_is_missing": self.one_is_missing})}
 
     @staticmethod
     def of(metadata: dict[str, str] | None) -> JointFormat | None:
-        """What a checkpoint's metadata says, None where it says nothing. Raises ValueError for what cannot be read."""
+        """The format that a checkpoint's metadata states, or None. Raises ValueError for an unreadable entry."""
         text = (metadata or {}).get(METADATA_KEY)
         if text is None:
             return None
         try:
-            told = json.loads(text)
-            order, one_is_missing = told["channel_order"], told.get("one_is_missing", True)
+            stated = json.loads(text)
+            order, one_is_missing = stated["channel_order"], stated.get("one_is_missing", True)
             if one_is_missing is not True and one_is_missing is not False:
                 raise TypeError("one_is_missing is no boolean")
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:

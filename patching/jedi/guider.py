@@ -1,9 +1,10 @@
-"""Sampling of a set of pictures that share a subject, some of them given (JeDi, arXiv 2407.06187)."""
+"""The guider that samples a set of pictures of one subject, some of them given (JeDi, arXiv 2407.06187)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import comfy.samplers
 import torch
@@ -16,37 +17,43 @@ from ..host.checks import check_latent
 from ..host.family import Options
 from ..host.tokens import Tokens
 from .format import JointFormat
-from .members import fitted, stacked
+from .members import fitted
+from .prompts import stacked
 from .run import JOINT, TEXT_FIRST, TEXT_ONLY, JointRun, JointSettings
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 _KEY = "likeness.joint"
 _ALONE, _NULL, _SET, _SET_WITHOUT_TEXT = "positive", "negative", "positive_set", "negative_set"
-"""The passes of a step, which are the guider's conditionings: pictures by themselves or in their set, with the prompts
-or without."""
+"""Names of a step's passes and of their conditionings: pictures alone or in their set, with prompts or without."""
 _OF_SETS = (_SET, _SET_WITHOUT_TEXT)
 
 
 class JointGuider(comfy.samplers.CFGGuider):
     """Guides N pictures by their prompts and by M references.
 
-    The sampler sees the pictures alone. The model sees them with the references, which are noised to the level of every
-    call (the replacement trick, JeDi, section 3.3), so that any sampler will do.
+    The sampler only sees the N pictures. The model also sees the references, noised to the level of every call (the
+    replacement trick, JeDi, arXiv 2407.06187, section 3.3), so any sampler works.
     """
 
     def __init__(
         self,
-        model,
+        model: ModelPatcher,
+        *,
         settings: JointSettings,
         prompts: Sequence[list],
         negative: list,
         references: Sequence[Reference],
         node: str,
     ):
-        """prompts: CONDITIONINGs of one entry each, one for every picture or one for all."""
+        """prompts: CONDITIONINGs of one entry each, one per picture or one for all."""
         model = model.clone()
-        model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, _Room(len(references), settings.pictures))
+        model.add_wrapper_with_key(
+            WrappersMP.PREPARE_SAMPLING, _KEY, _MemoryForReferences(len(references), settings.pictures)
+        )
         if settings.format is not None:
-            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _Arrangement(settings.format))
+            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _ChannelOrder(settings.format))
         super().__init__(model)
         self.settings, self.node = settings, node
         self._prompts: tuple[list, ...] = tuple(prompts)
@@ -66,7 +73,13 @@ class JointGuider(comfy.samplers.CFGGuider):
             )
         members = [fitted(item, height, width, self.node) for item in self._references]
         run = self._run = JointRun(
-            self.model_patcher, self.settings, self._references, members, count, rows // count, seed or 0
+            self.model_patcher,
+            settings=self.settings,
+            references=self._references,
+            members=members,
+            count=count,
+            sets=rows // count,
+            seed=seed or 0,
         )
         try:
             self.inner_set_conds(self._conditionings(run, latent_image))
@@ -88,12 +101,12 @@ class JointGuider(comfy.samplers.CFGGuider):
             return texts
         clean = torch.zeros_like(latent_image[: run.count], dtype=torch.float32, device="cpu")
         alone = given_channels(clean, torch.ones(run.count))
-        together = (
+        whole_set = (
             alone if run.known is None else torch.cat([alone, given_channels(run.known, torch.zeros(len(run.known)))])
         )
-        told = {name: together if name in _OF_SETS else alone for name in texts}
+        channels = {name: whole_set if name in _OF_SETS else alone for name in texts}
         return {
-            name: [[text, {**rest, "noise_concat": told[name]}] for text, rest in entries]
+            name: [[text, {**rest, "noise_concat": channels[name]}] for text, rest in entries]
             for name, entries in texts.items()
         }
 
@@ -114,7 +127,7 @@ class JointGuider(comfy.samplers.CFGGuider):
 
 
 class _Step:
-    """The model calls of one step, each made once."""
+    """The model calls of one step, each made at most once."""
 
     def __init__(
         self, guider: JointGuider, run: JointRun, x: torch.Tensor, timestep: torch.Tensor, sigma: float, options: dict
@@ -124,22 +137,22 @@ class _Step:
         self._made: dict[str, torch.Tensor] = {}
 
     def guided(self, name: str, without: str, scale: float) -> torch.Tensor:
-        """s_without + w (s_name - s_without): JeDi's equation 3 is the classifier-free guidance that the host does."""
+        """s_without + scale (s_name - s_without): equation 3 of JeDi, which is the host's classifier-free guidance."""
         return self._sampled(
             lambda both: [self._of(name), self._of(without) if both else torch.zeros_like(self._x)], scale
         )
 
     def guided_in_order(self, partial: str, first: float, second: float) -> torch.Tensor:
-        """Equation 4 by `kernels.jedi.ordered_guidance`; a pass whose share is 0 is not made."""
+        """Equation 4 of JeDi by `kernels.jedi.ordered_guidance`, without passes of weight 0."""
         part = self._of(partial)
         null = part if first == 1 else self._of(_NULL)
         full = part if second == 0 else self._of(_SET)
         mixed = ordered_guidance(null, part, full, first, second)
-        # Samplers that step with the pass without the prompt ask for it, also where guidance has no use for it.
+        # Some samplers step along the negative pass and request it even if guidance does not need it.
         return self._sampled(lambda both: [mixed, self._of(_NULL) if both else null], 1.0)
 
     def _sampled(self, predictions: Callable[[bool], list[torch.Tensor]], scale: float) -> torch.Tensor:
-        """What the host makes of two predictions, with all that others have put into its guidance."""
+        """The host's guidance of two predictions, with the functions that other packs added to it."""
 
         def calculate(args: dict) -> list[torch.Tensor]:
             return predictions(args["conds"][1] is not None)
@@ -151,7 +164,7 @@ class _Step:
         )
 
     def _of(self, name: str) -> torch.Tensor:
-        """Denoised latents of the pictures that are generated."""
+        """Denoised latents of the generated pictures in one pass."""
         if name not in self._made:
             self._made[name] = self._in_set(name) if name in _OF_SETS else self._evaluated(name, self._x, self._options)
         return self._made[name]
@@ -163,13 +176,12 @@ class _Step:
         change = run.coupling(self._guider.node, self._sigma, self._x.device, vanilla)
         options = _with(self._options, lambda o: run.family.change_self_attention(o, layers, change))
         denoised = self._evaluated(name, self._rows, options)
-        generated, references = run.apart(denoised)
-        run.note(self._sigma, run.apart(self._rows)[1], references, preferred=name == _SET)
+        generated, references = run.split(denoised)
+        run.keep(self._sigma, run.split(self._rows)[1], references, preferred=name == _SET)
         return generated
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
-        """Hidden states of the pictures by themselves at the coupled layers. The prediction is kept, too: guidance may
-        want it."""
+        """Hidden states of uncoupled pictures at the coupled layers; caches the prediction for guidance as well."""
         seen: dict[Layer, torch.Tensor] = {}
 
         def read(layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:
@@ -182,7 +194,7 @@ class _Step:
     def _evaluated(self, name: str, x: torch.Tensor, options: dict) -> torch.Tensor:
         guider = self._guider
         conds = guider.conds[name]
-        # What else is in the model knows the two sides of guidance by their places in this list.
+        # Other packs tell the positive from the negative side by the position in this list.
         pair, index = ([conds, None], 0) if name in (_ALONE, _SET) else ([None, conds], 1)
         model, t = guider.inner_model, self._t[:1].expand(len(x))
         other = options.get("sampler_calc_cond_batch_function")
@@ -196,8 +208,11 @@ def _with(options: dict, change: Callable[[Options], Options]) -> dict:
 
 
 @dataclass(frozen=True)
-class _Room:
-    """A PREPARE_SAMPLING wrapper: the host plans its memory for the references' rows, too."""
+class _MemoryForReferences:
+    """PREPARE_SAMPLING wrapper: includes the references' rows in the host's memory estimate.
+
+    pictures: per set, None for the whole batch.
+    """
 
     references: int
     pictures: int | None
@@ -208,8 +223,8 @@ class _Room:
 
 
 @dataclass(frozen=True)
-class _Arrangement:
-    """A DIFFUSION_MODEL wrapper: the input channels as a checkpoint wants them."""
+class _ChannelOrder:
+    """DIFFUSION_MODEL wrapper: orders the input channels as the checkpoint expects them."""
 
     format: JointFormat
 

@@ -1,10 +1,10 @@
-"""The given members of a set: references of any size, brought to the size of the pictures that are to be generated."""
+"""The given members of a set: references of any size, fitted to the size of the pictures to generate."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import comfy.utils
 import torch
@@ -12,31 +12,35 @@ import torch.nn.functional as F
 
 from ..features.references import NOISED, Reference, References, pixels_per_latent, tokens_inside
 from ..host.checks import check_latent, image_latent, single
-from ..host.same import same
 
-_POOLED = "pooled_output"
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 
 @dataclass(frozen=True)
 class Member:
-    """samples: [1, channels, height, width], as a LATENT holds them; shown: [height, width] over the same picture, 1
-    where there is something to look at, None is everywhere."""
+    """A given picture of a set.
+
+    samples: [1, channels, height, width], as a LATENT holds them. shown: mask [height, width] over the same picture, 1
+    where other members may attend to it, None for everywhere.
+    """
 
     samples: torch.Tensor
     shown: torch.Tensor | None
 
     def tokens(self, size: tuple[int, int]) -> torch.Tensor | None:
-        """Indices of what is shown at a layer of (height, width); None for all."""
+        """Indices of the shown tokens at a layer of (height, width); None for all."""
         return None if self.shown is None else tokens_inside(self.shown, size)
 
 
 def known_members(
-    model, given: Sequence[References | dict], captions: Sequence[list], negative: list, node: str
+    model: ModelPatcher, given: Sequence[References | dict], captions: Sequence[list], negative: list, node: str
 ) -> tuple[Reference, ...]:
-    """What a node was given as references, each with its caption.
+    """The references given to a node, each with its caption.
 
-    given: References, and LATENTs of one or more pictures, whose caption is that of `captions`, or `negative` without
-    any. captions: none, one for all or one for each. Raises ValueError in one sentence.
+    given: References, or LATENTs of one or more pictures. A LATENT's pictures have the caption `negative` by default.
+    captions: CONDITIONINGs that replace them: none, one for all or one for each.
+    Raises ValueError for another number of captions, for weights other than 1 and for latents that do not fit model.
     """
     items: list[Reference] = []
     for part in given:
@@ -62,18 +66,17 @@ def known_members(
         what = (
             "negative prompt, which is the references' caption where caption is not connected,"
             if item.conditioning is negative
-            else None
+            else "caption of a reference"
         )
-        single(item.conditioning, node, what or "caption of a reference")
+        single(item.conditioning, node, what)
         image_latent(model, item.latent, node)
     return tuple(items)
 
 
 def fitted(item: Reference, height: int, width: int, node: str) -> Member:
-    """A reference on a canvas of (height, width) latent pixels: as large as fits, in the middle, whatever is around it
-    not looked at.
+    """A reference centered on a canvas of (height, width) latent pixels, as large as fits, its margins not shown.
 
-    A picture is scaled; a latent cannot be, so one that is too large is a ValueError in one sentence.
+    A picture is scaled. A latent cannot be scaled: raises ValueError for one that is too large.
     """
     samples = item.latent["samples"]
     if samples.shape[2:] == (height, width):
@@ -121,41 +124,6 @@ def _scaled(item: Reference, height: int, width: int) -> Member:
 
 
 def _margins(height: int, width: int, rows: int, columns: int) -> list[int]:
-    """Left, right, top, bottom, as torch pads."""
+    """Left, right, top and bottom margin, in the order of torch's pad."""
     left, top = (width - columns) // 2, (height - rows) // 2
     return [left, width - columns - left, top, height - rows - top]
-
-
-def stacked(texts: Sequence[list], pooled: bool, node: str) -> list:
-    """Several CONDITIONINGs of one entry as one, with a row for each. Raises ValueError where they do not go together.
-
-    pooled: whether the model looks at their pooled outputs.
-    """
-    entries = [
-        (text[0][0], {k: v for k, v in text[0][1].items() if v is not None and (pooled or k != _POOLED)})
-        for text in texts
-    ]
-    first, facts = entries[0]
-    for text, rest in entries:
-        if len(text) != 1:
-            raise ValueError(
-                f"{node}: expected prompts and captions of one text each, got a batch of {len(text)} in one; "
-                "connect the output of CLIPTextEncode itself, or of LikenessPromptList."
-            )
-        if text.shape[2] != first.shape[2]:
-            raise ValueError(
-                f"{node}: expected prompts and captions of one text width, got {first.shape[2]} and {text.shape[2]}; "
-                "encode all of them with the same CLIP."
-            )
-        unlike = sorted(k for k in {*rest, *facts} if k != _POOLED and not same(rest.get(k), facts.get(k)))
-        if unlike or (_POOLED in rest) != (_POOLED in facts):
-            raise ValueError(
-                f"{node}: expected prompts and captions that differ in their text alone, got others in "
-                f"{', '.join(unlike) or _POOLED}; encode all of them with the same kind of node and the same settings."
-            )
-    # Repeated text is the same text to cross-attention; the host pads prompts of different lengths so, too.
-    longest = math.lcm(*(text.shape[1] for text, _ in entries))
-    together = torch.cat([text.to(first).repeat(1, longest // text.shape[1], 1) for text, _ in entries])
-    if _POOLED not in facts:
-        return [[together, facts]]
-    return [[together, {**facts, _POOLED: torch.cat([rest[_POOLED].to(facts[_POOLED]) for _, rest in entries])}]]

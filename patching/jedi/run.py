@@ -1,4 +1,4 @@
-"""What lives for one sampling run of a set: its references at every noise level, and who looks at what."""
+"""State of one sampling run of a set: its references at every noise level, and the tokens that members share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,21 +20,26 @@ from .coupling import Chunks, Coupling
 from .format import JointFormat
 from .members import Member
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 JOINT, TEXT_FIRST, IMAGE_FIRST, TEXT_ONLY = PRESETS = ("joint", "text_first", "image_first", "text_only")
 FRESH, FIXED, NEVER = NOISES = ("fresh", "fixed", "never")
 
 
 @dataclass(frozen=True)
 class JointSettings:
-    """How a set is sampled.
+    """Settings of the sampling of a set.
 
-    guidance: one of PRESETS; image_cfg: the references' guidance scale, where it is not the text's. strength, blocks,
-    window: of the coupling. reference_noise: `fresh` noise on the references at every level (RePaint's rule), `fixed`,
-    or `never` replaced: from the first level on they are denoised with the rest. token_dropout: which part of every
-    picture the others do not look at, another one at every level. query_blend: how much of the queries comes from the
-    pictures by themselves, up to `query_blend_end` of sampling. format: how a nine-channel model wants its input, None
-    for four channels. pictures: how many of a batch are a set, so that several sets with the same references are
-    sampled at once; None is all of them.
+    guidance: one of PRESETS.
+    image_cfg: the references' guidance scale in presets that separate it from the text's.
+    strength, blocks, window: strength, place and time of the coupling.
+    reference_noise: FRESH noise on the references at every level (RePaint's rule), FIXED noise, or NEVER replaced:
+        after the first level they are denoised with the other pictures.
+    token_dropout: share of every picture's tokens that is hidden from the others, drawn anew at every level.
+    query_blend: share of the queries that comes from uncoupled pictures, up to `query_blend_end` of sampling.
+    format: input format of a nine-channel model, None for four channels.
+    pictures: pictures per set in a batch, so that several sets share the references; None for the whole batch.
     """
 
     guidance: str = JOINT
@@ -53,16 +59,17 @@ class JointSettings:
         return layers_of(self.blocks)
 
     def shares(self, members: int) -> bool:
-        """Whether there is anything to share in any step."""
+        """True if any step of a set of `members` pictures is coupled."""
         return members > 1 and self.strength > 0 and bool(self.blocks) and not self.window.empty
 
 
 class JointRun:
-    """Sets of `count` pictures to generate, then the references."""
+    """One sampling run of `sets` sets, each of `count` pictures to generate, then the references."""
 
     def __init__(
         self,
-        model,
+        model: ModelPatcher,
+        *,
         settings: JointSettings,
         references: Sequence[Reference],
         members: Sequence[Member],
@@ -73,31 +80,32 @@ class JointRun:
         self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
         self.family = family_of(model, "JointImageSampler")
         self._members: list[Member | None] = [*([None] * count), *members]
-        # By what it shows, so that references in another order are the same set; a picture that is given twice has two
-        # noises.
+        # Noise is seeded by content, so that the references' order does not matter. A repeated picture is numbered to
+        # get a noise of its own.
         shown = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
         noises = [f"{seed} {name} {shown[:i].count(name)}" for i, name in enumerate(shown)]
         self._noises = [name if i == 0 else f"{name} {i}" for i in range(sets) for name in noises]
         clean = [model.model.process_latent_in(member.samples.float().cpu()) for member in members]
         self.known: torch.Tensor | None = torch.cat(clean) if clean else None
-        sampling = model.get_model_object("model_sampling")
+        sampling: Any = model.get_model_object("model_sampling")
         self._noise_scaling = sampling.noise_scaling
         self._window = settings.window.resolve(sampling)
         self._blended = Window(0.0, settings.query_blend_end).resolve(sampling)
         self._chunks = Chunks()
-        self._there: torch.Tensor | None = None
+        self._clean: torch.Tensor | None = None
         self._last: tuple[float, torch.Tensor, torch.Tensor] | None = None
         self._coupled = self._has_blended = False
 
     def couples(self, sigma: float) -> bool:
+        """True if pictures are coupled at a noise level."""
         return self.settings.shares(len(self._members)) and self._window.contains(sigma)
 
     def blends(self, sigma: float) -> bool:
+        """True if queries are blended at a noise level."""
         return self.settings.query_blend > 0 and self._blended.contains(sigma)
 
     def report(self, node: str) -> None:
-        """Says so in the log where the pictures never shared anything, or kept no queries of their own, although the
-        widgets ask for it."""
+        """Logs a warning if coupling or query blending was asked for but never took place."""
         s = self.settings
         if s.shares(len(self._members)) and not self._coupled:
             logging.warning(
@@ -116,30 +124,36 @@ class JointRun:
             )
 
     def with_references(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
-        """The rows of a call: of every set the noisy pictures, then the references at the same level."""
+        """The rows of a call: of each set the noisy pictures, then the references noised to the same level.
+
+        The replacement trick (JeDi, arXiv 2407.06187, section 3.3). x: [sets * count, channels, height, width].
+        Returns [sets * members, channels, height, width].
+        """
         if self.known is None:
             return x
         kind = self.settings.reference_noise
         if kind == NEVER and self._last is not None and sigma <= self._last[0]:
             level, noisy, denoised = self._last
-            return self._together(x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma))
-        if self._there is None:
-            self._there = self.known.to(x).repeat(self._sets, 1, 1, 1)
+            return self._merged(x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma))
+        if self._clean is None:
+            self._clean = self.known.to(x).repeat(self._sets, 1, 1, 1)
         noise = self._noise(sigma if kind == FRESH else None).to(x)
-        return self._together(x, self._noise_scaling(x.new_tensor(sigma), noise, self._there, False))
+        return self._merged(x, self._noise_scaling(x.new_tensor(sigma), noise, self._clean, False))
 
-    def _together(self, generated: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-        """Set by set."""
+    def _merged(self, generated: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        """Rows of generated pictures and references, set by set; inverse of `split`."""
         return torch.cat([rows.unflatten(0, (self._sets, -1)) for rows in (generated, references)], 1).flatten(0, 1)
 
-    def apart(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows of a call as the pictures that are generated and the references: the inverse of `with_references`."""
+    def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Splits the rows of a call into generated pictures and references."""
         sets = rows.unflatten(0, (self._sets, -1))
         return sets[:, : self.count].flatten(0, 1), sets[:, self.count :].flatten(0, 1)
 
-    def note(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor, preferred: bool) -> None:
-        """Remembers how far references have got that are not replaced: the first to say so at a level, or who is
-        preferred."""
+    def keep(self, sigma: float, noisy: torch.Tensor, denoised: torch.Tensor, preferred: bool) -> None:
+        """Stores the references' prediction at a level, from which NEVER takes its next step.
+
+        The first pass at a level is stored, and replaced by a preferred one.
+        """
         known = self._last is not None and self._last[0] == sigma
         if self.settings.reference_noise == NEVER and len(noisy) and (preferred or not known):
             self._last = (sigma, noisy, denoised)
@@ -148,7 +162,7 @@ class JointRun:
         assert self.known is not None
         rows = []
         for name in self._noises:
-            # The level is part of the seed, so that a sampler which asks twice for one level sees one picture.
+            # The level is part of the seed, so that repeated calls at one level see the same picture.
             number = Random(f"{name} {sigma}").getrandbits(63)
             rows.append(torch.randn(self.known.shape[1:], generator=torch.Generator().manual_seed(number)))
         return torch.stack(rows)
@@ -156,15 +170,24 @@ class JointRun:
     def coupling(
         self, node: str, sigma: float, device: torch.device, vanilla: dict[Layer, torch.Tensor] | None
     ) -> Coupling:
+        """The change of self-attention for one call; vanilla: hidden states of uncoupled pictures by layer."""
         s = self.settings
         self._coupled, self._has_blended = True, self._has_blended or vanilla is not None
         whole = s.token_dropout == 0 and all(m is None or m.shown is None for m in self._members)
-        lent = None if whole else _Lent(self._members, s.token_dropout, f"{self._seed} {sigma}", device)
-        return Coupling(node, len(self._members), s.strength, lent, vanilla, s.query_blend, self._chunks)
+        visible = None if whole else _VisibleTokens(self._members, s.token_dropout, f"{self._seed} {sigma}", device)
+        return Coupling(
+            node=node,
+            members=len(self._members),
+            strength=s.strength,
+            visible=visible,
+            vanilla=vanilla,
+            blend=s.query_blend,
+            chunks=self._chunks,
+        )
 
 
-class _Lent:
-    """Which tokens of every member the others look at in one call; the same at all layers of one size."""
+class _VisibleTokens:
+    """The tokens of each member that others attend to in one call; the same at all layers of one size."""
 
     def __init__(self, members: Sequence[Member | None], dropout: float, seed: str, device: torch.device):
         self._members, self._dropout, self._seed, self._device = members, dropout, seed, device

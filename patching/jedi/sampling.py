@@ -1,4 +1,4 @@
-"""A set from one latent and one seed, or from as many as there are pictures."""
+"""Samples a set from one latent and one seed, or from one latent and one seed per picture."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _SEEDS = 1 << 64
 def sample_set(
     guider: JointGuider,
     latent: dict,
+    *,
     pictures: int,
     seeds: Sequence[int],
     steps: int,
@@ -26,8 +27,10 @@ def sample_set(
 ) -> dict:
     """A LATENT of one picture per prompt.
 
-    latent: of one picture, which all start from, or of one for each; with one prompt it may be a batch, all of that
-    prompt. seeds: one for each, or the first's. Raises ValueError in one sentence.
+    latent: one picture that all start from, or one for each; with a single prompt, a batch of any size.
+    pictures: the number of prompts.
+    seeds: one per picture, or the first picture's, which then counts up.
+    Raises ValueError for a latent or seeds of another number.
     """
     check_latent(latent["samples"], node)
     count = len(latent["samples"])
@@ -44,5 +47,14 @@ def sample_set(
         )
     each = [*seeds] if len(seeds) == count else [(seeds[0] + i) % _SEEDS for i in range(count)]
     batch = {**latent, "samples": comfy.utils.repeat_to_batch_size(latent["samples"], count)}
-    batch.pop("batch_index", None)  # every picture has a seed of its own
-    return sample(guider, batch, each, steps, sampler, scheduler, denoise, node)
+    batch.pop("batch_index", None)  # it would offset the seeds, which are already per picture
+    return sample(
+        guider,
+        batch,
+        each,
+        steps=steps,
+        sampler=sampler,
+        scheduler=scheduler,
+        denoise=denoise,
+        node=node,
+    )

@@ -1,4 +1,4 @@
-"""Coupled attention, input channels and guidance of JeDi against brute force and cases by hand."""
+"""Coupled attention, input channels and guidance of JeDi, compared with brute force and cases by hand."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from likeness.kernels.jedi import (
     MASK_FIRST,
     NOISY_FIRST,
-    apart,
     arranged,
     coupled_attention,
     given_channels,
-    joined,
     noisy_first,
     ordered_guidance,
+    sequence_to_set,
+    set_to_sequence,
 )
 
 SIZES = {"sets": st.integers(1, 3), "members": st.integers(1, 4), "tokens": st.integers(1, 6)}
@@ -28,15 +28,15 @@ def projections(sets, members, tokens):
     return torch.randn(3, sets * members, tokens, 5, dtype=torch.float64).unbind()
 
 
-def brute_force(q, k, v, members, lent):
-    """Query by query, over a list of the keys that it may look at."""
+def brute_force(q, k, v, members, visible):
+    """Attention query by query, over the list of the keys that the query may attend to."""
     out = torch.empty_like(q)
     for row in range(len(q)):
         first = row - row % members
         seen = [
             (first + j, token)
             for j in range(members)
-            for token in (range(q.shape[1]) if first + j == row or lent[j] is None else lent[j].tolist())
+            for token in (range(q.shape[1]) if first + j == row or visible[j] is None else visible[j].tolist())
         ]
         for n in range(q.shape[1]):
             logits = torch.stack([q[row, n] @ k[r, t] for r, t in seen]) / q.shape[2] ** 0.5
@@ -45,19 +45,20 @@ def brute_force(q, k, v, members, lent):
 
 
 @given(**SIZES)
-def test_joined_and_apart(sets, members, tokens):
+def test_a_set_survives_the_reshape(sets, members, tokens):
     hidden = torch.randn(sets * members, tokens, 3)
-    together = joined(hidden, members)
-    assert together.shape == (sets, members * tokens, 3) and torch.equal(apart(together, members), hidden)
-    assert torch.equal(together[-1, -1], hidden[-1, -1]) and torch.equal(together[0, :tokens], hidden[0])
+    sequence = set_to_sequence(hidden, members)
+    assert sequence.shape == (sets, members * tokens, 3)
+    assert torch.equal(sequence_to_set(sequence, members), hidden)
+    assert torch.equal(sequence[-1, -1], hidden[-1, -1]) and torch.equal(sequence[0, :tokens], hidden[0])
 
 
 @given(**SIZES, masked=st.booleans())
 def test_equals_brute_force(sets, members, tokens, masked):
     q, k, v = projections(sets, members, tokens)
-    lent = [torch.arange(0, tokens, 2) if masked and i % 2 else None for i in range(members)]
+    visible = [torch.arange(0, tokens, 2) if masked and i % 2 else None for i in range(members)]
     torch.testing.assert_close(
-        coupled_attention(q, k, v, members, attention, lent=lent), brute_force(q, k, v, members, lent)
+        coupled_attention(q, k, v, members, attention, visible=visible), brute_force(q, k, v, members, visible)
     )
 
 
@@ -77,15 +78,15 @@ def test_one_member_is_the_attention_itself(sets, tokens):
 
 def test_strength_mixes():
     q, k, v = projections(2, 3, 4)
-    none, half, whole = (coupled_attention(q, k, v, 3, attention, strength) for strength in (0.0, 0.5, 1.0))
+    none, half, whole = (coupled_attention(q, k, v, 3, attention, strength=strength) for strength in (0.0, 0.5, 1.0))
     assert torch.equal(none, attention(q, k, v)) and not torch.allclose(none, whole)
     torch.testing.assert_close(half, (none + whole) / 2)
 
 
-def test_a_member_that_lends_nothing_is_not_seen_and_sees_all():
+def test_a_member_without_visible_tokens_is_not_seen_and_sees_all():
     q, k, v = projections(1, 2, 4)
-    lent = [None, torch.empty(0, dtype=torch.long)]
-    out = coupled_attention(q, k, v, 2, attention, lent=lent)
+    visible = [None, torch.empty(0, dtype=torch.long)]
+    out = coupled_attention(q, k, v, 2, attention, visible=visible)
     torch.testing.assert_close(out[0], attention(q[:1], k[:1], v[:1])[0])
     torch.testing.assert_close(out[1], coupled_attention(q, k, v, 2, attention)[1])
 
@@ -97,7 +98,7 @@ def test_given_channels_by_hand():
 
 
 def test_orders_of_the_input_channels():
-    """The same convolution whatever the order, and the noisy latent on the pretrained weights."""
+    """The order does not change the convolution, and the noisy latent meets the pretrained weights."""
     noisy, clean, missing = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.tensor([1.0, 0.0])
     rest = given_channels(clean, missing)
     weights = torch.randn(7, 9, 3, 3)
@@ -110,10 +111,10 @@ def test_orders_of_the_input_channels():
         torch.testing.assert_close(
             F.conv2d(torch.cat([noisy, rest], 1), moved), F.conv2d(channels, weights), rtol=1e-4, atol=1e-4
         )
-        told = torch.cat([noisy, rest], 1)
-        assert torch.equal(arranged(told, order), channels)
+        network_input = torch.cat([noisy, rest], 1)
+        assert torch.equal(arranged(network_input, order), channels)
         flipped = torch.cat([noisy, 1 - rest[:, :1], rest[:, 1:]], 1)
-        assert torch.equal(arranged(told, order, one_is_missing=False), arranged(flipped, order))
+        assert torch.equal(arranged(network_input, order, one_is_missing=False), arranged(flipped, order))
     with pytest.raises(ValueError, match="expected one of mask, noisy, clean, noisy, mask, clean, got clean first"):
         noisy_first("clean first")
 

@@ -51,11 +51,11 @@ class JointCall:
     def __call__(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """noisy: [sets * members, 4, height, width], context: [sets * members, tokens, width]. Returns the shape of
         noisy."""
-        told = torch.cat([noisy, given_channels(self.clean, self.missing).to(noisy)], 1)
+        network_input = torch.cat([noisy, given_channels(self.clean, self.missing).to(noisy)], 1)
         options = UNET.change_self_attention(
             self.options, attention_layers(self.unet), Coupling("run.py train joint", self.members)
         )
-        return self.unet(arranged(told, ORDER), timesteps, context, transformer_options=options)
+        return self.unet(arranged(network_input, ORDER), timesteps, context, transformer_options=options)
 
 
 def draw_missing(sets: int, members: int, device: torch.device) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Sets of tiny models, and the same by hand."""
+"""Sets of pictures sampled with tiny models, and the same computed by hand."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ from likeness.tests.patching.tiny_models import conditioning, latent
 
 STEPS = 3
 NEGATIVE = 11
-WIDGETS = Widgets(4.0, "joint", 4.0, 1.0, "all", "fixed", AUTOMATIC)
+WIDGETS = Widgets(
+    cfg=4.0,
+    guidance="joint",
+    image_cfg=4.0,
+    strength=1.0,
+    blocks="all",
+    reference_noise="fixed",
+    channel_order=AUTOMATIC,
+)
 
 
 class Captions(list):
-    """One CONDITIONING for each reference."""
+    """One CONDITIONING per reference."""
 
 
 def prompts(model, count=2):
@@ -34,28 +42,49 @@ def reference(model, seed=20, height=8, width=8, tokens=7, **fields) -> Referenc
 
 
 def guider_of(model, texts=None, references=(), caption=None, node="JointImageSampler", **widgets):
-    """references: a list of Reference, or a LATENT; caption: of all of them."""
+    """A JointGuider; references: a list of Reference, or a LATENT; caption: one for all, or Captions."""
     given = [References((r,)) for r in references] if isinstance(references, (list, tuple)) else [references]
     texts = prompts(model) if texts is None else texts
     captions = [] if caption is None else caption if isinstance(caption, Captions) else [caption]
     negative, pictures = widgets.pop("negative", conditioning(model, seed=NEGATIVE)), widgets.pop("pictures", None)
-    return joint_guider(model, texts, negative, given, captions, replace(WIDGETS, **widgets), node, pictures)
+    return joint_guider(
+        model,
+        prompts=texts,
+        negative=negative,
+        references=given,
+        captions=captions,
+        widgets=replace(WIDGETS, **widgets),
+        node=node,
+        pictures=pictures,
+    )
+
+
+def sampled(guider, latents, **schedule):
+    """The pictures of `sample_set`, by default two steps of two pictures."""
+    defaults = {
+        "pictures": 2,
+        "seeds": [1],
+        "steps": 2,
+        "sampler": "euler",
+        "scheduler": "normal",
+        "denoise": 1.0,
+        "node": "JointImageSampler",
+    }
+    return sample_set(guider, latents, **{**defaults, **schedule})["samples"]
 
 
 def run(
     model, texts=None, references=(), seeds=(3,), batch=1, steps=STEPS, sampler="euler", height=8, width=8, **options
 ):
-    """The pictures of JointImageSampler."""
+    """The pictures that JointImageSampler makes, [pictures, 4, height, width]."""
     texts = prompts(model) if texts is None else texts
     guider = guider_of(model, texts, references, **options)
     empty = {"samples": torch.zeros(batch, 4, height, width)}
-    return sample_set(guider, empty, len(texts), list(seeds), steps, sampler, "normal", 1.0, "JointImageSampler")[
-        "samples"
-    ]
+    return sampled(guider, empty, pictures=len(texts), seeds=list(seeds), steps=steps, sampler=sampler)
 
 
 def alone(model, text, seed, cfg=4.0, sampler="euler", steps=STEPS):
-    """One picture of KSampler."""
+    """One picture that KSampler makes."""
     empty = torch.zeros(1, 4, 8, 8)
     return comfy.sample.sample(
         model,
@@ -73,7 +102,7 @@ def alone(model, text, seed, cfg=4.0, sampler="euler", steps=STEPS):
 
 
 def together(q, k, v, extra):
-    """Every row looks at the tokens of all rows: einsum over a flat list of keys, head by head."""
+    """Attention of every row over the tokens of all rows, by einsum, head by head."""
     heads = extra["n_heads"]
     split = [t.unflatten(-1, (heads, -1)) for t in (q, k, v)]
     weights = torch.einsum("inhd,jmhd->hinjm", split[0], split[1]) / split[0].shape[-1] ** 0.5
@@ -86,15 +115,14 @@ def everywhere(act) -> dict:
     return {"patches_replace": {"attn1": dict.fromkeys(names, act)}}
 
 
-def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=None):
-    """Euler's method over `combine(pass_) `, where pass_(texts or None, with references) is one evaluation of the
-    network.
+def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, channels=None):
+    """Euler's method over `combine(evaluate)`; evaluate(conditional, in_set) is one evaluation of the network.
 
-    told(rows, references): further input channels.
+    channels(missing, clean): further input channels, for `missing` pictures and the references' latents `clean`.
     """
     from likeness.tests.patching.layout_and_retouch.retouch_runs import levels
 
-    # Another test's LoRA may still be in the weights that all clones share.
+    # All clones share weights, which may still hold another test's LoRA.
     comfy.model_management.load_models_gpu([model])
     base = model.model
     texts, negative = prompts(model, len(seeds)), conditioning(model, seed=NEGATIVE)
@@ -113,17 +141,17 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, told=
     with torch.no_grad():
         for sigma, following in itertools.pairwise(sigmas):
 
-            def evaluate(conditional, joined, x=x, sigma=sigma):
-                rows = torch.cat([x, clean + sigma * noises]) if joined else x
-                given = [*texts, *(r.conditioning for r in references)] if joined else texts
+            def evaluate(conditional, in_set, x=x, sigma=sigma):
+                rows = torch.cat([x, clean + sigma * noises]) if in_set else x
+                given = [*texts, *(r.conditioning for r in references)] if in_set else texts
                 entries = given if conditional else [negative] * len(rows)
                 text = torch.cat([e[0][0] for e in entries])
                 pooled = torch.cat([e[0][1]["pooled_output"] for e in entries])
                 adm = base.encode_adm(pooled_output=pooled, device=x.device, noise=rows, width=64, height=64)
                 extra = {} if adm is None else {"y": adm}
-                if told is not None:
-                    extra["c_concat"] = told(len(x), clean if joined else clean[:0])
-                options = everywhere(together) if joined else {}
+                if channels is not None:
+                    extra["c_concat"] = channels(len(x), clean if in_set else clean[:0])
+                options = everywhere(together) if in_set else {}
                 return base.apply_model(
                     rows, rows.new_full([len(rows)], sigma), c_crossattn=text, transformer_options=options, **extra
                 )[: len(x)]

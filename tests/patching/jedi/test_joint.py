@@ -1,4 +1,4 @@
-"""Sampling of sets against the same by hand, and what must not change."""
+"""Sampling of sets, compared with the same computed by hand, and the inputs without an effect."""
 
 import comfy.model_management
 import comfy.samplers
@@ -7,19 +7,17 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 from likeness.kernels.jedi import MASK_FIRST, NOISY_FIRST
-from likeness.patching.host.passes import sample
 from likeness.patching.host.same import same
-from likeness.patching.host.tokens import Tokens
-from likeness.patching.jedi.coupling import Chunks, Coupling
 from likeness.patching.jedi.format import ATTACHMENT, JointFormat
 from likeness.patching.jedi.members import fitted
 from likeness.patching.jedi.run import JointRun
-from likeness.patching.jedi.sampling import sample_set
-from likeness.tests.patching.jedi.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run
+from likeness.tests.patching.jedi.joint_runs import STEPS, alone, by_hand, guider_of, prompts, reference, run, sampled
 from likeness.tests.patching.layout_and_retouch.retouch_runs import close, counting
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 W, IMAGE = 4.0, 2.5
+
+
 COMBINATIONS = {
     "joint": lambda s: s(False, False) + W * (s(True, True) - s(False, False)),
     "text_only": lambda s: s(False, True) + W * (s(True, True) - s(False, True)),
@@ -30,13 +28,24 @@ COMBINATIONS = {
         s(False, False) + IMAGE * (s(False, True) - s(False, False)) + W * (s(True, True) - s(False, True))
     ),
 }
+
+
 PASSES = {"joint": [4, 2], "text_only": [4, 4], "text_first": [2, 2, 4], "image_first": [4, 2, 4]}
 
 
 def noise_of(guider, references, settings, seed=3, sets=1):
     """The fixed noise of the references."""
     members = [fitted(r, 8, 8, "test") for r in references]
-    return JointRun(guider.model_patcher, settings, references, members, 2, sets, seed)._noise(None)
+    run = JointRun(
+        guider.model_patcher,
+        settings=settings,
+        references=references,
+        members=members,
+        count=2,
+        sets=sets,
+        seed=seed,
+    )
+    return run._noise(None)
 
 
 @pytest.mark.parametrize("guidance", COMBINATIONS)
@@ -55,7 +64,7 @@ def test_nine_channels_equal_the_method_by_hand(order, polarity):
     model = tiny_model("sd1", channels=9)
     references = [reference(model, 20)]
 
-    def told(missing, clean):
+    def channels_of(missing, clean):
         mask = torch.cat([torch.ones(missing, 1, 8, 8), torch.zeros(len(clean), 1, 8, 8)])
         mask = mask if polarity == "1 is missing" else 1 - mask
         return torch.cat([mask, torch.cat([torch.zeros(missing, 4, 8, 8), clean])], 1)
@@ -65,7 +74,11 @@ def test_nine_channels_equal_the_method_by_hand(order, polarity):
     hook = model.model.diffusion_model.register_forward_pre_hook(lambda _, given: (given[0][:, channels], *given[1:]))
     try:
         expected = by_hand(
-            model, COMBINATIONS["joint"], references, noise_of(guider, references, guider.settings), told=told
+            model,
+            COMBINATIONS["joint"],
+            references,
+            noise_of(guider, references, guider.settings),
+            channels=channels_of,
         )
     finally:
         hook.remove()
@@ -78,7 +91,7 @@ def test_several_sets_of_a_batch_are_each_by_themselves(model, guidance):
     guider = guider_of(model, references=references, guidance=guidance, image_cfg=IMAGE, pictures=2)
     noises = noise_of(guider, references, guider.settings, sets=2)
     latents = {"samples": torch.zeros(4, 4, 8, 8)}
-    made = sample(guider, latents, [3, 4, 5, 6], STEPS, "euler", "normal", 1.0, "test")["samples"]
+    made = sampled(guider, latents, pictures=1, seeds=[3, 4, 5, 6], steps=STEPS)
     for rows, seeds, noise in ((made[:2], (3, 4), noises[:2]), (made[2:], (5, 6), noises[2:])):
         close(rows, by_hand(model, COMBINATIONS[guidance], references, noise, seeds))
 
@@ -89,11 +102,11 @@ def test_several_sets_of_a_batch_are_each_by_themselves(model, guidance):
 def test_several_sets_blend_and_denoise_as_one_does(options):
     model = tiny_model("sd1", channels=9)
     references = [reference(model, 20)]
-    told = {"references": references, "channel_order": MASK_FIRST, **options}
-    guider = guider_of(model, pictures=2, **told)
+    widgets = {"references": references, "channel_order": MASK_FIRST, **options}
+    guider = guider_of(model, pictures=2, **widgets)
     latents = {"samples": torch.zeros(4, 4, 8, 8)}
-    made = sample(guider, latents, [3, 4, 5, 6], STEPS, "euler", "normal", 1.0, "test")["samples"]
-    close(made[:2], run(model, **told))
+    made = sampled(guider, latents, pictures=1, seeds=[3, 4, 5, 6], steps=STEPS)
+    close(made[:2], run(model, **widgets))
     assert not torch.equal(made[2:], made[:2])
 
 
@@ -194,81 +207,6 @@ def test_only_own_queries_are_by_themselves():
         assert not torch.allclose(blended, other, rtol=1e-3, atol=1e-3)
 
 
-class Levels:
-    """What the network is shown of a reference at every call of a set."""
-
-    def __init__(self, model, rows):
-        self.rows, self.seen = rows, []
-        self.model = model.clone()
-        self.model.add_wrapper(WrappersMP.APPLY_MODEL, self)
-
-    def __call__(self, executor, x, t, *args, **kwargs):
-        if len(x) == self.rows:
-            self.seen.append((float(t[0]), x[-1].clone()))
-        return executor(x, t, *args, **kwargs)
-
-
-@pytest.mark.parametrize("sampler", ["euler", "heun"])
-def test_references_are_replaced_at_every_call(sampler):
-    model = tiny_model("sd1")
-    known = reference(model)
-    clean = model.model.process_latent_in(known.latent["samples"])[0]
-    for kind in ("fixed", "fresh"):
-        levels = Levels(model, 3)
-        run(levels.model, references=[known], reference_noise=kind, sampler=sampler)
-        noises = {sigma: (x - clean) / sigma for sigma, x in levels.seen}
-        assert all(0.8 < float(noise.std()) < 1.2 for noise in noises.values()) and len(noises) == STEPS
-        first, second = list(noises.values())[:2]
-        assert torch.allclose(first, second, atol=1e-4) is (kind == "fixed")
-        # A sampler that asks twice for one level sees one picture.
-        assert all(torch.allclose((x - clean) / sigma, noises[sigma]) for sigma, x in levels.seen)
-
-
-def test_references_that_are_never_replaced_follow_their_own_prediction():
-    model = tiny_model("sd1")
-    levels = Levels(model, 3)
-    answers = []
-
-    def answer(executor, x, t, *args, **kwargs):
-        made = executor(x, t, *args, **kwargs)
-        if len(x) == 3:
-            answers.append(made[-1])
-        return made
-
-    levels.model.add_wrapper(WrappersMP.APPLY_MODEL, answer)
-    run(levels.model, references=[reference(model)], reference_noise="never")
-    for (sigma, x), denoised, (following, after) in zip(levels.seen, answers, levels.seen[1:], strict=False):
-        torch.testing.assert_close(after, x + (x - denoised) / sigma * (following - sigma), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("most", [64, 100, 191])
-def test_sets_larger_than_memory_are_attended_in_chunks(most, monkeypatch):
-    model = tiny_model("sd1")
-    expected = run(model, references=[reference(model)])
-    original, longest = Chunks.attend, []
-
-    def attend(self, attention, q, k, v):
-        def small(q, k, v, long):
-            if q.shape[1] > most:
-                raise comfy.model_management.OOM_EXCEPTION("test")
-            longest.append(q.shape[1])
-            return attention(q, k, v, long=long)
-
-        return original(self, small, q, k, v)
-
-    monkeypatch.setattr(Chunks, "attend", attend)
-    close(run(model, references=[reference(model)]), expected)
-    assert 32 <= max(longest) <= most
-
-
-def test_out_of_memory_for_good_is_not_hidden(monkeypatch):
-    def attention(q, k, v, long):
-        raise comfy.model_management.OOM_EXCEPTION("test")
-
-    with pytest.raises(comfy.model_management.OOM_EXCEPTION):
-        Chunks().attend(attention, torch.zeros(1, 300, 4), torch.zeros(1, 300, 4), torch.zeros(1, 300, 4))
-
-
 def test_prompts_of_different_lengths_and_captions(model):
     texts = [conditioning(model, tokens=7, seed=50), conditioning(model, tokens=14, seed=51)]
     doubled = [[texts[0][0][0].repeat(1, 2, 1), texts[0][0][1]]]
@@ -286,20 +224,15 @@ def test_nothing_is_left_behind():
 
     guider.model_patcher.add_wrapper(WrappersMP.APPLY_MODEL, fail)
     with pytest.raises(RuntimeError, match="stop"):
-        sample_set(guider, {"samples": torch.zeros(1, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")
+        sampled(guider, {"samples": torch.zeros(1, 4, 8, 8)})
     assert guider._run is None and guider.original_conds == {}
     assert same(model.model_options, before) and not model.get_attachment(ATTACHMENT)
 
 
 def test_a_guider_can_be_used_twice(model):
     guider = guider_of(model, references=[reference(model)])
-
-    def sampled(count):
-        return sample_set(guider, {"samples": torch.zeros(count, 4, 8, 8)}, 2, [1], 2, "euler", "normal", 1.0, "test")[
-            "samples"
-        ]
-
-    assert torch.equal(sampled(1), sampled(2))
+    first, second = (sampled(guider, {"samples": torch.zeros(count, 4, 8, 8)}) for count in (1, 2))
+    assert torch.equal(first, second)
 
 
 def test_a_noise_mask_and_part_of_the_schedule(model):
@@ -309,27 +242,11 @@ def test_a_noise_mask_and_part_of_the_schedule(model):
     mask[:, 2:6] = 1
     guider = guider_of(model, references=[reference(model)])
     given = {"samples": picture, "noise_mask": mask}
-    made = sample_set(guider, given, 2, [1], 4, "euler", "normal", 0.5, "test")["samples"]
+    made = sampled(guider, given, steps=4, denoise=0.5)
     torch.testing.assert_close(
         made[:, :, [0, 1, 6, 7]], picture[:, :, [0, 1, 6, 7]].expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4
     )
     assert not torch.allclose(made[0, :, 2:6], made[1, :, 2:6], atol=1e-2)
-
-
-def test_masked_references_by_hand():
-    """What a mask leaves out is looked at by nobody else: every row's keys are its own and what the others lend."""
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 16, 8)
-    lent = [None, torch.tensor([1, 5, 6])]
-
-    def attention(q, k, v, long=False):
-        return torch.softmax(q @ k.transpose(1, 2) / 8**0.5, -1) @ v
-
-    made = Coupling("test", 2, lent=lambda size: lent).attend(None, q, k, v, attention, Tokens((4, 4)))
-    seen = torch.cat([k[0], k[1, [1, 5, 6]]]), torch.cat([v[0], v[1, [1, 5, 6]]])
-    torch.testing.assert_close(made[0], attention(q[0][None], seen[0][None], seen[1][None])[0])
-    everything = torch.cat([k[0], k[1]]), torch.cat([v[0], v[1]])
-    torch.testing.assert_close(made[1], attention(q[1][None], everything[0][None], everything[1][None])[0])
 
 
 def test_another_packs_evaluation_takes_part():
@@ -349,8 +266,8 @@ def test_another_packs_evaluation_takes_part():
 
 def test_what_a_checkpoint_says_is_enough():
     model = tiny_model("sd1", channels=9)
-    told = model.clone()
-    told.set_attachments(ATTACHMENT, JointFormat(MASK_FIRST))
+    stated = model.clone()
+    stated.set_attachments(ATTACHMENT, JointFormat(MASK_FIRST))
     assert torch.equal(
-        run(told, references=[reference(model)]), run(model, references=[reference(model)], channel_order=MASK_FIRST)
+        run(stated, references=[reference(model)]), run(model, references=[reference(model)], channel_order=MASK_FIRST)
     )

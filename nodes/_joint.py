@@ -1,0 +1,223 @@
+"""Inputs common to JointImageSampler and LikenessJointGuider, and the guider made from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, joint_guider
+from ..patching.jedi.format import ORDERS
+from ..patching.jedi.guider import JointGuider
+from ..patching.jedi.run import NOISES, PRESETS
+from ._api import ADVANCED, ReferenceType, io, window_inputs
+
+
+def set_inputs() -> list:
+    """The model and the prompts of a set."""
+    return [
+        io.Model.Input(
+            "model",
+            tooltip=(
+                "JeDi: a joint checkpoint of nine input channels. Any other checkpoint shares attention without "
+                "training, which is less faithful."
+            ),
+        ),
+        io.Conditioning.Input(
+            "positive",
+            tooltip="The prompts: a list with one per picture, such as from Prompt List, or one prompt for all.",
+        ),
+        io.Conditioning.Input(
+            "negative",
+            tooltip="The negative prompt of all pictures. Neutral: an empty prompt, as in the paper.",
+        ),
+    ]
+
+
+def cfg_input() -> io.Input:
+    """The `cfg` widget."""
+    return io.Float.Input(
+        "cfg",
+        default=7.5,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=0.01,
+        tooltip=(
+            "Classifier-free guidance scale: of text and references together (joint), otherwise of the text. Neutral: "
+            "1, which saves a model pass; text_first and image_first also need image_cfg 1. The paper gives no value; "
+            "7.5 is usual for SD 1.x."
+        ),
+    )
+
+
+def coupling_inputs() -> list:
+    """The other required widgets."""
+    return [
+        io.Combo.Input(
+            "guidance",
+            options=list(PRESETS),
+            default=PRESETS[0],
+            tooltip=(
+                "How cfg and image_cfg apply. joint: text and references together (the paper's equation 3). "
+                "text_first: text by cfg, then references by image_cfg. image_first: references by image_cfg, then "
+                "text by cfg (both equation 4, three passes). text_only: text by cfg, references in both passes. "
+                "Without references, use joint."
+            ),
+        ),
+        io.Float.Input(
+            "image_cfg",
+            default=7.5,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip=(
+                "Guidance scale of the references in text_first and image_first; higher is closer to the subject. "
+                "Neutral: the value of cfg, which makes both equal to joint. No effect in joint and text_only. The "
+                "paper gives no value."
+            ),
+        ),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip=(
+                "How strongly the pictures of the set attend to each other and to the references. Neutral: 0, every "
+                "picture is independent. The paper: 1."
+            ),
+        ),
+        io.String.Input(
+            "blocks",
+            default="all",
+            tooltip=(
+                "Blocks in which pictures attend to each other: names (output6), ranges (output3-8), lists, encoder, "
+                "decoder, all. Neutral: empty. The paper: all. We suggest decoder for checkpoints that were not "
+                "trained on sets."
+            ),
+        ),
+        io.Combo.Input(
+            "reference_noise",
+            options=list(NOISES),
+            default=NOISES[0],
+            tooltip=(
+                "How references are noised. fresh: new noise at every level, our reading of the paper's replacement "
+                "trick. fixed: the same noise at every level. never: noised once, then denoised with the other "
+                "pictures. The paper does not say which. No neutral value."
+            ),
+        ),
+        io.Combo.Input(
+            "channel_order",
+            options=[AUTOMATIC, *ORDERS],
+            default=AUTOMATIC,
+            **ADVANCED,
+            tooltip=(
+                "Order of a joint checkpoint's nine input channels. Neutral: automatic, the order that the checkpoint "
+                "states; set another only if it states none. The paper: mask, noisy, clean."
+            ),
+        ),
+    ]
+
+
+def optional_inputs() -> list:
+    """References, captions and the widgets that differ from the paper."""
+    return [
+        io.MultiType.Input(
+            "references",
+            [ReferenceType, io.Latent],
+            optional=True,
+            tooltip=(
+                "Pictures of the subject, of any size: a REFERENCE, with captions and masks, or a LATENT. Neutral: "
+                "not connected, the pictures agree on a new subject."
+            ),
+        ),
+        io.Conditioning.Input(
+            "caption",
+            optional=True,
+            tooltip=(
+                "The caption of all references, or a list with one for each. Neutral: not connected, every REFERENCE "
+                "keeps its own caption and a LATENT gets the negative prompt."
+            ),
+        ),
+        *window_inputs(),
+        io.Float.Input(
+            "token_dropout",
+            default=0.0,
+            min=0.0,
+            max=0.95,
+            step=0.01,
+            optional=True,
+            **ADVANCED,
+            tooltip=(
+                "Share of every picture that is hidden from the others, redrawn in every step. It keeps layouts "
+                "different on checkpoints that were not trained on sets. Neutral: 0, as in JeDi. ConsiStory: 0.5."
+            ),
+        ),
+        io.Float.Input(
+            "query_blend",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            **ADVANCED,
+            tooltip=(
+                "Share of the queries that is taken from the uncoupled picture, so that it keeps its own layout; costs "
+                "one more pass. Neutral: 0, as in JeDi. ConsiStory: 0.9."
+            ),
+        ),
+        io.Float.Input(
+            "query_blend_end",
+            default=0.1,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            optional=True,
+            **ADVANCED,
+            tooltip="Part of sampling at which query_blend ends. Neutral: 0. ConsiStory: 0.1.",
+        ),
+        io.Combo.Input(
+            "mask_polarity",
+            options=list(POLARITIES),
+            default=POLARITIES[0],
+            optional=True,
+            **ADVANCED,
+            tooltip=(
+                "Meaning of a joint checkpoint's mask channel; only used if channel_order is not automatic. Neutral: "
+                "1 is missing, as in the paper."
+            ),
+        ),
+    ]
+
+
+def one(node: str, name: str, value: list) -> Any:
+    """The single value of an input: the host gives list nodes a list for every input.
+
+    Raises ValueError for more or fewer values.
+    """
+    if len(value) != 1:
+        raise ValueError(f"{node}: expected one {name}, got a list of {len(value)}; connect a single one.")
+    return value[0]
+
+
+def guider_of(
+    node: str,
+    *,
+    model: list,
+    positive: list,
+    negative: list,
+    references: list | None,
+    caption: list | None,
+    widgets: dict[str, list],
+) -> JointGuider:
+    """The guider of a node's inputs. Raises ValueError as `build.joint_guider`."""
+    values = {name: one(node, name, widgets[name]) for name in Widgets.__dataclass_fields__ if widgets.get(name)}
+    return joint_guider(
+        one(node, "model", model),
+        prompts=positive,
+        negative=one(node, "negative", negative),
+        references=references or (),
+        captions=caption or (),
+        widgets=Widgets(**values),
+        node=node,
+    )

@@ -1,0 +1,39 @@
+"""LikenessJointGuider: JointImageSampler's guider for SamplerCustomAdvanced."""
+
+from __future__ import annotations
+
+from ._api import CATEGORY, io, schema
+from ._joint import cfg_input, coupling_inputs, guider_of, optional_inputs, set_inputs
+
+NODE = "LikenessJointGuider"
+
+
+class LikenessJointGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id=NODE,
+            display_name="Joint Guider (JeDi)",
+            category=CATEGORY,
+            description=(
+                "The Joint Image Sampler as a guider for SamplerCustomAdvanced, for any sampler, noise and sigmas. "
+                "Give the sampler a latent batch of one picture per prompt."
+            ),
+            search_aliases=["jedi", "joint diffusion"],
+            is_input_list=True,
+            inputs=[*set_inputs(), cfg_input(), *coupling_inputs(), *optional_inputs()],
+            outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, references=None, caption=None, **widgets) -> io.NodeOutput:
+        guider = guider_of(
+            NODE,
+            model=model,
+            positive=positive,
+            negative=negative,
+            references=references,
+            caption=caption,
+            widgets=widgets,
+        )
+        return io.NodeOutput(guider)

@@ -1,0 +1,45 @@
+"""LikenessPromptList: one prompt per line, for the pictures of a set."""
+
+from __future__ import annotations
+
+from ..patching.jedi import prompts
+from ._api import CATEGORY, io, schema
+
+
+class LikenessPromptList(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id=prompts.NODE,
+            display_name="Prompt List",
+            category=CATEGORY,
+            description="Encodes one prompt per line: one for each picture of the Joint Image Sampler.",
+            search_aliases=["multiple prompts", "prompt batch", "story"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the model that samples."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="",
+                    tooltip="One prompt per line; empty lines are skipped. No neutral value.",
+                ),
+                io.String.Input(
+                    "prefix",
+                    default="",
+                    optional=True,
+                    tooltip="Start of every prompt, such as the subject: 'a photo of a cat'. Neutral: empty.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    "prompts",
+                    display_name="PROMPTS",
+                    is_output_list=True,
+                    tooltip="The prompts, in the order of the lines.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip, text: str, prefix: str = "") -> io.NodeOutput:
+        return io.NodeOutput(prompts.encode_lines(clip, text, prefix))
