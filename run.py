@@ -39,7 +39,8 @@ sys.path.insert(0, str(ROOT))  # not there in Python's safe-path mode
 
 from demo.launcher import install
 from demo.launcher.files import Problem
-from demo.launcher.install import HOSTS, WINDOWS, ask, environment, python_in
+from demo.launcher.pins import DEFAULT_HOST, HOSTS
+from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
 COMMANDS = ("demo", "serve", "test", "bench", "train")
 
@@ -73,7 +74,7 @@ def run_tests(python, variables, arguments):
     """Runs every check, whatever the one before said; 0 where all passed."""
     started, failed = time.monotonic(), []
     tool = {name: str(python.parent / (name + (".exe" if WINDOWS else ""))) for name in ("ruff", "pyright", "pytest")}
-    safe = environment(**variables)
+    safe = clean_variables(**variables)
     safe["PYTHONSAFEPATH"] = "1"  # or the repository's nodes/ could hide ComfyUI's nodes.py
     checks = (
         ("ruff format", [tool["ruff"], "format", "--check", "."], safe),
@@ -107,7 +108,7 @@ def hand_over(command, variables):
 
 
 def main(arguments):
-    version, chosen = install.DEFAULT_HOST, "--host" in arguments
+    version, chosen = DEFAULT_HOST, "--host" in arguments
     if chosen:
         at = arguments.index("--host")
         version, arguments = " ".join(arguments[at + 1 : at + 2]), arguments[:at] + arguments[at + 2 :]
@@ -129,7 +130,7 @@ def main(arguments):
     if command == "test":
         return run_tests(install.tools_python(cache, python), variables, rest)
     return hand_over(
-        [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, environment(**variables)
+        [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, clean_variables(**variables)
     )
 
 

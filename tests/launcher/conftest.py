@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from likeness.demo.launcher.environment import Environment
+from likeness.tests.launcher.fake_programs import Bench, FakePrograms, pin, write_archive
 
 # The build script of a made-up source archive: it leaves a trace that it ran, and takes its time where a file says so.
 BACKEND = """
@@ -105,3 +107,13 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("PIP_", "LIKENESS_", "COMFYUI_", "PYTHON")) or name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    archive = tmp_path / "archive.tar.gz"
+    write_archive(archive)
+    pin(monkeypatch, archive)
+    programs = FakePrograms(archive)
+    monkeypatch.setattr(Environment, "_run", lambda self, *command: programs(self, *command))
+    return Bench(programs, tmp_path / "cache")

@@ -12,18 +12,21 @@ import time
 from pathlib import Path
 
 import pytest
-from likeness.demo.launcher import files, install
+from likeness.demo.launcher import files
+from likeness.demo.launcher.pins import TORCH
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from demo import install
-install.HOSTS.update({hosts!r})
+from demo.launcher import install
+from demo.launcher.files import Problem
+from demo.launcher.pins import HOSTS
+HOSTS.update({hosts!r})
 try:
     print(install.private_comfyui(Path({cache!r}), {version!r})[0])
-except install.Problem as problem:
+except Problem as problem:
     sys.exit("run.py: %s" % problem)
 """
 
@@ -75,7 +78,7 @@ def begun(installer: Installer, python: Path) -> Installer:
     """With a cache in which an earlier run ended after its first step."""
     folder = installer.cache / "host-0.30.0"
     shutil.copytree(python, folder / "venv", symlinks=True)
-    recipe = {"packages": [*install.TORCH], "sites": [], "comfyui": ["2.6.0", installer.hashes["0.30.0"]]}
+    recipe = {"packages": [*TORCH], "sites": [], "comfyui": ["2.6.0", installer.hashes["0.30.0"]]}
     files.write_json(folder / "steps.json", {"recipe": recipe, "done": ["python"], "begun": "source"})
     return installer
 

@@ -82,13 +82,8 @@ def test_python_2_can_parse_it():
 
 
 def test_the_launcher_needs_the_standard_library_alone():
-    for file in (
-        "run.py",
-        "demo/__init__.py",
-        "demo/launcher/__init__.py",
-        "demo/launcher/install.py",
-        "demo/launcher/files.py",
-    ):
+    launcher = ("__init__", "environment", "files", "install", "pins", "pythons")
+    for file in ("run.py", "demo/__init__.py", *(f"demo/launcher/{name}.py" for name in launcher)):
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:

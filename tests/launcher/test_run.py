@@ -27,8 +27,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with monkeypatch.context() as patch:  # its `demo` is not the tests' `likeness.demo`
-        for name in ("demo", "demo.launcher", "demo.launcher.install", "demo.launcher.files"):
-            patch.delitem(sys.modules, name, raising=False)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "demo"]:
+            patch.delitem(sys.modules, name)
         spec.loader.exec_module(module)
     return module
 

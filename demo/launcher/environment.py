@@ -1,0 +1,270 @@
+"""A virtual environment in the cache, made in steps that an interrupted run can resume."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from .files import Problem, locked, read_json, remove, size, text_of, unpack, write_json
+from .pins import HOSTS, REPOSITORY, SOURCE
+from .pythons import WINDOWS, ask, clean_variables, python_in
+
+GB = 10**9
+STEPS = ("python", "source", "packages")
+NO_NETWORK = re.compile(
+    r"connection|resolution|getaddrinfo|timed out|timeout|unreachable|proxy|SSLError", re.IGNORECASE
+)
+
+
+@dataclass
+class Environment:
+    """A virtual environment in the cache, with or without a ComfyUI beside it.
+
+    It is made in steps, each recorded when it is done, and `ready.json` is written last: whatever ends the
+    installation, the next run goes on from the last sound step.
+    """
+
+    folder: Path
+    packages: tuple[str, ...]
+    needs: int  # bytes of disk
+    creator: str = sys.executable  # the Python that makes it
+    sites: tuple[str, ...] = ()  # package folders of another Python, to build upon
+    version: str = ""  # of the ComfyUI to put beside it; empty: none
+    requirements: Path | None = None  # of the pack, installed upon everything else and again when they change
+    lock: BinaryIO | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.venv, self.comfyui, self.log = self.folder / "venv", self.folder / "ComfyUI", self.folder / "install.log"
+        self.python = python_in(self.venv)
+        # As read back from JSON, to compare with.
+        self.recipe = {"packages": [*self.packages], "sites": [*self.sites], "comfyui": [*HOSTS.get(self.version, ())]}
+
+    def ensure(self, lock_file: Path) -> None:
+        """Installs what is missing; at once where nothing is. Raises Problem."""
+        if self.is_ready() and self._has_requirements():
+            return
+        try:
+            with locked(lock_file) as self.lock:
+                if not self.is_ready():  # the run that this one waited for may have done it
+                    self._install()
+                if not self._has_requirements():
+                    self._install_requirements()
+        except OSError as error:
+            raise Problem(
+                f"{error.strerror}: {error.filename}: set LIKENESS_CACHE to a folder that can be written, and has room."
+            ) from error
+
+    def is_ready(self) -> bool:
+        return (
+            read_json(self.folder / "ready.json").get("recipe") == self.recipe
+            and self._has_comfyui()
+            and self._has_python()
+        )
+
+    def _has_python(self) -> bool:
+        return ask(self.python, "print(1)") == "1"
+
+    def _has_comfyui(self) -> bool:
+        return not self.version or (self.comfyui / "main.py").is_file()
+
+    def _has_requirements(self) -> bool:
+        return self.requirements is None or read_json(self.folder / "requirements.json").get("text") == text_of(
+            self.requirements
+        )
+
+    def _install_requirements(self) -> None:
+        assert self.requirements is not None
+        print("Installing the packages of the pack", flush=True)
+        try:
+            self._pip_install("-r", str(self.requirements))
+        finally:
+            remove(self.folder / "tmp")
+        write_json(self.folder / "requirements.json", {"text": text_of(self.requirements)})
+
+    def _install(self) -> None:
+        started, steps = time.monotonic(), self.folder / "steps.json"
+        for marker in ("ready.json", "requirements.json"):
+            remove(self.folder / marker)
+        self._check_disk()
+        state = read_json(steps)
+        done = set(state["done"]) if state.get("recipe") == self.recipe else set()
+        # After a pip that was interrupted there are packages of which only some files exist: only a new environment is
+        # sound.
+        if state.get("begun") == "packages" or not self._has_python():
+            done -= {"python", "packages"}
+        if not self._has_comfyui():
+            done.discard("source")
+        try:
+            for step in STEPS:
+                if step not in done:
+                    write_json(steps, {"recipe": self.recipe, "done": sorted(done), "begun": step})
+                    {"python": self._make_python, "source": self._fetch_source, "packages": self._install_packages}[
+                        step
+                    ]()
+                    done.add(step)
+        finally:
+            for left in ("tmp", "download", "ComfyUI.part"):
+                remove(self.folder / left)
+        write_json(self.folder / "ready.json", {"recipe": self.recipe, "seconds": round(time.monotonic() - started)})
+        remove(steps)
+        print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+
+    def _check_disk(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if free < self.needs and free + size(self.folder) < self.needs:
+            raise Problem(
+                f"{self.folder} has {free / GB:.1f} GB of free disk and the installation needs {self.needs / GB:.0f} "
+                "GB: free some, or set LIKENESS_CACHE to a folder on a larger disk."
+            )
+
+    def _make_python(self) -> None:
+        remove(self.venv)
+        status, output = self._run(self.creator, "-m", "venv", str(self.venv))
+        if status != 0:
+            remove(self.venv)
+            raise Problem(
+                f"{self.creator} cannot make a virtual environment ({' '.join(output[-1:])}): add its venv module "
+                "(Debian, Ubuntu: apt install python3-venv) or use another Python."
+            )
+        if self.sites:
+            own = ask(self.python, "import sysconfig; print(sysconfig.get_path('purelib'))") or ""
+            lines = [f"import site; site.addsitedir({folder!a})\n" for folder in self.sites]
+            Path(own, "likeness_base.pth").write_text("".join(lines), encoding="ascii")
+
+    def _fetch_source(self) -> None:
+        if not self.version:
+            return
+        part = self.folder / "ComfyUI.part"
+        remove(part)
+        remove(self.comfyui)
+        print(f"Fetching ComfyUI {self.version}", flush=True)
+        if archive := self._download(self.folder / "download"):
+            unpack(archive, part)
+        else:
+            self._clone(part)
+        if self.version not in text_of(part / "comfyui_version.py") or not (part / "main.py").is_file():
+            raise Problem(f"What was fetched is not ComfyUI {self.version}: set COMFYUI_PATH to a ComfyUI of your own.")
+        os.replace(part, self.comfyui)
+
+    def _download(self, folder: Path) -> Path | None:
+        """The archive that carries ComfyUI, or None where the index no longer has it."""
+        release, expected = HOSTS[self.version]
+        remove(folder)
+        folder.mkdir()
+        wanted = folder / "wanted.txt"
+        # pip runs the archive's own build script to read its metadata; given the hash, it does so only after checking
+        # it.
+        wanted.write_text(f"{SOURCE}=={release} --hash=sha256:{expected}\n", encoding="ascii")
+        how = ("--no-deps", "--no-binary", SOURCE, "--ignore-requires-python", "--no-cache-dir")
+        status, output = self._run(
+            str(self.python), "-m", "pip", "download", *how, "-d", str(folder), "-r", str(wanted)
+        )
+        archive = next(folder.glob("*.tar.gz"), None)
+        found = hashlib.sha256(archive.read_bytes()).hexdigest() if archive else expected
+        if found != expected or any("DO NOT MATCH THE HASHES" in line for line in output):
+            raise Problem(
+                f"The archive {SOURCE} {release} has another SHA-256 than {expected}, so it was thrown away: run "
+                "again over a network that you trust, or set COMFYUI_PATH to a ComfyUI of your own."
+            )
+        if status != 0 and not _offline(output) and any("No matching distribution" in line for line in output):
+            return None
+        self._check(status, output)
+        return archive
+
+    def _clone(self, folder: Path) -> None:
+        print(f"The archive is gone: cloning {REPOSITORY}", flush=True)
+        command = ("git", "clone", "--quiet", "--depth", "1", "--branch", f"v{self.version}", REPOSITORY, str(folder))
+        if not shutil.which("git") or self._run(*command)[0] != 0:
+            raise Problem(
+                f"ComfyUI {self.version} could not be fetched from PyPI or by git: set COMFYUI_PATH to a ComfyUI of "
+                "your own."
+            )
+
+    def _install_packages(self) -> None:
+        print(f"Installing {', '.join(self.packages)}", flush=True)
+        self._pip_install(*self.packages)
+        if self.version:  # apart from torch: with the downloads of both at once the disk would have to be larger
+            print("Installing the packages of ComfyUI", flush=True)
+            self._pip_install(*self.packages, "-r", str(self.comfyui / "requirements.txt"))
+
+    def _pip_install(self, *what: str) -> None:
+        # The packages do not fit into `needs` twice, as installed and as pip's cache keeps them.
+        keep = () if shutil.disk_usage(self.folder).free > 2 * self.needs else ("--no-cache-dir",)
+        self._check(*self._run(str(self.python), "-m", "pip", "install", *keep, *what))
+
+    def _check(self, status: int, output: list[str]) -> None:
+        """Raises the Problem that a failed pip had."""
+        if status == 0:
+            return
+        if _offline(output):
+            raise Problem(
+                "There is no network, or pip's package index does not answer: connect, or set pip's proxy, and run "
+                "again."
+            )
+        if any("No space left" in line or "not enough space" in line for line in output):
+            raise Problem(
+                f"The disk of {self.folder} is full: free some, or set LIKENESS_CACHE to another disk, and run again."
+            )
+        missing = [line.rpartition(" for ")[2] for line in output if "No matching distribution found for" in line]
+        if missing:
+            system = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform}"
+            raise Problem(
+                f"There is no {missing[0]} for {system}: use a 64-bit Python 3.10 to 3.13, or set COMFYUI_PATH to "
+                "your own ComfyUI."
+            )
+        raise Problem(f"pip failed, its output is in {self.log}: run the same command again.")
+
+    def _run(self, *command: str) -> tuple[int, list[str]]:
+        """Runs one program of the installation; its exit status and lines, which also go to the log and one by one to a
+        terminal."""
+        temporary = self.folder / "tmp"  # the system's own is often small, and in memory
+        temporary.mkdir(exist_ok=True)
+        settings = {
+            "PIP_USER": "0",
+            "PIP_NO_INPUT": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+        variables = clean_variables(**settings, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
+        # The program holds the lock too: another run must wait for a pip whose own run.py was killed.
+        held = () if WINDOWS or self.lock is None else (self.lock.fileno(),)
+        lines: list[str] = []
+        with (
+            self.log.open("a", encoding="utf-8") as log,
+            subprocess.Popen(
+                command,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                pass_fds=held,
+            ) as process,
+        ):
+            try:
+                for line in process.stdout or ():
+                    log.write(line)
+                    lines += [line.strip()] if line.strip() else []
+                    if sys.stdout.isatty():
+                        print("\r  " + line.strip()[:76].ljust(76), end="", flush=True)
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                if sys.stdout.isatty():
+                    print("\r" + " " * 79 + "\r", end="", flush=True)
+        return process.returncode, lines
+
+
+def _offline(output: list[str]) -> bool:
+    return any(NO_NETWORK.search(line) for line in output if line.startswith(("WARNING", "ERROR")))

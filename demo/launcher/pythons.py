@@ -1,0 +1,52 @@
+"""Python interpreters: their path in a virtual environment, their packages, and the variables they are started with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+WINDOWS = os.name == "nt"
+# Variables that would lead a private Python to other packages, or pip to another place.
+LEFT_OUT = (
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSAFEPATH",
+    "VIRTUAL_ENV",
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_ROOT",
+    "PIP_PYTHON",
+    "PIP_DRY_RUN",
+)
+
+
+def clean_variables(**changes: str) -> dict[str, str]:
+    """This process's variables, as a private Python must see them."""
+    kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
+    return {**kept, "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", **changes}
+
+
+def python_in(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if WINDOWS else "bin/python")
+
+
+def ask(python: Path | str, code: str) -> str | None:
+    """What a line of Python prints, or None where that Python does not work."""
+    try:
+        answer = subprocess.run(
+            [str(python), "-c", code], env=clean_variables(), capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def site_folders(python: Path | str) -> tuple[str, ...]:
+    """Where a Python finds its packages."""
+    code = (
+        "import json, os, sys; print(json.dumps([p for p in sys.path if os.path.basename(p) in ('site-packages', "
+        "'dist-packages')]))"
+    )
+    return tuple(json.loads(ask(python, code) or "[]"))

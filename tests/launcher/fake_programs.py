@@ -1,0 +1,127 @@
+"""Stand-ins for venv, pip and git, and an installation that uses them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from likeness.demo.launcher import files
+from likeness.demo.launcher.environment import Environment
+from likeness.demo.launcher.files import Problem
+from likeness.demo.launcher.pins import HOSTS
+
+VERSION = "9.9.9"
+FAKE_COMFYUI = {"main.py": "", "comfyui_version.py": f'__version__ = "{VERSION}"', "requirements.txt": "front-end\n"}
+
+
+def write_archive(path: Path, members: dict[str, str] = FAKE_COMFYUI, extra: tuple[tarfile.TarInfo, ...] = ()) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in members.items():
+            member = tarfile.TarInfo(f"top-1/vendor/ComfyUI/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+        for member in extra:
+            archive.addfile(member)
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+class FakePrograms:
+    """Stands in for venv, pip and git. `stop` = (step, moment) ends one of them as Ctrl-C would: before, halfway or
+    after its work."""
+
+    def __init__(self, archive: Path):
+        self.archive, self.calls, self.stop = archive, [], None
+        self.fails: dict[str, list[str]] = {}  # step: what pip prints when it fails
+
+    def __call__(self, environment: Environment, *command: str) -> tuple[int, list[str]]:
+        step = "git" if command[0] == "git" else "venv" if "venv" in command[:3] else command[3]
+        self.calls.append(step)
+        if step in self.fails:
+            return 1, self.fails[step]
+        self._stop(step, "before")
+        getattr(self, step)(environment, command)
+        self._stop(step, "after")
+        return 0, []
+
+    def _stop(self, step: str, moment: str) -> None:
+        if self.stop == (step, moment):
+            self.stop = None
+            raise KeyboardInterrupt
+
+    def venv(self, environment: Environment, command: tuple[str, ...]) -> None:
+        target = Path(command[-1])
+        if self.stop == ("venv", "halfway"):
+            target.mkdir()
+            (target / "pyvenv.cfg").write_text("home = nowhere")
+        self._stop("venv", "halfway")
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(target)], check=True)
+
+    def download(self, environment: Environment, command: tuple[str, ...]) -> None:
+        target = Path(command[command.index("-d") + 1]) / "archive-1.tar.gz"
+        if self.stop == ("download", "halfway"):
+            target.write_bytes(self.archive.read_bytes()[:50])
+        self._stop("download", "halfway")
+        shutil.copy(self.archive, target)
+
+    def install(self, environment: Environment, command: tuple[str, ...]) -> None:
+        if self.stop == ("install", "halfway"):
+            (environment.venv / "half a package").write_text("")
+        self._stop("install", "halfway")
+        with (environment.venv / "packages").open("a") as log:
+            log.write(" ".join(command[command.index("install") + 1 :]) + "\n")
+
+    def git(self, environment: Environment, command: tuple[str, ...]) -> None:
+        files.unpack(self.archive, Path(command[-1]))
+
+
+class Bench(NamedTuple):
+    programs: FakePrograms
+    cache: Path
+
+    def environment(self, **changes: Any) -> Environment:
+        return Environment(
+            self.cache / "host", **{"packages": ("torch==1",), "needs": 10, "version": VERSION, **changes}
+        )
+
+    def ensure(self, **changes: Any) -> Environment:
+        environment = self.environment(**changes)
+        environment.ensure(self.cache / "lock")
+        return environment
+
+
+def pin(monkeypatch: pytest.MonkeyPatch, archive: Path) -> None:
+    monkeypatch.setitem(HOSTS, VERSION, ("1", hashlib.sha256(archive.read_bytes()).hexdigest()))
+
+
+def assert_whole(environment: Environment) -> None:
+    assert environment.is_ready()
+    assert sorted(p.name for p in environment.folder.iterdir()) == ["ComfyUI", "ready.json", "venv"]
+    assert {p.name: p.read_text() for p in environment.comfyui.iterdir()} == FAKE_COMFYUI
+    assert (
+        environment.venv / "packages"
+    ).read_text() == f"torch==1\ntorch==1 -r {environment.comfyui / 'requirements.txt'}\n"
+    assert not (environment.venv / "half a package").exists()
+
+
+def refused(bench: Bench, **changes: Any) -> str:
+    """The sentence of a failed installation, which leaves nothing that the next run would take for whole."""
+    with pytest.raises(Problem) as problem:
+        bench.ensure(**changes)
+    left = {p.name for p in bench.environment(**changes).folder.glob("*")}
+    assert left <= {"venv", "ComfyUI", "steps.json", "install.log"}, left
+    sentence = str(problem.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence
