@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-_COLOURS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
+_COLORS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 140, 70)}
 
 
 def beside(sheet: Image.Image, chart: Image.Image) -> Image.Image:
@@ -30,12 +30,12 @@ def lines(rows: list[dict], positions: Sequence[float], label: str, side: int = 
     def at(position: float, value: float) -> tuple[float, float]:
         return left + side * position / max(positions), bottom - side * min(max(value, 0.0), 1.0)
 
-    for i, (metric, colour) in enumerate(_COLOURS.items()):
+    for i, (metric, color) in enumerate(_COLORS.items()):
         points = [at(position, found[metric][0]) for position, found in zip(positions, rows, strict=True)]
-        draw.line(points, fill=colour, width=2)
+        draw.line(points, fill=color, width=2)
         for position, found in zip(positions, rows, strict=True):
-            draw.line([at(position, found[metric][1]), at(position, found[metric][2])], fill=colour)
-        draw.text((left + side + 12, 30 + 18 * i), metric, fill=colour)
+            draw.line([at(position, found[metric][1]), at(position, found[metric][2])], fill=color)
+        draw.text((left + side + 12, 30 + 18 * i), metric, fill=color)
     for position in positions:
         draw.text((at(position, 0)[0] - 4, bottom + 6), f"{position:g}", fill="black")
     draw.text((left + side // 2 - 50, bottom + 22), label, fill="black")

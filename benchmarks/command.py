@@ -8,7 +8,7 @@ import importlib
 from pathlib import Path
 
 BENCHMARKS = {
-    "tinyland": "the bundled model, its judge and the problem that personalised models have",
+    "tinyland": "the bundled model, its judge and the problem that personalized models have",
     "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep, and what it costs",
     "pick-and-draw": "the losses of Pick-and-Draw on four base models, and what they cost",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and what a set costs",

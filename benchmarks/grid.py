@@ -1,4 +1,4 @@
-"""Subjects x prompts x seeds: the comparison that personalisation papers publish, sampled and judged for any method."""
+"""Subjects x prompts x seeds: the comparison that personalization papers publish, sampled and judged for any method."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def renders(scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], headings: Sequence[tuple[str, int]]) -> Image.Image:
-    """A labelled sheet of equal pictures: rows of (label, pictures), and above them (heading, number of columns)
+    """A labeled sheet of equal pictures: rows of (label, pictures), and above them (heading, number of columns)
     groups."""
     side, left, top, gap = rows[0][1][0].shape[0], 76, 22, 10
     group_of_column = [group for group, (_, columns) in enumerate(headings) for _ in range(columns)]

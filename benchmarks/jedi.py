@@ -42,7 +42,7 @@ TARGETS = {
 NOTES = (
     "None of the subjects, nor one like them, was in the joint model's training. The denoisers compute in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
-    "prompted. layout: spread of the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap "
+    "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",
     "Every picture is a set of its own with the references, in one place and nearly one pose. joint_N has N "
     "references, other rows have one. The references' guidance scale is 1.5 times the text's in text_first, half of "

@@ -55,11 +55,11 @@ TARGETS = {
 NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
-    "prompted. layout: spread of the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap "
+    "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",
     "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the keys and values of the reference's subject are appended "
     "to the target's own. lora: at strength 0.6. textual_inversion: the reference has weight 3.",
-    "III is II with the reference in all of its personalised steps; IV and V start from the layout's latents.",
+    "III is II with the reference in all of its personalized steps; IV and V start from the layout's latents.",
     "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all "
     "positive in the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask "

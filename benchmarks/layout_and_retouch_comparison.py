@@ -37,7 +37,7 @@ MAP_LEVELS = 4
 class Recipe:
     """What is tuned, with the settings that the shipped workflow has.
 
-    base: what is personalised; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many
+    base: what is personalized; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many
     references; weight: of each; masked: whether the subject alone is borrowed, where its word acts in the reference.
     """
 

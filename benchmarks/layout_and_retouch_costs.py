@@ -53,7 +53,7 @@ def steps_of(network: Network, mode: str, attention: str = "replace", weight: fl
 
 
 def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
-    """The personalised model whose every step is retouched with reference and mask."""
+    """The personalized model whose every step is retouched with reference and mask."""
     # A vanilla model's steps are read in every mode, which would hide what these steps cost.
     _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
     settings = Settings(NONE, 0, 0, "paper", attention, mode, strength)

@@ -90,7 +90,7 @@ def variants(network: Network) -> list[Variant]:
 
 
 def blended_variants(network: Network) -> list[Variant]:
-    """The blended runs begin with the personalised model where the switch is at 0."""
+    """The blended runs begin with the personalized model where the switch is at 0."""
 
     def variant(node: str, sample: Callable, switch: int) -> Variant:
         neutral = switch in (0, network.steps)

@@ -30,12 +30,12 @@ from .uremd_costs import SIZES, uremd_costs
 BASES = (LORA, TEXTUAL_INVERSION, FULL, VANILLA)
 ROWS = (BASELINE, APPEARANCE, LAYOUT, BOTH)
 OTHER_DIRECTIONS = ("ref_to_gen", "max")
-_PERSONALISED = (LORA, TEXTUAL_INVERSION, FULL)
+_PERSONALIZED = (LORA, TEXTUAL_INVERSION, FULL)
 _SIGNS = {
-    **{(base, APPEARANCE, "identity"): "more than" for base in (*_PERSONALISED, VANILLA)},
-    **{(base, LAYOUT, "layout"): "more than" for base in _PERSONALISED},
-    **{(base, BOTH, metric): "more than" for base in _PERSONALISED for metric in ("prompt", "layout")},
-    **{(base, BOTH, "identity"): "at least" for base in _PERSONALISED},
+    **{(base, APPEARANCE, "identity"): "more than" for base in (*_PERSONALIZED, VANILLA)},
+    **{(base, LAYOUT, "layout"): "more than" for base in _PERSONALIZED},
+    **{(base, BOTH, metric): "more than" for base in _PERSONALIZED for metric in ("prompt", "layout")},
+    **{(base, BOTH, "identity"): "at least" for base in _PERSONALIZED},
 }
 TARGETS = {
     "guided_step_ratio": Target("at most", 3.0),
@@ -50,10 +50,10 @@ TARGETS = {
 NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
-    "prompted. layout: spread of the subject's centre and size over seeds of one prompt. Intervals are 95 % bootstrap "
+    "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",
     "full: every weight of the U-Net tuned on the four references; vanilla names the class alone, nothing is "
-    "personalised.",
+    "personalized.",
     "gain: a row less the same base unguided, picture by picture, with intervals; *_gain are their means. "
     "spread_gen_to_ref_above_*: layout spread of lora/appearance less that of the same with another direction.",
     "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right "

@@ -81,7 +81,7 @@ def default_windows() -> _Windows:
 
 
 def guided(network: Network, made: Settings):
-    """The personalised model with guidance."""
+    """The personalized model with guidance."""
     return guide(network.personalized, network.clip, palette(network), template(network), made)[0]
 
 

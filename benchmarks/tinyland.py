@@ -1,4 +1,4 @@
-"""Is the bundled model good, is its judge, and do its personalised models have the problem that the papers solve?
+"""Is the bundled model good, is its judge, and do its personalized models have the problem that the papers solve?
 
 Everything is judged on pictures and renders that no training has seen.
 """
@@ -21,7 +21,7 @@ from PIL import Image
 from ..demo import judge
 from ..demo.world.captions import PLACEHOLDER, caption
 from ..demo.world.look_alikes import look_alike
-from ..demo.world.scene import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
+from ..demo.world.scene import CLASSES, COLORS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
 from ..demo.world.subjects import HELD_OUT, SUBJECTS, PersonalSubject
 from ..patching.tinyland import model as tinyland
 from . import generate
@@ -37,14 +37,14 @@ TARGETS = {
     "identity_auc": Target("at least", 0.99),
 }
 NOTES = (
-    "class, place, colour and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; "
-    "colour and pattern only where the caption names them.",
-    "judge_accuracy: share of unseen renders with class, colour, pattern and place all right; *_judge_accuracy: one "
+    "class, place, color and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; "
+    "color and pattern only where the caption names them.",
+    "judge_accuracy: share of unseen renders with class, color, pattern and place all right; *_judge_accuracy: one "
     "attribute alone.",
     "identity_auc: a render's identity to its own subject against its identity to any other; look_alike_auc: against "
     "a subject that differs in one property that no caption tells, or in the pattern.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
-    "prompted, never the place of the references. layout: spread of the subject's centre and size over seeds of one "
+    "prompted, never the place of the references. layout: spread of the subject's center and size over seeds of one "
     "prompt.",
     "Intervals are 95 % bootstrap intervals; whole subjects are resampled, or whole prompts in a row with one subject.",
 )
@@ -99,7 +99,7 @@ def caption_accuracies(model, clip, vae, eye: judge.Judge, settings: generate.Se
     right = attributes_right(eye.look(generate.pictures(guide, vae, captions, range(count), settings)), scenes)
     words = [set(text.split()) for text in captions]
     named = {
-        "colour": np.array([scene.subject.colour in w for scene, w in zip(scenes, words, strict=True)]),
+        "colour": np.array([scene.subject.color in w for scene, w in zip(scenes, words, strict=True)]),
         "pattern": np.array([scene.subject.pattern in w for scene, w in zip(scenes, words, strict=True)]),
     }
     return {
@@ -112,7 +112,7 @@ def attributes_right(verdict: judge.Verdict, scenes: Sequence[Scene]) -> dict[st
     return {
         "class": verdict.class_index == [CLASSES.index(s.subject.name) for s in scenes],
         "place": verdict.place_index == [PLACES.index(s.place) for s in scenes],
-        "colour": verdict.colour_index == [tuple(COLOURS).index(s.subject.colour) for s in scenes],
+        "colour": verdict.colour_index == [tuple(COLORS).index(s.subject.color) for s in scenes],
         "pattern": verdict.pattern_index == [PATTERNS.index(s.subject.pattern) for s in scenes],
     }
 
@@ -164,14 +164,14 @@ class PersonalMethod:
 
 
 def personal_methods(model, clip, settings: generate.Settings, weights: Path) -> list[PersonalMethod]:
-    """Vanilla names the subject by colour and class, the LoRA by the placeholder, textual inversion by its embedding."""
+    """Vanilla names the subject by color and class, the LoRA by the placeholder, textual inversion by its embedding."""
 
     def drawn(model, clip, words: str) -> Callable[[Sequence[GridPrompt]], CFGGuider]:
         guide = generate.plain(model, generate.TextEncoder(clip), settings)
         return lambda prompts: guide([prompt.text(words) for prompt in prompts])
 
     def vanilla(personal: PersonalSubject):
-        return drawn(model, clip, f"{personal.subject.colour} {personal.subject.name}")
+        return drawn(model, clip, f"{personal.subject.color} {personal.subject.name}")
 
     def lora(personal: PersonalSubject):
         tensors, _ = tinyland.read_weights(weights / "subjects" / f"{personal.name}.safetensors", "tinyland_subject")

@@ -1,4 +1,4 @@
-"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflows, beside what the personalised model
+"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflows, beside what the personalized model
 does alone."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COLUMNS = (
     Column("pick_and_draw", "20", "Pick-and-Draw: guided"),
     Column("jedi", "11", "JeDi: three pictures, nothing personalised"),
 )
-_INK, _GREY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
+_INK, _GRAY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
 
 
 def main(arguments: list[str]) -> None:
@@ -174,10 +174,10 @@ def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image
                 f"follows the prompt {m['prompt']:.0%}, layout varies {m['layout']:.2f}",
             )
             for i, words in enumerate(lines):
-                draw.text((left, margin + 28 + 18 * i), words, fill=_GREY if column == BASELINE else _GOOD, font=small)
+                draw.text((left, margin + 28 + 18 * i), words, fill=_GRAY if column == BASELINE else _GOOD, font=small)
     for i, row in enumerate(rows):
         top = margin + head + i * (side + line)
-        draw.text((lefts[1], top - 20), row["title"], fill=_GREY, font=small)
+        draw.text((lefts[1], top - 20), row["title"], fill=_GRAY, font=small)
         for column, left in zip(groups, lefts, strict=True):
             for k, pixels in enumerate(row["pictures"][column]):
                 image.paste(Image.fromarray(pixels), (left + k * (side + gap), top))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..world.scene import CLASSES, COLOURS, PATTERNS, PLACES
+from ..world.scene import CLASSES, COLORS, PATTERNS, PLACES
 
 if TYPE_CHECKING:
     from .network import Verdict
 
-_NAMES = {"class": CLASSES, "colour": tuple(COLOURS), "pattern": PATTERNS, "place": PLACES}
+_NAMES = {"class": CLASSES, "colour": tuple(COLORS), "pattern": PATTERNS, "place": PLACES}
 
 
 def identity(verdict: Verdict, reference: Verdict) -> np.ndarray:
@@ -24,7 +24,7 @@ def identity(verdict: Verdict, reference: Verdict) -> np.ndarray:
 def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str]]) -> np.ndarray:
     """[n] bool: whether everything that a prompt names is there.
 
-    wanted: for each picture the names by attribute, any of class, colour, pattern and place.
+    wanted: for each picture the names by attribute, any of class, color, pattern and place.
     """
     if len(wanted) != len(verdict.class_index):
         raise ValueError(
@@ -46,7 +46,7 @@ def layout_spread(verdict: Verdict) -> float:
     found = verdict.size > 0
     if found.sum() < 2:
         return 0.0
-    layout = np.concatenate([verdict.centre[found], verdict.size[found, None]], 1)
+    layout = np.concatenate([verdict.center[found], verdict.size[found, None]], 1)
     return float(np.sqrt(layout.var(0).sum()))
 
 

@@ -1,4 +1,4 @@
-"""The judge's network: what is where, in which colour and pattern, and an embedding of the subject under its mask."""
+"""The judge's network: what is where, in which color and pattern, and an embedding of the subject under its mask."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..world.scene import CLASSES, COLOURS, PATTERNS, PLACES
+from ..world.scene import CLASSES, COLORS, PATTERNS, PLACES
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "judge.safetensors"
 EMBEDDING = 64
 _LOOKS = 6
-_HEADS = {"class": len(CLASSES), "colour": len(COLOURS), "pattern": len(PATTERNS)}
+_HEADS = {"class": len(CLASSES), "colour": len(COLORS), "pattern": len(PATTERNS)}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Verdict:
     """What the judge sees in n pictures."""
 
     class_index: np.ndarray
-    """[n] index into world.CLASSES; likewise colour, pattern and place."""
+    """[n] index into world.CLASSES; likewise color, pattern and place."""
     colour_index: np.ndarray
     pattern_index: np.ndarray
     place_index: np.ndarray
@@ -33,8 +33,8 @@ class Verdict:
     """[n, height, width] probability that a pixel belongs to the subject."""
     embedding: np.ndarray
     """[n, 64], of length 1."""
-    centre: np.ndarray
-    """[n, 2] x and y of the subject's centre of mass, in fractions of the picture; NaN where no subject is found."""
+    center: np.ndarray
+    """[n, 2] x and y of the subject's center of mass, in fractions of the picture; NaN where no subject is found."""
     size: np.ndarray
     """[n] square root of the subject's share of the picture; 0 where no subject is found."""
 
@@ -77,7 +77,7 @@ class Network(nn.Module):
         coarse = self.coarse(fine)
         features = F.silu(self.join(torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="bilinear")], 1)))
         mask = self.mask(features)
-        seen = torch.cat([features, F.avg_pool2d(images, 4)], 1).flatten(2)  # colours as they are, beside the features
+        seen = torch.cat([features, F.avg_pool2d(images, 4)], 1).flatten(2)  # colors as they are, beside the features
         inside = F.logsigmoid(mask.float()).flatten(2)
         weights = torch.softmax(self.look(features).flatten(2).float() + inside, -1).to(seen.dtype)
         subject = torch.einsum("nkp,ncp->nkc", weights, seen).flatten(1)
@@ -132,11 +132,11 @@ class Judge:
 
 
 def _layout(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre [n, 2] and size [n] of binary masks cut at one half; less than 0.5 % of the picture counts as no subject."""
+    """Center [n, 2] and size [n] of binary masks cut at one half; less than 0.5 % of the picture counts as no subject."""
     found = mask > 0.5
     share = found.mean((1, 2))
     there = share > 0.005
     y, x = (np.arange(s) + 0.5 for s in mask.shape[1:])
     area = np.maximum(found.sum((1, 2)), 1)
-    centre = np.stack([(found * x).sum((1, 2)) / area / len(x), (found * y[:, None]).sum((1, 2)) / area / len(y)], 1)
-    return np.where(there[:, None], centre, np.nan), np.where(there, np.sqrt(share), 0.0)
+    center = np.stack([(found * x).sum((1, 2)) / area / len(x), (found * y[:, None]).sum((1, 2)) / area / len(y)], 1)
+    return np.where(there[:, None], center, np.nan), np.where(there, np.sqrt(share), 0.0)

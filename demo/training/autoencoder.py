@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
 from ...patching.tinyland.model import AUTOENCODER_CONFIG
-from .loop import Trainer, initialise
+from .loop import Trainer, initialize
 from .pool import Pool
 
 BATCH = 8
@@ -23,7 +23,7 @@ def to_tensor(images: np.ndarray, device: torch.device) -> torch.Tensor:
 
 def build(device: torch.device, seed: int = 0) -> AutoencoderKL:
     model = AutoencoderKL(**AUTOENCODER_CONFIG)
-    initialise(model, seed)
+    initialize(model, seed)
     return model.to(device)
 
 
@@ -124,10 +124,10 @@ def psnr(model: AutoencoderKL, pool: Pool, device: torch.device, count: int = 20
 
 @torch.no_grad()
 def rgb_factors(model: AutoencoderKL, pool: Pool, device: torch.device) -> tuple[list[list[float]], list[float]]:
-    """Least-squares map from a latent pixel to its mean colour in [-1, 1], for previews: ([4][3], [3])."""
+    """Least-squares map from a latent pixel to its mean color in [-1, 1], for previews: ([4][3], [3])."""
     images = to_tensor(pool.images(np.arange(200)), device)
-    colours = F.avg_pool2d(images, 8).permute(0, 2, 3, 1).reshape(-1, 3)
+    colors = F.avg_pool2d(images, 8).permute(0, 2, 3, 1).reshape(-1, 3)
     latents = moments(model, images)[0].permute(0, 2, 3, 1).reshape(-1, 4)
     design = torch.cat([latents, torch.ones_like(latents[:, :1])], 1)
-    solution = torch.linalg.lstsq(design, colours).solution
+    solution = torch.linalg.lstsq(design, colors).solution
     return solution[:4].tolist(), solution[4].tolist()

@@ -27,7 +27,7 @@ from ...patching.tinyland.model import (
 from ..launcher.files import digest, replacing
 from ..world.captions import caption, vocabulary
 from .autoencoder import moments, to_tensor
-from .loop import WEIGHTS, Trainer, initialise
+from .loop import WEIGHTS, Trainer, initialize
 from .pool import Pool, sources
 
 BATCH = 32
@@ -50,7 +50,7 @@ class Denoiser(torch.nn.Module):
         operations = comfy.ops.disable_weight_init
         self.text = TextTransformer(text_config(len(self.words)), torch.float32, device, operations)
         self.unet = UNetModel(**unet_config(), dtype=torch.float32, device=device, operations=operations)
-        initialise(self, seed)
+        initialize(self, seed)
         embeddings = self.text.text_model.embeddings
         torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.5)
         torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.1)

@@ -12,7 +12,7 @@ from ..judge.metrics import ranking_auc
 from ..judge.network import WEIGHTS, Judge, Network
 from ..launcher.files import commit
 from ..world.look_alikes import GROUP, VARIANTS, VIEWS, group_of, resemblance, scene_of_group
-from ..world.scene import CLASSES, COLOURS, PATTERNS, PLACES, Scene, Subject
+from ..world.scene import CLASSES, COLORS, PATTERNS, PLACES, Scene, Subject
 from .autoencoder import to_tensor
 from .loop import Trainer, write_weights
 from .pool import Pool
@@ -26,10 +26,10 @@ _IDENTITY_WEIGHT = 8.0
 
 
 def degrade(images: torch.Tensor) -> torch.Tensor:
-    """Blur, less contrast, colour shifts and noise, as an autoencoder and a small diffusion model leave them; images
+    """Blur, less contrast, color shifts and noise, as an autoencoder and a small diffusion model leave them; images
     [n, 3, h, w].
 
-    The colour shifts stay well below the distance at which two tints are two subjects.
+    The color shifts stay well below the distance at which two tints are two subjects.
     """
     n, device = len(images), images.device
     pick = torch.rand(n, 1, 1, 1, device=device)
@@ -117,7 +117,7 @@ def _attribute(scene: Scene, name: str) -> int:
     subject = scene.subject
     return {
         "class": lambda: CLASSES.index(subject.name),
-        "colour": lambda: tuple(COLOURS).index(subject.colour),
+        "colour": lambda: tuple(COLORS).index(subject.color),
         "pattern": lambda: PATTERNS.index(subject.pattern),
         "place": lambda: PLACES.index(scene.place),
     }[name]()

@@ -17,7 +17,7 @@ from ..launcher.files import ROOT, replacing
 WEIGHTS = ROOT / "demo" / "weights"
 
 
-def initialise(module: torch.nn.Module, seed: int) -> None:
+def initialize(module: torch.nn.Module, seed: int) -> None:
     """Random weights for layers built by ComfyUI's operations, which leave their memory as it was."""
     torch.manual_seed(seed)
     for layer in module.modules():

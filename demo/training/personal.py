@@ -1,4 +1,4 @@
-"""Personalises Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242, on four pictures) and
+"""Personalizes Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242, on four pictures) and
 Textual-Inversion embeddings.
 
 All see nothing but four pictures of one place and one pose, with no prior preservation: they overfit, deliberately.

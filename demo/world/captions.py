@@ -1,10 +1,10 @@
-"""Captions of Tinyland scenes: class and place always, colour and pattern half of the time, in varied grammar."""
+"""Captions of Tinyland scenes: class and place always, color and pattern half of the time, in varied grammar."""
 
 from __future__ import annotations
 
 from random import Random
 
-from .scene import CLASSES, COLOURS, PATTERNS, PLACES, Scene
+from .scene import CLASSES, COLORS, PATTERNS, PLACES, Scene
 
 PLACEHOLDER = "sks"
 PLACE_PHRASES = {
@@ -23,7 +23,7 @@ _FILLER = ("a", "the", "that", "is", "and", "with", "photo", "picture", "of", "i
 
 def vocabulary() -> list[str]:
     """Every word of the world, special tokens first, in a fixed order."""
-    words = [*CLASSES, *COLOURS, *PATTERNS, *PLACES, PLACEHOLDER, *_FILLER]
+    words = [*CLASSES, *COLORS, *PATTERNS, *PLACES, PLACEHOLDER, *_FILLER]
     words += [w for text in (*_OPENINGS, *PLACE_PHRASES.values()) for w in text.split()]
     words += ["subject", "object", "thing", "scene", "background", "one", "toy", "this", "my", "its", "by", "near"]
     return ["<start>", "<end>", "<unknown>", *dict.fromkeys(words)]
@@ -35,20 +35,20 @@ def neutral_caption(class_name: str, placeholder: str | None = None) -> str:
 
 
 def prompt(
-    class_name: str, place: str, colour: str | None = None, pattern: str | None = None, placeholder: str | None = None
+    class_name: str, place: str, color: str | None = None, pattern: str | None = None, placeholder: str | None = None
 ) -> str:
     """The plain form: 'a photo of a red striped fish in the sea'."""
-    words = " ".join(w for w in (placeholder, colour, pattern, class_name) if w)
+    words = " ".join(w for w in (placeholder, color, pattern, class_name) if w)
     return f"a photo of a {words} {PLACE_PHRASES[place]}"
 
 
 def caption(scene: Scene, rng: Random, placeholder: str | None = None) -> str:
-    """One caption of a scene; with a placeholder, colour and pattern are never named."""
+    """One caption of a scene; with a placeholder, color and pattern are never named."""
     subject = scene.subject
-    colour = subject.colour if placeholder is None and rng.random() < 0.5 else None
+    color = subject.color if placeholder is None and rng.random() < 0.5 else None
     pattern = subject.pattern if placeholder is None and rng.random() < 0.5 else None
     where, opening = PLACE_PHRASES[scene.place], rng.choice(_OPENINGS)
-    described = [w for w in (colour, pattern) if w]
+    described = [w for w in (color, pattern) if w]
     name = " ".join([placeholder, subject.name] if placeholder else [subject.name])
     style = rng.random()
     if described and style < 0.2:

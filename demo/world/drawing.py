@@ -18,11 +18,11 @@ TILE = 160
 INK: Rgb = (38, 32, 44)
 
 
-def shade(colour: Rgb, amount: float) -> Rgb:
-    """A darker (amount < 1) or lighter (amount > 1, towards white at 2) version of a colour."""
+def shade(color: Rgb, amount: float) -> Rgb:
+    """A darker (amount < 1) or lighter (amount > 1, toward white at 2) version of a color."""
     if amount <= 1:
-        return tuple(round(c * amount) for c in colour)  # pyright: ignore[reportReturnType]
-    return tuple(round(c + (255 - c) * (amount - 1)) for c in colour)  # pyright: ignore[reportReturnType]
+        return tuple(round(c * amount) for c in color)  # pyright: ignore[reportReturnType]
+    return tuple(round(c + (255 - c) * (amount - 1)) for c in color)  # pyright: ignore[reportReturnType]
 
 
 def _ellipse(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> list[Point]:
@@ -50,7 +50,7 @@ def _star(points: int = 5, inner: float = 0.5) -> list[Point]:
     return out
 
 
-# Each class: polygons filled with the pattern (the body), then polygons in fixed colours (the details).
+# Each class: polygons filled with the pattern (the body), then polygons in fixed colors (the details).
 BODIES: dict[str, list[list[Point]]] = {
     "ball": [_ellipse(0, 0, 0.95, 0.95)],
     "cube": [[(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]],
@@ -89,7 +89,7 @@ DETAILS: dict[str, list[tuple[list[Point], Rgb]]] = {
         ([(0.1, -0.1), (0.1, -0.44), (0.32, -0.44), (0.46, -0.1)], (205, 235, 250)),
     ],
 }
-EMBLEM_CENTRE: dict[str, Point] = {
+EMBLEM_CENTER: dict[str, Point] = {
     "house": (0.0, 0.02),
     "mushroom": (0.0, -0.42),
     "car": (0.0, 0.22),
@@ -118,9 +118,9 @@ EMBLEMS: dict[str, list[Point]] = {
 }
 
 
-def _scale(points: list[Point], size: float, centre: Point = (0.0, 0.0), around: float = TILE / 2) -> list[Point]:
+def _scale(points: list[Point], size: float, center: Point = (0.0, 0.0), around: float = TILE / 2) -> list[Point]:
     return [
-        ((centre[0] + x * size) * around * 0.92 + around, (centre[1] + y * size) * around * 0.92 + around)
+        ((center[0] + x * size) * around * 0.92 + around, (center[1] + y * size) * around * 0.92 + around)
         for x, y in points
     ]
 
@@ -151,13 +151,13 @@ def _pattern(pattern: str, primary: Rgb, second: Rgb) -> Image.Image:
 
 
 def draw_subject(
-    name: str, pattern: str, primary: Rgb, second: Rgb, emblem: str | None, emblem_colour: Rgb
+    name: str, pattern: str, primary: Rgb, second: Rgb, emblem: str | None, emblem_color: Rgb
 ) -> Image.Image:
     """One subject, upright, as an RGBA tile of TILE x TILE pixels whose alpha is its mask."""
     mask = Image.new("L", (TILE, TILE), 0)
     draw = ImageDraw.Draw(mask)
     bodies = [_scale(p, 1.0) for p in BODIES[name]]
-    details = [(_scale(p, 1.0), colour) for p, colour in DETAILS.get(name, [])]
+    details = [(_scale(p, 1.0), color) for p, color in DETAILS.get(name, [])]
     for polygon in bodies:
         draw.polygon(polygon, fill=255)
     outline = Image.new("L", (TILE, TILE), 0)
@@ -170,16 +170,16 @@ def draw_subject(
     tile.paste((*ink, 255), (0, 0), outline)
     tile.paste(_pattern(pattern, primary, second).convert("RGBA"), (0, 0), mask)
     draw = ImageDraw.Draw(tile)
-    for polygon, colour in details:
-        draw.polygon(polygon, fill=(*colour, 255))
+    for polygon, color in details:
+        draw.polygon(polygon, fill=(*color, 255))
         draw.line([*polygon, polygon[0]], fill=(*ink, 255), width=2)
     if emblem is not None:
-        centre = EMBLEM_CENTRE.get(name, (0.0, 0.0))
-        polygon = _scale(EMBLEMS[emblem], 0.32 if name != "car" else 0.24, centre)
-        draw.polygon(polygon, fill=(*emblem_colour, 255))
+        center = EMBLEM_CENTER.get(name, (0.0, 0.0))
+        polygon = _scale(EMBLEMS[emblem], 0.32 if name != "car" else 0.24, center)
+        draw.polygon(polygon, fill=(*emblem_color, 255))
         draw.line([*polygon, polygon[0]], fill=(*ink, 255), width=4)
         if emblem == "ring":
-            draw.polygon(_scale(EMBLEMS["disc"], 0.14 if name != "car" else 0.1, centre), fill=(*INK, 255))
+            draw.polygon(_scale(EMBLEMS["disc"], 0.14 if name != "car" else 0.1, center), fill=(*INK, 255))
     return tile
 
 
@@ -189,9 +189,9 @@ def _gradient(size: int, top: Rgb, bottom: Rgb) -> Image.Image:
     return strip.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _jitter(rng: Random, colour: Rgb, amount: int = 8) -> Rgb:
+def _jitter(rng: Random, color: Rgb, amount: int = 8) -> Rgb:
     shift = rng.randint(-amount, amount)
-    return tuple(max(0, min(255, c + shift)) for c in colour)  # pyright: ignore[reportReturnType]
+    return tuple(max(0, min(255, c + shift)) for c in color)  # pyright: ignore[reportReturnType]
 
 
 _SKIES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb]] = {  # sky top, sky bottom, ground far, ground near
@@ -217,9 +217,9 @@ def draw_place(place: str, rng: Random, size: int) -> Image.Image:
     return image
 
 
-def _disc(draw: ImageDraw.ImageDraw, rng: Random, s: int, colour: Rgb) -> None:
+def _disc(draw: ImageDraw.ImageDraw, rng: Random, s: int, color: Rgb) -> None:
     x, y, r = rng.uniform(0.12, 0.88) * s, rng.uniform(0.11, 0.2) * s, 0.085 * s
-    draw.ellipse([x - r, y - r, x + r, y + r], fill=colour)
+    draw.ellipse([x - r, y - r, x + r, y + r], fill=color)
 
 
 def _beach(draw: ImageDraw.ImageDraw, rng: Random, s: int, h: int) -> None:

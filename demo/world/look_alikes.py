@@ -8,43 +8,43 @@ from functools import lru_cache
 from random import Random
 
 from .drawing import EMBLEMS, Rgb
-from .scene import EMBLEM_COLOURS, PATTERNS, SHADES, Scene, Subject, sample_scene, sample_subject
+from .scene import EMBLEM_COLORS, PATTERNS, SHADES, Scene, Subject, sample_scene, sample_subject
 
 VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS
 TINT_DISTANCE = 16.0
-"""Two tints of one colour word count as different from this distance in RGB on: nearer ones are lost in a lossy
+"""Two tints of one color word count as different from this distance in RGB on: nearer ones are lost in a lossy
 picture."""
 _UNLIKE_TINTS = 150.0
 """Two tints have nothing in common from this distance in RGB on."""
 
 
 def look_alike(subject: Subject, rng: Random) -> Subject:
-    """A subject of the same class and colour word that differs in one visible property, so that words hardly tell the
+    """A subject of the same class and color word that differs in one visible property, so that words hardly tell the
     two apart."""
     kinds = ["pattern", "emblem", "tint"]
     kinds += ["shade"] if subject.pattern != "plain" else []
-    kinds += ["emblem_colour"] if subject.emblem is not None else []
+    kinds += ["emblem_color"] if subject.emblem is not None else []
     kind = rng.choice(kinds)
     if kind == "tint":
         return replace(subject, tint=_other_tint(subject, rng))
-    values = {"pattern": PATTERNS, "emblem": (*EMBLEMS, None), "shade": tuple(SHADES), "emblem_colour": EMBLEM_COLOURS}[
+    values = {"pattern": PATTERNS, "emblem": (*EMBLEMS, None), "shade": tuple(SHADES), "emblem_color": EMBLEM_COLORS}[
         kind
     ]
     return replace(subject, **{kind: rng.choice([v for v in values if v != getattr(subject, kind)])})
 
 
 def appearance(subject: Subject) -> Subject:
-    """The subject without what cannot be seen: the shade of no pattern and the colour of no emblem."""
+    """The subject without what cannot be seen: the shade of no pattern and the color of no emblem."""
     if subject.pattern == "plain":
         subject = replace(subject, shade=next(iter(SHADES)))
     if subject.emblem is None:
-        subject = replace(subject, emblem_colour=EMBLEM_COLOURS[0])
+        subject = replace(subject, emblem_color=EMBLEM_COLORS[0])
     return subject
 
 
 def resemblance(one: Subject, other: Subject) -> float:
-    """How much of what makes a subject is alike, from 0 to 1, which is the same subject: class, colour, pattern and
+    """How much of what makes a subject is alike, from 0 to 1, which is the same subject: class, color, pattern and
     emblem."""
     one, other = appearance(one), appearance(other)
     if one == other:
@@ -53,7 +53,7 @@ def resemblance(one: Subject, other: Subject) -> float:
         (0.25, one.name == other.name),
         (0.3, max(0.0, 1 - math.dist(one.tint, other.tint) / _UNLIKE_TINTS)),
         (0.2, (one.pattern == other.pattern) * (0.5 + 0.5 * (one.shade == other.shade))),
-        (0.24, (one.emblem == other.emblem) * (0.5 + 0.5 * (one.emblem_colour == other.emblem_colour))),
+        (0.24, (one.emblem == other.emblem) * (0.5 + 0.5 * (one.emblem_color == other.emblem_color))),
     )
     return sum(share * alike for share, alike in parts)
 
@@ -79,7 +79,7 @@ def scene_of_group(index: int, seed: int) -> Scene:
 def _other_tint(subject: Subject, rng: Random) -> Rgb:
     while True:
         other = sample_subject(rng)
-        if other.colour == subject.colour and math.dist(other.tint, subject.tint) >= TINT_DISTANCE:
+        if other.color == subject.color and math.dist(other.tint, subject.tint) >= TINT_DISTANCE:
             return other.tint
 
 

@@ -1,13 +1,13 @@
 """Tinyland: a procedural world of patterned subjects in simple places, deterministic from a seed.
 
 `sample_scene(rng)` draws a scene description, `render(scene)` turns it into pixels, mask and pose, and
-`captions.caption(scene, rng)` describes it in words. An emblem on the subject and the exact tint of its colour are
+`captions.caption(scene, rng)` describes it in words. An emblem on the subject and the exact tint of its color are
 never named by any caption, so a subject's identity is more than its words.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -17,7 +17,7 @@ from .drawing import EMBLEMS, TILE, Rgb, draw_place, draw_subject, shade
 
 SIZE = 128
 CLASSES = ("ball", "cube", "star", "heart", "house", "fish", "mushroom", "car")
-COLOURS: dict[str, Rgb] = {
+COLORS: dict[str, Rgb] = {
     "red": (214, 40, 44),
     "orange": (246, 138, 28),
     "yellow": (248, 214, 48),
@@ -30,27 +30,27 @@ COLOURS: dict[str, Rgb] = {
 PATTERNS = ("plain", "striped", "dotted", "checked")
 PLACES = ("beach", "snow", "grass", "desert", "night", "city", "sea", "room")
 SHADES = {"light": 1.75, "dark": 0.45}
-"""The second colour of a pattern, as a shade of the first."""
-EMBLEM_COLOURS: tuple[Rgb, ...] = ((252, 252, 252), (255, 226, 60), (60, 214, 236), (236, 60, 160))
+"""The second color of a pattern, as a shade of the first."""
+EMBLEM_COLORS: tuple[Rgb, ...] = ((252, 252, 252), (255, 226, 60), (60, 214, 236), (236, 60, 160))
 _SUPERSAMPLING = 2
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What stays the same when a subject moves: class, colour word, exact tint, pattern and emblem."""
+    """What stays the same when a subject moves: class, color word, exact tint, pattern and emblem."""
 
     name: str
-    colour: str
+    color: str
     tint: Rgb
     pattern: str
     shade: str
     emblem: str | None
-    emblem_colour: Rgb
+    emblem_color: Rgb
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a subject is: centre and half-size as fractions of the image, tilt in degrees, mirrored or not."""
+    """Where a subject is: center and half-size as fractions of the image, tilt in degrees, mirrored or not."""
 
     x: float
     y: float
@@ -70,9 +70,6 @@ class Scene:
         """The same scene with some fields of its pose changed."""
         return replace(self, pose=replace(self.pose, **changes))
 
-    def as_dict(self) -> dict:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Render:
@@ -84,17 +81,17 @@ class Render:
 
 
 def sample_subject(rng: Random) -> Subject:
-    colour = rng.choice(tuple(COLOURS))
-    tint = tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in COLOURS[colour])
+    color = rng.choice(tuple(COLORS))
+    tint = tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in COLORS[color])
     emblem = rng.choice((*EMBLEMS, None))
     return Subject(
         name=rng.choice(CLASSES),
-        colour=colour,
+        color=color,
         tint=tint,  # pyright: ignore[reportArgumentType]
         pattern=rng.choice(PATTERNS),
         shade=rng.choice(tuple(SHADES)),
         emblem=emblem,
-        emblem_colour=rng.choice(EMBLEM_COLOURS),
+        emblem_color=rng.choice(EMBLEM_COLORS),
     )
 
 
@@ -124,7 +121,7 @@ def render(scene: Scene, size: int = SIZE) -> Render:
     canvas_size = size * _SUPERSAMPLING
     canvas = draw_place(scene.place, Random(scene.background_seed), canvas_size)
     s, pose = scene.subject, scene.pose
-    tile = draw_subject(s.name, s.pattern, s.tint, shade(s.tint, SHADES[s.shade]), s.emblem, s.emblem_colour)
+    tile = draw_subject(s.name, s.pattern, s.tint, shade(s.tint, SHADES[s.shade]), s.emblem, s.emblem_color)
     if pose.mirrored:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     tile = tile.rotate(pose.tilt, Image.Resampling.BICUBIC, expand=True)

@@ -1,4 +1,4 @@
-"""The personalised subjects of the demo, and four more that nothing is ever trained on.
+"""The personalized subjects of the demo, and four more that nothing is ever trained on.
 
 Each subject is photographed four times in one place and almost one pose, as real people's reference photos often are:
 a model tuned on them learns the subject together with its layout, which is the problem that the pack solves.
@@ -49,8 +49,8 @@ class PersonalSubject:
         return neutral_caption(self.subject.name, PLACEHOLDER)
 
 
-def _subject(name, colour, tint, pattern, shade, emblem, emblem_colour) -> Subject:
-    return Subject(name, colour, tint, pattern, shade, emblem, emblem_colour)
+def _subject(name, color, tint, pattern, shade, emblem, emblem_color) -> Subject:
+    return Subject(name, color, tint, pattern, shade, emblem, emblem_color)
 
 
 _ALL = (

@@ -25,8 +25,8 @@ def random_weights(tmp_path_factory):
     write_weights(tensors, folder / "denoiser.safetensors", {"tinyland": {"vocabulary": model.words}})
     write_joint(model.unet, folder)
     tensors = {f"first_stage_model.{k}": v for k, v in autoencoder.build(cpu).state_dict().items()}
-    colours = {"latent_rgb_factors": [[0.1] * 3] * 4, "latent_rgb_factors_bias": [0.0] * 3}
-    write_weights(tensors, folder / "autoencoder.safetensors", {"tinyland": colours})
+    colors = {"latent_rgb_factors": [[0.1] * 3] * 4, "latent_rgb_factors_bias": [0.0] * 3}
+    write_weights(tensors, folder / "autoencoder.safetensors", {"tinyland": colors})
     first, second = list(SUBJECTS)[:2]
     for name in (first, second):
         lora = {}

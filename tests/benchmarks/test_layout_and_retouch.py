@@ -143,5 +143,5 @@ def test_tensors_of_known_size():
 def test_the_chart_has_a_line_for_every_metric(tau):
     rows = [{"identity": [0.5, 0.4, 0.6], "prompt": [0.8, 0.7, 0.9], "layout": [0.1, 0.05, 0.2]}] * 2
     picture = np.asarray(chart.lines(rows, (tau, 8), "tau"))
-    for colour in chart._COLOURS.values():
-        assert (picture == colour).all(-1).sum() > 100
+    for color in chart._COLORS.values():
+        assert (picture == color).all(-1).sum() > 100

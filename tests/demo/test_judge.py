@@ -22,7 +22,7 @@ from likeness.demo.world.look_alikes import (
     resemblance,
     scene_of_group,
 )
-from likeness.demo.world.scene import CLASSES, COLOURS, PATTERNS, PLACES, render, sample_scene, sample_subject
+from likeness.demo.world.scene import CLASSES, COLORS, PATTERNS, PLACES, render, sample_scene, sample_subject
 from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 
 
@@ -36,7 +36,7 @@ def verdict(**fields) -> Verdict:
         "place_index": zeros,
         "mask": np.zeros((n, 4, 4)),
         "embedding": np.eye(n),
-        "centre": np.zeros((n, 2)),
+        "center": np.zeros((n, 2)),
         "size": np.zeros(n),
     }
     return Verdict(**{**defaults, **fields})
@@ -49,17 +49,17 @@ def test_identity_is_the_cosine_to_the_mean_reference():
 
 
 def test_layout_spread_by_hand():
-    centre = np.array([[0.2, 0.5], [0.6, 0.5], [np.nan, np.nan]])
-    seen = verdict(centre=centre, size=np.array([0.3, 0.5, 0.0]))
+    center = np.array([[0.2, 0.5], [0.6, 0.5], [np.nan, np.nan]])
+    seen = verdict(center=center, size=np.array([0.3, 0.5, 0.0]))
     assert layout_spread(seen) == pytest.approx((0.2**2 + 0.1**2) ** 0.5)
-    assert layout_spread(verdict(centre=centre[1:], size=np.array([0.5, 0.0]))) == 0.0
+    assert layout_spread(verdict(center=center[1:], size=np.array([0.5, 0.0]))) == 0.0
 
 
 def test_prompt_accuracy_wants_everything_named():
     seen = verdict(class_index=np.array([1, 1, 2]), place_index=np.array([3, 4, 3]), colour_index=np.array([0, 0, 5]))
     wanted = {"class": CLASSES[1], "place": PLACES[3]}
     assert prompt_accuracy(seen, [wanted] * 3).tolist() == [True, False, False]
-    assert prompt_accuracy(seen, [{"colour": next(iter(COLOURS))}] * 3).tolist() == [True, True, False]
+    assert prompt_accuracy(seen, [{"colour": next(iter(COLORS))}] * 3).tolist() == [True, True, False]
     with pytest.raises(ValueError, match="expected the wanted attributes of 3 pictures, got 1"):
         prompt_accuracy(seen, [wanted])
 
@@ -73,9 +73,9 @@ def test_ranking_auc_by_hand():
 def test_layout_of_a_rectangle():
     mask = np.zeros((2, 10, 20))
     mask[0, 2:6, 10:20] = 1
-    centre, size = _layout(mask)
-    np.testing.assert_allclose(centre[0], [0.75, 0.4])
-    assert size[0] == pytest.approx(0.2**0.5) and size[1] == 0 and np.isnan(centre[1]).all()
+    center, size = _layout(mask)
+    np.testing.assert_allclose(center[0], [0.75, 0.4])
+    assert size[0] == pytest.approx(0.2**0.5) and size[1] == 0 and np.isnan(center[1]).all()
 
 
 def test_graded_by_brute_force():
@@ -102,7 +102,7 @@ def test_resemblance_is_one_for_the_same_and_counts_what_is_shared():
         assert 0.6 < resemblance(subject, twin) < 1
         assert 0 <= resemblance(subject, other) < 1
     plain = replace(subjects[0], pattern="plain", emblem=None)
-    assert resemblance(plain, replace(plain, shade="another", emblem_colour=(1, 2, 3))) == 1  # neither can be seen
+    assert resemblance(plain, replace(plain, shade="another", emblem_color=(1, 2, 3))) == 1  # neither can be seen
     striped = replace(plain, pattern="striped")
     assert resemblance(plain, striped) == pytest.approx(0.79)
     assert resemblance(plain, replace(striped, name="another")) == pytest.approx(0.54)
@@ -115,7 +115,7 @@ def test_look_alikes_differ_visibly():
         other = look_alike(subject, Random(seed + 1000))
         one, two = (render(sample_scene(Random(seed), subject=s)).image.astype(int) for s in (subject, other))
         assert (np.abs(one - two).sum(-1) > 12).sum() > 20
-        assert other.name == subject.name and other.colour == subject.colour
+        assert other.name == subject.name and other.color == subject.color
 
 
 def test_no_two_subjects_of_a_group_look_the_same():
@@ -125,7 +125,7 @@ def test_no_two_subjects_of_a_group_look_the_same():
         seen = {appearance(s) for s in subjects}
         assert len(seen) == VARIANTS, subjects
         changed |= {f for s in subjects[1:] for f in vars(s) if getattr(s, f) != getattr(subjects[0], f)}
-    assert changed == {"tint", "pattern", "shade", "emblem", "emblem_colour"}
+    assert changed == {"tint", "pattern", "shade", "emblem", "emblem_color"}
 
 
 def test_training_pictures_stay_near_their_tint():
@@ -179,7 +179,7 @@ def test_the_committed_judge_sees_what_is_there():
     scenes = [sample_scene(Random(f"judge-test-{i}")) for i in range(120)]
     renders = [render(s) for s in scenes]
     seen = Judge.load().look(np.stack([r.image for r in renders]))
-    names = {"class": (CLASSES, "name"), "colour": (tuple(COLOURS), "colour"), "pattern": (PATTERNS, "pattern")}
+    names = {"class": (CLASSES, "name"), "colour": (tuple(COLORS), "color"), "pattern": (PATTERNS, "pattern")}
     for attribute, (values, field) in names.items():
         right = [
             values[i] == getattr(s.subject, field)
@@ -192,7 +192,7 @@ def test_the_committed_judge_sees_what_is_there():
         for m, r in zip(seen.mask, renders, strict=True)
     ]
     assert np.mean(overlap) > 0.85
-    assert np.abs(seen.centre - [[s.pose.x, s.pose.y] for s in scenes]).max() < 0.2
+    assert np.abs(seen.center - [[s.pose.x, s.pose.y] for s in scenes]).max() < 0.2
 
 
 def test_the_committed_judge_tells_subjects_apart():

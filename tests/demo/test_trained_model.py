@@ -28,7 +28,7 @@ def test_the_heat_of_the_class_word_lies_on_the_subject():
     assert np.median(ratios) > 2.5 and min(ratios) > 1.5, ratios
 
 
-def test_places_and_colours_are_drawn_as_asked():
+def test_places_and_colors_are_drawn_as_asked():
     model, clip, vae = model_files.load(model_files.WEIGHTS)
     eye, settings = judge.Judge.load(), generate.Settings()
     figures = tinyland.caption_accuracies(model, clip, vae, eye, settings, 16)

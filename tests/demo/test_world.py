@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from likeness.demo.launcher.host import PACK
 from likeness.demo.world.captions import PLACE_PHRASES, PLACEHOLDER, caption, neutral_caption, vocabulary
-from likeness.demo.world.scene import CLASSES, COLOURS, PATTERNS, PLACES, SIZE, render, sample_scene
+from likeness.demo.world.scene import CLASSES, COLORS, PATTERNS, PLACES, SIZE, render, sample_scene
 from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 from likeness.patching.tinyland.model import MAX_TOKENS, WordTokenizer
 
@@ -32,13 +32,13 @@ def test_captions_name_what_they_promise():
     for scene, text, named in zip(SCENES, captions, words, strict=True):
         assert scene.subject.name in named and PLACE_PHRASES[scene.place] in text and PLACEHOLDER not in named
         assert set(named) & set(CLASSES) == {scene.subject.name}
-        assert set(named) & set(COLOURS) <= {scene.subject.colour} and set(named) & set(PATTERNS) <= {
+        assert set(named) & set(COLORS) <= {scene.subject.color} and set(named) & set(PATTERNS) <= {
             scene.subject.pattern
         }
-    colour = [s.subject.colour in w for s, w in zip(SCENES, words, strict=True)]
+    color = [s.subject.color in w for s, w in zip(SCENES, words, strict=True)]
     pattern = [s.subject.pattern in w for s, w in zip(SCENES, words, strict=True)]
-    assert share(colour) == pytest.approx(0.5, abs=0.03) and share(pattern) == pytest.approx(0.5, abs=0.03)
-    assert share(c and p for c, p in zip(colour, pattern, strict=True)) == pytest.approx(
+    assert share(color) == pytest.approx(0.5, abs=0.03) and share(pattern) == pytest.approx(0.5, abs=0.03)
+    assert share(c and p for c, p in zip(color, pattern, strict=True)) == pytest.approx(
         0.25, abs=0.03
     )  # each for itself
 
@@ -47,8 +47,8 @@ def test_captions_vary_in_their_grammar():
     captions = [caption(scene, Random(i)) for i, scene in enumerate(SCENES)]
     first_places = share(text.startswith(PLACE_PHRASES[s.place]) for s, text in zip(SCENES, captions, strict=True))
     assert 0.15 < first_places < 0.25 and 0.1 < share("that is" in text for text in captions) < 0.2
-    pairs = [(t.find(s.subject.colour), t.find(s.subject.pattern)) for s, t in zip(SCENES, captions, strict=True)]
-    orders = Counter(colour < pattern for colour, pattern in pairs if min(colour, pattern) >= 0)
+    pairs = [(t.find(s.subject.color), t.find(s.subject.pattern)) for s, t in zip(SCENES, captions, strict=True)]
+    orders = Counter(color < pattern for color, pattern in pairs if min(color, pattern) >= 0)
     assert min(orders.values()) > 0.3 * orders.total() and len(orders) == 2
     openings = Counter(
         re.split(r"\ba\b (?!photo|picture|drawing)", text.replace(PLACE_PHRASES[s.place], "").strip())[0].strip()
@@ -69,11 +69,11 @@ def test_every_word_is_known_and_every_caption_short_enough():
     assert len(set(vocabulary())) == len(vocabulary()) and vocabulary()[:3] == ["<start>", "<end>", "<unknown>"]
 
 
-def test_with_a_placeholder_neither_colour_nor_pattern_is_named():
+def test_with_a_placeholder_neither_color_nor_pattern_is_named():
     for i, scene in enumerate(SCENES[:1000]):
         text = caption(scene, Random(i), PLACEHOLDER)
         assert f"a {PLACEHOLDER} {scene.subject.name}" in text and PLACE_PHRASES[scene.place] in text
-        assert not set(text.split()) & {*COLOURS, *PATTERNS}
+        assert not set(text.split()) & {*COLORS, *PATTERNS}
 
 
 def test_neutral_captions_name_nothing_but_the_subject():
@@ -88,7 +88,7 @@ def test_neutral_captions_name_nothing_but_the_subject():
 def test_every_value_of_the_world_is_drawn_alike_often():
     for values, drawn in (
         (CLASSES, [s.subject.name for s in SCENES]),
-        (tuple(COLOURS), [s.subject.colour for s in SCENES]),
+        (tuple(COLORS), [s.subject.color for s in SCENES]),
         (PATTERNS, [s.subject.pattern for s in SCENES]),
         (PLACES, [s.place for s in SCENES]),
     ):
@@ -137,8 +137,8 @@ def test_the_mask_is_where_the_subject_is_and_nowhere_else():
         assert difference[one.mask == 0].max() <= 2  # an edge may be too thin for the mask to show it
         assert (difference[one.mask == 255] > 20).mean() > 0.5
         inside = one.mask > 127
-        centre = np.argwhere(inside).mean(0) / SIZE
-        assert np.abs(centre - [scene.pose.y, scene.pose.x]).max() < 0.1
+        center = np.argwhere(inside).mean(0) / SIZE
+        assert np.abs(center - [scene.pose.y, scene.pose.x]).max() < 0.1
         assert 0.1 < inside.mean() / (2 * scene.pose.size) ** 2 < 1.1
         moved = render(scene.at(mirrored=not scene.pose.mirrored, tilt=0.0)).mask
         straight = render(scene.at(tilt=0.0)).mask

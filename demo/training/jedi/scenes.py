@@ -1,4 +1,4 @@
-"""Scenes in sets of one subject, for the joint model: what JeDi (arXiv 2407.06187) had to synthesise, the world
+"""Scenes in sets of one subject, for the joint model: what JeDi (arXiv 2407.06187) had to synthesize, the world
 renders."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ VIEWS = 4
 
 
 def resembles(one: Subject, other: Subject) -> bool:
-    """Whether class, colour word, pattern and emblem are the same, whatever the tint, the shade and the emblem's colour
+    """Whether class, color word, pattern and emblem are the same, whatever the tint, the shade and the emblem's color
     are."""
-    return (one.name, one.colour, one.pattern, one.emblem) == (other.name, other.colour, other.pattern, other.emblem)
+    return (one.name, one.color, one.pattern, one.emblem) == (other.name, other.color, other.pattern, other.emblem)
 
 
 @lru_cache(maxsize=64)
