@@ -1,4 +1,4 @@
-"""From attention maps to something to look at."""
+"""Heatmaps of attention maps, and their colors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-_GRADIENT = (  # dark violet, purple, red, orange, pale yellow: as bright as the value
+_GRADIENT = (  # dark violet, purple, red, orange, pale yellow: brightness rises with the value
     (0.05, 0.03, 0.30),
     (0.45, 0.05, 0.50),
     (0.85, 0.20, 0.30),
@@ -26,14 +26,16 @@ def mean_heatmap(maps: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.T
 
 
 def min_max(maps: torch.Tensor) -> torch.Tensor:
-    """Each map stretched to 0..1 (MasaCtrl, arXiv 2304.08465, section 3.3); a constant map becomes 0. maps: [images,
-    height, width]."""
+    """Each map stretched to 0..1 (MasaCtrl, arXiv 2304.08465, section 3.3); a constant map becomes 0.
+
+    maps: [images, height, width]. Returns the same shape.
+    """
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     span = high - low
     return torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps))
 
 
-def colours(values: torch.Tensor) -> torch.Tensor:
+def colors(values: torch.Tensor) -> torch.Tensor:
     """Values in 0..1, [...], as RGB, [..., 3]: dark violet for 0, over red, to pale yellow for 1."""
     gradient = torch.tensor(_GRADIENT, dtype=values.dtype, device=values.device)
     position = values.clamp(0, 1) * (len(_GRADIENT) - 1)
@@ -42,21 +44,23 @@ def colours(values: torch.Tensor) -> torch.Tensor:
 
 
 def overlay(images: torch.Tensor, heat: torch.Tensor, strength: float = 0.65) -> torch.Tensor:
-    """The heat's colours over a grey copy of the pictures. images: [n, height, width, 3] in 0..1, heat: [n, height,
-    width] in 0..1."""
-    grey = (images @ images.new_tensor([0.299, 0.587, 0.114]))[..., None]
-    return torch.lerp(grey, colours(heat), strength).clamp(0, 1)
+    """The heat's colors over a gray copy of the pictures.
+
+    images: [n, height, width, 3] in 0..1; heat: [n, height, width] in 0..1; strength: 0 shows the gray copy alone, 1 the
+    heat. Returns [n, height, width, 3] in 0..1.
+    """
+    gray = (images @ images.new_tensor([0.299, 0.587, 0.114]))[..., None]
+    return torch.lerp(gray, colors(heat), strength).clamp(0, 1)
 
 
-def principal_colours(features: torch.Tensor) -> torch.Tensor:
-    """The first three principal components of features as red, green and blue (as in plug-and-play features, arXiv
-    2211.12572, fig. 3).
+def principal_colors(features: torch.Tensor) -> torch.Tensor:
+    """The first three principal components of features as RGB (plug-and-play features, arXiv 2211.12572, fig. 3).
 
     features: [tokens, channels]. Returns [tokens, 3], each component stretched to 0..1; a missing component is 0.
     """
-    centred = features.float() - features.float().mean(0)
-    # By the channels' covariance: pictures have many more tokens than channels.
-    parts = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :3]
+    centered = features.float() - features.float().mean(0)
+    # The channels' covariance is smaller than the tokens': pictures have many more tokens than channels.
+    parts = centered @ torch.linalg.eigh(centered.T @ centered).eigenvectors.flip(1)[:, :3]
     span = parts.amax(0) - parts.amin(0)
     parts = torch.where(span > 0, (parts - parts.amin(0)) / span.clamp(min=1e-30), 0)
     return F.pad(parts, (0, 3 - parts.shape[1]))

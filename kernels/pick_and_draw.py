@@ -1,5 +1,9 @@
-"""Pick-and-Draw (arXiv 2401.16762) but for its distance, which is in `uremd`: saliency masks, the layout loss, the
-guided latent."""
+"""Pick-and-Draw (arXiv 2401.16762) except for its distance, which is in `uremd`: masks, losses, the latent's update.
+
+Equation numbers are ours. The paper has ten numbered equations, which our sources show without their numbers; we
+rebuilt them from public sources. Eq. 1-2 are latent diffusion and classifier-free guidance, which the host computes;
+eq. 3 is `attention.cross_attention_map`; eq. 7, the earth mover's distance, is only needed to define eq. 8.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from .heatmaps import mean_heatmap, min_max
 
 RELATIVE, RAW = "relative", "raw"
 _ROUNDED = 1e-6
-"""Below this a Frobenius norm is as its square, whose gradient is finite."""
+"""Softens the Frobenius norm near 0, where its gradient is undefined."""
 
 
 def saliency_mask(maps: Sequence[torch.Tensor], size: tuple[int, int], threshold: float) -> torch.Tensor:
@@ -25,19 +29,40 @@ def saliency_mask(maps: Sequence[torch.Tensor], size: tuple[int, int], threshold
     return min_max(mean_heatmap([m.detach() for m in maps], size)) > threshold
 
 
+def inside(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """{j : M(j) = 1}, the tokens that the picked features come from (Pick-and-Draw, arXiv 2401.16762, eq. 5).
+
+    masks: [images, height, width] in 0..1 or bool; size: the (height, width) of a layer's tokens. Returns bool [images,
+    height * width], the tokens that a mask fills at least half. A subject smaller than that keeps the tokens that it
+    fills most; an empty mask has none.
+    """
+    filled = F.interpolate(masks[:, None].float(), size, mode="area")[:, 0].flatten(1)
+    return (filled >= filled.amax(1, keepdim=True).clamp(max=0.5)) & (filled > 0)
+
+
+def scaled_to(wanted: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """T_l of a drawn mask, for the layout loss (Pick-and-Draw, arXiv 2401.16762, eq. 10; the paper draws no masks).
+
+    wanted: the mask, [images or 1, height, width] in 0..1; found: the generated map A_l, [images, h, w]. Returns the
+    mask in the size of `found` and with the same sum, image by image: [images, h, w], without a graph.
+    """
+    small = F.interpolate(wanted[:, None].to(found), tuple(found.shape[1:]), mode="area")[:, 0]
+    return small * (found.detach().sum((1, 2), keepdim=True) / small.sum((1, 2), keepdim=True).clamp(min=1e-6))
+
+
 def gaussian_smoothed(maps: torch.Tensor, size: int = 3, width: float = 0.5) -> torch.Tensor:
     """K * A of the layout loss (Pick-and-Draw, arXiv 2401.16762, eq. 10), edges reflected.
 
-    maps: [images, height, width]; size: the kernel's odd side in map pixels; width: s of exp(-(x / 2s)^2), the form
-    that Attend-and-Excite (arXiv 2301.13826) and its successors use, a Gaussian of standard deviation sqrt(2) s. A map
-    smaller than half the kernel comes back as it is: it has no neighbours to smooth with.
+    maps: [images, height, width]; size: the kernel's odd side in map pixels; width: s of exp(-(x / 2s)^2). This form,
+    from Attend-and-Excite (arXiv 2301.13826) and its successors, is a Gaussian of standard deviation sqrt(2) s. Returns
+    [images, height, width]; a map whose height or width is at most size // 2 is returned unchanged.
     """
     reach = size // 2
     if min(maps.shape[1:]) <= reach:
         return maps
     weights = [math.exp(-((i / (2 * width)) ** 2)) for i in range(-reach, reach + 1)]
     weights = [weight / sum(weights) for weight in weights]
-    # Sums of shifted maps: a kernel as a tensor would have to travel to the device for every layer.
+    # A kernel in a tensor would have to be copied to the device for every layer, so shifted maps are summed.
     rows, columns = maps.shape[1:]
     padded = F.pad(maps[:, None], (reach,) * 4, mode="reflect")[:, 0]
     across = torch.stack([weight * padded[:, :, i : i + columns] for i, weight in enumerate(weights)]).sum(0)
@@ -45,11 +70,11 @@ def gaussian_smoothed(maps: torch.Tensor, size: int = 3, width: float = 0.5) -> 
 
 
 def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor]) -> torch.Tensor:
-    """mean_l |K * A_l - K * T_l|_F / sqrt(h_l w_l) (Pick-and-Draw, arXiv 2401.16762, eq. 10, reduced by the mean over
-    layers).
+    """mean_l |K * A_l - K * T_l|_F / sqrt(h_l w_l) (Pick-and-Draw, arXiv 2401.16762, eq. 10).
 
-    maps: [images, height, width] per layer, with a graph; templates: alike, constants. Returns [images] in fp32: 0,
-    with a finite gradient, where map and template are equal.
+    The mean over layers and the division by the map's size are ours. maps: [images, height, width] per layer, with a
+    graph; templates: of the same shapes, constants. Returns [images] in fp32; where map and template are equal it is 0,
+    with a finite gradient. Raises ValueError for different numbers of layers.
     """
     losses = []
     for found, wanted in zip(maps, templates, strict=True):
@@ -57,6 +82,14 @@ def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor])
         norm = (difference.square().sum((1, 2)) + _ROUNDED**2).sqrt() - _ROUNDED
         losses.append(norm / math.sqrt(difference[0].numel()))
     return torch.stack(losses).mean(0)
+
+
+def score(terms: Sequence[tuple[float, torch.Tensor]]) -> torch.Tensor:
+    """lambda_app L_app + lambda_lay L_lay (Pick-and-Draw, arXiv 2401.16762, the score function).
+
+    terms: (weight, losses [images]) of each term that acts, at least one. Returns [images], with the losses' graph.
+    """
+    return torch.stack([weight * losses for weight, losses in terms]).sum(0)
 
 
 def step_of_gradient(
@@ -67,14 +100,13 @@ def step_of_gradient(
     kind: str = RELATIVE,
     loss: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What one guidance step subtracts from a latent (Pick-and-Draw, arXiv 2401.16762, the update of the score
-    function, eq. 11).
+    """eta grad g, what one guidance step subtracts from a latent (Pick-and-Draw, arXiv 2401.16762, the update).
 
-    latent: [images, channels, height, width] = clean + sigma * noise; gradient: alike, of the loss. RELATIVE: a step
-    whose norm is `size` of the latent's, image by image. RAW: `size` times the gradient with respect to z = latent /
-    sqrt(1 + sigma^2), in which papers state their step sizes. Where the gradient is 0 the step is 0. loss: [images],
-    given where the loss can become 0. A RELATIVE step then ends where it would be 0 if it were linear (Polyak's step):
-    a gradient's direction says nothing once its loss is next to 0, and its length is not looked at.
+    latent: [images, channels, height, width] = clean + sigma * noise; gradient: of the score, of the same shape. kind:
+    RELATIVE gives a step whose norm is `size` times the latent's, image by image. RAW gives `size` times the gradient
+    with respect to z = latent / sqrt(1 + sigma^2), in which papers state their step sizes. A gradient of 0 gives a step
+    of 0. loss: [images], for a loss that can reach 0. Near zero loss the direction is noise; normalizing hides that, so
+    a RELATIVE step is capped where the linearized loss would be 0 (Polyak's step).
     """
     if kind == RAW:
         return size * (1 + sigma**2) * gradient
@@ -85,12 +117,11 @@ def step_of_gradient(
 
 
 def denoised_shift(step: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:
-    """What to add to the denoised latent so that an Euler or DDIM step that starts at the unguided latent ends where
-    the same step from the guided one, latent - step, would (Pick-and-Draw, arXiv 2401.16762, section on optimising the
-    latent).
+    """D - D', which carries a moved latent through the sampler's step (Pick-and-Draw, arXiv 2401.16762, the update).
 
-    With r = next_sigma / sigma, D' + r (x - step - D') = D + r (x - D) gives D = D' - step r / (1 - r). step: as
-    `step_of_gradient` gives it, at noise level `sigma`; 0 <= next_sigma < sigma.
+    An Euler or DDIM step from the unguided latent x then ends where the same step from the guided one, x - step, would.
+    With r = next_sigma / sigma, D' + r (x - step - D') = D + r (x - D) gives D = D' - step r / (1 - r). step: of
+    `step_of_gradient`, at noise level `sigma`; 0 <= next_sigma < sigma. Returns the shape of `step`.
     """
     ratio = next_sigma / sigma
     return step * (-ratio / (1 - ratio))

@@ -13,7 +13,6 @@ def node_classes() -> list:
     from .joint_checkpoint import LikenessLoadJointCheckpoint
     from .joint_guider import LikenessJointGuider
     from .joint_image_sampler import JointImageSampler
-    from .layout_template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
     from .multi_source import LikenessReference, MultiSourceAttnSwap
     from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
     from .prompt_list import LikenessPromptList
@@ -21,6 +20,7 @@ def node_classes() -> list:
     from .saved_trajectory import LikenessLoadTrajectory, LikenessSaveTrajectory
     from .segment import LikenessSegment
     from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
+    from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
     from .uremd_guidance import LikenessLossCurves, UREMDGuidance
 
     return [

@@ -1,13 +1,22 @@
-"""AppearancePalette: the subject's features in pictures of it, for UREMDGuidance to pull towards; and palettes as
-files."""
+"""Appearance palettes for UREMDGuidance to pull towards: AppearancePalette makes them, and two nodes save and load them.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..patching.features.references import INVERTED, NOISED
 from ..patching.host.window import Window
-from ..patching.pick_and_draw import palette_file as saved_palettes
-from ..patching.pick_and_draw.palette import Picture, build_palette
+from ..patching.pick_and_draw import palette_file
+from ..patching.pick_and_draw.build_palette import Picture, build_palette
 from ._api import ADVANCED, CATEGORY, PaletteType, io, schema, ui, window_inputs
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
+
+    from ..patching.pick_and_draw.palette import Palette
 
 
 class AppearancePalette(io.ComfyNode):
@@ -145,29 +154,30 @@ class AppearancePalette(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        clip,
-        text,
-        word,
-        source,
-        seed,
-        threshold,
-        weight,
-        blocks,
-        map_blocks,
-        start_percent,
-        end_percent,
-        image=None,
-        vae=None,
-        latent=None,
-        mask=None,
-        conditioning=None,
-        sigmas=None,
-        more=None,
+        model: ModelPatcher,
+        clip: CLIP,
+        source: str,
+        seed: int,
+        weight: float,
+        blocks: str,
+        start_percent: float,
+        end_percent: float,
+        sigmas: torch.Tensor | None = None,
+        more: Palette | None = None,
+        **picture,
     ) -> io.NodeOutput:
-        picture = Picture(image, latent, vae, mask, conditioning, text, word, threshold, map_blocks)
-        window = Window(start_percent, end_percent)
-        made = build_palette(model, clip, picture, source, seed, weight, blocks, window, sigmas, more)
+        made = build_palette(
+            model,
+            clip,
+            Picture(**picture),
+            source=source,
+            seed=seed,
+            weight=weight,
+            blocks=blocks,
+            window=Window(start_percent, end_percent),
+            sigmas=sigmas,
+            more=more,
+        )
         return io.NodeOutput(made.palette, made.mask, made.preview, ui=ui.PreviewImage(made.preview, cls=cls))
 
 
@@ -199,9 +209,9 @@ class LikenessSavePalette(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, palette, filename_prefix, after=None) -> io.NodeOutput:
-        del after  # it only tells when
-        path = saved_palettes.save(palette, filename_prefix)
+    def execute(cls, palette: Palette, filename_prefix: str, after: dict | None = None) -> io.NodeOutput:
+        del after  # an input that makes the host run this node after the sampler
+        path = palette_file.save(palette, filename_prefix)
         return io.NodeOutput(palette, ui=ui.PreviewText(f"{path.name}\n{palette}"))
 
 
@@ -217,7 +227,7 @@ class LikenessLoadPalette(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=saved_palettes.STORE.names() or [saved_palettes.STORE.nothing],
+                    options=palette_file.STORE.names() or [palette_file.STORE.nothing],
                     tooltip="A file below output/likeness_palettes.",
                 ),
             ],
@@ -226,9 +236,9 @@ class LikenessLoadPalette(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):
-        path = saved_palettes.STORE.path_of(file)
+        path = palette_file.STORE.path_of(file)
         return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(saved_palettes.load(file))
+        return io.NodeOutput(palette_file.load(file))

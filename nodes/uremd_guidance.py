@@ -1,12 +1,24 @@
-"""UREMDGuidance and LikenessLossCurves: Pick-and-Draw's guidance, and what its losses did."""
+"""UREMDGuidance and LikenessLossCurves: Pick-and-Draw's guidance, and the curves of its losses."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ..kernels.pick_and_draw import RAW, RELATIVE
 from ..kernels.uremd import DIRECTIONS
 from ..patching.host.live_text import text_on
-from ..patching.pick_and_draw import build as build_guidance
+from ..patching.pick_and_draw.build import guide
+from ..patching.pick_and_draw.loss_plot import plot
+from ..patching.pick_and_draw.settings import Widgets
 from ._api import ADVANCED, CATEGORY, LossesType, PaletteType, TemplateType, io, schema, ui
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
+
+    from ..patching.pick_and_draw.loss_log import LossLog
+    from ..patching.pick_and_draw.palette import Palette
+    from ..patching.pick_and_draw.template import Template
 
 
 class UREMDGuidance(io.ComfyNode):
@@ -199,48 +211,14 @@ class UREMDGuidance(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        clip,
-        text,
-        word,
-        appearance_weight,
-        appearance_start,
-        appearance_end,
-        layout_weight,
-        layout_start,
-        layout_end,
-        layout_blocks,
-        direction,
-        step,
-        step_size,
-        iterations,
-        every,
-        threshold,
-        map_blocks,
-        palette=None,
-        template=None,
+        model: ModelPatcher,
+        clip: CLIP,
+        palette: Palette | None = None,
+        template: Template | None = None,
+        **widgets,
     ) -> io.NodeOutput:
-        settings = build_guidance.Settings(
-            text,
-            word,
-            appearance_weight,
-            appearance_start,
-            appearance_end,
-            layout_weight,
-            layout_start,
-            layout_end,
-            layout_blocks,
-            direction,
-            step_size,
-            step,
-            iterations,
-            every,
-            threshold,
-            map_blocks,
-        )
-        hidden = cls.hidden
-        show = text_on(None if hidden is None else hidden.unique_id)
-        return io.NodeOutput(*build_guidance.guide(model, clip, palette, template, settings, show))
+        show = text_on(None if cls.hidden is None else cls.hidden.unique_id)
+        return io.NodeOutput(*guide(model, clip, palette, template, Widgets(**widgets), show=show))
 
 
 class LikenessLossCurves(io.ComfyNode):
@@ -267,6 +245,6 @@ class LikenessLossCurves(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, losses, latent) -> io.NodeOutput:
-        picture = losses.picture(len(latent["samples"]))
+    def execute(cls, losses: LossLog, latent: dict) -> io.NodeOutput:
+        picture = plot(losses, len(latent["samples"]))
         return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))

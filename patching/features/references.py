@@ -11,6 +11,7 @@ import comfy.utils
 import torch
 import torch.nn.functional as F
 
+from ...kernels.pick_and_draw import inside
 from ..host.checks import check_latent, single
 from .bank import FeatureBank, weights_of
 from .sources import Inverted, Noised, Source, invert, noised_source
@@ -81,10 +82,8 @@ class References:
 
 
 def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Indices of the tokens of a layer of (height, width) that a mask [height, width] fills at least half; never none."""
-    small = F.interpolate(mask[None, None].float(), size, mode="area")[0, 0]
-    # A subject smaller than a token of a coarse layer still has the token that it fills most.
-    return (small >= min(0.5, float(small.max()))).flatten().nonzero()[:, 0]
+    """Indices of the tokens of a layer of (height, width) that a mask [height, width] holds."""
+    return inside(mask[None], size)[0].nonzero()[:, 0]
 
 
 def references(

@@ -1,9 +1,9 @@
-"""From the widgets of UREMDGuidance to a patched MODEL."""
+"""Builds the guided MODEL from the widgets of UREMDGuidance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..host.attach import attach_guidance
 from ..host.blocks import Block, layers_of, parse
@@ -12,47 +12,31 @@ from ..host.families import discover, family_of, preset
 from ..host.family import COARSE
 from ..host.window import Window
 from ..host.words import find_word
-from .guidance import NODE, Term, UREMDGuidance
+from .guidance import UREMDGuidance
 from .loss_log import LossLog
 from .palette import Palette
+from .settings import NODE, GuidanceSettings, Term, Terms, Widgets
 from .template import Template
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The widgets."""
-
-    text: str
-    word: str
-    appearance_weight: float
-    appearance_start: float
-    appearance_end: float
-    layout_weight: float
-    layout_start: float
-    layout_end: float
-    layout_blocks: str
-    direction: str
-    step_size: float
-    step_kind: str
-    iterations: int
-    every: int
-    threshold: float
-    map_blocks: str = "paper"
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
 
 
 def guide(
-    model,
-    clip,
+    model: ModelPatcher,
+    clip: CLIP | None,
     palette: Palette | None,
     template: Template | None,
-    settings: Settings,
+    widgets: Widgets,
+    *,
     show: Callable[[str], None] | None = None,
-) -> tuple[object, LossLog]:
-    """A clone of MODEL with the guidance on it, without it where the settings are neutral, and the log of its losses.
+) -> tuple[ModelPatcher, LossLog]:
+    """A guided clone of MODEL, or a plain one where the widgets are neutral, and the log of its losses.
 
-    Raises ValueError in one sentence.
+    show: gets one line per guided step. Raises ValueError in one sentence.
     """
-    s, log = settings, LossLog(show, NODE)
+    log = LossLog(show)
     if palette is None and template is None:
         raise ValueError(
             f"{NODE}: expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate."
@@ -63,53 +47,66 @@ def guide(
             "clip."
         )
     family, available = family_of(model, NODE), discover(model, NODE)
-    words = find_word(clip, s.text, s.word, NODE)
-    appearance = layout = None
-    if palette is not None:
-        blocks = _palette_blocks(palette, family.name, available)
-        for item in palette.references.items:
-            check_text(model, item.conditioning, "palette", NODE)
-        window = Window(
-            max(s.appearance_start, palette.window.start_percent), min(s.appearance_end, palette.window.end_percent)
-        )
-        if window.empty and s.appearance_weight > 0 and s.appearance_start < s.appearance_end:
-            raise ValueError(
-                f"{NODE}: expected a palette for {s.appearance_start:g} to {s.appearance_end:g} of sampling, got one "
-                f"for {palette.window.start_percent:g} to {palette.window.end_percent:g}; change appearance_start and "
-                "appearance_end, or those of AppearancePalette."
-            )
-        appearance = _term(s.appearance_weight, window, blocks)
-    if template is not None:
-        blocks = _template_blocks(template, family.name, parse(s.layout_blocks, available, NODE))
-        layout = _term(s.layout_weight, Window(s.layout_start, s.layout_end), blocks)
-    map_blocks = parse(s.map_blocks, available, NODE, preset(model, COARSE, NODE))
-    if appearance is not None and not map_blocks:
+    words = find_word(clip, widgets.text, widgets.word, NODE)
+    terms = Terms(
+        appearance=None if palette is None else _appearance(model, palette, widgets, family.name, available),
+        layout=None if template is None else _layout(template, widgets, family.name, available),
+    )
+    map_blocks = parse(widgets.map_blocks, available, NODE, preset(model, COARSE, NODE))
+    if terms.appearance is not None and not map_blocks:
         raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
-    if appearance is not None and s.threshold >= 1:
+    if terms.appearance is not None and widgets.threshold >= 1:
         raise ValueError(
-            f"{NODE}: expected threshold below 1, got {s.threshold:g}, which no place is above; lower threshold."
+            f"{NODE}: expected threshold below 1, got {widgets.threshold:g}, which no place is above; lower threshold."
         )
-    if (appearance is None and layout is None) or s.step_size == 0:
+    if not terms.present or widgets.step_size == 0:
         log.start(())
         return model.clone(), log
+    settings = GuidanceSettings(
+        family=family,
+        words=words,
+        map_layers=layers_of(map_blocks),
+        terms=terms,
+        threshold=widgets.threshold,
+        direction=widgets.direction,
+        step=widgets.step,
+        step_size=widgets.step_size,
+        iterations=widgets.iterations,
+        every=widgets.every,
+    )
     guidance = UREMDGuidance(
-        family,
-        words,
-        layers_of(map_blocks),
-        clip.encode_from_tokens_scheduled(clip.tokenize(s.text))[0][0],
-        palette if appearance else None,
-        template if layout else None,
-        appearance,
-        layout,
-        s.threshold,
-        s.direction,
-        s.step_size,
-        s.step_kind,
-        s.iterations,
-        s.every,
-        log,
+        settings,
+        prompt=clip.encode_from_tokens_scheduled(clip.tokenize(widgets.text))[0][0],
+        palette=palette if terms.appearance else None,
+        template=template if terms.layout else None,
+        log=log,
     )
     return attach_guidance(model, guidance), log
+
+
+def _appearance(
+    model: ModelPatcher, palette: Palette, widgets: Widgets, family: str, available: tuple[Block, ...]
+) -> Term | None:
+    """The appearance term inside the palette's window; None where it does nothing."""
+    blocks = _palette_blocks(palette, family, available)
+    for item in palette.references.items:
+        check_text(model, item.conditioning, "palette", NODE)
+    start, end = widgets.appearance_start, widgets.appearance_end
+    window = Window(max(start, palette.window.start_percent), min(end, palette.window.end_percent))
+    if window.empty and widgets.appearance_weight > 0 and start < end:
+        raise ValueError(
+            f"{NODE}: expected a palette for {start:g} to {end:g} of sampling, got one for "
+            f"{palette.window.start_percent:g} to {palette.window.end_percent:g}; change appearance_start and "
+            "appearance_end, or those of AppearancePalette."
+        )
+    return _term(widgets.appearance_weight, window, blocks)
+
+
+def _layout(template: Template, widgets: Widgets, family: str, available: tuple[Block, ...]) -> Term | None:
+    """The layout term; None where it does nothing."""
+    blocks = parse(widgets.layout_blocks, available, NODE)
+    _check_template(template, family, blocks)
+    return _term(widgets.layout_weight, Window(widgets.layout_start, widgets.layout_end), blocks)
 
 
 def _term(weight: float, window: Window, blocks: tuple[Block, ...]) -> Term | None:
@@ -118,6 +115,7 @@ def _term(weight: float, window: Window, blocks: tuple[Block, ...]) -> Term | No
 
 
 def _palette_blocks(palette: Palette, family: str, available: tuple[Block, ...]) -> tuple[Block, ...]:
+    """The palette's blocks in this model; raises ValueError where it has others."""
     known = {block.name for block in available}
     missing = [name for name in palette.blocks if name not in known]
     if palette.family != family or missing:
@@ -129,17 +127,17 @@ def _palette_blocks(palette: Palette, family: str, available: tuple[Block, ...])
     return parse(" ".join(palette.blocks), available, NODE)
 
 
-def _template_blocks(template: Template, family: str, chosen: tuple[Block, ...]) -> tuple[Block, ...]:
-    recorded = template.layers
+def _check_template(template: Template, family: str, blocks: tuple[Block, ...]) -> None:
+    """Raises ValueError for a template of another family, or one without maps of some of the blocks."""
     if template.family != family:
         raise ValueError(
             f"{NODE}: expected a template of this model's family, {family}, got one of {template.family}; make it "
             "with this model."
         )
-    missing = [] if recorded is None else [block.name for block in chosen if not recorded.issuperset(block.layers)]
+    recorded = template.layers
+    missing = [] if recorded is None else [block.name for block in blocks if not recorded.issuperset(block.layers)]
     if missing:
         raise ValueError(
             f"{NODE}: expected a template with maps of {', '.join(missing)}, got one without; set blocks of "
             "LayoutTemplate to all, or leave these out of layout_blocks."
         )
-    return chosen

@@ -1,76 +1,61 @@
-"""Pick-and-Draw's guidance (arXiv 2401.16762) as a patch of MODEL: at guided steps, the latent is moved before it is
-denoised."""
+"""Pick-and-Draw's guidance (arXiv 2401.16762) as a patch of MODEL: guided steps move the latent before denoising it."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import comfy.sampler_helpers
 import torch
 
-from ...kernels.pick_and_draw import RELATIVE
-from ...kernels.uremd import GEN_TO_REF
 from ..features.bank import weights_of
-from ..host.blocks import Layer
-from ..host.family import Family
 from ..host.frozen_autograd import refuse_cached, refuse_compiled
 from ..host.run import Evaluate, RunState, Step
 from ..host.window import Window
-from ..host.words import WordTokens
 from .loss_log import LossLog
 from .palette import Palette, fill
-from .run import GuidanceRun, Term
+from .run import GuidanceRun
+from .settings import NODE, GuidanceSettings
 from .template import Template
 
-__all__ = ["NODE", "Term", "UREMDGuidance"]
-NODE = "UREMDGuidance"
+if TYPE_CHECKING:
+    from comfy.samplers import CFGGuider
 
 
 @dataclass(frozen=True, eq=False)
 class UREMDGuidance:
-    """The patch. words: the subject's in the guided prompt, which is encoded as `prompt`; map_layers: whose attention
-    to them, above `threshold` after stretching to 0..1, is the generated subject; step_size, step_kind: as in
-    `kernels.pick_and_draw.step_of_gradient`; iterations: gradient steps per guided step; every: of the steps in a
-    window, only each so manieth is guided."""
+    """The patch. prompt: the guided prompt's text features, [1, tokens, width], by which a run finds its entries."""
 
-    family: Family
-    words: WordTokens
-    map_layers: tuple[Layer, ...]
+    settings: GuidanceSettings
     prompt: torch.Tensor | None = None
     palette: Palette | None = None
     template: Template | None = None
-    appearance: Term | None = None
-    layout: Term | None = None
-    threshold: float = 0.3
-    direction: str = GEN_TO_REF
-    step_size: float = 0.05
-    step_kind: str = RELATIVE
-    iterations: int = 1
-    every: int = 1
     log: LossLog = field(default_factory=LossLog)
     node: str = NODE
 
     @property
     def window(self) -> Window:
-        """From the first to the last percent that a term acts at."""
-        windows = [term.window for term in (self.appearance, self.layout) if term is not None]
-        return Window(min(w.start_percent for w in windows), max(w.end_percent for w in windows))
+        """The part of sampling in which a term acts."""
+        return self.settings.terms.window
 
     @property
     def batches(self) -> int:
+        """The memory that a gradient needs, in batches of a plain run."""
         return 2
 
     def prepare(
         self,
-        guider,
+        guider: CFGGuider,
         noise: torch.Tensor,
         latent_image: torch.Tensor,
         sigmas: torch.Tensor,
         denoise_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Checks the run before it starts and computes the palette's missing features, with the model that will be
-        guided."""
+        """Checks the run before it starts and computes the palette's missing features with the guided model.
+
+        Returns `noise`, [images, channels, height, width], unchanged. Raises ValueError in one sentence.
+        """
         model = guider.model_patcher
         refuse_compiled(model, self.node)
         refuse_cached(model, self.node)
@@ -78,13 +63,21 @@ class UREMDGuidance:
             self.template.check(noise, self.node)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
-        sampling = model.get_model_object("model_sampling")
-        mask = (
-            None
-            if denoise_mask is None
-            else comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
+        mask = None
+        if denoise_mask is not None:
+            mask = comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
+        run = GuidanceRun(
+            settings=self.settings,
+            palette=self.palette,
+            template=self.template,
+            log=self.log,
+            images=len(noise),
+            weights=weights_of(model),
+            sigmas=sigmas.tolist(),
+            model_sampling=model.get_model_object("model_sampling"),
+            prompts=self._prompts(state),
+            mask=mask,
         )
-        run = GuidanceRun(self, len(noise), weights_of(model), sigmas.tolist(), sampling, self._prompts(state), mask)
         self._warn(run)
         if self.palette is not None and run.palette_levels:
             fill(self.palette, model, run.palette_levels, [s for s in run.sigmas if s > 0], self.node)
@@ -94,8 +87,7 @@ class UREMDGuidance:
         return noise
 
     def _prompts(self, state: RunState) -> frozenset:
-        """The uuids of the run's prompts that say what `prompt` does, so that `words` fits them; of all, where none
-        does."""
+        """The uuids of the run's prompts that encode the same text as `prompt`; of all prompts where none does."""
         entries = [entry for entry in state.prompts() if entry.get("cross_attn") is not None]
         alike = [e for e in entries if self.prompt is None or _alike(e["cross_attn"], self.prompt)]
         if entries and not alike:
@@ -114,7 +106,7 @@ class UREMDGuidance:
         return frozenset(entry.get("uuid") for entry in guided)
 
     def _warn(self, run: GuidanceRun) -> None:
-        """Of a loss that changes nothing."""
+        """Warns of each loss that acts at no step of the run."""
         for name in run.idle():
             logging.warning(
                 "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; "
@@ -125,10 +117,11 @@ class UREMDGuidance:
             )
 
     def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:
-        if step.x.requires_grad:  # another guidance reads the network
+        """Denoised latents per conditioning, [images, channels, height, width] each, from the moved latent."""
+        if step.x.requires_grad:  # inside another guidance's gradient
             return evaluate(step)
-        run: GuidanceRun = step.state.recall((self, "run"), _never)
-        if not run.guides(step.sigma) or run.is_beside(step):
+        run: GuidanceRun = step.state.recall((self, "run"), _unprepared)
+        if not run.guides(step.sigma) or run.is_side_evaluation(step):
             return evaluate(step)
         moved = run.moved(step, evaluate)
         shift = run.shift(step, moved)
@@ -136,12 +129,13 @@ class UREMDGuidance:
 
 
 def _alike(text: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tells whether two prompts' features differ by rounding only."""
     return text.shape == other.shape and torch.allclose(
         text.float(), other.to(text.device).float(), rtol=0, atol=0.01 * float(text.abs().max())
     )
 
 
-def _never():
+def _unprepared() -> GuidanceRun:
     raise RuntimeError(
         f"{NODE}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's "
         "guiders."

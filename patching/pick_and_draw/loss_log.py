@@ -1,4 +1,4 @@
-"""The losses of a guided run, for the picture of its curves and for the line that the node shows while it runs."""
+"""The losses of a guided run: one line per step while it runs, and their curves afterwards."""
 
 from __future__ import annotations
 
@@ -8,43 +8,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
-_COLOURS = {"appearance": (200, 60, 40), "layout": (30, 90, 200)}
-_LEFT, _TOP, _WIDTH, _HEIGHT, _MARGIN = 56, 28, 480, 240, 40
+from .settings import NODE
 
 
 @dataclass
 class LossLog:
-    """Both losses at every guided step of the latest run; numbers stay on the device until somebody asks.
+    """Both losses at every gradient step of the latest run. Numbers stay on the device until they are asked for.
 
-    show: is given one line per guided step, about the step before, so that nobody waits for the device.
+    show: gets one line per guided step, a step late, so that no step waits for the device. levels: the run's guided
+    noise levels, None before the first run. entries: (noise level, {term: losses [images]}) of each gradient step.
     """
 
     show: Callable[[str], None] | None = None
-    node: str = "UREMDGuidance"
     levels: tuple[float, ...] | None = None
-    """Of the latest run; None before the first one."""
     entries: list[tuple[float, dict[str, torch.Tensor]]] = field(default_factory=list)
     _finite: list[torch.Tensor] = field(default_factory=list)
     _warned: bool = False
 
     def start(self, levels: tuple[float, ...]) -> None:
-        """A new run, guided at these noise levels, replaces the one before."""
+        """Begins a run that is guided at these noise levels, and forgets the one before."""
         self.levels = levels
         self.entries, self._finite, self._warned = [], [], False
 
     def note(self, sigma: float, appearance: torch.Tensor | None, layout: torch.Tensor | None) -> None:
-        """[images] each, of one gradient step."""
-        self._look_back()
+        """Adds the losses of one gradient step, [images] each, None for a term that does not act."""
+        self._report()
         named = {"appearance": appearance, "layout": layout}
         self.entries.append((sigma, {name: loss.detach() for name, loss in named.items() if loss is not None}))
 
     def note_finite(self, finite: torch.Tensor) -> None:
-        """bool per image: whether its gradient is a number."""
+        """Adds whether each image's gradient was finite, bool of any shape."""
         self._finite.append(finite.detach())
 
-    def _look_back(self) -> None:
+    def _report(self) -> None:
+        """Shows the latest entry, and warns once of a gradient that was not finite."""
         if self.entries and self.show is not None:
             levels = self.levels or ()
             step = sum(level >= self.entries[-1][0] for level in levels)
@@ -53,13 +51,12 @@ class LossLog:
         if self._finite and not self._warned and not bool(self._finite[-1].all()):
             self._warned = True
             logging.warning(
-                "%s: a gradient was not a finite number; its step was skipped, and so will be others like it.",
-                self.node,
+                "%s: a gradient was not a finite number; its step was skipped, and so will be others like it.", NODE
             )
 
     def finish(self) -> None:
-        """After the run: the last step is told, and the numbers leave the device."""
-        self._look_back()
+        """Ends the run: shows the last step and moves the numbers off the device."""
+        self._report()
         with torch.inference_mode(False), torch.no_grad():
             self.entries = [
                 (s, {n: torch.empty(v.shape).copy_(v) for n, v in losses.items()}) for s, losses in self.entries
@@ -67,19 +64,14 @@ class LossLog:
         self._finite = []
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(guided step, loss [steps, images]) of the term `name`, over every gradient step at which it acted."""
+        """The gradient steps at which a term acted, [steps], and its losses there, [steps, images]."""
         found = [
             (i, losses[name].float().cpu().numpy()) for i, (_, losses) in enumerate(self.entries) if name in losses
         ]
         return np.array([i for i, _ in found]), np.stack([v for _, v in found]) if found else np.zeros((0, 0))
 
-    def picture(self, images: int) -> torch.Tensor:
-        """[1, height, width, 3] in 0..1: both terms against the gradient step, each on an axis of its own from 0; pale:
-        single images.
-
-        images: of the latent that the run made. A run without a guided step gives an empty plot. Raises ValueError
-        where no run has been logged, or one of another batch.
-        """
+    def check(self, images: int) -> None:
+        """Raises ValueError where no run has been logged, or one of another batch size."""
         got = {len(values) for _, losses in self.entries for values in losses.values()}
         if self.levels is None or got not in (set(), {images}):
             raise ValueError(
@@ -87,35 +79,3 @@ class LossLog:
                 f"{', '.join(map(str, got)) or 'none'}; connect the output of the sampler that runs the guided model "
                 "to latent."
             )
-        image = Image.new("RGB", (_LEFT + _WIDTH + _MARGIN + 16, _TOP + _HEIGHT + _MARGIN), "white")
-        draw = ImageDraw.Draw(image)
-        draw.rectangle([_LEFT, _TOP, _LEFT + _WIDTH, _TOP + _HEIGHT], outline=(190, 190, 190))
-        last = max(1, len(self.entries) - 1)
-        shown = [name for name in _COLOURS if len(self.curve(name)[0])]
-        for place, name in enumerate(shown):
-            steps, losses = self.curve(name)
-            known = np.isfinite(losses)  # a loss that is no number leaves a gap
-            top = max(float(losses[known].max(initial=0)), 1e-12)
-            colour, pale = _COLOURS[name], tuple((c + 510) // 3 for c in _COLOURS[name])
-            for values, tint, width in (
-                *((losses[:, i], pale, 1) for i in range(losses.shape[1])),
-                (losses.mean(1), colour, 2),
-            ):
-                points = [
-                    (_LEFT + _WIDTH * s / last, _TOP + _HEIGHT * (1 - v / top))
-                    for s, v in zip(steps, values, strict=True)
-                    if np.isfinite(v)
-                ]
-                if len(points) == 1:
-                    points.append((points[0][0] + 2, points[0][1]))
-                draw.line(points, fill=tint, width=width)
-            side = 4 if place == 0 else _LEFT + _WIDTH + 4
-            draw.text((side, _TOP - 6), f"{top:.3g}", fill=colour)
-            draw.text((side, _TOP + _HEIGHT - 6), "0", fill=colour)
-            draw.text((_LEFT + 8 + 110 * place, 8), f"{name} loss", fill=colour)
-        if not shown:
-            draw.text((_LEFT + _WIDTH // 2 - 50, _TOP + _HEIGHT // 2), "no step was guided", fill="black")
-        draw.text((_LEFT, _TOP + _HEIGHT + 8), "1", fill="black")
-        draw.text((_LEFT + _WIDTH - 12, _TOP + _HEIGHT + 8), str(len(self.entries)), fill="black")
-        draw.text((_LEFT + _WIDTH // 2 - 40, _TOP + _HEIGHT + 8), "gradient step", fill="black")
-        return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)[None]

@@ -18,7 +18,10 @@ STORE = Store("likeness_palettes", "likeness_palette", 1, "palette", "Save Palet
 
 
 def save(palette: Palette, prefix: str) -> Path:
-    """Writes a numbered file below the output folder."""
+    """Writes a numbered file below the output folder and returns its path.
+
+    prefix: its name below output/likeness_palettes. Raises ValueError for one that leads out of the folder.
+    """
     tensors, facts = parts_of(palette.references, SAVE)
     window = [palette.window.start_percent, palette.window.end_percent]
     described = {"blocks": palette.blocks, "family": palette.family, "context": palette.context, "window": window}
@@ -28,7 +31,7 @@ def save(palette: Palette, prefix: str) -> Path:
 
 
 def load(name: str) -> Palette:
-    """Raises FileNotFoundError or ValueError in one sentence."""
+    """Reads a saved palette by its name below the folder. Raises FileNotFoundError or ValueError in one sentence."""
     return STORE.read(name, _palette)
 
 
@@ -38,9 +41,15 @@ def _palette(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Palette
     if _tokens(references) != json.loads(facts["tokens"]):
         raise ValueError("features of as many tokens as when it was saved")
     window = Window(*described["window"])
-    return Palette(references, tuple(described["blocks"]), described["family"], int(described["context"]), window)
+    return Palette(
+        references,
+        blocks=tuple(described["blocks"]),
+        family=described["family"],
+        context=int(described["context"]),
+        window=window,
+    )
 
 
 def _tokens(references: References) -> list[dict[str, int]]:
-    """By reference, the number of tokens that are kept of each layer."""
+    """Per reference, the number of kept tokens of each layer."""
     return [{str(key.layer): values.shape[1] for key, _, values in item.bank.items()} for item in references.items]

@@ -1,56 +1,60 @@
-"""What one forward pass with gradients shows to a guided run, and its score (Pick-and-Draw, arXiv 2401.16762, eq.
-3-10)."""
+"""A forward pass with gradients as guidance reads it, and its score (Pick-and-Draw, arXiv 2401.16762, eq. 3-10)."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 
-from ...kernels.pick_and_draw import layout_loss, saliency_mask
+from ...kernels.pick_and_draw import inside, layout_loss, saliency_mask, score
 from ...kernels.uremd import uremd
 from ..features.taps import token_maps
 from ..host.blocks import Layer
 from ..host.family import Options
 from ..host.frozen_autograd import Stop
 from ..host.tokens import Tokens
-from .template import scaled_to
+from .settings import NODE, GuidanceSettings, Term, Terms
 
-if TYPE_CHECKING:
-    from .run import GuidanceRun, Term
+PaletteOf = Callable[[Layer, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+"""(layer, generated features) -> the palette's tokens [m, channels], and their weights [m] or None."""
+
+TemplateOf = Callable[[Layer, torch.Tensor], torch.Tensor]
+"""(layer, generated map [images, height, width]) -> the template's map, [images or 1, height, width]."""
 
 
 class Reading:
-    """What one forward pass shows, until there is nothing more to see."""
+    """Features and maps of one forward pass, which ends once all of them are read."""
 
-    def __init__(self, run: GuidanceRun, sigma: float):
-        self.run, self.sigma = run, sigma
-        self.appearance, self.layout = run.acting(sigma)
-        self.feature_layers = set(self.appearance.layers if self.appearance else ())
-        self.map_layers = set(self.layout.layers if self.layout else ()) | set(
-            run.patch.map_layers if self.appearance else ()
-        )
+    def __init__(
+        self, settings: GuidanceSettings, terms: Terms, images: int, palette: PaletteOf, template: TemplateOf
+    ):
+        """terms: those that act at this step; images: the batch size."""
+        self.settings, self.terms, self.images, self.palette, self.template = settings, terms, images, palette, template
+        self.feature_layers = set(terms.appearance.layers if terms.appearance else ())
+        self.layout_layers = set(terms.layout.layers if terms.layout else ())
+        self.map_layers = self.layout_layers | set(settings.map_layers if terms.appearance else ())
         self.features: dict[Layer, torch.Tensor] = {}
         self.maps: dict[Layer, torch.Tensor] = {}
         self.sizes: dict[Layer, tuple[int, int]] = {}
         self.losses: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-        """Of appearance and layout, [images] each, without a graph."""
+        """Appearance and layout loss, [images] each, without a graph."""
         self._last: tuple[str, Layer] | None = None
 
     @contextlib.contextmanager
-    def anew(self) -> Iterator[None]:
-        """Around a forward pass, which may be one more after another that failed: whose graph must be gone by then."""
+    def forward_pass(self) -> Iterator[None]:
+        """Surrounds one forward pass.
+
+        A pass that failed may be repeated, and its graph must be gone by then.
+        """
         self._forget()
         self._last = None
         try:
             yield
         except Stop:
             raise
-        except BaseException:  # who keeps it would keep the graph as well
+        except BaseException:  # whoever keeps the exception would keep the graph
             self._forget()
             raise
 
@@ -58,7 +62,8 @@ class Reading:
         self.features, self.maps, self.sizes = {}, {}, {}
 
     def tapped(self, options: Options) -> Options:
-        family = self.run.patch.family
+        """A copy of a model call's `transformer_options` that shows the layers to this reading."""
+        family = self.settings.family
         options = family.tap_hidden_states(options, self.feature_layers, self._hidden)
         return family.tap_cross_attention(options, self.map_layers, self._cross)
 
@@ -72,87 +77,74 @@ class Reading:
         if self._last is None:
             self._check(q, tokens)
             self.maps[layer] = self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
-        elif self.layout is not None and layer in self.layout.layers:
-            self._map(
-                layer, tokens.of_picture(q), k, heads, tokens.size
-            )  # what is run again must save the same tensors again
+        elif layer in self.layout_layers:
+            # A recomputed layer must save the same tensors again.
+            self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
         self._stop_when_done("cross", layer)
 
     def _map(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> torch.Tensor:
-        words, node = self.run.patch.words, self.run.patch.node
-        with torch.set_grad_enabled(
-            self.layout is not None and layer in self.layout.layers and torch.is_grad_enabled()
-        ):
-            return token_maps(q, k, heads, words.tokens, words.prompt_length, node).mean(-1).unflatten(1, size)
+        """[images, *size]: the words' share of a layer's attention, with a graph where the layout loss reads it."""
+        words = self.settings.words
+        with torch.set_grad_enabled(layer in self.layout_layers and torch.is_grad_enabled()):
+            shares = token_maps(q, k, heads, tokens=words.tokens, prompt_length=words.prompt_length, node=NODE)
+            return shares.mean(-1).unflatten(1, size)
 
     def _stop_when_done(self, kind: str, layer: Layer) -> None:
-        """A part of the network that is run again for its gradient shows the same again, and must end where it ended
-        before."""
+        """Ends the pass after the last layer that is read, and its recomputation for the gradient at the same layer."""
         if self._last is None and self.features.keys() == self.feature_layers and self.maps.keys() == self.map_layers:
             self._last = (kind, layer)
         if self._last == (kind, layer):
             raise Stop
 
     def _check(self, values: torch.Tensor, tokens: Tokens) -> None:
-        expected = (self.run.images, tokens.total)
+        expected = (self.images, tokens.total)
         if values.shape[:2] != expected:
             raise ValueError(
-                f"{self.run.patch.node}: expected {expected[0]} rows of {expected[1]} positions in attention, got "
+                f"{NODE}: expected {expected[0]} rows of {expected[1]} positions in attention, got "
                 f"{values.shape[0]} of {values.shape[1]}; remove the node that divides or merges attention (such as "
                 "HyperTile or ToMe) from model."
             )
 
     def score(self) -> torch.Tensor:
-        """[images]: lambda_app L_app + lambda_lay L_lay, with a graph."""
+        """lambda_app L_app + lambda_lay L_lay, [images], with a graph.
+
+        Raises ValueError where the pass did not reach a layer that is read.
+        """
         missing = (self.feature_layers - self.features.keys()) | (self.map_layers - self.maps.keys())
         if missing:
             names = ", ".join(sorted({f"{layer.kind}{layer.number}" for layer in missing}))
             raise ValueError(
-                f"{self.run.patch.node}: expected the model to reach {names}, got a model call without them; "
+                f"{NODE}: expected the model to reach {names}, got a model call without them; "
                 "remove the node that skips or replaces these blocks, or answers in the model's place, from model."
             )
         try:
-            appearance = None if self.appearance is None else self._appearance(self.appearance)
-            layout = None if self.layout is None else self._layout(self.layout)
+            appearance = None if self.terms.appearance is None else self._appearance(self.terms.appearance)
+            layout = None if self.terms.layout is None else self._layout(self.terms.layout)
         finally:
             self._forget()
         self.losses = (None if appearance is None else appearance.detach(), None if layout is None else layout.detach())
-        terms = ((self.appearance, appearance), (self.layout, layout))
-        weighted = [term.weight * loss for term, loss in terms if term is not None and loss is not None]
-        return torch.stack(weighted).sum(0)
+        weighted = zip(self.terms, (appearance, layout), strict=True)
+        return score([(term.weight, loss) for term, loss in weighted if term is not None and loss is not None])
 
     def _appearance(self, term: Term) -> torch.Tensor:
-        patch = self.run.patch
-        maps = [self.maps[layer] for layer in patch.map_layers]
+        """[images]: the distance of the generated subject's tokens to the palette, averaged over layers."""
+        settings = self.settings
+        maps = [self.maps[layer] for layer in settings.map_layers]
         _, height, width = max((m.shape for m in maps), key=math.prod)
-        salient = saliency_mask(maps, (height, width), patch.threshold)[:, None].float()
+        salient = saliency_mask(maps, (height, width), settings.threshold)
         losses = []
         for layer in term.layers:
-            small = F.interpolate(salient, self.sizes[layer], mode="area")[:, 0].flatten(1)
-            inside = (small >= small.amax(1, keepdim=True).clamp(max=0.5)) & (small > 0)
-            palette, weight = self.run.palette_of(layer, self.sigma, self.features[layer])
-            features = self.features[layer]
-            losses.append(
-                torch.stack(
-                    [
-                        uremd(features[i], palette, patch.direction, generated_mask=inside[i], palette_weight=weight)
-                        for i in range(len(features))
-                    ]
-                )
-            )
+            features, subject = self.features[layer], inside(salient, self.sizes[layer])
+            palette, weight = self.palette(layer, features)
+            distances = [
+                uremd(features[i], palette, settings.direction, generated_mask=subject[i], palette_weight=weight)
+                for i in range(len(features))
+            ]
+            losses.append(torch.stack(distances))
         return torch.stack(losses).mean(0)
 
     def _layout(self, term: Term) -> torch.Tensor:
-        template = self.run.patch.template
-        assert template is not None
-        found, wanted = [], []
-        for layer in term.layers:
-            here = self.maps[layer]
-            there = self.run.template_of(layer, self.sigma, here)
-            if template.mask is not None:
-                there = scaled_to(there, here)
-            elif there.shape[1:] != here.shape[1:]:
-                there = F.interpolate(there[:, None], tuple(here.shape[1:]), mode="bilinear", align_corners=False)[:, 0]
-            found.append(here)
-            wanted.append(there.expand_as(here))
+        """[images]: the difference of the generated maps to the template's."""
+        found = [self.maps[layer] for layer in term.layers]
+        wanted = [self.template(layer, here).expand_as(here) for layer, here in zip(term.layers, found, strict=True)]
         return layout_loss(found, wanted)

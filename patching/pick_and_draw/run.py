@@ -1,10 +1,11 @@
-"""What one guided run does at a step: read the network with gradients, score what was read, move the latent."""
+"""One guided run: at each guided step, read the network with gradients, score what was read, move the latent."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -15,70 +16,66 @@ from ..host.family import Options
 from ..host.frozen_autograd import gradient
 from ..host.rows import conditional_chunks
 from ..host.run import KEY, Evaluate, Step
-from ..host.window import SAME_LEVEL, SigmaWindow, Window
+from ..host.window import SAME_LEVEL, SigmaWindow
+from .loss_log import LossLog
+from .palette import Palette
 from .reading import Reading
-
-if TYPE_CHECKING:
-    from .guidance import UREMDGuidance
-
-
-@dataclass(frozen=True)
-class Term:
-    """One loss of the score function: its weight, when it acts, and the layers that it reads."""
-
-    weight: float
-    window: Window
-    layers: tuple[Layer, ...]
+from .settings import NODE, GuidanceSettings, Term, Terms
+from .template import Template
 
 
-@dataclass(eq=False)
+@dataclass(kw_only=True, eq=False)
 class GuidanceRun:
-    """What one run remembers; the run's state holds it and forgets it."""
+    """The memory of one run; the run's state holds it and forgets it.
 
-    patch: UREMDGuidance
+    images: the batch size; weights: the digest of the guided model's weights; sigmas: the schedule; prompts: the uuids
+    of the guided prompts; mask: inpainting mask, 1 where the latent may change, broadcasts over the latent.
+    """
+
+    settings: GuidanceSettings
+    palette: Palette | None
+    template: Template | None
+    log: LossLog
     images: int
     weights: str
     sigmas: Sequence[float]
     model_sampling: Any
     prompts: frozenset
-    """The uuids of the prompts that are guided."""
     mask: torch.Tensor | None = None
-    """Of inpainting, 1 where the latent may change; broadcasts over it."""
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
     _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
     _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
     _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
-    _apart: bool = False
-    """Whether the host's guider evaluates other conditionings before the guided one."""
+    _one_by_one: bool = False
+    """Set once the guider evaluates other conditionings in a call before the guided one."""
     _short: bool = False
-    """Whether a gradient of this run has found too little memory to keep its activations."""
+    """Set once a gradient has found too little memory to keep its activations."""
 
     def __post_init__(self):
-        patch = self.patch
-        terms = [term for term in (patch.appearance, patch.layout) if term is not None]
-        self._windows = {term: term.window.resolve(self.model_sampling) for term in terms}
-        inside = [s for s in self.sigmas[:-1] if any(self._acts(term, s) for term in terms)]
-        self.levels: tuple[float, ...] = tuple(inside[:: patch.every])
-        """The noise levels of the schedule that are guided."""
-        self.palette_levels = tuple(
-            s for s in self.levels if patch.appearance is not None and self._acts(patch.appearance, s)
-        )
+        terms, appearance = self.settings.terms, self.settings.terms.appearance
+        self._windows = {term: term.window.resolve(self.model_sampling) for term in terms.present}
+        inside = [s for s in self.sigmas[:-1] if any(self._acts(term, s) for term in terms.present)]
+        self.levels: tuple[float, ...] = tuple(inside[:: self.settings.every])
+        """The schedule's guided noise levels."""
+        self.palette_levels = tuple(s for s in self.levels if appearance is not None and self._acts(appearance, s))
+        """The guided noise levels at which the appearance term acts."""
 
     def _acts(self, term: Term, sigma: float) -> bool:
         return self._windows[term].contains(sigma)
 
     def idle(self) -> list[str]:
         """The losses that act at none of the guided noise levels."""
-        named = {"appearance": self.patch.appearance, "layout": self.patch.layout}
         return [
             name
-            for name, term in named.items()
+            for name, term in self.settings.terms._asdict().items()
             if term is not None and not any(self._acts(term, s) for s in self.levels)
         ]
 
     def guides(self, sigma: float) -> bool:
-        """Whether the step of the schedule that a model call belongs to is guided: a sampler's calls between two levels
-        go with the higher one."""
+        """Tells whether the step that a model call belongs to is guided.
+
+        A sampler's calls between two levels belong to the step that begins at the higher one.
+        """
         return self.level_of(sigma) in self.levels
 
     def level_of(self, sigma: float) -> float:
@@ -86,74 +83,81 @@ class GuidanceRun:
         return min((s for s in self.sigmas if s >= sigma / SAME_LEVEL), default=sigma)
 
     def shift(self, step: Step, moved: torch.Tensor) -> torch.Tensor:
-        """What to add to the denoised latent for a latent that was moved. A call between two levels, as of samplers of
-        higher order, counts with the whole step: from its own level the rest of the step may be next to nothing, and
-        the shift without bounds."""
+        """The correction of the denoised latent for a moved one, [images, channels, height, width].
+
+        A call between two levels, as samplers of higher order make, counts with the whole step. From its own level the
+        rest of the step may be almost nothing, and the shift would have no bound.
+        """
         level = self.level_of(step.sigma)
         following = max((s for s in self.sigmas if s < level / SAME_LEVEL), default=0.0)
         return denoised_shift(step.x - moved, level, following)
 
-    def is_beside(self, step: Step) -> bool:
-        """Whether a call is about another latent than the step's own, and without the guided prompt, as
-        SelfAttentionGuidance's about a blurred one: what that is compared with is guided already."""
+    def is_side_evaluation(self, step: Step) -> bool:
+        """True for a call without the guided prompt on another latent, as SelfAttentionGuidance's blurred one.
+
+        Its result is compared with one that is already guided.
+        """
         if self._own(step):
             return False
         if self._latest is None or self._latest[0] != step.sigma:
-            self._apart = True
-        return not self._apart and self._latest is not None and self._latest[1] is not step.x
+            self._one_by_one = True
+        return not self._one_by_one and self._latest is not None and self._latest[1] is not step.x
 
     def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
-        """The guided latent; computed once for a latent, however often the host asks."""
+        """The guided latent, [images, channels, height, width]; computed once per latent."""
         if self._latest is not None and self._latest[0] == step.sigma and self._latest[1] is step.x:
             return self._latest[2]
-        patch, latent = self.patch, step.x
-        size = patch.step_size
-        if patch.step_kind == RELATIVE:
-            # A relative step forgets how long the gradient is; the weights still say how far it goes.
-            size *= max(term.weight for term in self.acting(step.sigma) if term is not None)
-        # A template can be followed to the end; no picture but the reference itself has an appearance loss of 0.
-        ends = self.acting(step.sigma)[0] is None
-        for _ in range(patch.iterations):
+        settings, latent, terms = self.settings, step.x, self.acting(step.sigma)
+        size = settings.step_size
+        if settings.step == RELATIVE:
+            # A relative step normalizes the gradient, so the weights must scale the step instead.
+            size *= max(term.weight for term in terms.present)
+        # The layout loss can reach 0. The appearance loss does so for the reference itself only.
+        ends = terms.appearance is None
+        for _ in range(settings.iterations):
             found, losses = self._gradient(replace(step, x=latent), evaluate)
-            # A gradient that is no number moves nothing.
             finite = (found.isfinite().flatten(1).all(1) & losses.isfinite()).view(-1, 1, 1, 1)
-            patch.log.note_finite(finite)
+            self.log.note_finite(finite)
             found = torch.where(finite, found, 0)
             free = latent
-            if (
-                self.mask is not None
-            ):  # what inpainting keeps cannot be moved, and does not count for how far the rest is
+            if self.mask is not None:
+                # Inpainting keeps the rest, whose norm must not lengthen the step of the free part.
                 mask = self.mask.to(latent)
                 found, free = found * mask, latent * mask
             loss = losses if ends else None
-            latent = latent - step_of_gradient(free, found, step.sigma, size, patch.step_kind, loss).to(latent)
+            latent = latent - step_of_gradient(free, found, step.sigma, size, kind=settings.step, loss=loss).to(latent)
         self._latest = (step.sigma, step.x, latent)
         return latent
 
     def _gradient(self, step: Step, evaluate: Evaluate) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the score function with respect to the latents, read from the prompt's rows alone, and its values,
-        [images]."""
+        """The score's gradient with respect to the latents, from the guided prompts alone, and the scores, [images]."""
         total, score = torch.zeros_like(step.x, dtype=torch.float32), step.x.new_zeros(len(step.x), dtype=torch.float32)
         entries, losses = self._prompts(step), []
         for entry in entries:
-            reading = Reading(self, step.sigma)
+            reading = Reading(
+                self.settings,
+                self.acting(step.sigma),
+                self.images,
+                palette=functools.partial(self.palette_of, step.sigma),
+                template=functools.partial(self.template_of, step.sigma),
+            )
             options = {
                 **step.options,
                 "transformer_options": reading.tapped(_without_ours(step.options["transformer_options"])),
             }
 
             def run(model, conds, x, t, model_options, step=step, reading=reading):
-                with reading.anew():
+                with reading.forward_pass():
                     return evaluate(replace(step, model=model, conditions=conds, x=x, t=t, options=model_options))
 
             found = gradient(
-                step.model,
-                [entry],
-                step.x,
-                step.t,
-                options,
-                reading.score,
-                self.patch.node,
+                model=step.model,
+                conds=[entry],
+                x=step.x,
+                timestep=step.t,
+                model_options=options,
+                loss=reading.score,
+                node=NODE,
                 run=run,
                 checkpointed=self._short,
             )
@@ -166,62 +170,58 @@ class GuidanceRun:
             appearance, layout = (
                 None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True)
             )
-            self.patch.log.note(step.sigma, appearance, layout)
+            self.log.note(step.sigma, appearance, layout)
         return total, score
 
     def _prompts(self, step: Step) -> list:
-        """The entries of the step's conditionings that carry the prompt; of the guider's, where this call has none of
-        them."""
+        """The entries of the step's conditionings that carry a guided prompt; the guider's where this call has none."""
         found = [entry for entry in self._own(step) or step.state.prompts() if _in_time(entry, step.sigma)]
         return [entry for entry in found if entry.get("uuid") in self.prompts]
 
     def _own(self, step: Step) -> list:
-        """The entries of the prompt's side of guidance that a call has."""
+        """The entries in this call that stand on the prompt's side of classifier-free guidance."""
         known = [(i, entries) for i, entries in enumerate(step.conditions) if entries]
         flags = conditional_chunks(
             [i for i, _ in known], [entries[0].get("uuid") for _, entries in known], step.state.owners()
         )
         return [entry for (_, entries), flag in zip(known, flags, strict=True) if flag for entry in entries]
 
-    def palette_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[tokens, channels] of all references at the guided level nearest to sigma, and [tokens] their weights, None
-        where all are equal; on the device of `like`."""
-        assert self.patch.palette is not None and self.patch.appearance is not None
+    def palette_of(self, sigma: float, layer: Layer, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """All references' features at the guided level nearest to sigma, [tokens, channels], in the type of `like`.
+
+        Also their weights, [tokens], None where all are equal.
+        """
+        assert self.palette is not None and self.settings.terms.appearance is not None
         level = min(self.palette_levels, key=lambda s: abs(s - sigma))
         if self._palette is None or self._palette[0] != level:
-            layers = self.patch.appearance.layers
-            features = {la: self.patch.palette.features(self.weights, la, level) for la in layers}
-            self._palette = (level, {la: _joined(parts, like) for la, parts in features.items()})
+            layers = self.settings.terms.appearance.layers
+            features = {la: self.palette.features(self.weights, la, level) for la in layers}
+            self._palette = (level, {la: _concatenated(parts, like) for la, parts in features.items()})
         return self._palette[1][layer]
 
-    def template_of(self, layer: Layer, sigma: float, like: torch.Tensor) -> torch.Tensor:
-        """The template's map of a layer at a noise level, in the type and on the device of `like`: [images, height,
-        width]."""
-        assert self.patch.template is not None and self.patch.layout is not None
+    def template_of(self, sigma: float, layer: Layer, found: torch.Tensor) -> torch.Tensor:
+        """The template's map of a layer at a noise level, of the size and type of `found`, [images, height, width]."""
+        assert self.template is not None and self.settings.terms.layout is not None
         if self._template is None or self._template[0] != sigma:
-            maps = {la: self.patch.template.at(la, sigma) for la in self.patch.layout.layers}
-            self._template = (sigma, {la: there.to(like, non_blocking=True) for la, there in maps.items()})
-        return self._template[1][layer]
+            maps = {la: self.template.at(la, sigma) for la in self.settings.terms.layout.layers}
+            self._template = (sigma, {la: wanted.to(found, non_blocking=True) for la, wanted in maps.items()})
+        return self.template.fitted(self._template[1][layer], found)
 
-    def acting(self, sigma: float) -> tuple[Term | None, Term | None]:
-        """The appearance and the layout term at a noise level, None where it does not act."""
-        patch = self.patch
+    def acting(self, sigma: float) -> Terms:
+        """The terms that act at a noise level."""
         level = self.level_of(sigma)
-        appearance, layout = (
-            t if t is not None and self._acts(t, level) else None for t in (patch.appearance, patch.layout)
-        )
-        return appearance, layout
+        return Terms(*(t if t is not None and self._acts(t, level) else None for t in self.settings.terms))
 
 
 def _in_time(entry: dict, sigma: float) -> bool:
-    """Whether the host uses a conditioning at a noise level, as it decides itself."""
+    """Tells whether the host uses a conditioning at a noise level, by the host's own rule."""
     return entry.get("timestep_end", sigma) <= sigma <= entry.get("timestep_start", sigma)
 
 
-def _joined(
+def _concatenated(
     parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tokens of several references and their weights as those of one."""
+    """Tokens of several references in one tensor, with the weight of each token; None where all are equal."""
     tokens = torch.cat([features.to(like) for features, _ in parts])
     if len({weight for _, weight in parts}) == 1:
         return tokens, None

@@ -16,7 +16,10 @@ STORE = Store("likeness_templates", "likeness_template", 1, "template", "Save Te
 
 
 def save(template: Template, prefix: str) -> Path:
-    """Writes a numbered file below the output folder."""
+    """Writes a numbered file below the output folder and returns its path.
+
+    prefix: its name below output/likeness_templates. Raises ValueError for one that leads out of the folder.
+    """
     tensors = {} if template.mask is None else {"mask": template.mask}
     listed = [(layer, sigma, values) for layer, levels in template.maps.items() for sigma, values in levels.items()]
     tensors |= {f"map.{n}": values for n, (_, _, values) in enumerate(listed)}
@@ -25,7 +28,7 @@ def save(template: Template, prefix: str) -> Path:
 
 
 def load(name: str) -> Template:
-    """Raises FileNotFoundError or ValueError in one sentence."""
+    """Reads a saved template by its name below the folder. Raises FileNotFoundError or ValueError in one sentence."""
     return STORE.read(name, _template)
 
 

@@ -1,10 +1,10 @@
-"""Heatmaps: sizes, ranges and colours."""
+"""Heatmaps: sizes, ranges and colors."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.kernels.heatmaps import colours, mean_heatmap, min_max, overlay
+from likeness.kernels.heatmaps import colors, mean_heatmap, min_max, overlay
 
 
 def test_mean_of_equal_sizes_is_the_mean():
@@ -34,16 +34,16 @@ def test_a_constant_map_is_no_heat():
     assert torch.equal(min_max(torch.full((1, 3, 3), 0.7)), torch.zeros(1, 3, 3))
 
 
-def test_colours_grow_brighter_and_survive_both_ends():
-    shades = colours(torch.tensor([-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0]))
+def test_colors_grow_brighter_and_survive_both_ends():
+    shades = colors(torch.tensor([-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0]))
     brightness = shades @ torch.tensor([0.299, 0.587, 0.114])
     assert shades.shape == (7, 3) and torch.equal(shades[0], shades[1]) and torch.equal(shades[-1], shades[-2])
     assert (brightness[1:-1].diff() > 0).all()
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-def test_overlay_mixes_grey_and_heat(strength):
+def test_overlay_mixes_gray_and_heat(strength):
     image, heat = torch.rand(2, 4, 5, 3), torch.rand(2, 4, 5)
     result = overlay(image, heat, strength)
-    grey = 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
-    torch.testing.assert_close(result, (1 - strength) * grey[..., None] + strength * colours(heat))
+    gray = 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
+    torch.testing.assert_close(result, (1 - strength) * gray[..., None] + strength * colors(heat))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.kernels.heatmaps import principal_colours
+from likeness.kernels.heatmaps import principal_colors
 from likeness.kernels.pick_and_draw import (
     RAW,
     denoised_shift,
@@ -16,7 +16,7 @@ from likeness.kernels.pick_and_draw import (
     step_of_gradient,
 )
 
-CENTRE, EDGE, CORNER = 0.3319, 0.1221, 0.0449
+CENTER, EDGE, CORNER = 0.3319, 0.1221, 0.0449
 SIGMAS = st.floats(0.01, 30.0)
 
 
@@ -61,7 +61,7 @@ def test_the_kernel_of_three():
     rows = [
         [0, 0, 0, 0, 0],
         [0, CORNER, EDGE, CORNER, 0],
-        [0, EDGE, CENTRE, EDGE, 0],
+        [0, EDGE, CENTER, EDGE, 0],
         [0, CORNER, EDGE, CORNER, 0],
         [0, 0, 0, 0, 0],
     ]
@@ -113,7 +113,7 @@ def test_layout_loss_by_hand():
 def test_layout_loss_of_smoothed_maps_by_hand():
     dot = torch.zeros(1, 5, 5)
     dot[0, 2, 2] = 2.0
-    norm = 2 * math.sqrt(CENTRE**2 + 4 * EDGE**2 + 4 * CORNER**2)
+    norm = 2 * math.sqrt(CENTER**2 + 4 * EDGE**2 + 4 * CORNER**2)
     torch.testing.assert_close(layout_loss([dot], [torch.zeros(1, 5, 5)]), torch.tensor([norm / 5]), rtol=1e-3, atol=0)
 
 
@@ -227,7 +227,7 @@ def test_without_the_shift_the_sampler_would_land_elsewhere():
     assert float((euler(x, denoised, 3.0, 2.0) - euler(x - step, denoised, 3.0, 2.0)).norm()) > 0.02 * float(x.norm())
 
 
-def test_principal_colours_are_the_three_widest_directions():
+def test_principal_colors_are_the_three_widest_directions():
     """Features that spread over three known directions, hidden in eight by a rotation; the sign of a direction is not
     known."""
     generator = torch.Generator().manual_seed(0)
@@ -235,7 +235,7 @@ def test_principal_colours_are_the_three_widest_directions():
     along = torch.linalg.qr(along - along.mean(0))[0]  # uncorrelated
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
     features = (along * torch.tensor([9.0, 3.0, 1.0])) @ rotation[:3] + 5
-    found = principal_colours(features)
+    found = principal_colors(features)
     assert found.shape == (40, 3) and found.amin() == 0 and found.amax() == 1
     for i in range(3):
         expected = (along[:, i] - along[:, i].min()) / (along[:, i].max() - along[:, i].min())
@@ -243,8 +243,8 @@ def test_principal_colours_are_the_three_widest_directions():
         assert error < 1e-4
 
 
-def test_principal_colours_of_too_little():
-    assert not principal_colours(torch.full((5, 8), 0.3)).any()
-    assert principal_colours(torch.ones(1, 8)).tolist() == [[0, 0, 0]]
-    two = principal_colours(torch.tensor([[0.0, 1.0], [1.0, 3.0], [2.0, 1.0]]).half())
+def test_principal_colors_of_too_little():
+    assert not principal_colors(torch.full((5, 8), 0.3)).any()
+    assert principal_colors(torch.ones(1, 8)).tolist() == [[0, 0, 0]]
+    two = principal_colors(torch.tensor([[0.0, 1.0], [1.0, 3.0], [2.0, 1.0]]).half())
     assert two.shape == (3, 3) and two.dtype == torch.float32 and not two[:, 2].any() and two[:, :2].any(0).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from dataclasses import replace
 
 import comfy.sample
 import comfy.samplers
@@ -12,9 +13,11 @@ import comfy.sdxl_clip
 import torch
 from likeness.patching.features.references import NOISED
 from likeness.patching.host.window import ALWAYS
-from likeness.patching.pick_and_draw.build import Settings, guide
-from likeness.patching.pick_and_draw.palette import Made, Picture, build_palette
-from likeness.patching.pick_and_draw.template import Sampling, Template, record_template
+from likeness.patching.pick_and_draw.build import guide
+from likeness.patching.pick_and_draw.build_palette import Made, Picture, build_palette
+from likeness.patching.pick_and_draw.build_template import Sampling, record_template
+from likeness.patching.pick_and_draw.settings import Widgets
+from likeness.patching.pick_and_draw.template import Template
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 SEED = 61
@@ -24,7 +27,7 @@ STEPS = 2
 SCHEDULE = (3.0, 1.75, 1.0)
 PROMPT, WORD = "a photo of a red cat on a table", "red cat"
 CAPTION, SUBJECT = "a photo of a cat", "cat"
-SETTINGS = Settings(
+WIDGETS = Widgets(
     text=PROMPT,
     word=WORD,
     appearance_weight=1.0,
@@ -36,7 +39,7 @@ SETTINGS = Settings(
     layout_blocks="all",
     direction="gen_to_ref",
     step_size=0.05,
-    step_kind="relative",
+    step="relative",
     iterations=1,
     every=1,
     threshold=0.3,
@@ -82,7 +85,7 @@ def square(side: int = SIDE, left: int = 32, right: int = 96) -> torch.Tensor:
 def picture(seed: int = 20, **changes) -> Picture:
     """A LATENT with the subject in the middle."""
     given = {"latent": latent(1, SIDE, SIDE, seed), "mask": square(), "text": CAPTION, "word": SUBJECT, **changes}
-    return Picture(**{"image": None, "vae": None, "conditioning": None, "threshold": 0.3, **given})
+    return Picture(**{"threshold": 0.3, **given})
 
 
 def made(
@@ -99,7 +102,16 @@ def made(
     **changes,
 ) -> Made:
     return build_palette(
-        model, clip_of(family), picture(seed, **changes), source, 5, weight, blocks, window, sigmas, more
+        model,
+        clip_of(family),
+        picture(seed, **changes),
+        source=source,
+        seed=5,
+        weight=weight,
+        blocks=blocks,
+        window=window,
+        sigmas=sigmas,
+        more=more,
     )
 
 
@@ -132,7 +144,17 @@ def template(
         }
     )
     empty = {"samples": torch.zeros(batch, 4, SIDE, SIDE)}
-    return record_template(model, clip_of(family), text, word, encoded("", family), empty, chosen, blocks, window)[0]
+    return record_template(
+        model,
+        clip_of(family),
+        text=text,
+        word=word,
+        negative=encoded("", family),
+        latent=empty,
+        sampling=chosen,
+        blocks=blocks,
+        window=window,
+    )[0]
 
 
 @functools.cache
@@ -154,7 +176,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def guided(model, palette=None, template=None, family="sd1", show=None, **changes):
     """(MODEL, LossLog)."""
-    return guide(model, clip_of(family), palette, template, Settings(**{**vars(SETTINGS), **changes}), show)
+    return guide(model, clip_of(family), palette, template, replace(WIDGETS, **changes), show=show)
 
 
 def noise_of(*seeds: int, side: int = SIDE) -> torch.Tensor:

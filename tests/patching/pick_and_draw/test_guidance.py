@@ -172,7 +172,7 @@ KINDS = {
     "appearance": ({"appearance_weight": 2.0}, True, False),
     "layout": ({"layout_weight": 2.0}, False, True),
     "both": ({"layout_weight": 3.0, "step_size": 0.02}, True, True),
-    "raw": ({"step_kind": "raw", "step_size": 10.0}, True, True),
+    "raw": ({"step": "raw", "step_size": 10.0}, True, True),
     "cfg 1": ({}, True, False),
     "ddim": ({}, True, False),
 }
@@ -190,7 +190,7 @@ def test_it_is_the_formula(family, kind):
     appearance = changes.get("appearance_weight", 1.0) if given else None
     layout = (changes.get("layout_weight", 1.0), wanted.maps) if wanted else None
     with torch.inference_mode(False):
-        size, step = changes.get("step_size", 0.05), changes.get("step_kind", "relative")
+        size, step = changes.get("step_size", 0.05), changes.get("step", "relative")
         expected = ByHand(family, appearance, layout, size, step, **settings).run(noise)
     print(family, kind, relative(found, expected), relative(found, plain))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))

@@ -5,6 +5,7 @@ import functools
 import gc
 import logging
 import weakref
+from dataclasses import replace
 
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
@@ -28,8 +29,8 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     PROMPT,
     SCHEDULE,
-    SETTINGS,
     SIDE,
+    WIDGETS,
     Calls,
     clip_of,
     encoded,
@@ -328,7 +329,7 @@ def test_one_guidance_after_the_other():
     model = model_of()
     given, settings = palette(model), {"schedule": SCHEDULE[:2]}
     first, log = guided(model, given, None, step_size=0.03)
-    twice, second_log = guide(first, clip_of(), None, recorded(), SETTINGS)
+    twice, second_log = guide(first, clip_of(), None, recorded(), WIDGETS)
     found = sampled(twice, **settings)
     for changes in ((given, None), (None, recorded())):
         assert relative(found, sampled(guided(model, *changes)[0], **settings)) > 0.01
@@ -336,7 +337,7 @@ def test_one_guidance_after_the_other():
     alone, alone_log = guided(model, given, None, step_size=0.03)
     sampled(alone, **settings)
     torch.testing.assert_close(log.entries[0][1]["appearance"], alone_log.entries[0][1]["appearance"])
-    twice, _ = guide(first, clip_of(), given, None, type(SETTINGS)(**{**vars(SETTINGS), "step_size": 0.03}))
+    twice, _ = guide(first, clip_of(), given, None, replace(WIDGETS, step_size=0.03))
     once, _ = guided(model, given, None, step_size=0.03, iterations=2)
     assert relative(sampled(twice, **settings), sampled(once, **settings)) < 1e-4
 

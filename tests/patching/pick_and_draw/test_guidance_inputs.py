@@ -8,12 +8,12 @@ import folder_paths
 import pytest
 import torch
 from comfy_extras.nodes_sag import SelfAttentionGuidance
+from likeness.kernels.pick_and_draw import scaled_to
 from likeness.patching.features.references import NOISED, references
 from likeness.patching.host import files as saved_files
 from likeness.patching.host.window import ALWAYS, Window
-from likeness.patching.pick_and_draw import palette as palettes
-from likeness.patching.pick_and_draw import palette_file as saved_palettes
-from likeness.patching.pick_and_draw.template import Sampling, draw_template, record_template, scaled_to
+from likeness.patching.pick_and_draw import build_palette, palette_file
+from likeness.patching.pick_and_draw.build_template import Sampling, draw_template, record_template
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     PROMPT,
@@ -96,7 +96,7 @@ class Averages:
 
 @pytest.mark.parametrize(("side", "expected"), [(8 * SIDE, SIDE), (16 * SIDE, SIDE), (12 * SIDE, SIDE)])
 def test_large_pictures_are_scaled_down_with_their_masks(monkeypatch, side, expected):
-    monkeypatch.setattr(palettes, "_MOST_PIXELS", (8 * SIDE) ** 2)
+    monkeypatch.setattr(build_palette, "_MOST_PIXELS", (8 * SIDE) ** 2)
     mask = torch.zeros(1, side, side)
     mask[:, side // 4 : side * 3 // 4, side // 4 : side * 3 // 4] = 1
     found = made(model_of(), latent=None, image=torch.rand(1, side, side, 3), vae=Averages(), mask=mask)
@@ -122,7 +122,7 @@ def test_scaling_down_keeps_the_shape():
 
 
 def test_a_mask_is_of_the_picture_as_it_was_given(monkeypatch):
-    monkeypatch.setattr(palettes, "_MOST_PIXELS", (8 * SIDE) ** 2)
+    monkeypatch.setattr(build_palette, "_MOST_PIXELS", (8 * SIDE) ** 2)
     with pytest.raises(ValueError, match="expected a mask of the picture's size, 256 x 256, got 1 of 100 x 100"):
         made(model_of(), latent=None, image=torch.rand(1, 256, 256, 3), vae=Averages(), mask=torch.ones(1, 100, 100))
 
@@ -138,8 +138,18 @@ def test_a_drawn_map_has_the_generated_ones_size_and_sum():
 
 def test_the_template_image_is_the_samplers():
     model, empty = model_of(), {"samples": torch.zeros(1, 4, SIDE, SIDE)}
-    sampling = Sampling(9, STEPS, 4.0, "euler", "normal", 1.0)
-    found = record_template(model, clip_of(), PROMPT, "cat", encoded(""), empty, sampling, "all", ALWAYS)[1]
+    sampling = Sampling(seed=9, steps=STEPS, cfg=4.0, sampler="euler", scheduler="normal", denoise=1.0)
+    _, found = record_template(
+        model,
+        clip_of(),
+        text=PROMPT,
+        word="cat",
+        negative=encoded(""),
+        latent=empty,
+        sampling=sampling,
+        blocks="all",
+        window=ALWAYS,
+    )
     expected = run(model, noise=comfy.sample.prepare_noise(empty["samples"], 9), steps=STEPS)
     assert torch.equal(found["samples"], expected)
 
@@ -164,24 +174,24 @@ def test_a_write_that_fails_leaves_nothing(output, monkeypatch):
 
     monkeypatch.setattr(saved_files, "save_file", broken)
     with pytest.raises(OSError, match="disk full"):
-        saved_palettes.save(palette(model_of()), "one")
+        palette_file.save(palette(model_of()), "one")
     assert not [path for path in output.rglob("*") if path.is_file()]
 
 
 def test_features_that_lack_tokens_are_refused(output):
     model = model_of()
-    path = saved_palettes.save(palette(model, sigmas=torch.tensor(levels(model))), "one")
+    path = palette_file.save(palette(model, sigmas=torch.tensor(levels(model))), "one")
     with safe_open(path, framework="pt") as file:
         facts, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     save_file(tensors, path, metadata=facts)
-    saved_palettes.load(path.name)
+    palette_file.load(path.name)
     facts["tokens"] = facts["tokens"].replace("16", "15")
     save_file(tensors, path, metadata=facts)
     with pytest.raises(
         ValueError,
         match=r"expected a complete palette, got .* without some of it .features of as many tokens as when it was saved",
     ):
-        saved_palettes.load(path.name)
+        palette_file.load(path.name)
 
 
 def test_a_denoised_blurred_picture_is_not_guided():

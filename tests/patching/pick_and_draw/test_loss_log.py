@@ -5,6 +5,7 @@ import pytest
 import torch
 from likeness.patching.host.live_text import text_on
 from likeness.patching.pick_and_draw.loss_log import LossLog
+from likeness.patching.pick_and_draw.loss_plot import plot
 from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, palette, recorded, sampled
 
 LEVELS = (3.0, 2.0, 1.0)
@@ -67,15 +68,15 @@ def red(picture):
 
 
 def test_the_curve_goes_from_the_first_step_to_the_last():
-    columns = red(logged().picture(2))
+    columns = red(plot(logged(), 2))
     curve = columns[columns > 56]
     assert curve.min() <= 58 and curve.max() >= 534
     with pytest.raises(ValueError, match=r"^LikenessLossCurves: expected the losses of a run of 3 images, got 2"):
-        logged().picture(3)
+        plot(logged(), 3)
 
 
 def test_a_loss_that_is_no_number_leaves_a_gap():
     nan = float("nan")
-    picture = logged(appearance=((1.0, 1.0), (0.5, nan), (0.5, 0.5))).picture(2)
+    picture = plot(logged(appearance=((1.0, 1.0), (0.5, nan), (0.5, 0.5))), 2)
     assert len(red(picture)) and torch.equal(picture, picture.clamp(0, 1))
-    assert not len(red(logged(appearance=((nan, nan),) * 3).picture(2)))
+    assert not len(red(plot(logged(appearance=((nan, nan),) * 3), 2)))

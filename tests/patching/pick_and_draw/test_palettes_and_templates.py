@@ -9,11 +9,10 @@ import torch
 from likeness.patching.features.references import INVERTED, NOISED
 from likeness.patching.host.blocks import Layer
 from likeness.patching.host.window import Window
-from likeness.patching.pick_and_draw import palette_file as saved_palettes
-from likeness.patching.pick_and_draw import template
-from likeness.patching.pick_and_draw import template_file as saved_templates
+from likeness.patching.pick_and_draw import palette_file, template_file
+from likeness.patching.pick_and_draw.build_template import draw_template
 from likeness.patching.pick_and_draw.palette import fill
-from likeness.patching.pick_and_draw.template import draw_template
+from likeness.patching.pick_and_draw.previews import preview_template
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     SIDE,
@@ -212,7 +211,7 @@ def test_a_saved_palette_guides_alike_without_being_computed_again(output, pictu
     model = model_of()
     given = made(model, latent=latent(pictures, SIDE, SIDE, 20), source=source).palette
     expected = run(guided(model, given)[0])
-    _, loaded = saved_and_loaded(saved_palettes, given)
+    _, loaded = saved_and_loaded(palette_file, given)
     assert (loaded.blocks, loaded.family, loaded.context, loaded.window) == (
         given.blocks,
         given.family,
@@ -230,12 +229,12 @@ def test_a_saved_template_guides_alike(output):
     model, given = model_of(), record(model_of())
     drawn = draw_template(model, None, "0.1 0.2 0.5 0.9", {"samples": torch.zeros(1, 4, SIDE, SIDE)})
     for wanted in (given, drawn):
-        path, loaded = saved_and_loaded(saved_templates, wanted)
+        path, loaded = saved_and_loaded(template_file, wanted)
         assert torch.equal(run(guided(model, None, loaded)[0]), run(guided(model, None, wanted)[0]))
         path.unlink()
 
 
-@pytest.mark.parametrize("store", [saved_palettes, saved_templates])
+@pytest.mark.parametrize("store", [palette_file, template_file])
 def test_names_cannot_leave_the_folder(output, store):
     (output / "secret.safetensors").write_bytes(b"x")
     for name in ("../secret.safetensors", str(output / "secret.safetensors"), "nothing.safetensors"):
@@ -245,13 +244,13 @@ def test_names_cannot_leave_the_folder(output, store):
         with pytest.raises(
             ValueError, match=r"expected a name below output/likeness_\w+, got .*; change filename_prefix"
         ):
-            store.save(palette(model_of()) if store is saved_palettes else recorded(), prefix)
+            store.save(palette(model_of()) if store is palette_file else recorded(), prefix)
     assert not list(output.parent.rglob("escaped*"))
 
 
-@pytest.mark.parametrize("store", [saved_palettes, saved_templates])
+@pytest.mark.parametrize("store", [palette_file, template_file])
 def test_a_broken_file_is_one_sentence(output, store):
-    path = store.save(palette(model_of()) if store is saved_palettes else recorded(), "test/one")
+    path = store.save(palette(model_of()) if store is palette_file else recorded(), "test/one")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="expected a whole safetensors file") as failure:
         store.load("test/" + path.name)
@@ -263,7 +262,7 @@ def test_a_palettes_file_says_what_is_in_it(output):
 
     model = model_of()
     given = palette(model, sigmas=torch.tensor(levels(model)))
-    with safetensors.safe_open(saved_palettes.save(given, "one"), framework="pt") as file:
+    with safetensors.safe_open(palette_file.save(given, "one"), framework="pt") as file:
         facts = file.metadata()
     described = json.loads(facts["palette"])
     assert (described["family"], tuple(described["blocks"])) == (given.family, given.blocks)
@@ -323,5 +322,5 @@ def test_a_template_refuses():
 
 def test_the_template_image_comes_out():
     model = model_of()
-    found = template.preview(model, recorded(), {"samples": torch.zeros(1, 4, SIDE, SIDE)}, None)
+    found = preview_template(model, recorded(), {"samples": torch.zeros(1, 4, SIDE, SIDE)}, None)
     assert found.shape[0] == 1 and found.shape[3] == 3

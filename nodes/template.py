@@ -1,13 +1,23 @@
-"""LayoutTemplate: where a word acts in a vanilla run, for UREMDGuidance to follow; and templates as files."""
+"""Layout templates for UREMDGuidance to follow: LayoutTemplate makes them, and two nodes save and load them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import comfy.samplers
 
 from ..patching.host.window import Window
-from ..patching.pick_and_draw import template_file as saved_templates
-from ..patching.pick_and_draw.template import Sampling, draw_template, preview, record_template
+from ..patching.pick_and_draw import template_file
+from ..patching.pick_and_draw.build_template import Sampling, draw_template, record_template
+from ..patching.pick_and_draw.previews import preview_template
 from ._api import CATEGORY, TemplateType, io, schema, ui, window_inputs
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
+
+    from ..patching.pick_and_draw.template import Template
 
 
 class LayoutTemplate(io.ComfyNode):
@@ -124,33 +134,36 @@ class LayoutTemplate(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        clip,
-        text,
-        word,
-        negative,
-        latent,
-        seed,
-        steps,
-        cfg,
-        sampler,
-        scheduler,
-        denoise,
-        blocks,
-        start_percent,
-        end_percent,
-        boxes="",
-        mask=None,
-        vae=None,
+        model: ModelPatcher,
+        clip: CLIP,
+        negative: list,
+        latent: dict,
+        text: str,
+        word: str,
+        blocks: str,
+        start_percent: float,
+        end_percent: float,
+        boxes: str = "",
+        mask: torch.Tensor | None = None,
+        vae: VAE | None = None,
+        **sampling,
     ) -> io.NodeOutput:
         if mask is not None or boxes.strip():
             template, made = draw_template(model, mask, boxes, latent), latent
         else:
-            sampling = Sampling(seed, steps, cfg, sampler, scheduler, denoise)
-            window = Window(start_percent, end_percent)
-            template, made = record_template(model, clip, text, word, negative, latent, sampling, blocks, window)
-        picture = preview(model, template, made, vae)
-        return io.NodeOutput(template, made, picture, ui=ui.PreviewImage(picture, cls=cls))
+            template, made = record_template(
+                model,
+                clip,
+                text=text,
+                word=word,
+                negative=negative,
+                latent=latent,
+                sampling=Sampling(**sampling),
+                blocks=blocks,
+                window=Window(start_percent, end_percent),
+            )
+        preview = preview_template(model, template, made, vae)
+        return io.NodeOutput(template, made, preview, ui=ui.PreviewImage(preview, cls=cls))
 
 
 class LikenessSaveTemplate(io.ComfyNode):
@@ -173,8 +186,8 @@ class LikenessSaveTemplate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, template, filename_prefix) -> io.NodeOutput:
-        path = saved_templates.save(template, filename_prefix)
+    def execute(cls, template: Template, filename_prefix: str) -> io.NodeOutput:
+        path = template_file.save(template, filename_prefix)
         return io.NodeOutput(template, ui=ui.PreviewText(f"{path.name}\n{template}"))
 
 
@@ -190,7 +203,7 @@ class LikenessLoadTemplate(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=saved_templates.STORE.names() or [saved_templates.STORE.nothing],
+                    options=template_file.STORE.names() or [template_file.STORE.nothing],
                     tooltip="A file below output/likeness_templates.",
                 ),
             ],
@@ -199,9 +212,9 @@ class LikenessLoadTemplate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):
-        path = saved_templates.STORE.path_of(file)
+        path = template_file.STORE.path_of(file)
         return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(saved_templates.load(file))
+        return io.NodeOutput(template_file.load(file))

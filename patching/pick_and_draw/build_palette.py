@@ -1,0 +1,211 @@
+"""Builds a palette (Pick-and-Draw, arXiv 2401.16762, eq. 4-5) from pictures and the widgets of AppearancePalette."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from ..features.references import Reference, References, references
+from ..features.word_maps import word_maps
+from ..host.attach import bare
+from ..host.blocks import parse
+from ..host.checks import image_latent, single
+from ..host.families import discover, family_of, preset
+from ..host.family import COARSE, MIDDLE
+from ..host.window import Window
+from .palette import NODE, Palette, fill
+from .previews import preview_palette
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
+
+_MOST_PIXELS = 1024 * 1024
+_MASK_LEVELS = 4
+_MASK_WINDOW = Window(0.2, 0.8)
+"""The noise levels that a saliency mask is averaged over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """The pictures of a palette: an IMAGE with its VAE or a LATENT, and a MASK of the subject or the words for it.
+
+    text, word: the caption, and its words that stand for the subject; conditioning: the caption encoded, or None;
+    threshold, map_blocks: of the saliency mask, and the blocks whose attention makes it.
+    """
+
+    text: str
+    word: str
+    threshold: float
+    map_blocks: str = "paper"
+    image: torch.Tensor | None = None
+    latent: dict | None = None
+    vae: VAE | None = None
+    mask: torch.Tensor | None = None
+    conditioning: list | None = None
+
+
+class Made(NamedTuple):
+    """A palette, the masks of the pictures just added, and a preview.
+
+    mask: [pictures, height, width]; preview: [pictures, height, width, 3] in 0..1, shows masks and features.
+    """
+
+    palette: Palette
+    mask: torch.Tensor
+    preview: torch.Tensor
+
+
+def build_palette(
+    model: ModelPatcher,
+    clip: CLIP | None,
+    picture: Picture,
+    *,
+    source: str,
+    seed: int,
+    weight: float,
+    blocks: str,
+    window: Window,
+    sigmas: torch.Tensor | None = None,
+    more: Palette | None = None,
+) -> Made:
+    """Builds a palette of `picture`, added to those of the palette `more`.
+
+    source: INVERTED or NOISED; sigmas: noise levels to compute features for now, None leaves that to the first run.
+    Raises ValueError in one sentence.
+    """
+    chosen = parse(blocks, discover(model, NODE), NODE, preset(model, MIDDLE, NODE))
+    if not chosen:
+        raise ValueError(
+            f"{NODE}: expected at least one block to take features from, got none; change blocks on this node."
+        )
+    if window.empty:
+        raise ValueError(
+            f"{NODE}: expected start_percent below end_percent, got an empty window; change them on this node."
+        )
+    if clip is None and (picture.conditioning is None or picture.mask is None):
+        raise ValueError(
+            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
+            "clip."
+        )
+    conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
+    single(conditioning, NODE)
+    made = _references(model, picture, conditioning, source=source, seed=seed, weight=weight)
+    if picture.mask is None:
+        made = References(tuple(_with_saliency(model, clip, item, picture) for item in made.items))
+    names, family = tuple(block.name for block in chosen), family_of(model, NODE).name
+    shown = preview_palette(model, made, chosen, picture.vae, NODE)
+    masks = torch.stack([item.mask for item in made.items if item.mask is not None])
+    if more is not None:
+        _check_alike(more, names, family, window)
+        made = References((*more.references.items, *made.items))
+    palette = Palette(made, names, family, context=conditioning[0][0].shape[-1], window=window)
+    if sigmas is not None:
+        _fill_ahead(palette, model, sigmas)
+    return Made(palette, masks, shown)
+
+
+def _check_alike(more: Palette, blocks: tuple[str, ...], family: str, window: Window) -> None:
+    """Raises ValueError where a palette cannot be extended by one of these blocks and this window."""
+    if (more.blocks, more.family) != (blocks, family):
+        raise ValueError(
+            f"{NODE}: expected palettes of the same blocks, got {', '.join(more.blocks)} and {', '.join(blocks)}; "
+            "set one text for blocks on both nodes."
+        )
+    if more.window != window:
+        raise ValueError(
+            f"{NODE}: expected palettes for the same part of sampling, got one for {more.window.start_percent:g} "
+            f"to {more.window.end_percent:g} in more and {window.start_percent:g} to {window.end_percent:g} here; "
+            "set start_percent and end_percent alike on both nodes."
+        )
+
+
+def _fill_ahead(palette: Palette, model: ModelPatcher, sigmas: torch.Tensor) -> None:
+    """Computes the features of all levels of a schedule that the palette's window holds."""
+    schedule = [float(s) for s in sigmas if s > 0]
+    inside = palette.window.resolve(model.get_model_object("model_sampling"))
+    levels = [s for s in schedule if inside.contains(s)]
+    if not levels:
+        raise ValueError(
+            f"{NODE}: expected noise levels between start_percent and end_percent in sigmas, got none of "
+            f"{len(schedule)}; connect the sampler's SIGMAS, widen the window, or disconnect sigmas."
+        )
+    fill(palette, model, levels, schedule, NODE)
+
+
+def _references(
+    model: ModelPatcher, picture: Picture, conditioning: list, *, source: str, seed: int, weight: float
+) -> References:
+    """One reference per image or latent of the picture's batch, with its mask where there is one."""
+    if (picture.image is None) == (picture.latent is None):
+        raise ValueError(
+            f"{NODE}: expected a picture, as image with vae or as latent, got "
+            f"{'both' if picture.latent else 'neither'}; connect one of them."
+        )
+    if picture.image is not None:
+        # A photograph's millions of pixels would fill the memory, and show the subject at a size that the network has
+        # never seen.
+        return references(
+            picture.image,
+            picture.vae,
+            conditioning,
+            kind=source,
+            seed=seed,
+            mask=picture.mask,
+            weight=weight,
+            node=NODE,
+            most_pixels=_MOST_PIXELS,
+        )
+    assert picture.latent is not None
+    samples = image_latent(model, picture.latent, NODE)
+    masks = _masks_of(picture.mask, samples)
+    latents = [{"samples": samples[i : i + 1]} for i in range(len(samples))]
+    return References(
+        tuple(
+            Reference(latent, conditioning, kind=source, seed=seed, mask=mask, weight=weight)
+            for latent, mask in zip(latents, masks, strict=True)
+        )
+    )
+
+
+def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Tensor | None]:
+    """The mask of each latent, [height, width] on the CPU; raises ValueError for an empty one."""
+    if mask is None:
+        return [None] * len(samples)
+    mask = mask[None] if mask.ndim == 2 else mask
+    empty = mask.amax((1, 2)) < 0.5
+    if len(mask) not in (1, len(samples)) or bool(empty.any()):
+        raise ValueError(
+            f"{NODE}: expected a mask with the subject in it for each of {len(samples)} pictures, got {len(mask)} "
+            f"masks, {int(empty.sum())} of them empty; connect another mask or none."
+        )
+    return [mask[min(i, len(mask) - 1)].float().cpu() for i in range(len(samples))]
+
+
+def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, picture: Picture) -> Reference:
+    """The reference with the saliency mask of its subject's words (eq. 4), one average over noise levels."""
+    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE))
+    if not chosen:
+        raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
+    maps = word_maps(
+        bare(model),
+        clip,
+        item.latent,
+        text=picture.text,
+        word=picture.word,
+        blocks=" ".join(block.name for block in chosen),
+        group_by="together",
+        window=_MASK_WINDOW,
+        levels=_MASK_LEVELS,
+        seed=item.seed,
+        node=NODE,
+    )
+    mask = (maps.heatmaps[0] > picture.threshold).float()
+    if not bool(mask.any()):
+        raise ValueError(
+            f"{NODE}: expected a subject where the map of '{picture.word}' is above threshold {picture.threshold:g}, "
+            "got nothing; lower threshold, choose another word, or connect mask."
+        )
+    return Reference(item.latent, item.conditioning, kind=item.kind, seed=item.seed, mask=mask, weight=item.weight)

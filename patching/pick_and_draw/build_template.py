@@ -1,0 +1,155 @@
+"""Builds a layout template: records a vanilla run, or draws it from a mask or boxes, as LayoutTemplate's widgets say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import comfy.samplers
+import torch
+
+from ..features.taps import CrossAttentionTap
+from ..host.attach import attach
+from ..host.blocks import Layer, parse
+from ..host.families import discover, family_of
+from ..host.passes import sample
+from ..host.run import Call
+from ..host.window import Window
+from ..host.words import find_word
+from .template import NODE, Template
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
+
+
+@dataclass(eq=False)
+class Recorder:
+    """A sink for the maps of one sampling run of a model of `family`."""
+
+    family: str
+    maps: dict[Layer, dict[float, torch.Tensor]] = field(default_factory=dict)
+
+    def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
+        """Keeps the mean over tokens of [images, height * width, tokens]."""
+        self.maps.setdefault(layer, {})[call.sigma] = values.mean(-1).unflatten(1, size)
+
+    def finish(self) -> Template:
+        """The template of everything recorded; raises ValueError where nothing was."""
+        if not self.maps:
+            raise ValueError(
+                f"{NODE}: expected steps inside the window, got none; widen start_percent to end_percent or raise "
+                "steps."
+            )
+        # The host samples in inference mode, whose tensors no later run could use with gradients.
+        with torch.inference_mode(False), torch.no_grad():
+            maps = {
+                layer: {s: torch.empty(m.shape, dtype=torch.float32).copy_(m) for s, m in levels.items()}
+                for layer, levels in self.maps.items()
+            }
+        return Template(self.family, maps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """The widgets of KSampler."""
+
+    seed: int
+    steps: int
+    cfg: float
+    sampler: str
+    scheduler: str
+    denoise: float
+
+
+def recorder_of(
+    model: ModelPatcher, clip: CLIP | None, *, text: str, word: str, blocks: str, window: Window
+) -> tuple[Recorder, CrossAttentionTap]:
+    """A recorder of a word's maps, and the patch of MODEL that shows them to it while it samples.
+
+    Raises ValueError in one sentence.
+    """
+    if clip is None:
+        raise ValueError(
+            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
+            "clip."
+        )
+    family, chosen = family_of(model, NODE), parse(blocks, discover(model, NODE), NODE)
+    if not chosen or window.empty:
+        raise ValueError(
+            f"{NODE}: expected blocks and a window to record in, got {len(chosen)} blocks from "
+            f"{window.start_percent:g} to {window.end_percent:g}; change blocks, start_percent or end_percent."
+        )
+    where = find_word(clip, text, word, NODE)
+    recorder = Recorder(family.name)
+    tap = CrossAttentionTap(
+        NODE, family, chosen, recorder, window, conditional=True, tokens=where.tokens, prompt_length=where.prompt_length
+    )
+    return recorder, tap
+
+
+def record_template(
+    model: ModelPatcher,
+    clip: CLIP,
+    *,
+    text: str,
+    word: str,
+    negative: list,
+    latent: dict,
+    sampling: Sampling,
+    blocks: str,
+    window: Window,
+) -> tuple[Template, dict]:
+    """Samples with the vanilla model: the word's maps inside the window, and the LATENT of the template image.
+
+    Raises ValueError in one sentence.
+    """
+    recorder, tap = recorder_of(model, clip, text=text, word=word, blocks=blocks, window=window)
+    guider = comfy.samplers.CFGGuider(attach(model, tap))
+    guider.set_conds(clip.encode_from_tokens_scheduled(clip.tokenize(text)), negative)
+    guider.set_cfg(sampling.cfg)
+    samples = sample(
+        guider,
+        latent,
+        seed=sampling.seed,
+        steps=sampling.steps,
+        sampler=sampling.sampler,
+        scheduler=sampling.scheduler,
+        denoise=sampling.denoise,
+        node=NODE,
+    )
+    return recorder.finish(), samples
+
+
+def draw_template(model: ModelPatcher, mask: torch.Tensor | None, boxes: str, latent: dict) -> Template:
+    """A template from a MASK or from boxes: per line four fractions of the picture, left, top, right, bottom.
+
+    mask: [height, width] or [images, height, width]; latent: gives the size of boxes. Raises ValueError in one
+    sentence.
+    """
+    if mask is not None and boxes.strip():
+        raise ValueError(f"{NODE}: expected a mask or boxes, got both; disconnect mask or empty boxes.")
+    if mask is None:
+        height, width = (8 * n for n in latent["samples"].shape[-2:])
+        mask = _boxes(boxes, height, width)[None]
+    mask = (mask[None] if mask.ndim == 2 else mask).float().cpu().clamp(0, 1)
+    if bool((mask.amax((1, 2)) <= 0).any()):
+        raise ValueError(f"{NODE}: expected a mask with the subject in it, got an empty one; draw the subject's place.")
+    return Template(family_of(model, NODE).name, mask=mask)
+
+
+def _boxes(text: str, height: int, width: int) -> torch.Tensor:
+    """[height, width]: 1 inside the boxes, 0 outside."""
+    mask = torch.zeros(height, width)
+    for line in text.strip().splitlines():
+        try:
+            left, top, right, bottom = (float(n) for n in line.replace(",", " ").split())
+        except ValueError:
+            left = top = right = bottom = -1.0
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(
+                f"{NODE}: expected four fractions per line of boxes, left top right bottom, each between 0 and 1, got "
+                f"'{line}'; write 0.1 0.2 0.5 0.9, for example."
+            )
+        mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = 1
+    return mask

@@ -1,0 +1,84 @@
+"""Settings of Pick-and-Draw's guidance (arXiv 2401.16762): the node's widgets, and the terms that they choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..host.blocks import Layer
+from ..host.family import Family
+from ..host.window import Window
+from ..host.words import WordTokens
+
+NODE = "UREMDGuidance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Widgets:
+    """The widgets of UREMDGuidance, under the names of its inputs."""
+
+    text: str
+    word: str
+    appearance_weight: float
+    appearance_start: float
+    appearance_end: float
+    layout_weight: float
+    layout_start: float
+    layout_end: float
+    layout_blocks: str
+    direction: str
+    step: str
+    step_size: float
+    iterations: int
+    every: int
+    threshold: float
+    map_blocks: str = "paper"
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of the score function: its weight, the window it acts in, and the layers it reads."""
+
+    weight: float
+    window: Window
+    layers: tuple[Layer, ...]
+
+
+class Terms(NamedTuple):
+    """The terms of the score function, None for one that does not act."""
+
+    appearance: Term | None
+    layout: Term | None
+
+    @property
+    def present(self) -> tuple[Term, ...]:
+        """The terms that act."""
+        return tuple(term for term in self if term is not None)
+
+    @property
+    def window(self) -> Window:
+        """The smallest window that holds those of all present terms; raises ValueError without one."""
+        windows = [term.window for term in self.present]
+        return Window(min(w.start_percent for w in windows), max(w.end_percent for w in windows))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GuidanceSettings:
+    """The guidance for one model and one prompt.
+
+    words: the subject's tokens in the guided prompt. map_layers: the layers whose attention to these words, stretched
+    to 0..1, marks the generated subject above `threshold`. direction: of UREMD. step, step_size: kind and size, as in
+    `kernels.pick_and_draw.step_of_gradient`. iterations: gradient steps per guided step. every: guide every `every`-th
+    step of the windows.
+    """
+
+    family: Family
+    words: WordTokens
+    map_layers: tuple[Layer, ...]
+    terms: Terms
+    threshold: float
+    direction: str
+    step: str
+    step_size: float
+    iterations: int
+    every: int
