@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,15 +18,20 @@ from ..demo.world.subjects import PersonalSubject
 from ..patching.features.references import INVERTED
 from ..patching.host.attach import attach
 from ..patching.host.window import ALWAYS, Window
-from ..patching.pick_and_draw.build import Settings as GuidanceSettings
 from ..patching.pick_and_draw.build import guide
-from ..patching.pick_and_draw.palette import Palette, Picture, build_palette
-from ..patching.pick_and_draw.template import Template, recorder_of
+from ..patching.pick_and_draw.build_palette import Picture, build_palette
+from ..patching.pick_and_draw.build_template import recorder_of
+from ..patching.pick_and_draw.palette import Palette
+from ..patching.pick_and_draw.settings import Widgets
+from ..patching.pick_and_draw.template import Template
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, VANILLA, with_lora, word, words
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 BASELINE, APPEARANCE, LAYOUT, BOTH = "baseline", "appearance", "layout", "both"
 
@@ -63,11 +69,11 @@ class Guided:
         self.weights, self.settings, self.recipe, self.full = weights, settings, recipe, full
         self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
-        self._bases: dict[tuple[str, str, float], object] = {}
+        self._bases: dict[tuple[str, str, float], Any] = {}
         self._palettes: dict[tuple, Palette] = {}
         self._templates: dict[tuple, Template] = {}
 
-    def base(self, name: str, subject: PersonalSubject):
+    def base(self, name: str, subject: PersonalSubject) -> ModelPatcher:
         """The MODEL of a base."""
         if name in (VANILLA, TEXTUAL_INVERSION):
             return self.model
@@ -94,11 +100,24 @@ class Guided:
         key = (base, subject.name, r.strength, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
-            text = f"a photo of a {words(base, subject)}"
             picture = Picture(
-                images, None, self.vae, None, None, text, word(base, subject), r.palette_threshold, r.palette_map_blocks
+                text=f"a photo of a {words(base, subject)}",
+                word=word(base, subject),
+                threshold=r.palette_threshold,
+                map_blocks=r.palette_map_blocks,
+                image=images,
+                vae=self.vae,
             )
-            made = build_palette(self.base(base, subject), self.clip, picture, INVERTED, 0, 1.0, r.blocks, ALWAYS)
+            made = build_palette(
+                self.base(base, subject),
+                self.clip,
+                picture,
+                source=INVERTED,
+                seed=0,
+                weight=1.0,
+                blocks=r.blocks,
+                window=ALWAYS,
+            )
             self._palettes[key] = made.palette
         return self._palettes[key]
 
@@ -108,7 +127,7 @@ class Guided:
         text = prompt.text(noun)
         key = (subject.name, text, tuple(seeds), window)
         if key not in self._templates:
-            recorder, tap = recorder_of(self.model, self.clip, text, noun, "all", window)
+            recorder, tap = recorder_of(self.model, self.clip, text=text, word=noun, blocks="all", window=window)
             self.plain(attach(self.model, tap), text, seeds)
             self._templates[key] = recorder.finish()
         return self._templates[key]
@@ -122,23 +141,25 @@ class Guided:
     def guided(self, base: str, row: str, subject: PersonalSubject, prompt: GridPrompt, palette, template):
         """The MODEL of a row."""
         r, text = self.recipe, prompt.text(words(base, subject))
-        settings = GuidanceSettings(
-            text,
-            word(base, subject),
-            r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0,
-            *r.appearance_window,
-            r.layout_weight if row in (LAYOUT, BOTH) else 0.0,
-            *r.layout_window,
-            r.layout_blocks,
-            r.direction,
-            r.step_size,
-            r.step_kind,
-            r.iterations,
-            r.every,
-            r.threshold,
-            r.map_blocks,
+        widgets = Widgets(
+            text=text,
+            word=word(base, subject),
+            appearance_weight=r.appearance_weight if row in (APPEARANCE, BOTH) else 0.0,
+            appearance_start=r.appearance_window[0],
+            appearance_end=r.appearance_window[1],
+            layout_weight=r.layout_weight if row in (LAYOUT, BOTH) else 0.0,
+            layout_start=r.layout_window[0],
+            layout_end=r.layout_window[1],
+            layout_blocks=r.layout_blocks,
+            direction=r.direction,
+            step=r.step_kind,
+            step_size=r.step_size,
+            iterations=r.iterations,
+            every=r.every,
+            threshold=r.threshold,
+            map_blocks=r.map_blocks,
         )
-        return guide(self.base(base, subject), self.clip, palette, template, settings)[0]
+        return guide(self.base(base, subject), self.clip, palette, template, widgets)[0]
 
     def cell(
         self, base: str, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]

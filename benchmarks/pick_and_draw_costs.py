@@ -9,9 +9,11 @@ from ..nodes.uremd_guidance import UREMDGuidance
 from ..patching.host.families import family_of, preset
 from ..patching.host.family import COARSE, MIDDLE
 from ..patching.host.window import ALWAYS
-from ..patching.pick_and_draw.build import Settings, guide
+from ..patching.pick_and_draw.build import guide
+from ..patching.pick_and_draw.build_template import Sampling, record_template
 from ..patching.pick_and_draw.palette import Palette
-from ..patching.pick_and_draw.template import Sampling, Template, record_template
+from ..patching.pick_and_draw.settings import Widgets
+from ..patching.pick_and_draw.template import Template
 from .layout_and_retouch_costs import picture
 from .memory import peak_bytes
 from .networks import Network
@@ -29,23 +31,25 @@ def settings(
     windows: _Windows = _ALL_STEPS,
     step_size: float = 0.05,
     all_maps: bool = False,
-) -> Settings:
+) -> Widgets:
     """Both losses, each in its window of the run, on the maps of the decoder's coarse blocks or of all."""
     layout_blocks = "all" if all_maps else " ".join(preset(network.personalized, COARSE, "bench"))
-    return Settings(
-        network.text,
-        network.word,
-        appearance,
-        *windows[0],
-        layout,
-        *windows[1],
-        layout_blocks,
-        "gen_to_ref",
-        step_size,
-        "relative",
-        1,
-        every,
-        0.3,
+    return Widgets(
+        text=network.text,
+        word=network.word,
+        appearance_weight=appearance,
+        appearance_start=windows[0][0],
+        appearance_end=windows[0][1],
+        layout_weight=layout,
+        layout_start=windows[1][0],
+        layout_end=windows[1][1],
+        layout_blocks=layout_blocks,
+        direction="gen_to_ref",
+        step="relative",
+        step_size=step_size,
+        iterations=1,
+        every=every,
+        threshold=0.3,
     )
 
 
@@ -54,23 +58,28 @@ def palette(network: Network) -> Palette:
     model = network.personalized
     text = network.personalized_positive[0][0]
     return Palette(
-        picture(network), preset(model, MIDDLE, "bench"), family_of(model, "bench").name, text.shape[-1], ALWAYS
+        picture(network),
+        blocks=preset(model, MIDDLE, "bench"),
+        family=family_of(model, "bench").name,
+        context=text.shape[-1],
+        window=ALWAYS,
     )
 
 
 def template(network: Network) -> Template:
-    sampling = Sampling(SEED, network.steps, CFG, SAMPLER, SCHEDULER, 1.0)
-    return record_template(
+    sampling = Sampling(seed=SEED, steps=network.steps, cfg=CFG, sampler=SAMPLER, scheduler=SCHEDULER, denoise=1.0)
+    made, _ = record_template(
         network.model,
         network.clip,
-        network.text,
-        network.word,
-        network.negative,
-        network.latent,
-        sampling,
-        "all",
-        ALWAYS,
-    )[0]
+        text=network.text,
+        word=network.word,
+        negative=network.negative,
+        latent=network.latent,
+        sampling=sampling,
+        blocks="all",
+        window=ALWAYS,
+    )
+    return made
 
 
 def default_windows() -> _Windows:
@@ -80,7 +89,7 @@ def default_windows() -> _Windows:
     return (of["appearance_start"], of["appearance_end"]), (of["layout_start"], of["layout_end"])
 
 
-def guided(network: Network, made: Settings):
+def guided(network: Network, made: Widgets):
     """The personalized model with guidance."""
     return guide(network.personalized, network.clip, palette(network), template(network), made)[0]
 
@@ -92,12 +101,12 @@ def guided_variants(network: Network) -> list[Variant]:
     def reference():
         return plain(network, network.personalized, network.personalized_positive)
 
-    def sampled(made: Settings, of=known, layout=recorded):
+    def sampled(made: Widgets, of=known, layout=recorded):
         return plain(
             network, guide(network.personalized, network.clip, of, layout, made)[0], network.personalized_positive
         )
 
-    def variant(name: str, figure: str, made: Settings) -> Variant:
+    def variant(name: str, figure: str, made: Widgets) -> Variant:
         return Variant(name, figure, network.personalized, lambda: sampled(made), reference)
 
     return [
@@ -136,7 +145,7 @@ def memory(network: Network) -> dict[str, float]:
     resolution, and in all."""
     known, recorded = palette(network), template(network)
 
-    def peak(made: Settings | None) -> float:
+    def peak(made: Widgets | None) -> float:
         model = (
             network.personalized
             if made is None

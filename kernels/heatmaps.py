@@ -46,7 +46,7 @@ def colors(values: torch.Tensor) -> torch.Tensor:
 def overlay(images: torch.Tensor, heat: torch.Tensor, strength: float = 0.65) -> torch.Tensor:
     """The heat's colors over a gray copy of the pictures.
 
-    images: [n, height, width, 3] in 0..1; heat: [n, height, width] in 0..1; strength: 0 shows the gray copy alone, 1 the
+    images: [n, height, width, 3] in 0..1; heat: [n, height, width] in 0..1; strength: 0 shows the gray copy, 1 the
     heat. Returns [n, height, width, 3] in 0..1.
     """
     gray = (images @ images.new_tensor([0.299, 0.587, 0.114]))[..., None]

@@ -34,7 +34,7 @@ class LikenessAttentionMaps(io.ComfyNode):
                     "text",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="The prompt, written as for CLIP Text Encode: weights such as (cat:1.2) and embeddings work.",
+                    tooltip="The prompt, as for CLIP Text Encode: weights such as (cat:1.2) and embeddings work.",
                 ),
                 io.String.Input(
                     "word",
@@ -83,7 +83,7 @@ class LikenessAttentionMaps(io.ComfyNode):
                     "vae",
                     optional=True,
                     tooltip=(
-                        "Decodes the picture under the preview. Not connected: its colours are guessed from the latent."
+                        "Decodes the picture under the preview. Not connected: its colors are guessed from the latent."
                     ),
                 ),
             ],

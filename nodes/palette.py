@@ -1,5 +1,4 @@
-"""Appearance palettes for UREMDGuidance to pull towards: AppearancePalette makes them, and two nodes save and load them.
-"""
+"""Appearance palettes for UREMDGuidance: AppearancePalette makes them, two more nodes save and load them."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ class AppearancePalette(io.ComfyNode):
                     "text",
                     default="a photo of a subject",
                     multiline=True,
-                    tooltip="The picture's own caption, which names the subject and little else: 'a photo of a sks dog'.",
+                    tooltip="The picture's own caption, the subject and little else: 'a photo of a sks dog'.",
                 ),
                 io.String.Input(
                     "word",
@@ -117,7 +116,7 @@ class AppearancePalette(io.ComfyNode):
                     ),
                 ),
                 io.Vae.Input(
-                    "vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colours."
+                    "vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colors."
                 ),
                 io.Latent.Input("latent", optional=True, tooltip="The picture as a LATENT, instead of image."),
                 io.Mask.Input("mask", optional=True, tooltip="Where the subject is, instead of the words' attention."),
@@ -146,7 +145,7 @@ class AppearancePalette(io.ComfyNode):
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
                 io.Mask.Output("mask", display_name="MASK", tooltip="Where the subject was found."),
                 io.Image.Output(
-                    "preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colours."
+                    "preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colors."
                 ),
             ],
         )

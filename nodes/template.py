@@ -1,4 +1,4 @@
-"""Layout templates for UREMDGuidance to follow: LayoutTemplate makes them, and two nodes save and load them."""
+"""Layout templates for UREMDGuidance: LayoutTemplate makes them, two more nodes save and load them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LayoutTemplate(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Samples with the vanilla model and the plain prompt, and keeps where the subject's word acts at "
-                "every step: the layout that UREMD Guidance makes a personalised model follow. Or takes the layout "
+                "every step: the layout that UREMD Guidance makes a personalized model follow. Or takes the layout "
                 "from a mask or boxes."
             ),
             search_aliases=["pick and draw", "layout guidance", "cross attention template", "boxes"],
@@ -42,7 +42,7 @@ class LayoutTemplate(io.ComfyNode):
                     default="",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="The plain prompt, with the subject's class and no placeholder: 'a photo of a dog in water'.",
+                    tooltip="The plain prompt, with the class and no placeholder: 'a photo of a dog in water'.",
                 ),
                 io.String.Input(
                     "word", default="", tooltip="The word of the prompt that stands for the subject: 'dog'."
@@ -115,7 +115,7 @@ class LayoutTemplate(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="Decodes the preview. Not connected: its colours are guessed from the latent.",
+                    tooltip="Decodes the preview. Not connected: its colors are guessed from the latent.",
                 ),
             ],
             outputs=[

@@ -36,7 +36,7 @@ class UREMDGuidance(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model to guide, with the subject's LoRA or without. Connect the output to any sampler.",
+                    tooltip="The model to guide, with or without the subject's LoRA. Connect the output to a sampler.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.String.Input(
@@ -77,8 +77,7 @@ class UREMDGuidance(io.ComfyNode):
                     step=0.001,
                     **ADVANCED,
                     tooltip=(
-                        "When the appearance loss stops acting. The paper's value is not known; 0.7 is ours. Neutral: "
-                        "1."
+                        "When the appearance loss stops acting. Neutral: 1. The paper's value is unknown; 0.7 is ours."
                     ),
                 ),
                 io.Float.Input(
@@ -111,7 +110,7 @@ class UREMDGuidance(io.ComfyNode):
                     max=1.0,
                     step=0.001,
                     **ADVANCED,
-                    tooltip="When the layout loss stops acting. The paper's value is not known; 0.3 is ours. Neutral: 1.",
+                    tooltip="When the layout loss stops acting. Neutral: 1. The paper's value is unknown; 0.3 is ours.",
                 ),
                 io.String.Input(
                     "layout_blocks",

@@ -1,4 +1,4 @@
-"""Builds a layout template: records a vanilla run, or draws it from a mask or boxes, as LayoutTemplate's widgets say."""
+"""Builds a layout template from a recorded vanilla run, or from a mask or boxes, for LayoutTemplate."""
 
 from __future__ import annotations
 

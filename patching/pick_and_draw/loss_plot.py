@@ -39,9 +39,7 @@ def plot(log: LossLog, images: int) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)[None]
 
 
-def _draw_curves(
-    draw: ImageDraw.ImageDraw, x: np.ndarray, losses: np.ndarray, color: tuple[int, int, int]
-) -> float:
+def _draw_curves(draw: ImageDraw.ImageDraw, x: np.ndarray, losses: np.ndarray, color: tuple[int, int, int]) -> float:
     """Draws one term's curves and returns the value at the top of its axis.
 
     x: pixels from the left, [steps]; losses: [steps, images].
@@ -51,11 +49,7 @@ def _draw_curves(
     pale = tuple((c + 510) // 3 for c in color)
     single_images = [(losses[:, i], pale, 1) for i in range(losses.shape[1])]
     for values, tint, width in (*single_images, (losses.mean(1), color, 2)):
-        points = [
-            (place, _TOP + _HEIGHT * (1 - v / top))
-            for place, v in zip(x, values, strict=True)
-            if np.isfinite(v)
-        ]
+        points = [(place, _TOP + _HEIGHT * (1 - v / top)) for place, v in zip(x, values, strict=True) if np.isfinite(v)]
         if len(points) == 1:
             points.append((points[0][0] + 2, points[0][1]))
         draw.line(points, fill=tint, width=width)

@@ -59,9 +59,7 @@ class Palette:
         return [(values[0], weight) for values, weight in found if values is not None]
 
 
-def fill(
-    palette: Palette, model: ModelPatcher, levels: Sequence[float], schedule: Sequence[float], node: str
-) -> None:
+def fill(palette: Palette, model: ModelPatcher, levels: Sequence[float], schedule: Sequence[float], node: str) -> None:
     """Computes the features that the references' banks lack at these noise levels.
 
     This costs one model call per level, and for inverted references an inversion along the whole schedule. model: the

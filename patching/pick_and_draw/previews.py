@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +63,9 @@ def _palette_panel(
 def _features(
     model: ModelPatcher, item: Reference, blocks: Sequence[Block], node: str
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """A reference's features, [1, height * width, channels], at the middle block and noise level, and (height, width)."""
-    sigma = float(model.get_model_object("model_sampling").percent_to_sigma(0.5))
+    """Features at the middle block and noise level, [1, height * width, channels], and their (height, width)."""
+    sampling: Any = model.get_model_object("model_sampling")
+    sigma = float(sampling.percent_to_sigma(0.5))
     block = blocks[len(blocks) // 2]
     seen = _Seen()
     tap = HiddenStateTap(node, family_of(model, node), (block,), seen)

@@ -27,9 +27,7 @@ TemplateOf = Callable[[Layer, torch.Tensor], torch.Tensor]
 class Reading:
     """Features and maps of one forward pass, which ends once all of them are read."""
 
-    def __init__(
-        self, settings: GuidanceSettings, terms: Terms, images: int, palette: PaletteOf, template: TemplateOf
-    ):
+    def __init__(self, settings: GuidanceSettings, terms: Terms, images: int, palette: PaletteOf, template: TemplateOf):
         """terms: those that act at this step; images: the batch size."""
         self.settings, self.terms, self.images, self.palette, self.template = settings, terms, images, palette, template
         self.feature_layers = set(terms.appearance.layers if terms.appearance else ())

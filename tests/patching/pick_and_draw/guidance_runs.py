@@ -228,7 +228,7 @@ def sampled(
     guider=comfy.samplers.CFGGuider,
     apart=False,
 ) -> torch.Tensor:
-    """As SamplerCustomAdvanced, down a schedule of one's own; `apart` makes the host run cond and uncond in two calls."""
+    """Samples as SamplerCustomAdvanced does; `apart` makes the host run cond and uncond in two calls."""
     noise = noise_of(3) if noise is None else noise
     if apart:
         model = model.clone()
