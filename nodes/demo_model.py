@@ -1,5 +1,4 @@
-"""LikenessDemoModel, LikenessDemoJointModel and LikenessDemoSubject: the bundled tiny models and their personalised
-subjects."""
+"""LikenessDemoModel, LikenessDemoJointModel and LikenessDemoSubject: bundled tiny models and personalized subjects."""
 
 from __future__ import annotations
 
@@ -31,15 +30,14 @@ class LikenessDemoModel(io.ComfyNode):
             display_name="Demo Model (Tinyland)",
             category=DEMO_CATEGORY,
             description=(
-                "The pack's bundled tiny model: an SD 1.x network at small width that draws 128x128 scenes. No "
-                "download."
+                "The bundled tiny model: a narrow SD 1.x network that draws scenes of 128x128 pixels. No download."
             ),
             search_aliases=["tinyland", "tiny model", "test checkpoint"],
             inputs=[],
             outputs=_outputs(
-                "The vanilla model; it works with every sampler and LoRA loader.",
+                "The vanilla model, for any sampler and LoRA loader.",
                 "Its text encoder, with the pack's own embeddings.",
-                "Its autoencoder: latents of 4 channels, 8 times smaller.",
+                "Its autoencoder: latents of 4 channels, downscaled 8 times.",
             ),
         )
 
@@ -62,13 +60,13 @@ class LikenessDemoJointModel(io.ComfyNode):
             display_name="Demo Joint Model (Tinyland)",
             category=DEMO_CATEGORY,
             description=(
-                "The bundled tiny model, fine-tuned on sets of pictures (JeDi): for the Joint Image Sampler. No "
+                "The bundled tiny model, fine-tuned on sets of pictures (JeDi), for the Joint Image Sampler. No "
                 "download."
             ),
             search_aliases=["tinyland", "jedi", "joint checkpoint"],
             inputs=[],
             outputs=_outputs(
-                "The joint model, of nine input channels; its order is known to the Joint Image Sampler.",
+                "The joint model of nine input channels; it states their order to the Joint Image Sampler.",
                 "The demo model's text encoder, with the pack's own embeddings.",
                 "The demo model's autoencoder.",
             ),
@@ -93,15 +91,17 @@ class LikenessDemoSubject(io.ComfyNode):
             display_name="Demo Subject (Tinyland)",
             category=DEMO_CATEGORY,
             description=(
-                "Personalises the demo model to one of the bundled subjects, each tuned on four pictures of one place "
-                "and pose, and gives the four pictures and matching prompts."
+                "Personalizes the demo model to a bundled subject, and outputs the subject's four pictures and "
+                "matching prompts. Every subject was tuned on four pictures of one place and pose."
             ),
             search_aliases=["tinyland subject", "personalized model", "reference images"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="The demo model. Any other model is refused: the subjects were tuned on this one."
+                io.Model.Input("model", tooltip="The demo model; the subjects' LoRAs fit no other."),
+                io.Combo.Input(
+                    "subject",
+                    options=demo_subject.names(),
+                    tooltip="The subject to personalize the model to. No neutral value.",
                 ),
-                io.Combo.Input("subject", options=demo_subject.names(), tooltip="Which subject the model learns."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -109,17 +109,16 @@ class LikenessDemoSubject(io.ComfyNode):
                     max=2.0,
                     step=0.01,
                     tooltip=(
-                        "How strongly the subject's LoRA acts. Neutral: 0, the model as it came. The subjects were "
-                        "tuned for 1."
+                        "Strength of the subject's LoRA. Neutral: 0, the model is unchanged. The subjects were tuned "
+                        "for 1."
                     ),
                 ),
                 io.String.Input(
                     "scene",
                     default="in the snow",
                     tooltip=(
-                        "What the two prompts say about the surroundings. Neutral: empty. The demo model knows: on "
-                        "the beach, in the snow, on the grass, in the desert, at night, in the city, in the sea, in a "
-                        "room."
+                        "Surroundings, the end of both prompts. Neutral: empty. The demo model knows: on the beach, in "
+                        "the snow, on the grass, in the desert, at night, in the city, in the sea, in a room."
                     ),
                 ),
             ],
@@ -143,10 +142,10 @@ class LikenessDemoSubject(io.ComfyNode):
                 io.String.Output(
                     "neutral_prompt",
                     display_name="NEUTRAL PROMPT",
-                    tooltip="The subject with its placeholder and no surroundings.",
+                    tooltip="The personalized prompt without surroundings.",
                 ),
                 io.String.Output(
-                    "word", display_name="WORD", tooltip="The subject's class noun, as it stands in all three prompts."
+                    "word", display_name="WORD", tooltip="The subject's class noun, which is in all three prompts."
                 ),
             ],
         )
@@ -159,7 +158,7 @@ class LikenessDemoSubject(io.ComfyNode):
     def execute(cls, model, subject: str, strength: float, scene: str) -> io.NodeOutput:
         chosen = demo_subject.Subject.load(subject)
         return io.NodeOutput(
-            chosen.personalise(model, strength),
+            chosen.personalize(model, strength),
             chosen.references(),
             chosen.personalized_prompt(scene),
             chosen.prompt(scene),

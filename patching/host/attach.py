@@ -1,10 +1,11 @@
-"""Attaches a patch to a MODEL: the wrappers through which the host calls it, and the life of a run around them."""
+"""Attaches a patch to a MODEL: the wrappers through which the host calls it, and the lifetime of a run."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import comfy.model_patcher
 import torch
@@ -15,34 +16,43 @@ from .rows import Row, conditional_chunks, rows_of_call
 from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, sampler_name
 from .window import SigmaWindow
 
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
+    from comfy.model_patcher import ModelPatcher
+    from comfy.samplers import CFGGuider
 
-def attach(model, patch: Patch):
-    """A clone of MODEL whose model calls go through `patch` while its window lasts, within the patches attached before."""
+
+def attach(model: ModelPatcher, patch: Patch) -> ModelPatcher:
+    """A clone of MODEL whose model calls go through `patch` inside its window.
+
+    Patches nest: the first one attached is outermost.
+    """
     clone = _living(model, patch)
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _PatchedCalls(patch))
     return clone
 
 
-def attach_guidance(model, guidance: Guidance):
-    """A clone of MODEL whose evaluations, of all conditionings of a step at once, go through `guidance`."""
+def attach_guidance(model: ModelPatcher, guidance: Guidance) -> ModelPatcher:
+    """A clone of MODEL whose evaluations of a whole step, all conditionings at once, go through `guidance`."""
     clone = _living(model, guidance)
     clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _GuidedSteps(guidance))
     return clone
 
 
-def _living(model, patch):
+def _living(model: ModelPatcher, patch: Patch | Guidance) -> ModelPatcher:
+    """A clone of MODEL with the wrappers that every patch needs: a RunState, preparation, memory."""
     clone = model.clone()
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
     if isinstance(patch, Prepared):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
     if isinstance(patch, Demanding) and patch.batches > 1:
-        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _Room(patch.batches))
+        clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _MemoryForBatches(patch.batches))
     return clone
 
 
-def bare(model):
-    """A clone of MODEL without this pack's patches: a reference's own passes are never changed by them."""
+def bare(model: ModelPatcher) -> ModelPatcher:
+    """A clone of MODEL without this pack's patches, for passes that must not be changed by them."""
     clone = model.clone()
     for kind in (
         WrappersMP.OUTER_SAMPLE,
@@ -55,8 +65,8 @@ def bare(model):
 
 
 @contextlib.contextmanager
-def run_scope(guider, sigmas: torch.Tensor) -> Iterator[RunState]:
-    """Gives the guider's model options a RunState for the time of one run; does nothing where they have one already."""
+def run_scope(guider: CFGGuider, sigmas: torch.Tensor) -> Iterator[RunState]:
+    """Keeps a RunState in the guider's model options during one run; a nested scope yields the outer state."""
     options = guider.model_options
     state = RunState.of(options["transformer_options"])
     if state is not None:
@@ -81,6 +91,8 @@ def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
 
 @dataclass(frozen=True, eq=False)
 class _Preparation:
+    """OUTER_SAMPLE wrapper: lets a patch prepare the run and its starting noise."""
+
     patch: Prepared
 
     def __call__(self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
@@ -90,7 +102,9 @@ class _Preparation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Room:
+class _MemoryForBatches:
+    """PREPARE_SAMPLING wrapper: multiplies the batch in the host's memory estimate."""
+
     batches: int
 
     def __call__(self, executor, model, noise_shape, *args, **kwargs):
@@ -99,6 +113,8 @@ class _Room:
 
 @dataclass(frozen=True, eq=False)
 class _PatchedCalls:
+    """APPLY_MODEL wrapper: routes model calls inside the window through a patch."""
+
     patch: Patch
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
@@ -116,6 +132,8 @@ class _PatchedCalls:
 
 @dataclass(frozen=True, eq=False)
 class _GuidedSteps:
+    """CALC_COND_BATCH wrapper: routes evaluations of a step through a guidance."""
+
     guidance: Guidance
 
     def __call__(self, executor, model, conds, x_in, timestep, model_options):
@@ -126,8 +144,8 @@ class _GuidedSteps:
         return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
 
 
-def _acts(patch: Patch, sigma: float, state: RunState, model) -> bool:
-    """Whether a patch's window holds a noise level; noted for the report."""
+def _acts(patch: Patch, sigma: float, state: RunState, model: BaseModel) -> bool:
+    """True if a patch's window contains a noise level; the run's report counts it."""
     resolved: SigmaWindow = state.recall((patch, "window"), lambda: patch.window.resolve(model.model_sampling))
     active = resolved.contains(sigma)
     state.note(patch, active)

@@ -1,4 +1,4 @@
-"""Which attention layers: the one language for blocks that every node speaks. Knows nothing of the host."""
+"""Names of attention blocks, and the text in which all nodes let users choose them. Independent of ComfyUI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PRESETS = {"encoder": ("input",), "decoder": ("output",), "all": KINDS}
 
 
 class Layer(NamedTuple):
-    """One transformer inside a block, as ComfyUI keys it: ("output", 3, 0)."""
+    """One transformer inside a block, with ComfyUI's key for it: ("output", 3, 0)."""
 
     kind: str
     number: int
@@ -21,8 +21,10 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """A block with attention. kind: "input", "middle" or "output"; number: ComfyUI's; depth: how many transformers it
-    has."""
+    """A block with attention.
+
+    kind: one of KINDS. number: ComfyUI's number of the block. depth: number of its transformers.
+    """
 
     kind: str
     number: int
@@ -43,12 +45,13 @@ def layers_of(blocks: Iterable[Block]) -> tuple[Layer, ...]:
 
 
 def parse(text: str, available: Sequence[Block], node: str, paper: Sequence[str] = ()) -> tuple[Block, ...]:
-    """The blocks that a widget's text names, in call order and without repeats; no blocks for an empty text.
+    """The blocks named in a widget's text, in call order and without duplicates; none for an empty text.
 
-    text: block names ("input4"), ranges ("output3-8": every block with attention from 3 to 8) and presets ("encoder",
-        "decoder", "all", "paper") separated by commas or spaces, in any case.
-    available: the model's blocks in call order. paper: the names that "paper" stands for on this node, those the model
-    has are taken. Raises ValueError for anything the model does not have, with a list of what it has.
+    text: names ("input4"), ranges ("output3-8") and presets ("encoder", "decoder", "all", "paper"), in any case,
+        separated by commas or spaces. A range covers the blocks with attention in it.
+    available: the model's blocks in call order.
+    paper: the block names of the preset "paper" on this node; names that the model lacks are skipped.
+    Raises ValueError for a name or range that the model lacks, listing the available ones.
     """
     chosen: set[Block] = set()
     for word in re.split(r"[\s,;]+", text.lower()):
@@ -71,7 +74,7 @@ def _range(word: str) -> tuple[str, int, int] | None:
 
 
 def _inside(word: str, available: Sequence[Block]) -> bool:
-    """A range that runs past the model's last block is a mistake, not a shorter range."""
+    """False for a range past the model's last block, which is an error rather than a shorter range."""
     span = _range(word)
     return span is None or span[2] <= max((b.number for b in available if b.kind == span[0]), default=-1)
 

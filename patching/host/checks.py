@@ -1,12 +1,17 @@
-"""Checks that several nodes make before sampling starts; each failure is one sentence."""
+"""Checks of inputs before sampling starts, used by several nodes. All raise ValueError with one sentence."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 
 def check_latent(samples: torch.Tensor, node: str) -> None:
-    """Raises ValueError for nested and video latents."""
+    """Raises ValueError for nested and video latents: anything but [batch, channels, height, width]."""
     if getattr(samples, "is_nested", False):
         raise ValueError(
             f"{node}: expected a LATENT of images, got a nested latent of several parts; connect an image model's "
@@ -19,8 +24,8 @@ def check_latent(samples: torch.Tensor, node: str) -> None:
         )
 
 
-def check_models(vanilla, personalized, node: str) -> None:
-    """Raises ValueError where two MODELs cannot take turns on one latent."""
+def check_models(vanilla: ModelPatcher, personalized: ModelPatcher, node: str) -> None:
+    """Raises ValueError if two MODELs cannot take turns on one latent."""
     for what, of in (
         ("latent format", _latent_format),
         ("prediction type", describe_sampling),
@@ -34,8 +39,11 @@ def check_models(vanilla, personalized, node: str) -> None:
             )
 
 
-def check_text(model, conditioning: list, what: str, node: str) -> None:
-    """Raises ValueError where a prompt was encoded for a network of another family."""
+def check_text(model: ModelPatcher, conditioning: list, what: str, node: str) -> None:
+    """Raises ValueError for a CONDITIONING encoded for another model family.
+
+    what: its name in the message, such as "prompt".
+    """
     config = model.model.model_config.unet_config
     width, got = config.get("context_dim"), conditioning[0][0].shape[-1] if conditioning else None
     if width is not None and got is not None and width != got:
@@ -45,13 +53,13 @@ def check_text(model, conditioning: list, what: str, node: str) -> None:
         )
 
 
-def describe_sampling(model) -> str:
-    """The prediction type of a MODEL, e.g. 'V_PREDICTION', with any patch that replaced it."""
+def describe_sampling(model: ModelPatcher) -> str:
+    """The prediction type of a MODEL, such as V_PREDICTION, including a patch that replaced it."""
     bases = type(model.get_model_object("model_sampling")).__mro__
     return next(base.__name__ for base in bases if "calculate_denoised" in vars(base))
 
 
-def _latent_format(model) -> str:
+def _latent_format(model: ModelPatcher) -> str:
     latent_format = model.get_model_object("latent_format")
     return (
         f"{type(latent_format).__name__} (scale {latent_format.scale_factor}, {latent_format.latent_channels} channels)"
@@ -59,9 +67,9 @@ def _latent_format(model) -> str:
 
 
 def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
-    """Raises ValueError for what a picture of its own cannot have: several prompts, areas, hooks, a ControlNet.
+    """Raises ValueError for combined prompts, areas, masks, hooks or a ControlNet.
 
-    prompt: what to call it, where it is one of several.
+    prompt: its name in the message.
     """
     if len(conditioning) != 1:
         raise ValueError(
@@ -77,9 +85,11 @@ def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
         )
 
 
-def image_latent(model, latent: dict, node: str) -> torch.Tensor:
-    """The samples of a LATENT that the model can take, [batch, channels, height, width]. Raises ValueError in one
-    sentence."""
+def image_latent(model: ModelPatcher, latent: dict, node: str) -> torch.Tensor:
+    """The samples of a LATENT, [batch, channels, height, width].
+
+    Raises ValueError for an empty latent and for one of another model.
+    """
     samples = latent["samples"]
     check_latent(samples, node)
     channels = model.get_model_object("latent_format").latent_channels

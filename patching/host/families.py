@@ -1,6 +1,8 @@
-"""The family of a MODEL, and the blocks and presets that it offers. A new family is one more entry in FAMILIES."""
+"""The family of a MODEL, its blocks and its presets. A new family is one more entry in FAMILIES."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -8,11 +10,14 @@ from .blocks import Block
 from .family import Family
 from .unet import UNET
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 FAMILIES: tuple[Family, ...] = (UNET,)
 
 
-def family_of(model, node: str) -> Family:
-    """The family of a MODEL. Raises ValueError with the model's name for a family that is not supported."""
+def family_of(model: ModelPatcher, node: str) -> Family:
+    """The family of a MODEL. Raises ValueError, naming the model, if no family fits."""
     network = _network(model)
     for family in FAMILIES:
         if family.fits(network):
@@ -24,17 +29,19 @@ def family_of(model, node: str) -> Family:
     )
 
 
-def discover(model, node: str) -> tuple[Block, ...]:
-    """The MODEL's blocks with attention, in call order. Raises ValueError as `family_of`."""
+def discover(model: ModelPatcher, node: str) -> tuple[Block, ...]:
+    """The MODEL's blocks with attention, in call order. Raises ValueError for an unsupported family."""
     return family_of(model, node).blocks(_network(model))
 
 
-def preset(model, name: str, node: str) -> tuple[str, ...]:
-    """The names of the MODEL's blocks that a preset stands for: LATE, MIDDLE or COARSE. Raises ValueError as
-    `family_of`."""
+def preset(model: ModelPatcher, name: str, node: str) -> tuple[str, ...]:
+    """The names of the MODEL's blocks in a preset: LATE, MIDDLE or COARSE.
+
+    Raises ValueError for an unsupported family.
+    """
     return family_of(model, node).preset(_network(model), name)
 
 
-def _network(model) -> torch.nn.Module:
+def _network(model: ModelPatcher) -> torch.nn.Module:
     network = model.get_model_object("diffusion_model")
     return getattr(network, "_orig_mod", network)  # a compiled network wraps the real one

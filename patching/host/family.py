@@ -1,8 +1,7 @@
 """The interface between the pack and a kind of network: every method reads and changes attention through it alone.
 
-A new family is one file with a `Family` and one entry in `families.FAMILIES`. The interface speaks of one sequence per
-layer, whose picture's tokens `Tokens` finds, so that a transformer with text and picture in one sequence fits it as a
-U-Net does.
+A new family is one file with a `Family` and one entry in `families.FAMILIES`. A layer has one sequence of tokens, and
+`Tokens` locates the picture's tokens in it. So the interface also fits transformers that join text and picture.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from .blocks import Block, Layer
 from .tokens import Tokens
 
 LATE, MIDDLE, COARSE = "late", "middle", "coarse"
-"""Presets of blocks: from the same depth on as MasaCtrl's; the decoder's middle resolution; all its resolutions but the
-finest."""
+"""Presets of blocks.
+
+LATE: from MasaCtrl's depth on. MIDDLE: the decoder's middle resolution. COARSE: all its resolutions but the finest.
+"""
 
 Options = dict[str, Any]
-"""A model call's `transformer_options`; never changed in place."""
+"""The `transformer_options` of a model call; never changed in place."""
 
 HiddenReader = Callable[[Layer, torch.Tensor, Tokens], None]
 """Reads (layer, hidden states [rows, tokens.total, channels] before the self-attention's projections, tokens)."""
@@ -29,24 +30,26 @@ CrossAttentionReader = Callable[[Layer, torch.Tensor, torch.Tensor, int, Tokens]
 """Reads (layer, projected q [rows, tokens.total, width], projected k [rows, text tokens, width], heads, tokens)."""
 
 Attention = Callable[..., torch.Tensor]
-"""attention(q, k, v, mask=None, long=False) -> [rows, n, width]: the layer's own attention, of projected but unsplit
-heads.
+"""attention(q, k, v, mask=None, long=False) -> [rows, n, width]: the layer's own attention.
 
-long: for many more keys than the layer's own. On a CPU that selects an implementation whose time and memory grow less
-with them, unless `optimized_attention_override` or a patch of this layer has already chosen one.
+q, k, v: projected, heads not yet split.
+long: set for many more keys than the layer's own. On a CPU it selects an implementation that scales better with them,
+    unless `optimized_attention_override` or a patch of this layer has already chosen one.
 """
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""The tensors that queries, keys and values are projected from, each [rows, tokens, channels]."""
+"""Inputs of the projections to queries, keys and values, each [rows, tokens, channels]."""
 
 
 class SelfAttentionChange:
-    """A change of self-attention layers during one model call. Subclasses override what they change; this one changes
-    nothing."""
+    """A change of self-attention layers during one model call.
+
+    The base class changes nothing; subclasses override the parts they change.
+    """
 
     @property
     def attends(self) -> bool:
-        """Whether `attend` is overridden; otherwise the layer's own attention runs on the changed inputs."""
+        """True if `attend` is overridden; otherwise the layer's own attention runs on the changed inputs."""
         return False
 
     def inputs(
@@ -62,7 +65,7 @@ class SelfAttentionChange:
         return attention(q, k, v)
 
     def output(self, layer: Layer, output: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-        """The output projection's result, [rows, n, channels], before it is added to the hidden states."""
+        """The result of the output projection, [rows, n, channels], before the residual addition."""
         return output
 
 
@@ -71,15 +74,14 @@ CrossAttentionChange = Callable[[Layer, torch.Tensor, torch.Tensor, torch.Tensor
 
 
 class Family(Protocol):
-    """A kind of network, as taps and swaps see it. Every method that takes `options` returns new ones for one model
-    call."""
+    """A kind of network and its hooks. Methods that take `options` return new ones for one model call."""
 
     name: str
     models: str
-    """The checkpoints it covers, for messages."""
+    """Its checkpoints, named in messages."""
 
     def fits(self, network: torch.nn.Module) -> bool:
-        """Whether a network is of this family."""
+        """True if a network belongs to this family."""
         ...
 
     def blocks(self, network: torch.nn.Module) -> tuple[Block, ...]:
@@ -87,34 +89,33 @@ class Family(Protocol):
         ...
 
     def preset(self, network: torch.nn.Module, name: str) -> tuple[str, ...]:
-        """The names of the blocks that LATE, MIDDLE or COARSE stands for."""
+        """The names of the blocks in the preset LATE, MIDDLE or COARSE."""
         ...
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
-        """Shows the hidden states of `layers` to `read`, after every patch that is already there."""
+        """Passes the hidden states of `layers` to `read`, after all existing patches."""
         ...
 
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
-        """Shows queries and keys of `layers` to `read`, then runs the attention as before."""
+        """Passes queries and keys of `layers` to `read`, then runs the attention unchanged."""
         ...
 
     def tap_self_attention_output(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
-        """Shows the self-attention's output at `layers`, after its output projection, to `read`."""
+        """Passes the self-attention's output at `layers`, after its output projection, to `read`."""
         ...
 
     def change_self_attention(
         self, options: Options, layers: Collection[Layer], change: SelfAttentionChange
     ) -> Options:
-        """Applies `change` to the self-attention of `layers`, after every patch that is already there."""
+        """Applies `change` to the self-attention of `layers`, after all existing patches."""
         ...
 
     def replaces_self_attention(self, options: Options, layers: Collection[Layer]) -> bool:
-        """Whether another patch computes the self-attention of any of `layers` itself; such a patch takes no mask of
-        keys."""
+        """True if another patch computes the self-attention of any of `layers`; such a patch accepts no mask."""
         ...
 
     def change_cross_attention(
         self, options: Options, layers: Collection[Layer], change: CrossAttentionChange
     ) -> Options:
-        """Projects the cross-attention of `layers` from the tensors that `change` returns."""
+        """Replaces the inputs of the cross-attention projections of `layers` by those that `change` returns."""
         ...

@@ -1,5 +1,4 @@
-"""Files of ours below ComfyUI's output folder: safetensors, written whole or not at all, found by names that cannot
-leave the folder."""
+"""The pack's safetensors files below ComfyUI's output folder: written atomically, never outside the folder."""
 
 from __future__ import annotations
 
@@ -20,8 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Store:
-    """One kind of file. folder: below the output folder; what: the noun for messages; saver: the title of the node that
-    saves."""
+    """One kind of file.
+
+    folder: below the output folder. form, version: its format in the metadata. what: the noun in messages. saver: the
+    title of the node that saves. loader: the id of the node that loads.
+    """
 
     folder: str
     form: str
@@ -32,6 +34,7 @@ class Store:
 
     @property
     def nothing(self) -> str:
+        """Entry of the file list if there are no files."""
         return f"none saved yet: use {self.saver}"
 
     @property
@@ -39,8 +42,10 @@ class Store:
         return Path(folder_paths.get_output_directory()) / self.folder
 
     def write(self, prefix: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Path:
-        """Writes a numbered file, under a temporary name until it is whole. Raises ValueError for a name that leads out
-        of the folder."""
+        """Writes a numbered file and returns its path. It has a temporary name until it is complete.
+
+        Raises ValueError for a prefix that leads out of the folder.
+        """
         if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
             node = self.loader.replace("Load", "Save")
             raise ValueError(
@@ -52,17 +57,17 @@ class Store:
         path = Path(folder) / f"{name}_{counter:05}_.safetensors"
         temporary = path.with_suffix(".tmp")
         facts = {"format": self.form, "version": str(self.version), **metadata}
-        # Copies: the format refuses tensors that share memory, as the pictures of a batch do with their caption.
-        apart = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+        # safetensors refuses tensors that share memory, such as one caption of several pictures.
+        copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
         try:
-            save_file(apart, temporary, metadata=facts)
+            save_file(copies, temporary, metadata=facts)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         return path
 
     def names(self) -> list[str]:
-        """The saved files, as their names below the folder."""
+        """Names of the saved files, relative to the folder, sorted."""
         return (
             sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*.safetensors"))
             if self._root.is_dir()
@@ -70,11 +75,14 @@ class Store:
         )
 
     def path_of(self, name: str) -> Path | None:
-        """The file of a name that `names` lists, else None: no name can lead out of the folder."""
+        """The path of a name listed by `names`, else None, so that no name leads out of the folder."""
         return self._root / name if name in self.names() else None
 
     def read(self, name: str, make: Callable[[dict[str, torch.Tensor], dict[str, str]], T]) -> T:
-        """make(tensors, metadata) of a file. Raises FileNotFoundError or ValueError in one sentence."""
+        """make(tensors, metadata) of a file.
+
+        Raises FileNotFoundError for an unknown name, ValueError for a broken file or another format.
+        """
         path = self.path_of(name)
         if path is None:
             raise FileNotFoundError(
@@ -104,14 +112,14 @@ class Store:
 
 
 def conditioning_parts(name: str, conditioning: list) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of a plain prompt, by names that begin with `name`, and its numbers."""
+    """Tensors of a plain prompt, keyed by `name.…`, and its numbers and texts."""
     text, rest = conditioning[0]
     tensors = {f"{name}.text": text} | {f"{name}.cond.{k}": v for k, v in rest.items() if isinstance(v, torch.Tensor)}
     return tensors, {k: v for k, v in rest.items() if isinstance(v, int | float | str)}
 
 
 def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: Mapping, node: str) -> list:
-    """What `conditioning_parts` took apart."""
+    """The CONDITIONING that `conditioning_parts` split; raises ValueError if it is no plain prompt."""
     start = f"{name}.cond."
     conditioning = [
         [

@@ -1,12 +1,11 @@
-"""Gradients with respect to latents through networks that the host has loaded for inference, without a second copy of
-their weights."""
+"""Gradients with respect to latents, through networks that the host loaded for inference, without copying weights."""
 
 from __future__ import annotations
 
 import contextlib
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
@@ -16,26 +15,33 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.patcher_extension import WrappersMP
 from torch.utils.checkpoint import checkpoint
 
-from .blocks import Layer
 from .family import Options
 from .frozen_layers import Forward, HostTensors, frozen_forward, in_graph
+
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
+    from comfy.model_patcher import ModelPatcher
 
 _KEY = "likeness.gradient"
 _LOSS_SCALES = (1024.0, 1.0)
 _MANY_TOKENS = 1024
-"""Recomputing blocks of so many leaves a fifth of the memory that a gradient pass adds to a full-size network at
-512x512."""
+"""Blocks of this many tokens or more are recomputed.
+
+That cuts the memory that a gradient pass adds to a full-size network at 512x512 to a fifth.
+"""
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
 class Stop(BaseException):
-    """Ends a forward pass of which nothing more is needed. No Exception, so that nobody in between takes it for a
-    failure of the model."""
+    """Ends a forward pass early. Not an Exception, so that no handler in between catches it as an error."""
 
 
 class Gradient(NamedTuple):
-    """latents: [batch, channels, height, width] float32, d loss / d latents; losses: [batch]; checkpointed: how it was
-    computed."""
+    """Result of `gradient`.
+
+    latents: [batch, channels, height, width] float32, d loss / d latents. losses: [batch]. checkpointed: True if all
+    blocks were recomputed.
+    """
 
     latents: torch.Tensor
     losses: torch.Tensor
@@ -43,7 +49,7 @@ class Gradient(NamedTuple):
 
 
 def gradient(
-    model,
+    model: BaseModel,
     conds: list[dict],
     x: torch.Tensor,
     timestep: torch.Tensor,
@@ -54,25 +60,27 @@ def gradient(
     run: Callable[..., Any] | None = None,
     checkpointed: bool = False,
 ) -> Gradient | None:
-    """The gradient of a loss of what a model call computes, with respect to its noisy latents; None where there is no
-    loss.
+    """The gradient of a loss on a model call's features, with respect to its noisy latents.
 
-    model: the host's BaseModel, loaded; conds: one conditioning as samplers hold it; x: [batch, channels, height,
-    width]; timestep: [batch] noise levels; model_options: those of the call, with the readers of features among their
-    `transformer_options`; they are not changed. Readers may end the forward pass with Stop; they may be called again
-    for a layer, with the same values. loss: called after the forward pass, gives [batch] losses, each of its own row
-    alone, or None where there is nothing to change. run: what to call in place of the host's calc_cond_batch, with its
-    arguments. checkpointed: recompute the activations of all blocks in place of keeping them, not only of large ones.
-    When memory runs out without, this is tried before giving up. Rows whose gradient overflows the model's precision
-    are not finite. Raises the host's out-of-memory error, with advice, and ValueError for a loss that does not depend
-    on the latents or is not one number per row, and for conds with different weight hooks.
+    model: the host's loaded BaseModel.
+    conds: one conditioning, as samplers hold it.
+    x: [batch, channels, height, width] latents. timestep: [batch] noise levels.
+    model_options: options of the call, with readers of features in `transformer_options`; not modified. Readers may end
+        the forward pass with Stop, and may be called twice per layer with the same values.
+    loss: called after the forward pass. Returns [batch] losses, each of its own row alone, or None for no gradient.
+    run: replacement for the host's calc_cond_batch, with the same arguments.
+    checkpointed: recompute the activations of all blocks, not only of large ones. Without it, that is the fallback when
+        memory runs out.
+    Returns None if there is no loss. Rows whose gradient overflows the model's precision are not finite.
+    Raises the host's out-of-memory error, with advice. Raises ValueError for a loss that does not depend on the latents
+    or is not one number per row, and for conds with different weight hooks.
     """
-    options = {
-        name: value for name, value in model_options.items() if name != "multigpu_clones"
-    }  # its threads record no graph
+    # The threads of multi-GPU clones record no graph.
+    options = {name: value for name, value in model_options.items() if name != "multigpu_clones"}
     options["transformer_options"] = _stoppable(differentiable(model_options.get("transformer_options", {})))
     networks = (model.diffusion_model, *control_networks(conds))
-    if len({cond.get("hooks") for cond in conds}) > 1:  # the gradient would find the weights of whichever ran last
+    # The backward pass would use the weights of the last part for all parts.
+    if len({cond.get("hooks") for cond in conds}) > 1:
         raise ValueError(
             f"{node}: expected the same scheduled weights for all parts of a prompt, got different ones; "
             "remove the hooks from the conditioning of some, or give all of them the same."
@@ -92,11 +100,13 @@ def gradient(
 
 
 def _differentiate(networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool) -> Gradient | None:
-    """Scales the loss so that half precision does not round small gradients to 0; without scale where that makes large
-    ones overflow."""
+    """Computes the gradient with a scaled loss, so that half precision does not round it to 0.
+
+    If that overflows, the gradient is computed again without a scale.
+    """
     found = None
     for scale in _LOSS_SCALES:
-        with frozen_autograd(*networks, checkpointed=checkpointed), _nothing_queued():
+        with frozen_autograd(*networks, checkpointed=checkpointed), _queue_cleared():
             latents = x.detach().to(torch.float32, copy=True).requires_grad_()
             losses = losses_of(latents)
             if losses is None:
@@ -118,27 +128,28 @@ def _differentiate(networks, x: torch.Tensor, losses_of: Callable, node: str, *,
 
 
 @contextlib.contextmanager
-def _nothing_queued() -> Iterator[None]:
-    """Lets go of what a backward pass that failed on this thread still had to do, and with it of the whole graph."""
+def _queue_cleared() -> Iterator[None]:
+    """Clears the autograd engine's queue after a failed backward pass, which would keep the whole graph alive."""
     leaf = torch.zeros((), requires_grad=True)
     older = leaf.clone()
     try:
         yield
     except BaseException:
-        # The engine drops what an ended pass has queued only on its way to nodes that are older than those.
+        # The engine only drops stale entries on its way to older nodes.
         torch.autograd.grad(older, leaf)
         raise
 
 
 @contextlib.contextmanager
 def _failing(node: str) -> Iterator[None]:
-    """Lets go of all that a failed attempt has computed. An out-of-memory error gets words, and its type, for which the
-    host unloads its models, stays."""
+    """Frees the tensors of a failed attempt.
+
+    Re-raises an out-of-memory error as the host's own type, on which the host unloads models, with advice.
+    """
     try:
         yield
     except BaseException as error:
-        # Who keeps the exception would keep the activations in its traceback, and the hooks of an interrupted
-        # checkpoint in place.
+        # The traceback keeps activations and the hooks of an interrupted checkpoint alive.
         traceback.clear_frames(error.__traceback__)
         if not comfy.model_management.is_oom(error):
             raise
@@ -148,20 +159,11 @@ def _failing(node: str) -> Iterator[None]:
         ) from error
 
 
-def stop_at(read: Callable[..., None], last: Layer) -> Callable[..., None]:
-    """A reader that shows everything to `read` and, once it has shown the layer `last`, ends the forward pass."""
-
-    def reader(layer: Layer, *seen) -> None:
-        read(layer, *seen)
-        if layer == last:
-            raise Stop
-
-    return reader
-
-
 def differentiable(options: Options) -> Options:
-    """A model call's `transformer_options` with an attention that has a gradient, in place of any that was chosen: the
-    faster ones have none, and what replaces attention need not call the one it is given."""
+    """A model call's `transformer_options` with PyTorch's attention, which has a gradient.
+
+    Faster implementations have none, and an existing override need not call the function that it is given.
+    """
     return {**options, "optimized_attention_override": _pytorch_attention}
 
 
@@ -170,8 +172,10 @@ def _pytorch_attention(_chosen: Callable, *args, **kwargs) -> torch.Tensor:
 
 
 def _stoppable(options: Options) -> Options:
-    """Each model call of several (of prompts with areas) ends by itself; as the outermost wrapper, so that no other
-    gets a result."""
+    """Options in which Stop ends a single model call, so that prompts with several areas run to their last call.
+
+    The wrapper is outermost, so that no other wrapper sees the placeholder result.
+    """
     wrappers = options.get("wrappers", {})
     calls = {_KEY: [_until_stop], **wrappers.get(WrappersMP.APPLY_MODEL, {})}
     return {**options, "wrappers": {**wrappers, WrappersMP.APPLY_MODEL: calls}}
@@ -185,7 +189,7 @@ def _until_stop(executor, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
 
 
 def control_networks(conds: list[dict]) -> tuple[torch.nn.Module, ...]:
-    """The networks of a conditioning's ControlNets: they see the latents too."""
+    """Networks of a conditioning's ControlNets, which are functions of the latents too."""
     found: dict[int, torch.nn.Module] = {}
     for control in (cond.get("control") for cond in conds):
         while control is not None:
@@ -196,9 +200,8 @@ def control_networks(conds: list[dict]) -> tuple[torch.nn.Module, ...]:
     return tuple(found.values())
 
 
-def refuse_compiled(model, node: str) -> None:
-    """Raises ValueError for a MODEL changed by torch.compile: what was compiled does not see that layers do something
-    else for a while."""
+def refuse_compiled(model: ModelPatcher, node: str) -> None:
+    """Raises ValueError for a MODEL with torch.compile: compiled code ignores the temporary forwards of layers."""
     network = model.get_model_object("diffusion_model")
     compiled = (
         "torch_compile_kwargs" in model.model_options
@@ -213,9 +216,8 @@ def refuse_compiled(model, node: str) -> None:
         )
 
 
-def refuse_cached(model, node: str) -> None:
-    """Raises ValueError for a MODEL whose steps may be answered from a cache, which would take the gradient's pass for
-    one of them."""
+def refuse_cached(model: ModelPatcher, node: str) -> None:
+    """Raises ValueError for a MODEL with a step cache, which would answer the gradient's pass from the cache."""
     for name, kind in (("EasyCache", WrappersMP.DIFFUSION_MODEL), ("LazyCache", WrappersMP.PREDICT_NOISE)):
         if model.get_wrappers(kind, name.lower()):
             raise ValueError(
@@ -225,17 +227,16 @@ def refuse_cached(model, node: str) -> None:
 
 @contextlib.contextmanager
 def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> Iterator[None]:
-    """Inside, calls of `networks` record a graph from latents to features, also within the host's inference mode.
+    """Makes calls of `networks` record a graph from latents to features, even in the host's inference mode.
 
-    networks: the host's, loaded; their weights are constants. Gradients are to be taken inside too. Residual and
-    transformer blocks of many tokens keep only their inputs, and run again when the gradient passes; where
-    checkpointed, all of them do.
+    networks: loaded by the host; their weights are constants. checkpointed: recompute all residual and transformer
+    blocks in the backward pass, not only those of many tokens. Take gradients inside this context too.
     """
     fewest = 0 if checkpointed else _MANY_TOKENS
     changed: list[torch.nn.Module] = []
     try:
         for layer in (layer for network in networks for layer in network.modules()):
-            if "forward" in layer.__dict__:  # another pack's, which may add more to the layer than its weight says
+            if "forward" in layer.__dict__:  # another pack's forward may do more than the layer's weight says
                 continue
             block = isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock))
             forward = _recomputed(layer.forward, fewest) if block else frozen_forward(layer)
@@ -250,23 +251,25 @@ def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> I
 
 
 def _recomputed(original: Forward, fewest: int) -> Forward:
-    """A block that keeps only its input, if that has so many tokens. It records a graph as ever, so that features read
-    inside have gradients."""
+    """A block's forward that is recomputed in the backward pass, if its input has `fewest` tokens or more.
+
+    The block still records a graph, so that features read inside have gradients.
+    """
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         if not in_graph(x) or _tokens(x) < fewest:
             return original(x, *args, **kwargs)
-        # The host goes on to write the next block's number into the same options.
+        # The host later writes the next block's number into the same options.
         args = tuple(_snapshot(value) for value in args)
         kwargs = {name: _snapshot(value) for name, value in kwargs.items()}
 
         def block(x: torch.Tensor) -> torch.Tensor | None:
             try:
                 return original(x, *args, **kwargs)
-            except Stop:  # a checkpoint has to return, also when the block is run up to here again
+            except Stop:  # a checkpoint has to return normally, in both passes
                 return None
 
-        # Copied, since the host adds what a ControlNet gives to skip connections in place.
+        # Copied, since the host adds ControlNet residuals to skip connections in place.
         result = checkpoint(block, x.clone(), use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
         if result is None:
             raise Stop
@@ -276,12 +279,12 @@ def _recomputed(original: Forward, fewest: int) -> Forward:
 
 
 def _tokens(x: torch.Tensor) -> int:
-    """Of a picture [rows, channels, height, width] or of a sequence [rows, tokens, channels]."""
+    """Number of tokens in a picture [rows, channels, height, width] or sequence [rows, tokens, channels]."""
     return x.shape[2:].numel() if x.ndim > 3 else x.shape[1]
 
 
 def _contexts():
-    return contextlib.nullcontext(), HostTensors()  # the second pass may run in a thread of the autograd engine
+    return contextlib.nullcontext(), HostTensors()  # the recomputation may run in a thread of the autograd engine
 
 
 def _snapshot(value):

@@ -1,8 +1,8 @@
-"""Layers whose weights are constants of a gradient, and the tensors of the host's inference mode, made fit for a graph.
+"""Layers with constant weights, and inference tensors, made usable in an autograd graph.
 
-No graph may save an inference tensor, as all that the host loads is, nor a weight that the host overwrites with the
-next layer's where memory is short. So a layer saves no weight: it asks the host for it again when the gradient passes,
-and what the host does to a weight on its way (LoRA, offloading, 8-bit storage) holds both times.
+Autograd cannot save inference tensors, and all weights that the host loads are inference tensors. The host may also
+overwrite an offloaded weight with the next layer's. So a layer saves no weight: it requests the weight from the host
+again in the backward pass. LoRA, offloading and 8-bit storage then apply in both passes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ Forward = Callable[..., torch.Tensor]
 
 
 def frozen_forward(layer: torch.nn.Module) -> Forward | None:
-    """A forward of one of the host's layers that can be differentiated by its input; None for modules that need none of
-    their own."""
-    if type(layer).__module__ != comfy.ops.__name__:  # other packs' layers may store their weights in ways of their own
+    """A forward of a host layer that is differentiable with respect to its input; None for other modules."""
+    if type(layer).__module__ != "comfy.ops":  # other packs' layers may store weights in another way
         return None
     if isinstance(layer, _NORMS):
         return _norm(layer, layer.forward)
@@ -40,12 +39,12 @@ _NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
 def in_graph(x: torch.Tensor) -> bool:
-    """Whether what is computed of x records a graph."""
+    """True if operations on x record a graph."""
     return torch.is_grad_enabled() and x.requires_grad
 
 
 def _linear(layer: torch.nn.Module, original: Forward) -> Forward:
-    """For all layers that are linear in their input."""
+    """The forward of a layer that is linear in its input."""
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         if args or kwargs:
@@ -56,6 +55,8 @@ def _linear(layer: torch.nn.Module, original: Forward) -> Forward:
 
 
 class _FrozenLinear(torch.autograd.Function):
+    """A layer's forward, with a gradient for its input alone and no saved tensors."""
+
     @staticmethod
     def forward(ctx, x: torch.Tensor, layer: torch.nn.Module, original: Forward) -> torch.Tensor:
         ctx.layer, ctx.shape = layer, x.shape
@@ -89,8 +90,7 @@ def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm, original: Forward) -> 
         if not in_graph(x):
             return _constant(original, x)
         weight, bias = _affine(layer, x)
-        # The host adds what a ControlNet gives to skip connections in place, long after they have been normalized and
-        # saved.
+        # The host adds ControlNet residuals to skip connections in place, after autograd has saved them here.
         x = x.clone()
         if isinstance(layer, torch.nn.GroupNorm):
             return torch.nn.functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
@@ -100,7 +100,7 @@ def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm, original: Forward) -> 
 
 
 def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """A norm's own weight and bias, so small that a graph may keep copies."""
+    """Copies of a norm's weight and bias, which are small enough for the graph to keep."""
     if layer.weight is None:
         return None, None
     with torch.inference_mode():
@@ -111,17 +111,16 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
 
 
 def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:
-    """Calls the host's own code in the mode it is written for, and gives its result as a tensor that a graph may
-    contain."""
+    """Calls host code in inference mode and returns its result as an ordinary tensor that a graph may contain."""
     with torch.inference_mode():
         result = function(*args)
-    # The same memory, since copying what each layer gives would cost as much as a small layer.
+    # An alias of the same memory: a copy of each layer's output would cost as much as a small layer.
     alias = torch.empty(0, dtype=result.dtype, device=result.device)
     return alias.set_(result.untyped_storage(), result.storage_offset(), result.size(), result.stride())
 
 
 class HostTensors(TorchFunctionMode):
-    """Lets tensors made in inference mode (masks, noise levels, what other packs add) meet those of a graph."""
+    """Lets inference tensors, such as masks, noise levels and other packs' tensors, be used together with a graph."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -137,7 +136,7 @@ class HostTensors(TorchFunctionMode):
             args = [_recordable(value, written) for value in args]
             kwargs = {key: _recordable(value, written) for key, value in kwargs.items()}
         elif isinstance(written, torch.Tensor) and written.is_inference():
-            with torch.inference_mode():  # the host's own buffers
+            with torch.inference_mode():  # a buffer of the host
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -151,8 +150,7 @@ def _tensors(values: Iterable) -> Iterator[torch.Tensor]:
 
 
 def _recordable(value, written):
-    """A copy of an inference tensor, except of one that is written to: torch refuses that, and a copy would lose what
-    was written."""
+    """An ordinary copy of an inference tensor, except of the one being written to, since a copy would lose the write."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone() if value.is_inference() and value is not written else value
     return type(value)(_recordable(v, written) for v in value) if type(value) in (list, tuple) else value

@@ -1,4 +1,4 @@
-"""A line of text on a node in the graph editor while something runs."""
+"""Shows a line of text on a node in the graph editor during execution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def text_on(node_id: str | None) -> Callable[[str], None] | None:
-    """What shows a line on the node with this id; None without a server, or on a host that has no such text."""
+    """A function that shows a line on the node with this id; None if server or host cannot show text."""
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)

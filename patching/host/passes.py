@@ -1,8 +1,9 @@
-"""Sampling and single model passes through ComfyUI's guiders, which load weights, apply LoRA and hooks, and clean up."""
+"""Sampling and single model passes through ComfyUI's guiders, which load, patch and unload weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.sample
@@ -12,26 +13,35 @@ import latent_preview
 import torch
 
 from .checks import check_latent
-from .window import Window
+from .window import ModelSampling, Window
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.samplers import CFGGuider
 
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
-"""(latents [batch, channels, height, width] at a noise level, sigma) -> denoised latents, with the prompt only."""
+"""(noisy latents [batch, channels, height, width], sigma) -> denoised latents, without guidance."""
 
 GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
-"""Under which model options other packs' guidance is found."""
+"""Model options that hold other packs' guidance functions."""
 
-_RATIOS = (
-    "downscale_ratio_spacial",
-    "downscale_ratio_temporal",
-)  # fields of an empty latent that a sampled one has not
+_RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields that only an empty latent has
 
 
 def sample(
-    guider, latent: dict, seed: int | Sequence[int], steps: int, sampler: str, scheduler: str, denoise: float, node: str
+    guider: CFGGuider,
+    latent: dict,
+    seed: int | Sequence[int],
+    steps: int,
+    sampler: str,
+    scheduler: str,
+    denoise: float,
+    node: str,
 ) -> dict:
-    """What KSampler does, with any guider: same sigmas, same noise, same preview. Returns a new LATENT.
+    """KSampler's sampling with any guider: same sigmas, noise and preview. Returns a new LATENT.
 
-    seed: of the whole batch, or one for every latent; what a sampler draws on its way comes from the smallest.
+    seed: one for the batch or one per latent. Noise added during sampling comes from the smallest.
+    Raises ValueError for a latent that is not one of images.
     """
     check_latent(latent["samples"], node)
     model = guider.model_patcher
@@ -65,20 +75,20 @@ def _noise(samples: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def run_pass(
-    model,
+    model: ModelPatcher,
     conditioning: list,
     samples: torch.Tensor,
     sigmas: Sequence[float],
     function: Callable[[Denoise, torch.Tensor], None],
-):
-    """Calls function(denoise, clean) once, where clean is `samples` in the model's latent space, on its device.
+) -> None:
+    """Calls function(denoise, clean) once, with the model loaded; `function` has to keep its results itself.
 
-    conditioning: CONDITIONING; samples: a LATENT's, [batch, channels, height, width]. sigmas: the noise levels that
-    will be asked for, in order; they are the run's schedule and the steps of its progress bar. Results are what
-    `function` keeps.
+    clean: `samples` in the model's latent space, on its device.
+    samples: those of a LATENT, [batch, channels, height, width].
+    sigmas: the noise levels that `function` will use, in order; they are the schedule and the progress bar.
     """
     guider = comfy.samplers.CFGGuider(model)
-    # Other packs' guidance would change a pass that has none, and make model calls of its own in it.
+    # Other packs' guidance would change this unguided pass, or add model calls to it.
     guider.model_options = {k: v for k, v in guider.model_options.items() if k not in GUIDANCE_FUNCTIONS}
     guider.inner_set_conds({"positive": conditioning})
     sampler = comfy.samplers.KSAMPLER(_Pass(function))
@@ -86,7 +96,7 @@ def run_pass(
 
 
 class _Pass:
-    """A sampler function that leaves the latent as it is."""
+    """A sampler function that calls another function and returns the latent unchanged."""
 
     def __init__(self, function: Callable[[Denoise, torch.Tensor], None]):
         self._function = function
@@ -105,9 +115,11 @@ class _Pass:
         return x
 
 
-def noise_levels(window: Window, count: int, model_sampling, node: str) -> tuple[float, ...]:
-    """`count` falling sigmas at the middles of as many equal parts of the window; one where the window is a single
-    point."""
+def noise_levels(window: Window, count: int, model_sampling: ModelSampling, node: str) -> tuple[float, ...]:
+    """Up to `count` falling sigmas, at the centers of `count` equal parts of the window; equal ones are merged.
+
+    Raises ValueError if the window starts after its end.
+    """
     start, end = window.start_percent, window.end_percent
     if start > end:
         raise ValueError(

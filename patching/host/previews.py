@@ -1,17 +1,23 @@
-"""Captions inside pictures: IMAGE has no other place for a name."""
+"""Pictures for previews. Captions are drawn into the pixels, since IMAGE has no place for a name."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+
 _HEIGHT = 16
 
 
 def captioned(pictures: torch.Tensor, text: str) -> torch.Tensor:
-    """[n, height, width, 3] in 0..1 with `text` on a dark strip above: [n, height + 16, width, 3]."""
+    """Pictures [n, height, width, 3] in 0..1 with `text` on a dark strip above: [n, height + 16, width, 3]."""
     n, _, width, _ = pictures.shape
     strip = Image.new("RGB", (width, _HEIGHT), (24, 24, 24))
     ImageDraw.Draw(strip).text((4, 2), text, fill=(235, 235, 235), font=ImageFont.load_default())
@@ -19,12 +25,12 @@ def captioned(pictures: torch.Tensor, text: str) -> torch.Tensor:
     return torch.cat([pixels.expand(n, -1, -1, -1), pictures], 1)
 
 
-def pictures_of(model, latent: dict, vae) -> torch.Tensor:
-    """[images, height, width, 3] in 0..1."""
+def pictures_of(model: ModelPatcher, latent: dict, vae: VAE | None) -> torch.Tensor:
+    """Pictures of a LATENT, [images, height, width, 3] in 0..1: decoded, or the host's rough preview without a VAE."""
     samples = latent["samples"]
     if vae is not None:
         return vae.decode(samples)[..., :3].float().cpu().clamp(0, 1)
-    form = model.get_model_object("latent_format")
+    form: Any = model.get_model_object("latent_format")
     if form.latent_rgb_factors is None:
         rgb = torch.zeros(len(samples), *samples.shape[2:], 3)
     else:

@@ -1,4 +1,4 @@
-"""The rows of a model call: whose picture each one is, and on which side of guidance. Knows no host."""
+"""The rows of a model call: the picture of each row, and its side of guidance. Independent of ComfyUI."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ TARGET = "target"
 
 
 class Row(NamedTuple):
-    """One row of a model call. role: whose picture it is; image: its number within the role; conditional: with the
-    prompt or without."""
+    """One row of a model call.
+
+    role: the kind of picture. image: its number within the role. conditional: with the prompt or without.
+    """
 
     role: str
     image: int
@@ -22,8 +24,8 @@ class Row(NamedTuple):
 def rows_of_call(conditional: Sequence[bool], batch: int, roles: Sequence[str] | None = None) -> tuple[Row, ...]:
     """The rows of a call in order: the host stacks one chunk of the whole latent batch per conditioning.
 
-    conditional: one entry per chunk. batch: rows per chunk. roles: one name per row of the batch; all are targets by
-    default. Raises ValueError where roles and batch differ.
+    conditional: one entry per chunk. batch: rows per chunk. roles: one name per row of the batch, TARGET by default.
+    Raises ValueError if the number of roles is not `batch`.
     """
     roles = (TARGET,) * batch if roles is None else tuple(roles)
     if len(roles) != batch:
@@ -35,7 +37,7 @@ def rows_of_call(conditional: Sequence[bool], batch: int, roles: Sequence[str] |
 def indices(
     rows: Sequence[Row], role: str | None = None, conditional: bool | None = None, image: int | None = None
 ) -> tuple[int, ...]:
-    """Positions of the rows that match everything that is not None, in order."""
+    """Positions of the rows that match all arguments other than None, in order."""
     return tuple(
         i
         for i, row in enumerate(rows)
@@ -50,13 +52,14 @@ def conditional_chunks(
     uuids: Sequence[Hashable] = (),
     owners: Mapping[str, Collection[Hashable]] | None = None,
 ) -> tuple[bool, ...]:
-    """Which chunks carry a prompt.
+    """Flags of the chunks that carry a prompt.
 
-    cond_or_uncond: per chunk, its index in the list of conditionings that the guider evaluates. Guiders order that list
-    differently (plain guidance puts the positive first, guidance with two prompts the negative), so a chunk belongs to
-    the conditioning that owns its uuid; the host may copy a uuid to the other side, and then the plain order decides:
-    index 0 is the positive. owners: the uuids of each of the guider's named conditionings; the names with "negative" in
-    them are the unconditional ones.
+    cond_or_uncond: per chunk, its index in the guider's list of conditionings.
+    uuids: per chunk, the uuid of its conditioning.
+    owners: the uuids of the guider's named conditionings; names with "negative" in them are unconditional.
+
+    Guiders order their lists differently: CFG puts the positive first, dual CFG the negative. So the owner of the uuid
+    decides. The host may copy a uuid to the other side; then index 0 is the positive.
     """
     result = []
     for position, index in enumerate(cond_or_uncond):
@@ -67,7 +70,7 @@ def conditional_chunks(
 
 
 def take(values: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """Some rows, without an index tensor that would have to travel to the device."""
+    """The given rows of a tensor, without an index tensor that would be copied to the device."""
     first, last = rows[0], rows[-1]
     if tuple(rows) == tuple(range(first, last + 1)):
         return values[first : last + 1]

@@ -1,8 +1,7 @@
-"""The life of one sampling run, and how a patch takes part in its model calls.
+"""The state of one sampling run, and the interface of patches to its model calls.
 
-A patch is a frozen description. What it has to remember lives in the RunState, which is born when a sampler starts and
-is emptied when it ends, however it ends. The patched MODEL carries two wrappers and nothing else: no slot of the host
-is taken.
+A patch is frozen. All its state lives in the RunState, created when a sampler starts and emptied when it ends, even by
+an error. The patched MODEL carries wrappers only and occupies no slot of the host.
 """
 
 from __future__ import annotations
@@ -11,13 +10,17 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from .family import Options
 from .rows import Row
 from .window import Window
+
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
+    from comfy.samplers import CFGGuider, Sampler
 
 KEY = "likeness.run"
 _OF_THE_TEXT = (
@@ -34,14 +37,14 @@ T = TypeVar("T")
 
 
 class RunState:
-    """Everything that lives for one sampling run; safe to use from the threads of several devices."""
+    """State of one sampling run; safe to use from the threads of several devices."""
 
-    def __init__(self, guider, sigmas: torch.Tensor):
+    def __init__(self, guider: CFGGuider, sigmas: torch.Tensor):
         self.sigmas: tuple[float, ...] = tuple(sigmas.tolist())
-        """The run's schedule."""
+        """The schedule of the run."""
         self.sampler = ""
-        """`sampler_name` of what samples; empty where it is not known."""
-        self._guider = guider
+        """The sampler by `sampler_name`; empty if unknown."""
+        self._guider: CFGGuider | None = guider
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
         self._endings: list[Callable[[], None]] = []
@@ -49,32 +52,30 @@ class RunState:
 
     @staticmethod
     def of(options: Options) -> RunState | None:
-        """The state of the run that a model call's `transformer_options` belong to."""
+        """The state in a model call's `transformer_options`, None outside of a run."""
         return options.get(KEY)
 
     def recall(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was remembered under `key` in this run, made now if this is the first time."""
+        """The value under `key` in this run, created by `make` on first use."""
         with self._lock:
             if key not in self._memory:
                 self._memory[key] = make()
             return self._memory[key]
 
     def owners(self) -> dict[str, frozenset]:
-        """The uuids of each of the guider's conditionings, as they are now: the host completes them after the run has
-        begun."""
+        """The current uuids of the guider's conditionings; the host only completes them after the run has begun."""
         conds = getattr(self._guider, "conds", {})
         return {
             name: frozenset(c.get("uuid") for c in entries) for name, entries in conds.items() if entries is not None
         }
 
     def prompts(self) -> list:
-        """The entries of the guider's conditionings that are not negative ones."""
+        """The entries of the guider's conditionings other than negative ones."""
         conds = getattr(self._guider, "conds", {})
         return [c for name, entries in conds.items() if entries is not None and "negative" not in name for c in entries]
 
     def negative(self) -> list | None:
-        """The text of the guider's first negative conditioning as a CONDITIONING without all else that it carries; None
-        without one."""
+        """The text of the guider's first negative conditioning as a plain CONDITIONING; None without one."""
         conds = getattr(self._guider, "conds", {})
         entries = [c for name, found in conds.items() if found is not None and "negative" in name for c in found]
         if not entries or entries[0].get("cross_attn") is None:
@@ -83,11 +84,11 @@ class RunState:
         return [[entries[0]["cross_attn"], rest]]
 
     def note(self, patch: Patch, acted: bool) -> None:
-        """Remembers whether a patch has acted in this run at all."""
+        """Records that a patch was called, and if it has acted."""
         self._acted[patch] = self._acted.get(patch, False) or acted
 
     def report(self) -> None:
-        """Says so in the log where a patch was never asked to act."""
+        """Logs a warning for every patch whose window contained no noise level of the run."""
         for patch, acted in self._acted.items():
             if not acted:
                 w = patch.window
@@ -100,11 +101,11 @@ class RunState:
                 )
 
     def at_end(self, act: Callable[[], None]) -> None:
-        """Has something done when the run ends, however it ends."""
+        """Calls `act` when the run ends, even by an error."""
         self._endings.append(act)
 
     def close(self) -> None:
-        """Ends the run and forgets everything, so that what still holds this object holds no tensor."""
+        """Ends the run and drops its memory, so that remaining references to this object hold no tensors."""
         endings, self._endings = self._endings, []
         self._memory.clear()
         self._acted.clear()
@@ -115,11 +116,13 @@ class RunState:
 
 @dataclass(frozen=True)
 class Call:
-    """One model call as a patch sees it.
+    """One model call.
 
-    x: [rows, channels, height, width] noisy latents; t: [rows] their noise levels, all equal to `sigma`; rows: what
-    each of them is; options: the call's transformer_options; arguments: all other arguments of the host's apply_model
-    by name; model: the host's BaseModel, for what it makes of other prompts.
+    x: [rows, channels, height, width] noisy latents. t: [rows] their noise levels, all equal to `sigma`.
+    rows: one entry per row.
+    options: the call's transformer_options.
+    arguments: all other arguments of the host's apply_model by name.
+    model: the host's BaseModel, which encodes further prompts.
     """
 
     state: RunState
@@ -129,7 +132,7 @@ class Call:
     rows: tuple[Row, ...]
     options: Options
     arguments: dict[str, Any]
-    model: Any
+    model: BaseModel
 
     @property
     def chunks(self) -> int:
@@ -143,16 +146,16 @@ class Call:
 
     @property
     def flags(self) -> tuple[bool, ...]:
-        """Per chunk, whether it carries the prompt."""
+        """One flag per chunk, True if it carries the prompt."""
         return tuple(row.conditional for row in self.rows[:: self.images])
 
 
 Forward = Callable[[Call], torch.Tensor]
-"""Runs the model on a call: denoised latents, [rows, channels, height, width]."""
+"""Runs the model on a call. Returns denoised latents, [rows, channels, height, width]."""
 
 
 class Patch(Protocol):
-    """What a node does to the model calls of a run. Implementations are frozen and compare by identity."""
+    """A change of a run's model calls. Implementations are frozen and compare by identity."""
 
     @property
     def node(self) -> str: ...
@@ -161,7 +164,7 @@ class Patch(Protocol):
     def window(self) -> Window: ...
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
-        """The denoised latents of a call inside the window; `forward` runs the model, as often as the patch likes."""
+        """The denoised latents of a call inside the window; may call `forward`, which runs the model, repeatedly."""
         ...
 
 
@@ -169,13 +172,15 @@ class Patch(Protocol):
 class Step:
     """One evaluation of a sampler's latents, before guidance mixes its conditionings.
 
-    model: the host's BaseModel; conditions: a list of entries, or None, per conditioning; x: [images, channels, height,
-    width] noisy latents in the model's space; t: [images] their noise levels, all equal to `sigma`; options: the
-    guider's model_options.
+    model: the host's BaseModel.
+    conditions: a list of entries, or None, per conditioning.
+    x: [images, channels, height, width] noisy latents in the model's space. t: [images] their noise levels, all equal
+        to `sigma`.
+    options: the guider's model_options.
     """
 
     state: RunState
-    model: Any
+    model: BaseModel
     conditions: list
     x: torch.Tensor
     t: torch.Tensor
@@ -184,12 +189,14 @@ class Step:
 
 
 Evaluate = Callable[[Step], list[torch.Tensor]]
-"""Denoised latents per conditioning."""
+"""Evaluates a step. Returns denoised latents, [images, channels, height, width], per conditioning."""
 
 
 class Guidance(Protocol):
-    """A patch that changes a step as a whole, and says itself where it has none to change. Implementations are frozen
-    and compare by identity."""
+    """A patch around a whole step, which decides itself when to act.
+
+    Implementations are frozen and compare by identity.
+    """
 
     @property
     def node(self) -> str: ...
@@ -197,40 +204,42 @@ class Guidance(Protocol):
     @property
     def window(self) -> Window: ...
 
-    def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]: ...
+    def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:
+        """The denoised latents of a step per conditioning; may call `evaluate`, which runs the model, repeatedly."""
+        ...
 
 
 @runtime_checkable
 class Prepared(Protocol):
-    """What has something to do before the first model call of a run."""
+    """A patch with work to do before the first model call of a run."""
 
     @property
     def window(self) -> Window: ...
 
     def prepare(
         self,
-        guider,
+        guider: CFGGuider,
         noise: torch.Tensor,
         latent_image: torch.Tensor,
         sigmas: torch.Tensor,
         denoise_mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """The noise to start from. Called inside the run's state, before the guider has loaded its model."""
+        """The noise to start from. Called with a RunState in place, before the guider loads its model."""
         ...
 
 
 @runtime_checkable
 class Demanding(Protocol):
-    """What needs more memory than a plain run."""
+    """A patch that needs more memory than a plain run."""
 
     @property
     def batches(self) -> int:
-        """So many times the batch's activations; the host makes room for them before it loads weights."""
+        """Memory for activations, as a multiple of the batch; the host frees it before it loads weights."""
         ...
 
 
-def sampler_name(sampler) -> str:
-    """What tells the update rule of one SAMPLER from another's: ddim and euler are one."""
+def sampler_name(sampler: Sampler) -> str:
+    """The name of a SAMPLER's update rule; ddim and euler share one."""
     return getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__).removeprefix(
         "sample_"
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 
-_BEHAVIOUR = (
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+_BEHAVIOR = (
     "patches",
     "object_patches",
     "weight_wrapper_patches",
@@ -18,16 +23,18 @@ _BEHAVIOUR = (
 )
 
 
-def same_model(first, second) -> bool:
-    """Whether two MODELs share their weights and carry the same patches, so that they compute the same function."""
+def same_model(first: ModelPatcher, second: ModelPatcher) -> bool:
+    """True if two MODELs share weights and patches, and so compute the same function."""
     if first.model is not second.model:
         return False
-    return all(same(getattr(first, kind, None), getattr(second, kind, None)) for kind in _BEHAVIOUR)
+    return all(same(getattr(first, kind, None), getattr(second, kind, None)) for kind in _BEHAVIOR)
 
 
-def same(first, second) -> bool:
-    """Whether nested dictionaries, lists and tuples hold equal numbers, texts and tensors and otherwise the same
-    objects."""
+def same(first: Any, second: Any) -> bool:
+    """True if nested dictionaries, lists and tuples are equal.
+
+    Numbers, texts and tensors are compared by value, other objects by identity.
+    """
     if first is second:
         return True
     if type(first) is not type(second):
@@ -42,8 +49,7 @@ def same(first, second) -> bool:
 
 
 def added(now: dict, before: dict, onto: dict) -> dict:
-    """A copy of `onto` with everything laid over it that `now` has and `before` has not: new keys, new values, new list
-    items."""
+    """A copy of `onto` with all additions of `now` to `before`: new keys, new values and new list items."""
     merged = dict(onto)
     for key, value in now.items():
         old = before.get(key)

@@ -1,5 +1,4 @@
-"""The tokens of one attention layer: which of them are the picture's, and which are text in the same sequence. Knows no
-host."""
+"""The token sequence of one attention layer, and the picture's part of it. Independent of ComfyUI."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ import torch
 class Tokens(NamedTuple):
     """One layer's sequence, [text, picture] or [picture, text].
 
-    size: (height, width) of the picture's tokens; text: number of text tokens in the sequence, 0 for a U-Net;
-    text_first: their place.
+    size: (height, width) of the picture's tokens. text: number of text tokens, 0 for a U-Net. text_first: True if the
+    text precedes the picture.
     """
 
     size: tuple[int, int]

@@ -1,4 +1,4 @@
-"""The U-Nets SD1.x, SD2 and SDXL: their blocks, and the hooks in their attention layers."""
+"""The U-Nets of SD1.x, SD2 and SDXL: their blocks, and hooks in their attention layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LATE = 10 / 16
 
 
 class UNet:
-    """SD1.x, SD2 and SDXL."""
+    """The family of SD1.x, SD2 and SDXL; see `Family`."""
 
     name = "U-Net"
     models = "SD1.x, SD2 or SDXL"
@@ -49,11 +49,11 @@ class UNet:
         return tuple(block for block in found if block.depth)
 
     def preset(self, network: torch.nn.Module, name: str) -> tuple[str, ...]:
-        """LATE: layers 10 to 15 of SD 1.x's 16, as in MasaCtrl (arXiv 2304.08465), and the same part of any other
-        network.
+        """Names of the blocks in a preset.
 
-        MIDDLE: the decoder's middle resolution, of two the finer: up_blocks.2 of SD 1.x. COARSE: up_blocks.1 and 2 of
-        SD 1.x.
+        LATE: layers 10 to 15 of SD 1.x's 16, as in MasaCtrl (arXiv 2304.08465), and the same share of other networks.
+        MIDDLE: the decoder's middle resolution, of two the finer: up_blocks.2 of SD 1.x.
+        COARSE: all resolutions of the decoder but the finest: up_blocks.1 and 2 of SD 1.x.
         """
         if name == LATE:
             layers = [block.name for block in self.blocks(network) for _ in block.layers]
@@ -72,7 +72,7 @@ class UNet:
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
         replaced = options.get("patches_replace", {})
         slots = dict(replaced.get("attn2", {}))
-        # The host looks for a layer's own slot first and for its block's slot then.
+        # The host prefers a layer's own slot to its block's slot.
         slots |= {layer: _CrossAttentionHook(layer, read, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
         return {**options, "patches_replace": {**replaced, "attn2": slots}}
 
@@ -138,13 +138,14 @@ def _layer(extra_options: Options) -> Layer:
 
 
 def _attention(extra_options: Options, previous: Callable | None = None) -> Attention:
-    """What a layer would call itself: whoever already sits in its slot, or the host, which honours
-    `optimized_attention_override`."""
+    """The attention that a layer would run itself: an earlier patch of its slot, or the host's.
+
+    The host's attention honors `optimized_attention_override`.
+    """
 
     def attention(q, k, v, mask=None, long=False):
-        if (
-            previous is not None and mask is None
-        ):  # it takes no mask; what needs one asks `replaces_self_attention` first
+        # Earlier patches accept no mask; callers with one check `replaces_self_attention` first.
+        if previous is not None and mask is None:
             return previous(q, k, v, extra_options)
         chosen = host_attention.optimized_attention
         if long and q.device.type == "cpu" and "optimized_attention_override" not in extra_options:
@@ -164,7 +165,7 @@ def _attention(extra_options: Options, previous: Callable | None = None) -> Atte
 
 @dataclass(frozen=True)
 class _Hook:
-    """At the chosen layers: what `act(layer, *tensors, tokens)` returns, or what was given where it returns None."""
+    """Applies act(layer, *tensors, tokens) at the chosen layers; a result of None keeps the tensors."""
 
     layers: frozenset[Layer]
     act: Callable
@@ -180,6 +181,8 @@ class _Hook:
 
 @dataclass(frozen=True)
 class _AttendHook:
+    """Runs a change's `attend` in place of a layer's self-attention."""
+
     layer: Layer
     change: SelfAttentionChange
     previous: Callable | None
@@ -190,6 +193,8 @@ class _AttendHook:
 
 @dataclass(frozen=True)
 class _CrossAttentionHook:
+    """Passes queries and keys to a reader, then runs the layer's cross-attention."""
+
     layer: Layer
     read: CrossAttentionReader
     previous: Callable | None

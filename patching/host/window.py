@@ -1,16 +1,20 @@
-"""When: the part of sampling in which a node acts."""
+"""The part of sampling in which a node acts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+ModelSampling = Any
+"""The host's `model_sampling`: percent_to_sigma, sigma_min and sigma_max."""
 
 SAME_LEVEL = 1 + 1e-5
-"""Two noise levels are one within this ratio: some samplers reach a level through a logarithm and back."""
+"""Noise levels within this ratio are equal: some samplers compute a level through a logarithm and back."""
 
 
 @dataclass(frozen=True)
 class SigmaWindow:
-    """Noise levels end_sigma < sigma <= start_sigma: half open, so that windows that meet never overlap."""
+    """Noise levels end_sigma < sigma <= start_sigma; half open, so that adjacent windows do not overlap."""
 
     start_sigma: float
     end_sigma: float
@@ -21,7 +25,7 @@ class SigmaWindow:
 
 @dataclass(frozen=True)
 class Window:
-    """start_percent to end_percent of sampling, as ComfyUI counts it: 0 is pure noise, 1 the finished picture."""
+    """Part of sampling from start_percent to end_percent, in ComfyUI's scale: 0 is pure noise, 1 the final picture."""
 
     start_percent: float = 0.0
     end_percent: float = 1.0
@@ -30,8 +34,8 @@ class Window:
     def empty(self) -> bool:
         return self.start_percent >= self.end_percent
 
-    def resolve(self, model_sampling) -> SigmaWindow:
-        """The window in sigmas of a model's `model_sampling`; once per run."""
+    def resolve(self, model_sampling: ModelSampling) -> SigmaWindow:
+        """The window in sigmas of a model; call it once per run."""
         if self.empty:
             return SigmaWindow(0.0, 0.0)
         return SigmaWindow(*(float(model_sampling.percent_to_sigma(p)) for p in (self.start_percent, self.end_percent)))

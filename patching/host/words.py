@@ -1,29 +1,34 @@
-"""Where a word stands in a prompt, counted in the text encoder's tokens."""
+"""Positions of a word in a prompt, in tokens of the text encoder."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
+
 
 @dataclass(frozen=True)
 class WordTokens:
-    """tokens: columns of every occurrence of the word in the encoded text, in order; prompt_length: the text's number
-    of columns."""
+    """Positions of a word in an encoded prompt.
+
+    tokens: columns of all occurrences, in order. prompt_length: the number of columns.
+    """
 
     tokens: tuple[int, ...]
     prompt_length: int
 
 
-def find_word(clip, text: str, word: str, node: str) -> WordTokens:
-    """The columns of `word`, one word or several that stand together, in the text that `clip` encodes `text` to.
+def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
+    """The columns of `word`, a word or a phrase, in the encoding of `text` by `clip`.
 
-    Weights such as "(cat:1.2)" and "embedding:name" mean what they mean to CLIPTextEncode; a long prompt's chunks are
-    counted through. Raises ValueError in one sentence where the word does not stand in the text.
+    Weights such as "(cat:1.2)" and "embedding:name" are read as in CLIPTextEncode. The chunks of a long prompt are
+    counted consecutively. Raises ValueError if the text does not contain the word.
     """
     chunks = _chunks(clip, text)
     columns = [
@@ -45,20 +50,22 @@ def find_word(clip, text: str, word: str, node: str) -> WordTokens:
     return WordTokens(tuple(found), sum(map(len, chunks)))
 
 
-def _chunks(clip, text: str) -> list[list[tuple[Any, float, int]]]:
-    """(token or embedding vector, weight, 0 for padding) per column, per chunk, of the first text encoder: the others
-    count alike."""
+def _chunks(clip: CLIP, text: str) -> list[list[tuple[Any, float, int]]]:
+    """Entries (token or embedding, weight, 0 for padding) per column, per chunk.
+
+    Those of the first text encoder; further ones have the same columns.
+    """
     return next(iter(clip.tokenize(text, return_word_ids=True).values()))
 
 
 def _plain(text: str) -> str:
-    """The text without its weights, in lower case, with single spaces."""
+    """The text in lower case, without weights and with single spaces."""
     segments = (unescape_important(segment) for segment, _ in token_weights(escape_important(text), 1.0))
     return " ".join("".join(segments).lower().split())
 
 
 def _stands_in(word: str, text: str) -> bool:
-    """As a whole word: a tokenizer with a token for all unknown words would find any of them in any other's place."""
+    """True if the text contains the whole word. Tokens alone cannot tell, since unknown words may share one."""
     return re.search(rf"(?<![a-z0-9_]){re.escape(word)}(?![a-z0-9_])", text) is not None
 
 
@@ -72,9 +79,8 @@ def _same(first, second) -> bool:
     return first == second
 
 
-def _ends_word(clip, before, last) -> bool:
-    """Whether the token before the word is another word's end: "cat" is no word in "tigercat", which CLIP cuts into
-    "tiger" and "cat"."""
+def _ends_word(clip: CLIP, before, last) -> bool:
+    """True if the token before the word ends another word: "tigercat" has the tokens "tiger" and "cat"."""
     tokenizer = clip.tokenizer
     inner = getattr(tokenizer, getattr(tokenizer, "clip", "clip_l"), None) or getattr(tokenizer, "clip_l", None)
     names = getattr(inner, "inv_vocab", {})

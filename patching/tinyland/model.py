@@ -1,10 +1,11 @@
-"""Builds Tinyland, the bundled demo model, as ordinary ComfyUI objects: an SD1.x network at small width, v-prediction."""
+"""Builds Tinyland, the bundled demo model, as ComfyUI objects: a narrow SD1.x network with v-prediction."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.clip_model
 import comfy.latent_formats
@@ -19,6 +20,10 @@ import safetensors
 import torch
 
 from ..jedi.format import ATTACHMENT, IN_CHANNELS, METADATA_KEY, JointFormat
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 WIDTH_TEXT = 128
@@ -58,7 +63,7 @@ SPECIAL_WORDS = ("<start>", "<end>", "<unknown>")
 
 
 class WordTokenizer:
-    """Splits lower-cased text into words of a fixed vocabulary; the part of a Hugging Face tokenizer that ComfyUI uses."""
+    """Splits lower-case text into words of a fixed vocabulary, with the Hugging Face interface that ComfyUI uses."""
 
     def __init__(self, words: list[str]):
         self.ids = {word: i for i, word in enumerate(words)}
@@ -82,7 +87,7 @@ class WordTokenizer:
 
 
 class TextTransformer(comfy.clip_model.CLIPTextModel):
-    """CLIP's text model with the vocabulary size taken from its configuration."""
+    """CLIP's text model with the vocabulary size of its configuration."""
 
     def __init__(self, config_dict: dict, dtype, device, operations):
         super().__init__(config_dict, dtype, device, operations)
@@ -128,7 +133,7 @@ class _Tokenizer(comfy.sd1_clip.SD1Tokenizer):
 
 
 class TinylandLatent(comfy.latent_formats.LatentFormat):
-    """Latents are already whitened by the autoencoder's 1x1 convolutions, so nothing is scaled here."""
+    """Unscaled latents: the autoencoder's 1x1 convolutions already whiten them."""
 
     scale_factor = 1.0
 
@@ -144,6 +149,7 @@ class TinylandConfig(comfy.supported_models_base.BASE):
 
 
 def text_config(vocabulary_size: int) -> dict:
+    """Configuration of the text encoder, in the keys of Hugging Face's CLIP."""
     return {
         "hidden_size": WIDTH_TEXT,
         "intermediate_size": 4 * WIDTH_TEXT,
@@ -157,7 +163,7 @@ def text_config(vocabulary_size: int) -> dict:
 
 
 def unet_config() -> dict:
-    """Keyword arguments of ComfyUI's UNetModel."""
+    """Keyword arguments for ComfyUI's UNetModel."""
     return {**UNET_CONFIG, **TinylandConfig.unet_extra_config}
 
 
@@ -166,12 +172,12 @@ def load(
     embedding_directory: list[str] | str | None = None,
     dtype: torch.dtype | None = None,
     joint: bool = False,
-):
-    """MODEL, CLIP and VAE from the folder's two safetensors files, whose keys have ComfyUI's SD1.x prefixes.
+) -> tuple[ModelPatcher, CLIP, VAE]:
+    """MODEL, CLIP and VAE from the folder's safetensors files, whose keys have ComfyUI's SD1.x prefixes.
 
-    dtype: in which the denoiser computes, or None for what ComfyUI takes on this device. joint: the denoiser of the
-    third file, which was trained on sets, in the place of the first one's. Raises FileNotFoundError or ValueError, in
-    one sentence, where a file is missing, truncated or of another kind.
+    dtype: the denoiser's precision, None for ComfyUI's choice on this device.
+    joint: load the denoiser that was trained on sets, from joint.safetensors.
+    Raises FileNotFoundError for a missing file, ValueError for a truncated one or another model's.
     """
     node = "LikenessDemoJointModel" if joint else "LikenessDemoModel"
     state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
@@ -217,7 +223,11 @@ def load(
 def read_weights(
     path: Path, kind: str, node: str = "LikenessDemoModel"
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file whose metadata names `kind`; one sentence of `node` where that fails."""
+    """Tensors and metadata of a safetensors file.
+
+    kind: a key that the metadata must have. node: the node's name in messages.
+    Raises FileNotFoundError for a missing file, ValueError for a truncated one or another kind.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"{node}: expected the weights {path.name} in {path.parent}, found none; reinstall the pack."

@@ -1,11 +1,12 @@
-"""The demo's personalised subjects: a LoRA for Tinyland, four reference pictures and prompts, kept in
-demo/weights/subjects."""
+"""The demo's personalized subjects, in demo/weights/subjects: a LoRA for Tinyland and four reference pictures each."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.sd
 import numpy as np
@@ -14,31 +15,35 @@ from PIL import Image, UnidentifiedImageError
 
 from . import model as tinyland
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 NODE = "LikenessDemoSubject"
 REFERENCES = 4
 _UP, _DOWN = ".lora_up.weight", ".lora_down.weight"
 
 
 def folder() -> Path:
+    """The folder of all subjects."""
     return tinyland.WEIGHTS / "subjects"
 
 
 def files(name: str) -> tuple[Path, Path]:
-    """The subject's LoRA, and the strip of its reference pictures side by side."""
+    """Paths of the subject's LoRA and of its reference pictures, side by side in one image."""
     return folder() / f"{name}.safetensors", folder() / f"{name}.png"
 
 
 def names() -> list[str]:
-    """Every bundled subject; one whose LoRA is missing stays listed, so that using it says what is wrong."""
+    """Names of all bundled subjects, sorted; a subject without its LoRA is listed and fails to load with a message."""
     return sorted({path.stem for kind in ("*.safetensors", "*.png") for path in folder().glob(kind)})
 
 
 def file_state(*paths: Path) -> tuple:
-    """Changes whenever one of the files does, appears or disappears: a cache key."""
+    """A cache key that changes when one of the files is changed, added or removed."""
     return tuple((s.st_mtime_ns, s.st_size) if (s := _stat(path)) else None for path in paths)
 
 
-def _stat(path: Path):
+def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except OSError:
@@ -47,7 +52,7 @@ def _stat(path: Path):
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject's weights and the facts that its LoRA's metadata holds."""
+    """One subject: its LoRA, and the words that the LoRA's metadata holds."""
 
     name: str
     lora: dict[str, torch.Tensor]
@@ -56,8 +61,7 @@ class Subject:
 
     @classmethod
     def load(cls, name: str) -> Subject:
-        """Raises FileNotFoundError or ValueError, in one sentence, where a file is missing, truncated or of another
-        kind."""
+        """Loads a subject. Raises FileNotFoundError for a missing LoRA, ValueError for a truncated or other file."""
         path = files(name)[0]
         try:
             lora, metadata = tinyland.read_weights(path, "tinyland_subject")
@@ -73,8 +77,8 @@ class Subject:
         facts = json.loads(metadata["tinyland_subject"])
         return cls(name, lora, facts["class"], facts["placeholder"])
 
-    def personalise(self, model, strength: float):
-        """A clone of the MODEL with the LoRA applied, without any patch at strength 0.
+    def personalize(self, model: ModelPatcher, strength: float) -> ModelPatcher:
+        """A clone of the MODEL with the LoRA applied; a plain clone at strength 0.
 
         Raises ValueError unless every layer of the LoRA fits the model.
         """
@@ -87,9 +91,11 @@ class Subject:
                 f"{type(model.model.model_config).__name__} model that {fitting} of the LoRA's {len(layers)} layers "
                 "fit; connect LikenessDemoModel to model."
             )
-        if strength == 0:  # patches of nothing would still cost time and memory
+        if strength == 0:  # patches of weight 0 would still cost time and memory
             return model.clone()
-        return comfy.sd.load_lora_for_models(model, None, self.lora, strength, 0.0)[0]
+        personalized, _ = comfy.sd.load_lora_for_models(model, None, self.lora, strength, 0.0)
+        assert personalized is not None
+        return personalized
 
     def _fits(self, layer: str, weight: torch.Size | None) -> bool:
         up, down = self.lora[layer + _UP], self.lora.get(layer + _DOWN)
@@ -98,7 +104,10 @@ class Subject:
         return up.shape == (weight[0], down.shape[0]) and down[0].numel() == weight[1:].numel()
 
     def references(self) -> torch.Tensor:
-        """IMAGE [4, size, size, 3] in [0, 1]."""
+        """The reference pictures, [4, size, size, 3] in 0..1.
+
+        Raises FileNotFoundError for a missing file, ValueError for a broken one.
+        """
         path = files(self.name)[1]
         try:
             with Image.open(path) as strip:
@@ -120,9 +129,11 @@ class Subject:
         return torch.from_numpy(np.stack(np.split(pixels, REFERENCES, axis=1)))
 
     def personalized_prompt(self, scene: str) -> str:
+        """The prompt with placeholder and class, for the personalized model."""
         return self._sentence(f"{self.placeholder} {self.class_name}", scene)
 
     def prompt(self, scene: str) -> str:
+        """The prompt with the class alone, for the vanilla model."""
         return self._sentence(self.class_name, scene)
 
     @staticmethod

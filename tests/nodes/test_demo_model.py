@@ -18,7 +18,7 @@ def loaded(weights):
     return LikenessDemoModel.execute().result
 
 
-def personalise(model, subject=NAME, strength=1.0, scene="in the snow"):
+def personalize(model, subject=NAME, strength=1.0, scene="in the snow"):
     return LikenessDemoSubject.execute(model, subject, strength, scene).result
 
 
@@ -40,7 +40,7 @@ def test_joint_model_knows_its_channels(weights):
     model, clip, vae = LikenessDemoJointModel.execute().result
     assert model.model.diffusion_model.in_channels == 9 and model.get_attachment(ATTACHMENT).one_is_missing
     assert vae is not None and clip.encode_from_tokens(clip.tokenize("a photo of a fish")).isfinite().all()
-    assert personalise(model)[0].patches, "its layers are those of the model that the subjects were tuned on"
+    assert personalize(model)[0].patches, "its layers are those of the model that the subjects were tuned on"
 
 
 def test_missing_or_truncated_joint_model_is_refused(weights):
@@ -65,13 +65,13 @@ def test_words_of_the_prompt_reach_the_conditioning(loaded):
 
 def test_subject_patches_a_clone(loaded):
     model = loaded[0]
-    personalised, references, with_placeholder, without, neutral, word = personalise(model)
-    assert personalised.patches and not model.patches
-    assert personalised.model is model.model
+    personalized, references, with_placeholder, without, neutral, word = personalize(model)
+    assert personalized.patches and not model.patches
+    assert personalized.model is model.model
     assert references.shape == (4, 128, 128, 3) and references.dtype == torch.float32
     assert with_placeholder == "a photo of a sks fish in the snow" and without == "a photo of a fish in the snow"
     assert neutral == "a photo of a sks fish" and word == "fish"
-    assert personalise(model, scene="  ")[3] == "a photo of a fish"
+    assert personalize(model, scene="  ")[3] == "a photo of a fish"
 
 
 def test_strength_zero_is_the_model_as_it_came(loaded):
@@ -85,11 +85,11 @@ def test_strength_zero_is_the_model_as_it_came(loaded):
         return nodes.KSampler().sample(m, 3, 2, 4.0, "euler", "normal", text, text, latent)[0]["samples"]
 
     plain = sampled(model)
-    unchanged = personalise(model, strength=0.0)[0]
+    unchanged = personalize(model, strength=0.0)[0]
     assert unchanged is not model and not unchanged.patches
     assert torch.equal(sampled(unchanged), plain)
-    assert not torch.equal(sampled(personalise(model)[0]), plain)
-    assert torch.equal(sampled(model), plain), "the vanilla model was changed by its personalised clone"
+    assert not torch.equal(sampled(personalize(model)[0]), plain)
+    assert torch.equal(sampled(model), plain), "the vanilla model was changed by its personalized clone"
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -113,7 +113,7 @@ def test_another_models_subject_is_refused(weights, family):
     model = tiny_models.tiny_model(family)
     for strength in (1.0, 0.0):
         refusal(
-            lambda s=strength: personalise(model, strength=s),
+            lambda s=strength: personalize(model, strength=s),
             "LikenessDemoSubject",
             "connect LikenessDemoModel to model",
         )
@@ -134,7 +134,7 @@ def test_missing_truncated_or_foreign_lora_is_refused(loaded, weights):
     foreign = (weights / "autoencoder.safetensors").read_bytes()
     for damage in (content[: len(content) // 2], content[:100], b"", foreign, None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        refusal(lambda: personalise(loaded[0]), "LikenessDemoSubject", path.name)
+        refusal(lambda: personalize(loaded[0]), "LikenessDemoSubject", path.name)
     assert NAME in LikenessDemoSubject.GET_SCHEMA().inputs[1].options
 
 
@@ -144,7 +144,7 @@ def test_missing_truncated_or_misshapen_pictures_are_refused(loaded, weights):
     Image.new("RGB", (128, 128)).save(path)
     for damage in (path.read_bytes(), content[: len(content) // 2], b"", None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        refusal(lambda: personalise(loaded[0]), "LikenessDemoSubject", path.name)
+        refusal(lambda: personalize(loaded[0]), "LikenessDemoSubject", path.name)
 
 
 def test_a_changed_file_is_noticed(weights):

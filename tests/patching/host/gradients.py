@@ -10,7 +10,7 @@ import comfy.samplers
 import pytest
 import torch
 from likeness.patching.host.blocks import Layer
-from likeness.patching.host.frozen_autograd import gradient, stop_at
+from likeness.patching.host.frozen_autograd import Stop, gradient
 from likeness.patching.host.unet import UNET
 from likeness.tests.patching.tiny_models import _base_model, conditioning, latent, tiny_model
 from torch.overrides import TorchFunctionMode
@@ -53,6 +53,17 @@ def sampling(model, latents, positive=None, loaded=True):
         ]
     finally:
         model.cleanup()
+
+
+def stop_at(read, last):
+    """A reader that passes everything to `read` and ends the forward pass after the layer `last`."""
+
+    def reader(layer, *seen) -> None:
+        read(layer, *seen)
+        if layer == last:
+            raise Stop
+
+    return reader
 
 
 def noisy(rows=1, height=16, width=16, seed=2):
