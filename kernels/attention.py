@@ -1,5 +1,8 @@
 """Attention probabilities, as maps of where a query looks."""
 
+# Torch's own annotations are incomplete.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -31,7 +34,7 @@ def cross_attention_map(
     """
     rows, n, _ = q.shape
     chunk = max(1, budget // (rows * heads * k.shape[1]))
-    parts = []
+    parts: list[torch.Tensor] = []
     for start in range(0, n, chunk):
         probabilities = attention_probabilities(q[:, start : start + chunk], k, heads)
         # A word has few tokens; an index tensor would have to travel to the device.

@@ -1,8 +1,12 @@
 """Heatmaps of attention maps, and their colors."""
 
+# Torch's own annotations are incomplete.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +64,8 @@ def principal_colors(features: torch.Tensor) -> torch.Tensor:
     """
     centered = features.float() - features.float().mean(0)
     # The channels' covariance is smaller than the tokens': pictures have many more tokens than channels.
-    parts = centered @ torch.linalg.eigh(centered.T @ centered).eigenvectors.flip(1)[:, :3]
+    directions = cast(torch.Tensor, torch.linalg.eigh(centered.T @ centered).eigenvectors)
+    parts = centered @ directions.flip(1)[:, :3]
     span = parts.amax(0) - parts.amin(0)
     parts = torch.where(span > 0, (parts - parts.amin(0)) / span.clamp(min=1e-30), 0)
     return F.pad(parts, (0, 3 - parts.shape[1]))

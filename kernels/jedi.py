@@ -1,5 +1,8 @@
 """JeDi (arXiv 2407.06187): pictures of one subject that are denoised together, with some of them given."""
 
+# Torch's own annotations are incomplete.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -5,10 +5,14 @@ rebuilt them from public sources. Eq. 1-2 are latent diffusion and classifier-fr
 eq. 3 is `attention.cross_attention_map`; eq. 7, the earth mover's distance, is only needed to define eq. 8.
 """
 
+# Torch's own annotations are incomplete.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +80,7 @@ def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor])
     graph; templates: of the same shapes, constants. Returns [images] in fp32; where map and template are equal it is 0,
     with a finite gradient. Raises ValueError for different numbers of layers.
     """
-    losses = []
+    losses: list[torch.Tensor] = []
     for found, wanted in zip(maps, templates, strict=True):
         difference = gaussian_smoothed(found.float() - wanted.detach().float())
         norm = (difference.square().sum((1, 2)) + _ROUNDED**2).sqrt() - _ROUNDED
@@ -110,7 +114,7 @@ def step_of_gradient(
     """
     if kind == RAW:
         return size * (1 + sigma**2) * gradient
-    of_latent, of_gradient = (t.flatten(1).norm(dim=1) for t in (latent, gradient))
+    of_latent, of_gradient = (cast(torch.Tensor, t.flatten(1).norm(dim=1)) for t in (latent, gradient))
     slope = of_gradient.clamp(min=1e-30)
     length = size * of_latent if loss is None else torch.minimum(size * of_latent, loss.to(slope) / slope)
     return torch.where((of_gradient > 0).view(-1, 1, 1, 1), gradient * (length / slope).view(-1, 1, 1, 1), 0)

@@ -1,10 +1,12 @@
-"""The appearance loss of Pick-and-Draw (arXiv 2401.16762): what each generated token lacks to be one of the
-reference's.
+"""The appearance loss of Pick-and-Draw (arXiv 2401.16762): the distance of generated tokens to the reference's.
 
-The paper's cost matrix is never made. Which pairs match is found in tiles and without a graph; then the matched pairs
-alone are computed with one. That is exact, because a minimum passes its gradient to one pair only, and it needs the
-memory of the tokens themselves.
+The paper's cost matrix is never built. A tiled search without a graph finds the matching pairs, and their costs alone
+are computed with a graph. This is exact, because a minimum passes its gradient to one pair only. The memory needed is
+that of the tokens. Equation numbers are ours, as `pick_and_draw` explains.
 """
+
+# Torch's own annotations are incomplete.
+# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ import functools
 import importlib.util
 import logging
 import math
+from typing import cast
 
 import torch
+from torch.amp.autocast_mode import is_autocast_available
 
 GEN_TO_REF = "gen_to_ref"
 REF_TO_GEN = "ref_to_gen"
@@ -23,7 +27,7 @@ DIRECTIONS = (GEN_TO_REF, REF_TO_GEN, MAX)
 AUTO, TORCH, TRITON = "auto", "torch", "triton"
 IMPLEMENTATIONS = (AUTO, TORCH, TRITON)
 EPSILON = 1e-8
-"""A token that is not longer than this has no direction: its cost is 1, with no gradient."""
+"""Largest norm of a token that has no direction: its cost is 1, without a gradient."""
 
 _BUDGET = {"cpu": 2**20}
 _BUDGET_OF_ACCELERATORS = 2**22
@@ -32,8 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def cosine_cost(generated: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
-    """C_ij = 1 - <g_i, p_j> / (|g_i| |p_j|) (Pick-and-Draw, arXiv 2401.16762, eq. 6): the whole matrix, the plain
-    reference.
+    """C_ij = 1 - <g_i, p_j> / (|g_i| |p_j|) (Pick-and-Draw, arXiv 2401.16762, eq. 6), the whole matrix.
 
     generated: [n, c], palette: [m, c]. Returns [n, m] in 0..2, in fp32, or in float64 for float64 tokens.
     """
@@ -51,21 +54,19 @@ def uremd(
     budget: int | None = None,
     palette_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """UREMD = mean_i min_j C_ij (Pick-and-Draw, arXiv 2401.16762, eq. 9) with the cosine cost of eq. 6, and its other
-    directions.
+    """UREMD = mean_i min_j C_ij (Pick-and-Draw, arXiv 2401.16762, eq. 9) with the cosine cost of eq. 6.
 
-    generated: [n, c], palette: [m, c], of any floating dtypes. direction: GEN_TO_REF, each generated token looks for
-    its palette entry; REF_TO_GEN, each palette entry looks for its generated token; MAX, the larger of both, which is
-    the two-sided REMD of eq. 8. generated_mask: bool [n], the tokens that count, so that no caller has to wait for the
-    device to gather them. implementation: AUTO takes Triton for fp32, fp16 and bf16 on a GPU where Triton works, else
-    PyTorch. budget: most scores that exist at once in PyTorch's search; does not change the result. palette_weight: [m]
-    above 0, how readily each palette entry is found by generated tokens: C_ij / w_j decides which, C_ij is what it
-    costs. PyTorch then does the search.
+    generated: [n, c], palette: [m, c], of any floating dtypes. direction: GEN_TO_REF finds a palette entry for each
+    generated token; REF_TO_GEN finds a generated token for each palette entry; MAX is the larger of both, the two-sided
+    REMD of eq. 8. generated_mask: bool [n], the tokens that count; a mask spares the caller a gather, which would wait
+    for the device. implementation: AUTO takes Triton for fp32, fp16 and bf16 on a GPU where Triton works, else PyTorch.
+    budget: the most scores that PyTorch's search holds at once; it does not change the result. palette_weight: [m]
+    above 0; the smallest C_ij / w_j is found and costs C_ij. PyTorch then does the search.
 
-    Returns a scalar in 0..2, in fp32, or in float64 for float64 tokens; 0 with a gradient of zeros where no token
-    counts or the palette is empty. The gradient goes to `generated` alone, in its dtype: fp16 cannot hold the gradient
-    of a mean over thousands of tokens unless the loss is scaled up. Raises ValueError for a wrong shape, direction or
-    implementation.
+    Returns a scalar in 0..2, in fp32, or in float64 for float64 tokens. It is 0, with a gradient of zeros, where no
+    token counts or the palette is empty. The gradient goes to `generated` alone, in its dtype. fp16 cannot hold the
+    gradient of a mean over thousands of tokens unless the loss is scaled up. Raises ValueError for a wrong shape,
+    direction or implementation.
     """
     _check(generated, palette, direction, generated_mask, implementation)
     if not len(generated) or not len(palette):
@@ -91,8 +92,7 @@ def uremd(
         return torch.where(generated_mask, costs, 0).sum() / generated_mask.sum().clamp_min(1)
 
     def of_palette() -> torch.Tensor:
-        # Widened first: one token may be found by many palette entries, whose gradients half precision could not add
-        # up.
+        # Many palette entries may find one token; half precision could not add up their gradients.
         mean = _pair_costs(_full(generated)[search(palette, generated, generated_mask)], palette).mean()
         return mean if generated_mask is None else torch.where(generated_mask.any(), mean, 0)
 
@@ -109,12 +109,11 @@ def nearest(
     budget: int | None = None,
     candidate_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """argmin_j C_ij with the cosine cost of Pick-and-Draw (arXiv 2401.16762, eq. 6): each token's nearest candidate,
-    without a graph.
+    """argmin_j C_ij, each token's nearest candidate by the cosine cost (Pick-and-Draw, arXiv 2401.16762, eq. 6).
 
     tokens: [n, c], candidates: [m, c] with m > 0, candidate_mask: bool [m], the candidates that may be found;
-    candidate_weight: [m] above 0, with which C_ij / w_j is what counts. Returns [n] int64; any index where no candidate
-    may be found. At most `budget` scores exist at once, so the memory is that of the tokens.
+    candidate_weight: [m] above 0, minimizes C_ij / w_j instead. Returns [n] int64, without a graph; any index where no
+    candidate may be found. At most `budget` scores exist at once, so the memory needed is that of the tokens.
     """
     budget = budget or _BUDGET.get(tokens.device.type, _BUDGET_OF_ACCELERATORS)
     n, m = len(tokens), len(candidates)
@@ -134,9 +133,8 @@ def nearest(
     with _without_autocast(tokens.device):
         for top in range(0, n, rows):
             part = tokens[top : top + rows].to(directions.dtype)
-            if (
-                candidate_weight is not None
-            ):  # otherwise a token's own length does not change which candidate is nearest
+            if candidate_weight is not None:
+                # Without weights a token's own length does not change its nearest candidate.
                 part = part * _inverse_norms(part)
             best, index = _best(part, directions, bias, 0, columns)
             for left in range(columns, m, columns):
@@ -150,6 +148,7 @@ def nearest(
 def _best(
     tokens: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor | None, left: int, columns: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best score of each token among `columns` directions from `left` on, [n], and its index."""
     part = slice(left, left + columns)
     scores = torch.nn.functional.linear(tokens, directions[part], None if bias is None else bias[part])
     best, index = scores.max(1)
@@ -161,30 +160,31 @@ def _matched_costs(generated: torch.Tensor, palette: torch.Tensor, index: torch.
 
 
 def _pair_costs(generated: torch.Tensor, matched: torch.Tensor) -> torch.Tensor:
-    """C of each row of `generated` and the same row of `matched`, [n], with a graph."""
+    """C_ii of `generated` and `matched` (arXiv 2401.16762, eq. 6), [n], with a graph."""
     generated, matched = _full(generated), _full(matched)
     lengths = (_inverse_norms(generated) * _inverse_norms(matched)).squeeze(1)
     return 1 - (generated * matched).sum(1) * lengths
 
 
 def _constant(tensor: torch.Tensor) -> torch.Tensor:
-    """Without a graph of its own, but such that another graph can hold it: no graph can hold what was made in inference
-    mode."""
+    """The tensor without its graph, as one that autograd can save: it refuses tensors made in inference mode."""
     return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor.detach()
 
 
 def _inverse_norms(tokens: torch.Tensor) -> torch.Tensor:
-    norms = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-    # Clamped as well: the branch that is not taken must have a finite gradient, or zero times it is not zero.
+    """1 / |t| of each token, [n, 1], and 0 for a token without direction."""
+    norms = cast(torch.Tensor, torch.linalg.vector_norm(tokens, dim=-1, keepdim=True))
+    # Clamped because the branch not taken needs a finite gradient too: 0 times infinity is no number.
     return torch.where(norms > EPSILON, norms.clamp_min(EPSILON).reciprocal(), 0)
 
 
 def _full(tokens: torch.Tensor) -> torch.Tensor:
+    """The tokens in fp32, or in float64 where they are."""
     return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
 
 
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    available = torch.amp.is_autocast_available(device.type)
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    available = is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else contextlib.nullcontext()
 
 
@@ -203,7 +203,7 @@ def _takes_triton(implementation: str, generated: torch.Tensor) -> bool:
 
 @functools.cache
 def _triton_works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tried once: Triton may be installed where the compiler that it calls is not, or on a GPU that it does not know."""
+    """Tries Triton once: the compiler that it calls may be missing, or the GPU unknown to it."""
     if importlib.util.find_spec("triton") is None:
         return False
     try:
@@ -214,7 +214,7 @@ def _triton_works(device: torch.device, dtype: torch.dtype) -> bool:
             uremd_triton.matched_costs(tokens, tokens.detach(), uremd_triton.nearest(tokens, tokens)).sum().backward()
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch gives the same result
+    except Exception as error:  # noqa: BLE001 - after any failure PyTorch gives the same result
         _log.warning("Triton does not work on %s with %s, so PyTorch is used: %s", device, dtype, error)
         return False
     return True

@@ -1,9 +1,13 @@
-"""The two halves of the appearance loss of Pick-and-Draw (arXiv 2401.16762, eq. 9) in Triton: the search, and the
-matched pairs.
+"""The two halves of Pick-and-Draw's appearance loss (arXiv 2401.16762, eq. 9) in Triton: search and matched costs.
 
-Imported only where Triton is. `uremd.py` holds the loss and the same two halves in PyTorch. Tokens are fp32, fp16 or
-bf16, on a GPU, or on the CPU in Triton's interpreter. Everything is added up in fp32.
+Imported only where Triton is installed. `uremd.py` holds the loss and the same two halves in PyTorch. Tokens are fp32,
+fp16 or bf16, on a GPU, or on the CPU in Triton's interpreter. Sums are taken in fp32.
 """
+
+# Triton's functions and the arguments of its kernels have no types.
+# pyright: reportMissingTypeStubs=false, reportMissingParameterType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 
 from __future__ import annotations
 
@@ -39,14 +43,14 @@ def _nearest_kernel(
     columns: tl.constexpr,
     channels: tl.constexpr,
 ):
-    """Program (i, s): the best of candidates s * span to (s + 1) * span for a block of tokens."""
+    """Program (i, s) finds the best of candidates s * span to (s + 1) * span for the i-th block of tokens."""
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     split = tl.program_id(1)
     best = tl.full([rows], float("-inf"), tl.float32)
     index = tl.zeros([rows], tl.int32) + split * span
     left = split * span
     end = tl.minimum(left + span, m)
-    while left < end:  # Triton 3.6's interpreter cannot count in a range up to a number that is known at run time only
+    while left < end:  # Triton 3.6's interpreter has no range up to a number known at run time only
         column = left + tl.arange(0, columns)
         score = tl.zeros([rows, columns], tl.float32)
         for first in range(0, c, channels):
@@ -101,14 +105,13 @@ def _gradient_kernel(generated, palette, index, gradients, result, c, channels: 
     tl.store(result + row * c + channel, gradient.to(result.dtype.element_ty), channel < c)
 
 
-_INTERPRETED = not isinstance(_nearest_kernel, triton.JITFunction)
-"""In its interpreter, Triton 3.6 multiplies the bit patterns of bf16: it gets fp32 instead."""
+_INTERPRETED = not isinstance(_nearest_kernel, triton.JITFunction)  # pyright: ignore[reportUnnecessaryIsInstance]
+"""True in Triton's interpreter, which gets fp32 for bf16: version 3.6 multiplies the bit patterns of bf16."""
 
 
 @torch.no_grad()
 def nearest(tokens: torch.Tensor, candidates: torch.Tensor, candidate_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """argmin_j C_ij with the cosine cost of Pick-and-Draw (arXiv 2401.16762, eq. 6): a matrix product with a running
-    maximum.
+    """argmin_j C_ij by the cosine cost (Pick-and-Draw, arXiv 2401.16762, eq. 6): a matrix product, a running maximum.
 
     tokens: [n, c], candidates: [m, c] of the same dtype, m > 0, candidate_mask: bool [m]. Returns [n] int64 as
     `uremd.nearest` does.
@@ -118,7 +121,7 @@ def nearest(tokens: torch.Tensor, candidates: torch.Tensor, candidate_mask: torc
     norms = torch.linalg.vector_norm(candidates, dim=1, dtype=torch.float32)
     lengths = torch.where(norms > _EPSILON.value, norms.reciprocal(), 0)
     rows, blocks = _blocks(n, _ROWS), _blocks(m, _COLUMNS)
-    # Few tokens do not fill a GPU: then several programs share the candidates of one block of tokens.
+    # Few blocks of tokens do not fill a GPU, so several programs share the candidates of one block.
     splits = max(1, min(blocks, _PROGRAMS_PER_PROCESSOR * _processors(tokens.device) // rows))
     span = _blocks(blocks, splits) * _COLUMNS
     splits = _blocks(m, span)
@@ -134,15 +137,26 @@ def nearest(tokens: torch.Tensor, candidates: torch.Tensor, candidate_mask: torc
         "channels": _CHANNELS[tokens.dtype],
     }
     with torch.cuda.device_of(tokens):
-        _nearest_kernel[(rows, splits)](tokens, candidates, lengths, mask, scores, indices, n, m, span, **constants)
+        _nearest_kernel[(rows, splits)](
+            tokens=tokens,
+            candidates=candidates,
+            lengths=lengths,
+            mask=mask,
+            scores=scores,
+            indices=indices,
+            n=n,
+            m=m,
+            span=span,
+            **constants,
+        )
     return indices.gather(0, scores.argmax(0, keepdim=True))[0].long()
 
 
 def matched_costs(generated: torch.Tensor, palette: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """1 - cos(g_i, p_index_i), the terms of the mean in Pick-and-Draw (arXiv 2401.16762, eq. 9), with a gradient to
-    `generated`.
+    """1 - cos(g_i, p_index_i), the terms of the mean (Pick-and-Draw, arXiv 2401.16762, eq. 9).
 
-    generated: [n, c], palette: [m, c] of the same dtype, index: int64 [n]. Returns [n] in fp32.
+    generated: [n, c], palette: [m, c] of the same dtype, index: int64 [n]. Returns [n] in fp32, with a gradient to
+    `generated` alone.
     """
     return _MatchedCosts.apply(generated.contiguous(), palette.contiguous(), index.contiguous())  # pyright: ignore[reportReturnType]
 
@@ -163,7 +177,13 @@ class _MatchedCosts(torch.autograd.Function):
         (n, c), result = generated.shape, torch.empty_like(generated)
         with torch.cuda.device_of(generated):
             _gradient_kernel[(n,)](
-                generated, palette, index, gradients.contiguous(), result, c, channels=triton.next_power_of_2(c)
+                generated=generated,
+                palette=palette,
+                index=index,
+                gradients=gradients.contiguous(),
+                result=result,
+                c=c,
+                channels=triton.next_power_of_2(c),
             )
         return result, None, None
 
