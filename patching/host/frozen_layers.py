@@ -150,7 +150,7 @@ def _tensors(values: Iterable) -> Iterator[torch.Tensor]:
 
 
 def _recordable(value, written):
-    """An ordinary copy of an inference tensor, except of the one being written to, since a copy would lose the write."""
+    """An ordinary copy of an inference tensor, except of the one written to, where a copy would lose the write."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone() if value.is_inference() and value is not written else value
     return type(value)(_recordable(v, written) for v in value) if type(value) in (list, tuple) else value

@@ -16,7 +16,7 @@ def workflow():
     def read(name: str) -> dict:
         prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
         short = {"steps": 4, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
-        # A layout can only be followed with as many steps as it has: the short one is another file.
+        # A layout needs as many steps as the run that follows it, so the short one has a file of its own.
         own = {
             "LikenessSaveTrajectory": {"filename_prefix": "short"},
             "LikenessLoadTrajectory": {"file": "short_00001_.safetensors"},
@@ -33,7 +33,7 @@ def workflow():
 
 @pytest.fixture
 def still_serving(client, workflow):  # noqa: F811
-    """Whatever the test does to it, the server draws a picture afterwards."""
+    """Checks after the test that the server still draws a picture."""
     yield
     prompt = workflow("demo_model")
     only(prompt, "KSampler")["seed"] = time.time_ns() % 10**9

@@ -1,4 +1,4 @@
-"""What the tests say to the server, and what they expect it to answer."""
+"""Requests to the server, and checks of its answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 from likeness.demo.launcher.client import Failed
 from PIL import Image
 
-PUBLIC = "Likeness\\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask|AppearancePalette|LayoutTemplate|UREMDGuidance|JointImageSampler"
+PUBLIC = (
+    r"Likeness\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask|AppearancePalette|LayoutTemplate|UREMDGuidance"
+    r"|JointImageSampler"
+)
 
 
 def only(prompt: dict, kind: str) -> dict:
@@ -20,6 +23,7 @@ def only(prompt: dict, kind: str) -> dict:
 
 
 def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Failed:
+    """Runs a prompt that must fail; its message must contain `expected` and be a sentence of one of our nodes."""
     with pytest.raises(Failed) as caught:
         client.run(prompt)
     said = caught.value.sentence
@@ -33,5 +37,5 @@ def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Fai
 
 
 def pictures(client, result, node: str) -> list[np.ndarray]:
-    """The pixels that one node saved or showed; the files themselves hold the workflow, too."""
+    """Pixels of the pictures that one node saved or showed, without the workflow that the files hold as well."""
     return [np.asarray(Image.open(io.BytesIO(client.image(record))).convert("RGB")) for record in result.images(node)]

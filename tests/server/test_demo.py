@@ -1,4 +1,4 @@
-"""`run.py demo` from its command line to its files, in a real ComfyUI; one of its subjects, as it takes all its steps."""
+"""`run.py demo` in a real ComfyUI, from its command line to its files, for one subject."""
 
 import contextlib
 import json

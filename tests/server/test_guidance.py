@@ -1,4 +1,4 @@
-"""Pick-and-Draw's nodes in a real ComfyUI: what they do to a run over HTTP, and what they answer to bad input."""
+"""Pick-and-Draw's nodes in a real ComfyUI: their effect on a run over HTTP, and their messages for bad input."""
 
 import json
 
@@ -20,20 +20,20 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 
 def rewritten(path, **facts: str):
-    """The file with other metadata."""
+    """Rewrites a file with other metadata."""
     with safetensors.safe_open(path, framework="pt") as file:
         tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118 - not a mapping
     save_file(tensors, path, metadata={**metadata, **facts})
 
 
 def guided_run(workflow) -> dict:
-    """Pick-and-Draw without the run that it is compared with."""
+    """The Pick-and-Draw workflow without the plain run that it is compared with."""
     return {node: entry for node, entry in workflow("pick_and_draw").items() if node not in ("21", "22", "23", "24")}
 
 
 @pytest.fixture
 def saved(client, workflow, host):
-    """Saves a palette or a template; its file, which is as it was after the test."""
+    """The file of a saved palette or template, restored after the test."""
     kept = {}
 
     def save(kind: str):

@@ -1,4 +1,4 @@
-"""Starting and stopping the server: nothing keeps running, whatever ends the program."""
+"""Starting and stopping the server: no process survives the program, even after an error."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""JeDi's nodes in a real ComfyUI: what a set is over HTTP, and what they answer to bad input."""
+"""JeDi's nodes in a real ComfyUI: sets over HTTP, and messages for bad input."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_a_latent_of_several_pictures_as_references(client, workflow):
 
 
 def test_lists_of_references_and_of_captions(client, workflow):
-    """Two references that come as a list of two are both in the set."""
+    """A list of two references puts both into the set."""
     graph = workflow("joint_image_sampler")
     graph["40"] = {"class_type": "LikenessPromptList", "inputs": {"text": "a fish\na toy", "clip": ["1", 1]}}
     graph["7"]["inputs"]["conditioning"] = ["40", 0]  # a list: the node runs once for each

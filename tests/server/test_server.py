@@ -1,4 +1,4 @@
-"""The pack in a real ComfyUI: listed, documented, executed over HTTP, and still serving after every bad input."""
+"""The pack in a real ComfyUI: its nodes are listed, documented and executed over HTTP."""
 
 import importlib.resources
 import io
@@ -11,25 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from likeness.demo.launcher.client import Interrupted, Rejected
+from likeness.demo.launcher.client import Interrupted
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.nodes import node_classes
-from likeness.tests.server.prompts import failure, only
+from likeness.tests.server.prompts import only
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
 IDS = [node.GET_SCHEMA().node_id for node in node_classes()]
+
+
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
+
+
 NAME = next(iter(SUBJECTS))
+
+
 SAMPLERS = ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced", "LayoutTemplate", "JointImageSampler")
-
-
-class Code:
-    """What runs when it is unpickled."""
-
-    def __reduce__(self):
-        return (print, ("code ran",))
 
 
 def test_every_node_is_listed(client):
@@ -64,7 +64,9 @@ def test_the_workflows_use_every_node():
 
 
 ONE = {("multi_source_attn_swap", "20"): 1}
-"""What a workflow makes of one picture, however many there are."""
+
+
+"""Number of pictures of nodes that do not make two."""
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -95,7 +97,7 @@ def test_reference_pictures_arrive_whole(client, workflow, pack):
 
 
 def saved_pictures(client, prompt: dict) -> list[bytes]:
-    """Pixels of the saved pictures; the files themselves hold the workflow, too."""
+    """Pixels of the saved pictures, without the workflow that the files hold as well."""
     return [np.asarray(Image.open(io.BytesIO(client.image(r)))).tobytes() for r in client.run(prompt).images()]
 
 
@@ -155,7 +157,7 @@ def test_a_picture_can_be_encoded_and_denoised_again(client, workflow):
 
 
 def test_every_sampler_and_scheduler_runs(client, workflow):
-    """Every sampler, with the schedulers in turn, so that each of both is used at least once."""
+    """Runs every sampler with one scheduler each, so that every scheduler is used."""
     info = client.object_info()["KSampler"]["input"]["required"]
     names, schedulers = info["sampler_name"][0], info["scheduler"][0]
     assert len(names) > len(schedulers) > 5
@@ -172,142 +174,6 @@ def test_every_sampler_and_scheduler_runs(client, workflow):
     for i, name in enumerate(names):
         pixels = np.asarray(Image.open(io.BytesIO(client.image(result.images(str(last + 3 + 3 * i))[0]))))
         assert pixels.std() > 0, f"{name} with {schedulers[i % len(schedulers)]} gave an empty picture"
-
-
-@pytest.mark.usefixtures("still_serving")
-class TestBadInput:
-    @pytest.mark.parametrize("damage", ["missing", "truncated"])
-    @pytest.mark.parametrize(
-        "file",
-        ["denoiser.safetensors", "autoencoder.safetensors", f"subjects/{NAME}.safetensors", f"subjects/{NAME}.png"],
-    )
-    def test_damaged_weights(self, client, workflow, pack, file, damage):
-        path = pack / "demo" / "weights" / file
-        content = path.read_bytes()
-        try:
-            path.unlink() if damage == "missing" else path.write_bytes(content[: len(content) // 2])
-            failure(client, workflow("demo_subject"), path.name)
-        finally:
-            path.write_bytes(content)
-
-    def test_subject_of_another_model(self, client, workflow, pack):
-        prompt = workflow("demo_subject")
-        path = pack / "demo" / "weights" / "subjects" / f"{NAME}.safetensors"
-        content = path.read_bytes()
-        try:
-            path.write_bytes((pack / "demo" / "weights" / "autoencoder.safetensors").read_bytes())
-            failure(client, prompt, "LikenessDemoSubject", path.name, "another model")
-        finally:
-            path.write_bytes(content)
-
-    def test_unknown_subject(self, client, workflow):
-        prompt = workflow("demo_subject")
-        only(prompt, "LikenessDemoSubject")["subject"] = "nobody"
-        with pytest.raises(Rejected, match="nobody"):
-            client.run(prompt)
-
-    @pytest.mark.parametrize("name", ["step_blended_sampler", "step_blended_guider"])
-    def test_switch_beyond_the_steps(self, client, workflow, name):
-        prompt = workflow(name)
-        next(e["inputs"] for e in prompt.values() if "switch_step" in e["inputs"])["switch_step"] = 99
-        failure(client, prompt, "switch_step", "99")
-
-    @pytest.mark.parametrize(("word", "expected"), [("car", "car"), ("", "word"), ("fish car", "fish car")])
-    def test_word_that_is_not_in_the_prompt(self, client, workflow, word, expected):
-        prompt = workflow("attention_maps")
-        only(prompt, "LikenessAttentionMaps")["word"] = word
-        failure(client, prompt, "LikenessAttentionMaps", expected)
-
-    @pytest.mark.parametrize("blocks", ["output99", "encoder,decoderr", ""])
-    def test_unknown_blocks(self, client, workflow, blocks):
-        prompt = workflow("attention_maps")
-        only(prompt, "LikenessAttentionMaps")["blocks"] = blocks
-        failure(client, prompt, "LikenessAttentionMaps")
-
-    def test_same_model_twice(self, client, workflow):
-        prompt = workflow("step_blended_sampler")
-        only(prompt, "StepBlendedSampler").update(personalized_model=["1", 0], personalized_positive=["4", 0])
-        failure(client, prompt, "StepBlendedSampler", "personalized_model")
-
-    @pytest.mark.parametrize(
-        ("node", "changes", "expected"),
-        [
-            ("MultiSourceAttnSwap", {"lambda_3": 1}, "lambda_3"),
-            ("MultiSourceAttnSwap", {"lambda_2": 99, "lambda_3": 99}, "99"),
-            ("MultiSourceAttnSwap", {"blocks": "output77"}, "output77"),
-            ("AdaptiveMask", {"word": "house"}, "house"),
-            ("LikenessAttentionMaps", {"word": "house"}, "house"),
-        ],
-    )
-    def test_retouch_with_wrong_settings(self, client, workflow, node, changes, expected):
-        prompt = workflow("layout_and_retouch")
-        next(e["inputs"] for e in prompt.values() if e["class_type"] == node).update(changes)
-        failure(client, prompt, node, expected)
-
-    @pytest.mark.parametrize("changes", [{"steps": 6}, {"scheduler": "karras"}], ids=str)
-    def test_retouch_of_a_layout_from_another_schedule(self, client, workflow, changes):
-        prompt = workflow("layout_and_retouch")
-        prompt["18"]["inputs"].update({k if k != "sampler" else "sampler_name": v for k, v in changes.items()})
-        failure(client, prompt, "MultiSourceAttnSwap", "steps, scheduler")
-
-    def test_retouch_of_a_layout_from_another_sampler(self, client, workflow):
-        prompt = workflow("layout_and_retouch")
-        prompt["18"]["inputs"]["sampler_name"] = "dpmpp_2m"
-        failure(client, prompt, "MultiSourceAttnSwap", "sampler", "euler", "dpmpp_2m")
-
-    def test_retouch_of_a_layout_of_another_size(self, client, workflow):
-        prompt = workflow("layout_and_retouch")
-        prompt["40"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 128, "batch_size": 2}}
-        prompt["18"]["inputs"]["latent_image"] = ["40", 0]
-        failure(client, prompt, "MultiSourceAttnSwap", "one latent")
-
-    def test_a_mask_of_another_size(self, client, workflow):
-        prompt = workflow("layout_and_retouch")
-        prompt["40"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 96, "height": 96}}
-        prompt["17"]["inputs"]["mask"] = ["40", 0]
-        failure(client, prompt, "MultiSourceAttnSwap", "96 x 96")
-        prompt["40"]["inputs"] |= {"value": 0.0, "width": 128, "height": 128}
-        failure(client, prompt, "MultiSourceAttnSwap", "empty")
-
-    def test_a_segmenter_file_with_code_in_it(self, client, workflow, pack):
-        path = pack.parents[1] / "models" / "sams" / "sam_vit_b_01ec64.pth"
-        content = path.read_bytes()
-        try:
-            torch.save({"image_encoder.pos_embed": Code()}, path)
-            failure(client, workflow("segment"), "LikenessSegment", path.name)
-        finally:
-            path.write_bytes(content)
-
-    @pytest.mark.parametrize(
-        ("saving", "using", "loader", "file"),
-        [
-            ("store_reference", "use_stored_reference", "LikenessLoadReference", "likeness/nemo_00001_.safetensors"),
-            ("save_palette", "use_saved_palette", "LikenessLoadPalette", "likeness_palettes/nemo_00001_.safetensors"),
-            (
-                "save_template",
-                "use_saved_template",
-                "LikenessLoadTemplate",
-                "likeness_templates/fish_in_the_snow_00001_.safetensors",
-            ),
-        ],
-    )
-    def test_a_saved_file_that_is_cut_off(self, client, workflow, host, saving, using, loader, file):
-        client.run(workflow(saving))
-        path = host.base / "output" / file
-        content = path.read_bytes()
-        try:
-            path.write_bytes(content[:200])
-            failure(client, workflow(using), loader, path.name)
-        finally:
-            path.write_bytes(content)
-
-    def test_video_latent(self, client, workflow):
-        prompt = workflow("step_blended_sampler")
-        prompt["6"] = {
-            "class_type": "EmptyHunyuanLatentVideo",
-            "inputs": {"width": 128, "height": 128, "length": 5, "batch_size": 1},
-        }
-        failure(client, prompt, "StepBlendedSampler", "LATENT")
 
 
 @pytest.mark.parametrize("changes", [{"cfg": 1.0}, {"sampler_name": "dpmpp_2m"}, {"sampler_name": "heun"}], ids=str)
@@ -329,7 +195,7 @@ def test_a_photograph_of_odd_size_as_reference(client, workflow, host, name, wid
     photograph.resize((width, height)).save(host.base / "input" / "photo.png")
     prompt = workflow("layout_and_retouch")
     prompt["40"] = {"class_type": "LoadImage", "inputs": {"image": "photo.png"}}
-    prompt["11"]["inputs"]["image"] = ["40", 0]  # also of the mask, which is made from the latent
+    prompt["11"]["inputs"]["image"] = ["40", 0]  # the mask is made from its latent
     assert len(client.run(prompt).images("20")) == 2
 
 
