@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +15,15 @@ from comfy.samplers import CFGGuider
 
 from ..demo.world.captions import neutral_caption
 from ..demo.world.subjects import PersonalSubject
-from ..kernels.adaptive_mask import MaskRules
+from ..kernels.layout_and_retouch import MaskRules
+from ..patching.features.lending import BANKED
 from ..patching.features.references import INVERTED, References, references
 from ..patching.features.word_maps import word_maps
 from ..patching.host.window import Window
-from ..patching.layout_and_retouch.build import Settings as RetouchSettings
 from ..patching.layout_and_retouch.build import retouch
-from ..patching.layout_and_retouch.build_mask import PER_STEP, build_mask
-from ..patching.layout_and_retouch.retouch import BANKED, FORK, NONE
+from ..patching.layout_and_retouch.mask import PER_STEP, SubjectMask, build_mask
+from ..patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
-from ..patching.layout_and_retouch.subject_mask import SubjectMask
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, placeholder, with_lora, word, words
@@ -66,7 +66,7 @@ class Ablation:
         self._personal: dict[str, object] = {}
         self._references: dict[str, References] = {}
 
-    def personalized(self, subject: PersonalSubject):
+    def personalized(self, subject: PersonalSubject) -> Any:
         if self.recipe.base == TEXTUAL_INVERSION:
             return self.model
         if subject.name not in self._personal:
@@ -142,8 +142,10 @@ class Ablation:
 
     def retouched(self, subject: PersonalSubject, layout, mask, *, early: str, lambda_2: int, lambda_3: int):
         r = self.recipe
-        settings = RetouchSettings(early, lambda_2, lambda_3, r.blocks, r.attention, BANKED, 1.0)
-        return retouch(self.personalized(subject), self.reference(subject), layout, mask, None, settings)
+        settings = RetouchSettings(
+            early_swap=early, lambda_2=lambda_2, lambda_3=lambda_3, blocks=r.blocks, attention=r.attention, mode=BANKED
+        )
+        return retouch(self.personalized(subject), self.reference(subject), layout, mask, settings)
 
     def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """[subjects, prompts, seeds, size, size, 3] uint8 by row."""

@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import torch
 
-from ..kernels.adaptive_mask import MaskRules
+from ..kernels.layout_and_retouch import MaskRules
+from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from ..patching.features.references import INVERTED, Reference, References
 from ..patching.features.word_maps import word_maps
 from ..patching.host.passes import sample
 from ..patching.host.window import Window
 from ..patching.host.words import find_word
-from ..patching.layout_and_retouch.build import Settings, retouch
-from ..patching.layout_and_retouch.build_mask import PER_STEP, build_mask
-from ..patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, SEQUENTIAL
+from ..patching.layout_and_retouch.build import retouch
+from ..patching.layout_and_retouch.mask import PER_STEP, SubjectMask, build_mask
+from ..patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
-from ..patching.layout_and_retouch.subject_mask import SubjectMask
 from .generate import Settings as Sampling
 from .layout_and_retouch_comparison import MAP_LEVELS, Recipe
 from .memory import peak_bytes
@@ -56,8 +56,10 @@ def at_strength(network: Network, strength: float, mode: str = BANKED, attention
     """The personalized model whose every step is retouched with reference and mask."""
     # A vanilla model's steps are read in every mode, which would hide what these steps cost.
     _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
-    settings = Settings(NONE, 0, 0, "paper", attention, mode, strength)
-    return retouch(network.personalized, picture(network, weight), trajectory, mask(network), None, settings)
+    settings = RetouchSettings(
+        early_swap=NONE, lambda_2=0, lambda_3=0, attention=attention, mode=mode, strength=strength
+    )
+    return retouch(network.personalized, picture(network, weight), trajectory, mask(network), settings)
 
 
 def whole(network: Network):
@@ -85,8 +87,14 @@ def whole(network: Network):
     subject = build_mask(
         None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, recipe.map_blocks, rules
     )
-    settings = Settings(FORK, part(recipe.lambda_2), part(recipe.lambda_3), "paper", recipe.attention, BANKED, 1.0)
-    patched = retouch(network.personalized, picture(network, recipe.weight), trajectory, subject, None, settings)
+    settings = RetouchSettings(
+        early_swap=FORK,
+        lambda_2=part(recipe.lambda_2),
+        lambda_3=part(recipe.lambda_3),
+        attention=recipe.attention,
+        mode=BANKED,
+    )
+    patched = retouch(network.personalized, picture(network, recipe.weight), trajectory, subject, settings)
     return plain(network, patched, network.personalized_positive)
 
 

@@ -1,16 +1,17 @@
-"""Attention probabilities, as maps of where a query looks."""
+"""Attention probabilities, as maps of where a query looks, and their weights."""
 
 # Torch's own annotations are incomplete.
 # pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 _BUDGET = 2**24
-"""Most fp32 scores that exist at once (64 MiB)."""
+"""Limit on the fp32 scores in memory at one time (64 MiB)."""
 
 
 def attention_probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
@@ -26,8 +27,7 @@ def attention_probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> tor
 def cross_attention_map(
     q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], budget: int = _BUDGET
 ) -> torch.Tensor:
-    """The columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads: the cross map of prompt-to-prompt
-    (arXiv 2208.01626).
+    """Columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads (Prompt-to-Prompt, arXiv 2208.01626).
 
     q: [rows, n, heads * d], k: [rows, m, heads * d], of any dtype. Returns [rows, n, len(tokens)] in fp32. Queries are
     taken in chunks of at most `budget` scores, so the memory does not grow with n.
@@ -43,11 +43,10 @@ def cross_attention_map(
 
 
 def fold_repeats(columns: torch.Tensor, prompt_length: int) -> torch.Tensor:
-    """Adds up the probabilities of a text that stands several times in a row, which is how ComfyUI pads texts of
-    different lengths.
+    """Sum of the probabilities over the repeats of a text: ComfyUI repeats texts to pad them to one length.
 
-    columns: [..., r * prompt_length], r repeats one after the other. Returns [..., prompt_length]: the map of the text
-    alone. Raises ValueError where the width is no multiple of prompt_length.
+    columns: [..., r * prompt_length], r repeats one after the other. Returns [..., prompt_length]. Raises ValueError
+    where the width is no multiple of prompt_length.
     """
     width = columns.shape[-1]
     if width % prompt_length:
@@ -56,3 +55,13 @@ def fold_repeats(columns: torch.Tensor, prompt_length: int) -> torch.Tensor:
             "length."
         )
     return columns if width == prompt_length else columns.unflatten(-1, (-1, prompt_length)).sum(-2)
+
+
+def key_bias(q: torch.Tensor, weights: Sequence[float], counts: Sequence[int]) -> torch.Tensor:
+    """log(w) added to the logits of a key multiplies its share of the softmax by w.
+
+    q: [rows, n, width], for shape, dtype and device. weights, counts: factor and length of each run of keys, in order.
+    Returns [1, n, sum(counts)], an additive mask.
+    """
+    parts = [q.new_full((count,), math.log(weight)) for weight, count in zip(weights, counts, strict=True)]
+    return torch.cat(parts).expand(1, q.shape[1], -1)

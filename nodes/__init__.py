@@ -1,4 +1,4 @@
-"""The pack's nodes: one file per public node."""
+"""The pack's nodes: one file per noun."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def node_classes() -> list:
     from .joint_checkpoint import LikenessLoadJointCheckpoint
     from .joint_guider import LikenessJointGuider
     from .joint_image_sampler import JointImageSampler
-    from .multi_source import LikenessReference, MultiSourceAttnSwap
+    from .multi_source_attn_swap import MultiSourceAttnSwap
     from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
     from .prompt_list import LikenessPromptList
-    from .saved_reference import LikenessLoadReference, LikenessSaveReference
-    from .saved_trajectory import LikenessLoadTrajectory, LikenessSaveTrajectory
+    from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
     from .segment import LikenessSegment
-    from .step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
+    from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
     from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
+    from .trajectory import LikenessLoadTrajectory, LikenessRecordedTrajectory, LikenessSaveTrajectory
     from .uremd_guidance import LikenessLossCurves, UREMDGuidance
 
     return [

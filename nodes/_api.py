@@ -4,9 +4,12 @@ with here alone."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from comfy_api.latest import ComfyExtension, io, ui
+
+if TYPE_CHECKING:
+    from ..patching.host.files import Store
 
 __all__ = [
     "ADVANCED",
@@ -14,6 +17,7 @@ __all__ = [
     "DEMO_CATEGORY",
     "AdaptiveMaskType",
     "ComfyExtension",
+    "LoadFile",
     "LossesType",
     "PaletteType",
     "ReferenceType",
@@ -39,7 +43,7 @@ ReferenceType = io.Custom("LIKENESS_REFERENCE")
 """Pictures to borrow features from: a `patching.features.references.References`."""
 
 AdaptiveMaskType = io.Custom("LIKENESS_ADAPTIVE_MASK")
-"""A mask that follows the target from step to step: a `patching.layout_and_retouch.subject_mask.SubjectMask`."""
+"""A mask that follows the target from step to step: a `patching.layout_and_retouch.mask.SubjectMask`."""
 
 PaletteType = io.Custom("LIKENESS_PALETTE")
 """A subject's features: a `patching.pick_and_draw.palette.Palette`."""
@@ -88,3 +92,24 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             **ADVANCED,
         ),
     ]
+
+
+class LoadFile(io.ComfyNode):
+    """Base of the nodes that load a saved file. A subclass sets `store` and puts `file_input()` among its inputs."""
+
+    store: ClassVar[Store]
+
+    @classmethod
+    def file_input(cls) -> io.Combo.Input:
+        """The widget `file`: the saved files below the output folder."""
+        return io.Combo.Input(
+            "file",
+            options=cls.store.names() or [cls.store.nothing],
+            tooltip=f"A file below output/{cls.store.folder}.",
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str = ""):
+        """Changes when the file does, so that the host loads it again."""
+        path = cls.store.path_of(file)
+        return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)

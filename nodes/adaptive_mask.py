@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..kernels.adaptive_mask import CORES, METRICS, MaskRules
-from ..patching.layout_and_retouch.build_mask import PER_STEP, RECORDED, build_mask, preview
+from ..kernels.layout_and_retouch import CORES, MaskRules
+from ..kernels.morphology import METRICS
+from ..patching.layout_and_retouch.mask import PER_STEP, RECORDED, build_mask, preview
 from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, io, schema, ui
 
 
@@ -144,17 +145,21 @@ class AdaptiveMask(io.ComfyNode):
         text,
         word,
         blocks,
-        threshold,
-        minimum_area,
-        metric,
-        core,
-        background,
         subject_mask=None,
         heatmap=None,
         clip=None,
         image=None,
+        **rules,
     ) -> io.NodeOutput:
-        rules = MaskRules(threshold, minimum_area, metric, core, background)
-        mask = build_mask(subject_mask, heatmap, attention, clip, text, word, blocks, rules)
+        mask = build_mask(
+            subject_mask,
+            heatmap,
+            attention=attention,
+            clip=clip,
+            text=text,
+            word=word,
+            blocks=blocks,
+            rules=MaskRules(**rules),
+        )
         picture = preview(mask, image)
         return io.NodeOutput(mask, mask.fixed, picture, ui=ui.PreviewImage(picture, cls=cls))

@@ -1,11 +1,10 @@
-"""StepBlendedSampler, LikenessStepBlendedGuider and LikenessRecordedTrajectory: stage 1 of Layout-and-Retouch."""
+"""StepBlendedSampler and LikenessStepBlendedGuider: stage 1 of Layout-and-Retouch."""
 
 from __future__ import annotations
 
 import comfy.samplers
 
 from ..patching.host.passes import sample
-from ..patching.layout_and_retouch import step_blended
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from ._api import ADVANCED, CATEGORY, Trajectory, io, schema
 
@@ -228,30 +227,3 @@ class LikenessStepBlendedGuider(io.ComfyNode):
         guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
         guider.set_cfg(cfg)
         return io.NodeOutput(guider)
-
-
-class LikenessRecordedTrajectory(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="LikenessRecordedTrajectory",
-            display_name="Recorded Trajectory",
-            category=CATEGORY,
-            description="The TRAJECTORY that a Step-Blended Guider recorded while SamplerCustomAdvanced ran.",
-            inputs=[
-                io.Guider.Input("guider", tooltip="The Step-Blended Guider that sampled."),
-                io.Latent.Input(
-                    "latent",
-                    tooltip="The output of the SamplerCustomAdvanced that used this guider: it tells which run is meant.",
-                ),
-            ],
-            outputs=[
-                Trajectory.Output(
-                    "trajectory", display_name="TRAJECTORY", tooltip="Every (sigma, latent) that the models saw."
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, guider, latent) -> io.NodeOutput:
-        return io.NodeOutput(step_blended.recorded(guider, latent))

@@ -1,4 +1,4 @@
-"""What taps of a Source recorded, kept in RAM for later runs with the same noise levels."""
+"""Features that taps recorded, kept in RAM for later runs with the same noise levels."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from ..host.blocks import Layer
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 HIDDEN = "hidden"
 OUTPUT = "output"
 _TOLERANCE = 1e-4
 _SAMPLE = 64
 _MODELS = 2
-_LENT = 2
+_NEGATIVES = 2
 
 
 class Key(NamedTuple):
-    """weights: what tells one model's weights from another's; kind: HIDDEN states before self-attention's projections,
-    or its OUTPUT.
+    """What identifies features in a bank.
 
-    lent: `digest_of` the negative prompt that a run lent a picture of its own, empty where the features are of the
-    picture's own prompt.
+    weights: `weights_of` the model, empty for those of a layout's own run. kind: HIDDEN states before the
+    self-attention's projections, or its OUTPUT. negative_digest: `digest_of` the run's negative prompt for a picture's
+    unconditional rows, empty for features of the picture's own prompt.
     """
 
     weights: str
     kind: str
     layer: Layer
     conditional: bool
-    lent: str = ""
+    negative_digest: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU. Safe to use from
-    several threads.
+    """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU; thread-safe.
 
-    Of the last two models, and of the last two prompts lent, so that a long series of LoRA strengths or of negative
-    prompts does not fill the RAM; what a layout's own run recorded, under no weights, stays.
+    Only the last two models and the last two negative prompts are kept, so that a long series of LoRA strengths or
+    negative prompts does not fill the RAM. Features of a layout's own run, which have no weights, stay.
     """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
@@ -55,11 +57,13 @@ class FeatureBank:
             self._entries.setdefault(key, {})[sigma] = kept
             for stale in list(dict.fromkeys(k.weights for k in self._entries if k.weights))[:-_MODELS]:
                 self._drop(lambda k, stale=stale: k.weights == stale)
-            for stale in list(dict.fromkeys(k.lent for k in self._entries if k.lent))[:-_LENT]:
-                self._drop(lambda k, stale=stale: k.lent == stale)
+            for stale in list(dict.fromkeys(k.negative_digest for k in self._entries if k.negative_digest))[
+                :-_NEGATIVES
+            ]:
+                self._drop(lambda k, stale=stale: k.negative_digest == stale)
 
     def forget(self, weights: str) -> None:
-        """Drops what was recorded with a model's weights."""
+        """Drops the features that were recorded with a model's weights."""
         with self._lock:
             self._drop(lambda k: k.weights == weights)
 
@@ -92,20 +96,19 @@ class FeatureBank:
         return f"{levels} noise levels of {layers} layers, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
 
 
-def weights_of(model) -> str:
-    """What tells a MODEL's weights from another's, today and tomorrow: clones share it, a LoRA or its strength changes
-    it.
+def weights_of(model: ModelPatcher) -> str:
+    """A digest of a MODEL's weights that stays the same across sessions: clones share it, a LoRA's strength changes it.
 
-    A digest of a slice of every parameter and of every weight patch.
+    It covers a slice of every parameter and of every weight patch.
     """
     digest = hashlib.sha256(type(model.model).__name__.encode())
     slices = []
     for name, parameter in model.model.diffusion_model.named_parameters():
         digest.update(name.encode())
-        # Where the host has patched a weight in place, it keeps what was there before.
+        # The host keeps a backup of every weight that it has patched in place.
         kept = model.backup.get(f"diffusion_model.{name}")
         slices.append(_slice(parameter if kept is None else kept.weight))
-    # Together, so that a network on a GPU is waited for once.
+    # One transfer per device, so that a network on a GPU is waited for once.
     for device in dict.fromkeys(s.device for s in slices):
         digest.update(torch.cat([s for s in slices if s.device == device]).cpu().numpy().tobytes())
     for key in sorted(map(str, model.patches)):
@@ -117,7 +120,7 @@ def weights_of(model) -> str:
 
 
 def digest_of(conditioning: list) -> str:
-    """What tells the text of a plain CONDITIONING from another's."""
+    """A digest of the text of a plain CONDITIONING."""
     text, rest = conditioning[0]
     digest = hashlib.sha256()
     for tensor in (text, rest.get("pooled_output")):

@@ -85,7 +85,7 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
         )
         for n, (key, sigma, values) in enumerate(item.bank.items()):
             tensors[f"{i}.features.{n}"] = values
-            features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, key.lent, sigma])
+            features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, key.negative_digest, sigma])
     return tensors, {"items": json.dumps(items), "features": json.dumps(features)}
 
 
@@ -109,15 +109,8 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
         found.append(
             Reference(latent, conditioning, item["kind"], item["seed"], mask, item["weight"], FeatureBank(), inversions)
         )
-    for (
-        i,
-        n,
-        weights,
-        kind,
-        layer,
-        conditional,
-        *lent,
-        sigma,
-    ) in features:  # the first files do not know of lent prompts
-        found[i].bank.put(Key(weights, kind, Layer(*layer), conditional, *lent), sigma, tensors[f"{i}.features.{n}"])
+    # Files of the first version have no digest of a negative prompt.
+    for i, n, weights, kind, layer, conditional, *digest, sigma in features:
+        key = Key(weights, kind, Layer(*layer), conditional, *digest)
+        found[i].bank.put(key, sigma, tensors[f"{i}.features.{n}"])
     return References(tuple(found))

@@ -1,29 +1,28 @@
-"""Reads a reference's features, for both sides of guidance, in the calls that are made with its own prompt."""
+"""A patch that reads a reference's features, for both sides of guidance, in passes over it with its own prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from ..host.blocks import Block
 from ..host.family import Family
-from ..host.run import Call
+from ..host.run import Call, Forward
 from ..host.window import ALWAYS, Window
 from .bank import HIDDEN, digest_of
 from .references import Reference, model_arguments
-from .source_rows import SourceRows, alone, together
+from .source_rows import SourceRows, call_of, call_with
 from .taps import BankSink, HiddenStateTap
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceReading:
-    """A patch for passes over a reference with its neutral prompt, which fills its bank.
+    """Fills a reference's bank in passes over the reference with its neutral prompt.
 
-    negative: a prompt that it is lent, as CONDITIONING, to be read as well: its rows join the calls, since one call of
-    two rows is cheaper than two of one. inversion: whether the pass is one; its first call sees the clean picture in
-    the place of the lowest level and is not read.
+    negative: CONDITIONING of the run's negative prompt. Its rows join the calls, because one call of two rows is
+    cheaper than two of one. inversion: True for a DDIM inversion; its first call gets the clean picture in place of
+    the lowest noise level and is not read.
     """
 
     node: str
@@ -39,24 +38,24 @@ class ReferenceReading:
     def batches(self) -> int:
         return 1 if self.negative is None else 2
 
-    def __call__(self, call: Call, forward: Callable[[Call], torch.Tensor]) -> torch.Tensor:
+    def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         if self.inversion and call.state.recall((self, "first"), lambda: call) is call:
             return forward(call)
         tap = call.state.recall((self, "tap"), self._tap)
         if self.negative is None:
             return tap(call, forward)
-        lent = SourceRows("lent", False, call.x, self._arguments(call))
-        joint = together(call, [lent])
+        rows = [SourceRows("negative", False, call.x, self._arguments(call))]
+        joint = call_with(call, rows)
         if joint is not None:
             return tap(joint, forward)[: len(call.x)]
-        apart = alone(call, [lent])
-        assert apart is not None
-        tap(apart, forward)
+        own = call_of(call, rows)
+        assert own is not None
+        tap(own, forward)
         return tap(call, forward)
 
     def _tap(self) -> HiddenStateTap:
-        lent = "" if self.negative is None else digest_of(self.negative)
-        sink = BankSink(HIDDEN, self.weights, self.reference.bank, self.reference.tokens, lent)
+        digest = "" if self.negative is None else digest_of(self.negative)
+        sink = BankSink(HIDDEN, self.weights, self.reference.bank, self.reference.tokens, negative_digest=digest)
         return HiddenStateTap(self.node, self.family, self.blocks, sink)
 
     def _arguments(self, call: Call) -> dict:

@@ -1,4 +1,4 @@
-"""Rows of other pictures in the model calls of a run: what they are given, and how they are joined to the target's."""
+"""Rows of other pictures in the model calls of a run: their arguments, and the calls that hold them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from ..host.run import Call
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Rows of one role. latents: [images, channels, height, width] at the call's noise level; arguments: the model's
-    for them."""
+    """Rows of one role on one side of guidance.
+
+    latents: [images, channels, height, width] at the call's noise level. arguments: those of the model for these rows,
+    as `references.model_arguments` makes them.
+    """
 
     role: str
     conditional: bool
@@ -24,7 +27,7 @@ class SourceRows:
     arguments: dict
 
     def repeated(self, images: int) -> SourceRows:
-        """As many rows as the target has pictures."""
+        """The same rows with one per picture of the target; a single row is repeated."""
         if len(self.latents) == images:
             return self
         arguments = {
@@ -33,10 +36,10 @@ class SourceRows:
         return replace(self, latents=self.latents.expand(images, -1, -1, -1), arguments=arguments)
 
 
-def alone(call: Call, sources: Sequence[SourceRows]) -> Call | None:
-    """A call of nothing but the sources' rows; None where they cannot share one."""
+def call_of(call: Call, sources: Sequence[SourceRows]) -> Call | None:
+    """A call with the sources' rows alone; None where they cannot share one."""
     first = sources[0]
-    arguments = joined([s.arguments for s in sources])
+    arguments = concat_arguments([s.arguments for s in sources])
     if arguments is None or any(s.latents.shape != first.latents.shape for s in sources):
         return None
     x = torch.cat([s.latents for s in sources])
@@ -48,10 +51,10 @@ def alone(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     return replace(call, x=x, t=call.t[:1].expand(len(x)), rows=_rows(sources), options=options, arguments=arguments)
 
 
-def together(call: Call, sources: Sequence[SourceRows]) -> Call | None:
+def call_with(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     """The call with the sources' rows after the target's; None where one call cannot hold them."""
     sources = [s.repeated(call.images) for s in sources]
-    arguments = joined([call.arguments, *(s.arguments for s in sources)])
+    arguments = concat_arguments([call.arguments, *(s.arguments for s in sources)])
     if arguments is None or any(s.latents.shape[1:] != call.x.shape[1:] for s in sources):
         return None
     x = torch.cat([call.x, *(s.latents for s in sources)])
@@ -61,34 +64,36 @@ def together(call: Call, sources: Sequence[SourceRows]) -> Call | None:
         "cond_or_uncond": [*given, *(_index(call.options, s.conditional) for s in sources)],
         "uuids": [*call.options.get("uuids", [None] * len(given)), *[None] * len(sources)],
     }
-    return replace(
-        call, x=x, t=call.t[:1].expand(len(x)), rows=(*call.rows, *_rows(sources)), options=options, arguments=arguments
-    )
+    rows = (*call.rows, *_rows(sources))
+    return replace(call, x=x, t=call.t[:1].expand(len(x)), rows=rows, options=options, arguments=arguments)
 
 
-def calls_of(call: Call, sources: list[SourceRows]) -> list[Call]:
+def calls_of(call: Call, sources: Sequence[SourceRows]) -> list[Call]:
     """The sources' rows in one call if they can share it, otherwise in one each."""
-    joint = alone(call, sources)
-    if joint is not None:
-        return [joint]
-    parts = [alone(call, [source]) for source in sources]
+    shared = call_of(call, sources)
+    if shared is not None:
+        return [shared]
+    parts = [call_of(call, [source]) for source in sources]
     return [part for part in parts if part is not None]
 
 
-def aligned(call: Call, sources: list[SourceRows], images: int, counts: list[int] | None = None) -> tuple[int, ...]:
-    """For every target row, the number of the layout's row with the same prompt side and picture.
+def aligned(call: Call, sources: Sequence[SourceRows], counts: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The index of the source row with the same prompt side and picture, for every target row.
 
-    counts: rows per source, `images` each by default; a source of one row serves every picture.
+    counts: rows per source, by default one per picture; a source of one row serves every picture.
     """
+    images = call.images
     counts = counts or [images] * len(sources)
     starts = {s.conditional: sum(counts[:i]) for i, s in enumerate(sources)}
     widths = {s.conditional: counts[i] for i, s in enumerate(sources)}
     return tuple(starts[row.conditional] + (i % images) % widths[row.conditional] for i, row in enumerate(call.rows))
 
 
-def joined(parts: Sequence[dict]) -> dict | None:
-    """The arguments of several groups of rows as those of one call, or None: a ControlNet, or texts and sizes that do
-    not go together."""
+def concat_arguments(parts: Sequence[dict]) -> dict | None:
+    """The arguments of several groups of rows, concatenated into those of one call.
+
+    None where they differ in kind: a ControlNet, texts that cannot be repeated to one length, other sizes.
+    """
     parts = [{k: v for k, v in part.items() if v is not None} for part in parts]
     if any(part.keys() != parts[0].keys() for part in parts):
         return None
@@ -101,7 +106,7 @@ def joined(parts: Sequence[dict]) -> dict | None:
             if not all(one_row[0].can_concat(t) for t in one_row[1:]):
                 return None
             # The longest text first: two of them may be too long for a third to be repeated.
-            result[name] = _concatenated(texts)
+            result[name] = _concat_texts(texts)
         elif isinstance(first, torch.Tensor) and all(v.shape[1:] == first.shape[1:] for v in values):
             result[name] = torch.cat([v.to(first.dtype) for v in values])
         elif len(parts) > 1:
@@ -111,7 +116,7 @@ def joined(parts: Sequence[dict]) -> dict | None:
     return result
 
 
-def _concatenated(texts: list[CONDCrossAttn]) -> torch.Tensor:
+def _concat_texts(texts: list[CONDCrossAttn]) -> torch.Tensor:
     return texts[0].concat(texts[1:]) if len(texts) > 1 else texts[0].cond
 
 
@@ -120,5 +125,5 @@ def _rows(sources: Sequence[SourceRows]) -> tuple[Row, ...]:
 
 
 def _index(options: Options, conditional: bool) -> int:
-    """As plain guidance numbers its conditionings, which is what other patches know."""
+    """The index of a side among the conditionings of plain guidance, which is the order that other patches expect."""
     return 0 if conditional else 1

@@ -131,17 +131,17 @@ def token_maps(
 
 @dataclass(eq=False)
 class BankSink:
-    """Puts what a tap reads into the bank that it has at the time, apart for the rows with and without the prompt.
+    """Puts the values of a tap into `bank`, separately for the rows with and without the prompt.
 
-    kind, weights: parts of the bank's keys; lent: `digest_of` the prompt in the rows without the picture's own, if it
-    was lent one. tokens(size): which tokens to keep, None for all.
+    kind, weights: parts of the bank's keys. negative_digest: `digest_of` the run's negative prompt, where the rows
+    without the prompt use it. tokens(size): indices of the tokens to keep, None for all. No bank: nothing is kept.
     """
 
     kind: str
     weights: str
     bank: FeatureBank | None = None
     tokens: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
-    lent: str = ""
+    negative_digest: str = ""
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         if self.bank is None:
@@ -151,7 +151,7 @@ class BankSink:
         for conditional in (True, False):
             rows = indices(call.rows, None, conditional)
             if rows:
-                key = Key(self.weights, self.kind, layer, conditional, "" if conditional else self.lent)
+                key = Key(self.weights, self.kind, layer, conditional, "" if conditional else self.negative_digest)
                 self.bank.put(key, call.sigma, take(kept, rows))
 
 

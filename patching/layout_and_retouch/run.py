@@ -1,109 +1,106 @@
-"""What one run of Layout-and-Retouch's second stage knows of its layout and its references."""
+"""The state of one run of a retouch: its steps, its layout's rows and features, its mask."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..features.bank import HIDDEN, OUTPUT, FeatureBank, Key, digest_of
-from ..features.references import Reference, model_arguments
+from ..features.bank import OUTPUT
+from ..features.lending import Lender
+from ..features.run_features import Features, Side
 from ..features.source_rows import SourceRows, aligned, calls_of
 from ..features.sources import Source
 from ..features.trajectory import Trajectory
-from ..host.blocks import Layer
-from ..host.rows import indices, take
+from ..host.blocks import Layer, layers_of
+from ..host.rows import take
 from ..host.run import Call, Forward
-from ..host.tokens import Tokens
 from ..host.window import SAME_LEVEL
-from .subject_mask import MaskRun
-from .swaps import Borrowed, RecordedLayout
+from .mask import MaskRun, SubjectMask
+from .settings import NODE, Layout, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
-    from .retouch import Retouch
+    from comfy.samplers import CFGGuider
 
-LAYOUT = "layout"
-BATCHED, SEQUENTIAL, BANKED = "batched", "sequential", "banked"
-
-
-def reference_role(i: int) -> str:
-    return f"reference{i}"
-
-
-def prompts_of(layout: Trajectory | Reference, negative: list | None) -> tuple[list, list]:
-    """A layout's CONDITIONING with and without its prompt; `negative` is for a picture, which has none of its own."""
-    if isinstance(layout, Trajectory):
-        return layout.positive, layout.negative
-    return layout.conditioning, layout.conditioning if negative is None else negative
+_ROLE = "layout"
 
 
 @dataclass(eq=False)
 class RetouchRun:
-    """What one run of a Retouch remembers; the run's state holds it and forgets it."""
+    """One run. size: (height, width) of its latents; levels: its sigmas in order; source: the layout's latents."""
 
-    patch: Retouch
-    weights: str
-    images: int
+    settings: RetouchSettings
+    lender: Lender
     size: tuple[int, int]
     levels: tuple[float, ...]
-    layout_source: Source | None = None
-    sources: list[Source] = field(default_factory=list)
-    negative: list | None = None
-    """The run's own negative prompt, which references are lent: they have none."""
+    layout: Layout | None = None
+    layout_negative: list | None = None
+    source: Source | None = None
     mask: MaskRun | None = None
-    _arguments: dict = field(default_factory=dict)
-    _latest: dict = field(default_factory=dict)
-    _tokens: dict = field(default_factory=dict)
-    _digest: str = ""
 
     def late(self, sigma: float) -> bool:
-        """From lambda_2 on."""
-        return self._reached(sigma, self.patch.early_steps)
+        """True from step lambda_2 on."""
+        return self._reached(sigma, self.settings.lambda_2)
 
     def blends(self, sigma: float) -> bool:
-        """From lambda_3 on."""
-        return self._reached(sigma, self.patch.blend_step)
+        """True from step lambda_3 on."""
+        return self._reached(sigma, self.settings.lambda_3)
 
-    def blends_after(self, sigma: float) -> bool:
-        """Whether the maps of a call at this level are those of the step before a blended one."""
-        blend_step = self.patch.blend_step
-        return blend_step < len(self.levels) and self._reached(sigma, max(0, blend_step - 1))
+    def blends_next(self, sigma: float) -> bool:
+        """True where the mask of a later step reads the attention maps of this one."""
+        lambda_3 = self.settings.lambda_3
+        return lambda_3 < len(self.levels) and self._reached(sigma, max(0, lambda_3 - 1))
 
     def _reached(self, sigma: float, step: int) -> bool:
-        return step < len(self.levels) and sigma <= self.levels[step] * SAME_LEVEL
+        return reached(self.levels, step, sigma)
 
-    def start_mask(self, call: Call) -> None:
-        assert self.patch.mask is not None
-        self.mask = MaskRun(self.patch.mask, self.size, call.x.device)
+    def start_mask(self, mask: SubjectMask, device: torch.device) -> None:
+        self.mask = MaskRun(mask, self.size, device)
+
+    def mask_of(self, call: Call) -> Callable[[tuple[int, int]], torch.Tensor]:
+        """The mask for the call's target rows by layer size: mask((height, width)) -> [targets, height * width, 1]."""
+        running = self.mask
+        assert running is not None
+
+        def mask(size: tuple[int, int]) -> torch.Tensor:
+            return running.at(call.sigma, size).expand(call.images, -1, -1).repeat(call.chunks, 1, 1)
+
+        return mask
 
     def layout_denoised(self, call: Call) -> torch.Tensor:
-        """What a sampler must be told to walk along the layout's latents."""
-        source, sigma = self.layout_source, call.sigma
+        """The denoised latents with which a sampler stays on the layout's latents."""
+        source, sigma = self.source, call.sigma
         if isinstance(source, Trajectory):
             return source.denoised_at(sigma)
         assert source is not None
-        # Some samplers also call between two steps: there, too, the way is straight from one to the other.
+        # Some samplers also call between two steps, where the path is a straight line from one to the other.
         above = min((s for s in self.levels if s >= sigma / SAME_LEVEL), default=sigma)
         below = max((s for s in (*self.levels, 0.0) if s < sigma / SAME_LEVEL), default=0.0)
         start, end = source.at(above), source.at(below)
         return end - below * (start - end) / (above - below)
 
-    def layout_rows(self, call: Call, flags: tuple[bool, ...]) -> list[SourceRows]:
-        assert self.layout_source is not None
-        latents = self.layout_source.at(call.sigma).to(call.x)
+    def layout_rows(self, call: Call, flags: Sequence[bool]) -> list[SourceRows]:
+        """The layout's rows at the call's noise level, one group per side of guidance."""
+        assert self.source is not None and self.layout is not None
+        latents = self.source.at(call.sigma).to(call.x)
+        positive, negative = prompts_of(self.layout, self.layout_negative)
+        features = self.lender.features
         return [
-            SourceRows(LAYOUT, flag, latents, self._arguments_of(call, LAYOUT, flag, latents))
-            for flag in dict.fromkeys(flags)
+            features.rows(call, _ROLE, flag, latents, positive if flag else negative) for flag in dict.fromkeys(flags)
         ]
 
     def layout_inputs(
-        self, call: Call, forward: Forward, sources: list[SourceRows], layers: Sequence[Layer], cross: bool
-    ) -> RecordedLayout:
-        """What the layout gives its attention at this noise level, by calls of its own, aligned with the target's rows."""
-        family = self.patch.family
-        order = aligned(call, sources, self.images, [len(s.latents) for s in sources])
+        self, call: Call, forward: Forward, layers: Sequence[Layer], cross: bool
+    ) -> tuple[dict[Layer, torch.Tensor], dict[Layer, tuple[torch.Tensor, torch.Tensor]]]:
+        """Inputs of the layout's self- and cross-attention, by calls of its own, one row per target row.
+
+        cross: False to leave out cross-attention.
+        """
+        family, sources = self.lender.settings.family, self.layout_rows(call, call.flags)
+        order = aligned(call, sources, [len(s.latents) for s in sources])
         hidden: dict[Layer, list[torch.Tensor]] = {}
         crossed: dict[Layer, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
@@ -117,105 +114,22 @@ class RetouchRun:
             )
             options = family.change_cross_attention(options, layers, note_cross) if cross else options
             forward(replace(part, options=options))
-        return RecordedLayout(
-            {layer: take(torch.cat(parts), order) for layer, parts in hidden.items()},
-            {
-                layer: (
-                    take(torch.cat([n for n, _ in parts]), order),
-                    take(torch.cat([text for _, text in parts]), order),
-                )
-                for layer, parts in crossed.items()
-            },
-        )
-
-    def sides(self, flags: tuple[bool, ...]) -> tuple[bool, ...]:
-        """Which sides of guidance a reference has to be run for."""
-        return tuple(dict.fromkeys(self.side(flag) for flag in flags))
-
-    def side(self, flag: bool) -> bool:
-        """The side of a reference that a side of the target looks at: its own (MasaCtrl, arXiv 2304.08465), where there
-        is one."""
-        return flag or self.negative is None
-
-    def reference_rows(self, call: Call, i: int, sides: tuple[bool, ...]) -> list[SourceRows]:
-        """The rows of one reference."""
-        role, latents = reference_role(i), self.sources[i].at(call.sigma).to(call.x)
-        return [SourceRows(role, side, latents, self._arguments_of(call, role, side, latents)) for side in sides]
-
-    def _arguments_of(self, call: Call, role: str, conditional: bool, latents: torch.Tensor) -> dict:
-        key = (role, conditional, call.x.device)
-        if key not in self._arguments:
-            self._arguments[key] = model_arguments(call.model, self._conditioning(role, conditional), latents)
-        return self._arguments[key]
-
-    def _conditioning(self, role: str, conditional: bool) -> list:
-        patch = self.patch
-        if role == LAYOUT:
-            assert patch.layout is not None
-            positive, negative = prompts_of(patch.layout, patch.layout_negative)
-            return positive if conditional else negative
-        if not conditional:
-            assert self.negative is not None
-            return self.negative
-        assert patch.references is not None
-        return patch.references.items[int(role.removeprefix("reference"))].conditioning
-
-    def tokens_on(self, reference: Reference, device: torch.device):
-        """Indices of a reference's masked tokens by layer size, on the device, made once."""
-
-        def tokens(size: tuple[int, int]) -> torch.Tensor | None:
-            key = (reference, size, device)
-            if key not in self._tokens:
-                chosen = reference.tokens(size)
-                self._tokens[key] = None if chosen is None else chosen.to(device)
-            return self._tokens[key]
-
-        return tokens
-
-    def borrowed(
-        self, call: Call, forward: Forward, layers: Sequence[Layer], flags: tuple[bool, ...]
-    ) -> tuple[Borrowed, ...]:
-        """Every reference's features at this noise level for the target's rows: from its bank, from the call before at
-        the same level, or by a call now."""
-        patch, sides = self.patch, self.sides(flags)
-        found = []
-        for i, reference in enumerate(patch.references.items if patch.references else ()):
-            role = reference_role(i)
-            known = {side: self._known(call, role, side, layers, HIDDEN, reference.bank) for side in sides}
-            parts = {side: features for side, features in known.items() if features is not None}
-            if missing := tuple(side for side in sides if side not in parts):
-                rows = self.reference_rows(call, i, missing)
-                made = self._record(call, forward, layers, rows, HIDDEN, self.tokens_on(reference, call.x.device))
-                for side, features in made.items():
-                    self._keep(call, role, side, features, HIDDEN, reference.bank)
-                parts |= made
-            found.append(
-                Borrowed(reference.weight, {layer: self._spread(call, parts, layer, flags) for layer in layers})
+        texts = {
+            layer: (
+                take(torch.cat([n for n, _ in parts]), order),
+                take(torch.cat([text for _, text in parts]), order),
             )
-        return tuple(found)
+            for layer, parts in crossed.items()
+        }
+        return {layer: take(torch.cat(parts), order) for layer, parts in hidden.items()}, texts
 
-    def _spread(
-        self, call: Call, parts: dict[bool, dict[Layer, torch.Tensor]], layer: Layer, flags: tuple[bool, ...]
-    ) -> torch.Tensor:
-        """[1 or targets, tokens, channels]: one row for all where all look at the same side."""
-        if len(parts) == 1:
-            (only,) = parts.values()
-            return only[layer].to(call.x.device)
-        return torch.cat(
-            [parts[self.side(flag)][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags]
-        )
-
-    def layout_outputs(
-        self, call: Call, forward: Forward, layers: Sequence[Layer], flags: tuple[bool, ...]
-    ) -> dict[Layer, torch.Tensor]:
-        """The layout's self-attention outputs for the target's rows."""
-        patch = self.patch
-        layout = patch.layout
-        assert layout is not None
-        parts: dict[bool, dict[Layer, torch.Tensor]] = {}
+    def layout_outputs(self, call: Call, forward: Forward) -> Features:
+        """The layout's self-attention outputs for the target's rows: from its bank, the last call, or a call now."""
+        layers, features = layers_of(self.lender.settings.blocks), self.lender.features
+        parts: dict[bool, Features] = {}
         missing = []
-        for flag in dict.fromkeys(flags):
-            known = self._known(call, LAYOUT, flag, layers, OUTPUT, layout.bank)
+        for flag in dict.fromkeys(call.flags):
+            known = features.known(call, self._side(flag), layers, self._weights(call.sigma))
             if known is None:
                 missing.append(flag)
             else:
@@ -223,87 +137,64 @@ class RetouchRun:
         if missing:
             if self.of_vanilla(call.sigma):
                 self.refuse_vanilla(call.sigma)
-            made = self._record(call, forward, layers, self.layout_rows(call, tuple(missing)), OUTPUT)
+            made = features.read(call, forward, layers, self.layout_rows(call, missing), OUTPUT)
             for flag in missing:
                 parts[flag] = made[flag]
-                self._keep(call, LAYOUT, flag, made[flag], OUTPUT, layout.bank)
+                features.keep(call, self._side(flag), made[flag])
         return {
-            layer: torch.cat([parts[flag][layer].to(call.x.device).expand(self.images, -1, -1) for flag in flags])
+            layer: torch.cat([parts[flag][layer].to(call.x.device).expand(call.images, -1, -1) for flag in call.flags])
             for layer in layers
         }
 
-    def _record(
-        self, call: Call, forward: Forward, layers, sources: list[SourceRows], kind: str, tokens=None
-    ) -> dict[bool, dict]:
-        """Runs rows of one role and reads their features: {conditional: {layer: [images, tokens, channels]}}."""
-        made: dict[bool, dict[Layer, torch.Tensor]] = {s.conditional: {} for s in sources}
-        family = self.patch.family
-        for part in calls_of(call, sources):
+    def layout_is_known(self, sigma: float, flag: bool) -> bool:
+        """True where the bank holds the layout's outputs at a noise level, so that its rows need not be run."""
+        if self.layout is None:
+            return False
+        layers = layers_of(self.lender.settings.blocks)
+        return self.lender.features.in_bank(self._side(flag), sigma, layers, self._weights(sigma)) is not None
 
-            def read(layer: Layer, values: torch.Tensor, seen: Tokens, part=part) -> None:
-                chosen = tokens(seen.size) if tokens else None
-                for conditional in made:
-                    rows = indices(part.rows, None, conditional)
-                    if rows:
-                        picked = take(values, rows)
-                        made[conditional][layer] = picked if chosen is None else picked[:, chosen]
+    def _side(self, flag: bool) -> Side:
+        assert self.layout is not None
+        return Side(_ROLE, flag, OUTPUT, self.layout.bank)
 
-            tap = family.tap_hidden_states if kind == HIDDEN else family.tap_self_attention_output
-            forward(replace(part, options=tap(part.options, layers, read)))
-        return made
+    def _weights(self, sigma: float) -> tuple[str, ...] | None:
+        """The features of the vanilla model's steps are those that the layout's own run recorded, in every mode."""
+        return ("",) if self.of_vanilla(sigma) else None
 
     def of_vanilla(self, sigma: float) -> bool:
-        """Whether the layout's run called the vanilla model at this level, whose answers can be read here and not made
-        anew."""
-        layout = self.patch.layout
-        return isinstance(layout, Trajectory) and sigma > layout.switch_sigma
+        """True where the layout's run called the vanilla model, whose features this run cannot compute."""
+        return isinstance(self.layout, Trajectory) and sigma > self.layout.switch_sigma
 
     def refuse_vanilla(self, sigma: float) -> None:
         """Raises ValueError for features that only the vanilla model could make."""
         raise ValueError(
-            f"{self.patch.node}: expected the layout's features from lambda_3 {self.patch.blend_step} on, got none of "
+            f"{NODE}: expected the layout's features from lambda_3 {self.settings.lambda_3} on, got none of "
             f"the vanilla model's steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the "
             "same blocks into its record_blocks."
         )
 
-    def layout_is_known(self, sigma: float, layers: Sequence[Layer], flag: bool) -> bool:
-        """Whether the layout's outputs at a noise level are in its bank, so that its rows need not be run."""
-        layout = self.patch.layout
-        return layout is not None and self._banked(sigma, flag, layers, OUTPUT, layout.bank) is not None
 
-    def _known(
-        self, call: Call, role: str, flag: bool, layers, kind: str, bank: FeatureBank
-    ) -> dict[Layer, torch.Tensor] | None:
-        latest = self._latest.get((role, flag, call.x.device))
-        if latest is not None and latest[0] == call.sigma:
-            return latest[1]
-        return self._banked(call.sigma, flag, layers, kind, bank)
+def reached(levels: Sequence[float], step: int, sigma: float) -> bool:
+    """True from a step on. levels: the run's falling sigmas, one per step."""
+    return step < len(levels) and sigma <= levels[step] * SAME_LEVEL
 
-    def _banked(
-        self, sigma: float, flag: bool, layers, kind: str, bank: FeatureBank
-    ) -> dict[Layer, torch.Tensor] | None:
-        vanilla = kind == OUTPUT and self.of_vanilla(sigma)
-        if self.patch.mode != BANKED and not vanilla:
-            return None
-        for weights in ("",) if vanilla else ("", self.weights):
-            found = {
-                layer: bank.get(Key(weights, kind, layer, flag, self._lent(kind, flag)), sigma) for layer in layers
-            }
-            if all(f is not None for f in found.values()):
-                return found  # pyright: ignore[reportReturnType] - none of them is None
-        return None
 
-    def _keep(
-        self, call: Call, role: str, flag: bool, features: dict[Layer, torch.Tensor], kind: str, bank: FeatureBank
-    ) -> None:
-        self._latest[role, flag, call.x.device] = (call.sigma, features)
-        if self.patch.mode == BANKED:
-            for layer, values in features.items():
-                bank.put(Key(self.weights, kind, layer, flag, self._lent(kind, flag)), call.sigma, values)
+def starting_noise(
+    guider: CFGGuider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, layout: Source
+) -> torch.Tensor:
+    """The noise from which the host makes the layout's latent at the run's first noise level.
 
-    def _lent(self, kind: str, flag: bool) -> str:
-        """What the bank knows a lent prompt by; a layout's outputs are of prompts of its own."""
-        if flag or kind == OUTPUT or self.negative is None:
-            return ""
-        self._digest = self._digest or digest_of(self.negative)
-        return self._digest
+    noise, latent_image: the host's, [images, channels, height, width].
+    """
+    model = guider.model_patcher
+    sampling: Any = model.get_model_object("model_sampling")
+    first = sigmas[0]
+    inside = latent_image
+    if torch.count_nonzero(latent_image):
+        inside = model.model.process_latent_in(latent_image)
+    largest = float(sampling.sigma_max)
+    fully = math.isclose(largest, float(first), rel_tol=1e-05) or float(first) > largest
+    base = sampling.noise_scaling(first, torch.zeros_like(noise), inside, fully)
+    unit = sampling.noise_scaling(first, torch.ones_like(noise), torch.zeros_like(inside), fully)
+    wanted = layout.at(float(first)).to(noise).expand_as(noise)
+    return (wanted - base) / unit

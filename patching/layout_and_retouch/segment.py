@@ -14,8 +14,8 @@ import numpy as np
 import safetensors
 import torch
 
-from ...kernels.adaptive_mask import SCIPY
 from ...kernels.heatmaps import min_max
+from ...kernels.morphology import SCIPY
 from . import segmenter
 
 NODE = "LikenessSegment"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from likeness.kernels.attention import attention_probabilities, cross_attention_map, fold_repeats
+from likeness.kernels.attention import attention_probabilities, cross_attention_map, fold_repeats, key_bias
 
 
 def looped(q, k, heads):
@@ -91,3 +91,12 @@ def test_folding_adds_hand_computed_columns():
 def test_folding_refuses_other_widths():
     with pytest.raises(ValueError, match="multiple of 3 columns, got 4"):
         fold_repeats(torch.zeros(1, 4), 3)
+
+
+def test_a_bias_multiplies_the_share_of_its_keys():
+    q, k = random(1, 5, 4), random(1, 6, 4, seed=1)
+    bias = key_bias(q, (1.0, 3.0), (2, 4))
+    assert bias.shape == (1, 5, 6)
+    scores = attention_probabilities(q, k, 1)[:, 0]
+    weighted = scores * torch.tensor([1.0, 1, 3, 3, 3, 3])
+    torch.testing.assert_close((scores.log() + bias).softmax(-1), weighted / weighted.sum(-1, keepdim=True))

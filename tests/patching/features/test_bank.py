@@ -3,10 +3,11 @@
 import pytest
 import torch
 from likeness.patching.features.bank import HIDDEN, FeatureBank, Key, digest_of, weights_of
+from likeness.patching.features.lending import BANKED, SEQUENTIAL
 from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.host.blocks import Layer
-from likeness.patching.layout_and_retouch.build import Settings, retouch
-from likeness.patching.layout_and_retouch.retouch import BANKED, NONE, SEQUENTIAL
+from likeness.patching.layout_and_retouch.build import retouch
+from likeness.patching.layout_and_retouch.settings import APPEND, NONE, RetouchSettings
 from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     POSITIVE,
     STEPS,
@@ -67,11 +68,11 @@ def test_a_bank_keeps_two_models():
     assert [key.weights for key, _, _ in bank.items()] == ["", "second"]
 
 
-def test_a_bank_keeps_two_lent_prompts():
+def test_a_bank_keeps_two_negative_prompts():
     bank, own = FeatureBank(), Key("w", HIDDEN, Layer("output", 3, 0), True)
-    for key in (own, *(own._replace(conditional=False, lent=lent) for lent in ("first", "second", "third"))):
+    for key in (own, *(own._replace(conditional=False, negative_digest=d) for d in ("first", "second", "third"))):
         bank.put(key, 1.0, torch.ones(1, 2, 3))
-    assert [key.lent for key, _, _ in bank.items()] == ["", "second", "third"]
+    assert [key.negative_digest for key, _, _ in bank.items()] == ["", "second", "third"]
 
 
 def test_prompts_are_told_apart():
@@ -89,8 +90,8 @@ def test_prompts_are_told_apart():
 def test_another_schedule_does_not_pile_up():
     model = tiny_model("sd1")
     item = reference(model, kind=INVERTED)
-    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
-    patched = retouch(model, References((item,)), None, None, None, settings)
+    settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=4, attention=APPEND, mode=BANKED)
+    patched = retouch(model, References((item,)), None, None, settings)
     run(patched)
     size = item.bank.size_in_bytes
     run(patched, scheduler="karras")
@@ -123,7 +124,7 @@ def test_what_a_new_reference_costs(kind, cfg, calls, again):
     """The way up an inversion has shown the features of every level but the highest, for both sides of guidance where
     both are used."""
     model, done = counting(tiny_model("sd1"))
-    patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early=NONE, early_steps=0)
+    patched = retouched(model, [reference(model, kind=kind)], mode=BANKED, early_swap=NONE, lambda_2=0)
     run(patched, cfg=cfg)
     assert done == calls
     done.clear()
@@ -135,7 +136,9 @@ def test_an_inversion_shows_what_a_call_of_its_own_would():
     model = tiny_model("sd1")
     for steps in (1, STEPS):
         results = [
-            run(retouched(model, [reference(model, kind=INVERTED)], mode=mode, early=NONE, early_steps=0), steps=steps)
+            run(
+                retouched(model, [reference(model, kind=INVERTED)], mode=mode, early_swap=NONE, lambda_2=0), steps=steps
+            )
             for mode in (BANKED, SEQUENTIAL)
         ]
         close(*results)
@@ -144,7 +147,7 @@ def test_an_inversion_shows_what_a_call_of_its_own_would():
 def test_another_negative_prompt_leaves_the_rest_in_the_bank():
     model, calls = counting(tiny_model("sd1"))
     item = reference(model)
-    patched = retouched(model, [item], mode=BANKED, early=NONE, early_steps=0)
+    patched = retouched(model, [item], mode=BANKED, early_swap=NONE, lambda_2=0)
     positive, image = conditioning(model, seed=POSITIVE), {"samples": torch.zeros(1, 4, 8, 8)}
     sizes = []
     for seed in (30, 31, 32):

@@ -9,10 +9,11 @@ import torch
 from likeness.patching.features import reference_file as saved_references
 from likeness.patching.features import trajectory_file as saved_trajectories
 from likeness.patching.features.bank import digest_of
+from likeness.patching.features.lending import BANKED
 from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.features.trajectory import Trajectory
-from likeness.patching.layout_and_retouch.build import Settings, retouch
-from likeness.patching.layout_and_retouch.retouch import BANKED, FORK, NONE
+from likeness.patching.layout_and_retouch.build import retouch
+from likeness.patching.layout_and_retouch.settings import APPEND, FORK, NONE, RetouchSettings
 from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     NEGATIVE,
     STEPS,
@@ -39,15 +40,15 @@ def test_a_saved_reference_gives_the_same_picture(output, family, kind):
     model = tiny_model(family)
     subject = disc()[0]
     given = References((reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind, weight=2.0)))
-    settings = Settings(NONE, 0, 4, "paper", "append", BANKED, 1.0)
-    expected = run(retouch(model, given, None, None, None, settings))
+    settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=4, attention=APPEND, mode=BANKED)
+    expected = run(retouch(model, given, None, None, settings))
     saved_references.fill(given, model, torch.tensor(levels(model)), "paper", conditioning(model, seed=NEGATIVE))
     path = saved_references.save(given, "subject")
     assert path.parent == output and saved_references.STORE.names() == [path.name]
     loaded = saved_references.load(path.name)
     size = [item.bank.size_in_bytes for item in loaded.items]
     assert all(size)
-    counted, calls = counting(retouch(model, loaded, None, None, None, settings))
+    counted, calls = counting(retouch(model, loaded, None, None, settings))
     torch.testing.assert_close(run(counted), expected, rtol=1e-3, atol=1e-3)
     assert [item.bank.size_in_bytes for item in loaded.items] == size and calls == [2] * STEPS
 
@@ -57,7 +58,7 @@ def test_both_sides_are_kept_also_of_texts_that_cannot_share_a_call(tokens):
     model = tiny_model("sd1")
     item, negative = reference(model, tokens=tokens), conditioning(model, seed=NEGATIVE)
     saved_references.fill(References((item,)), model, torch.tensor(levels(model)), "output3", negative)
-    found = {(key.conditional, key.lent, sigma) for key, sigma, _ in item.bank.items()}
+    found = {(key.conditional, key.negative_digest, sigma) for key, sigma, _ in item.bank.items()}
     wanted = [s for s in levels(model) if s > 0]
     assert len(found) == 2 * len(wanted)
     assert {(conditional, lent) for conditional, lent, _ in found} == {(True, ""), (False, digest_of(negative))}
@@ -88,15 +89,15 @@ def test_a_reference_of_the_first_files(output):
 def test_a_saved_layout_is_followed_like_the_first(output, family):
     model = tiny_model(family)
     picture, trajectory = layout(model, record="all")
-    settings = Settings(FORK, 2, 4, "paper", "replace", BANKED, 1.0)
+    settings = RetouchSettings(early_swap=FORK, lambda_2=2, lambda_3=4, mode=BANKED)
     items = References((reference(model),))
-    expected = run(retouch(model, items, trajectory, None, None, settings))
+    expected = run(retouch(model, items, trajectory, None, settings))
     path = saved_trajectories.save(trajectory, "layout")
     assert path.parent == output.parent / "likeness_trajectories"
     loaded = saved_trajectories.load(path.name)
     assert loaded.sampler == trajectory.sampler == "euler" and loaded.switch_sigma == trajectory.switch_sigma
     assert loaded.sigmas == trajectory.sigmas and loaded.size_in_bytes == trajectory.size_in_bytes
-    assert torch.equal(run(retouch(model, items, loaded, None, None, settings)), expected)
+    assert torch.equal(run(retouch(model, items, loaded, None, settings)), expected)
     whole = replace(settings, lambda_2=len(loaded), lambda_3=len(loaded))
     torch.testing.assert_close(run(retouch(model, items, loaded, None, None, whole)), picture, rtol=1e-4, atol=1e-4)
 

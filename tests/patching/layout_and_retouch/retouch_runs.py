@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
-from likeness.patching.features.references import NOISED, Reference, References
+from likeness.patching.features.lending import SEQUENTIAL, Lending
+from likeness.patching.features.references import NOISED, Reference
 from likeness.patching.host.attach import attach
 from likeness.patching.host.families import discover, family_of, preset
 from likeness.patching.host.family import LATE
 from likeness.patching.host.passes import sample
+from likeness.patching.layout_and_retouch.mask import SubjectMask
 from likeness.patching.layout_and_retouch.retouch import Retouch
+from likeness.patching.layout_and_retouch.settings import NODE, RetouchSettings
 from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
-from likeness.patching.layout_and_retouch.subject_mask import SubjectMask
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
 
 STEPS = 4
@@ -48,14 +52,19 @@ def disc(height=64, width=64, radius=20):
     return (((y - height / 2) ** 2 + (x - width / 2) ** 2) < radius**2).float()[None]
 
 
+_SETTINGS = {field.name for field in fields(RetouchSettings)}
+
+
 def retouched(model, references=(), blocks=None, **options):
-    """The MODEL with a Retouch on it."""
+    """The MODEL with a Retouch on it. blocks: names, by default the paper's; options: of RetouchSettings and Retouch."""
     family, every = family_of(model, "test"), discover(model, "test")
     names = preset(model, LATE, "test") if blocks is None else blocks
     chosen = tuple(b for b in every if b.name in names)
-    options = {"early_steps": 1, "blend_step": 1, "mask_blocks": every, **options}
-    given = References(tuple(references)) if references else None
-    return attach(model, Retouch(family, chosen, every, given, **options))
+    options = {"lambda_2": 1, "lambda_3": 1, "mode": SEQUENTIAL, "mask_blocks": every, **options}
+    settings = RetouchSettings(**{name: value for name, value in options.items() if name in _SETTINGS})
+    others = {name: value for name, value in options.items() if name not in _SETTINGS}
+    lending = Lending(NODE, family, chosen, tuple(references), settings.mode)
+    return attach(model, Retouch(settings, lending, every, **others))
 
 
 def run(model, batch=1, sampler="euler", steps=STEPS, height=8, width=8, prompt=POSITIVE, **settings):

@@ -4,15 +4,15 @@ import comfy.utils
 import numpy as np
 import pytest
 import torch
-from likeness.kernels.adaptive_mask import MaskRules
+from likeness.kernels.layout_and_retouch import MaskRules
+from likeness.patching.features.lending import SEQUENTIAL
 from likeness.patching.features.references import INVERTED, NOISED, Reference, References, references
 from likeness.patching.host.blocks import Layer
 from likeness.patching.host.rows import rows_of_call
 from likeness.patching.layout_and_retouch import segment, segmenter
-from likeness.patching.layout_and_retouch.build import Settings, retouch
-from likeness.patching.layout_and_retouch.build_mask import PER_STEP, RECORDED, build_mask, preview
-from likeness.patching.layout_and_retouch.retouch import FORK, NONE, SEQUENTIAL
-from likeness.patching.layout_and_retouch.subject_mask import MaskRun
+from likeness.patching.layout_and_retouch.build import retouch
+from likeness.patching.layout_and_retouch.mask import PER_STEP, RECORDED, MaskRun, build_mask, preview
+from likeness.patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
 from likeness.tests import tiny_segmenter
 from likeness.tests.patching.layout_and_retouch.retouch_runs import disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
@@ -136,7 +136,7 @@ def test_references_that_cannot_be_used(changes, words):
         references(given["image"], given["vae"], given["conditioning"], NOISED, 0, given["mask"], 1.0)
 
 
-SETTINGS = Settings(FORK, 1, 1, "paper", "replace", SEQUENTIAL, 1.0)
+SETTINGS = RetouchSettings(early_swap=FORK, lambda_2=1, lambda_3=1, mode=SEQUENTIAL)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ SETTINGS = Settings(FORK, 1, 1, "paper", "replace", SEQUENTIAL, 1.0)
 def test_neutral_settings_change_no_bit(family, neutral):
     model = tiny_model(family)
     given = References((reference(model),))
-    settings = Settings(**{**vars(SETTINGS), **neutral})
-    assert torch.equal(run(retouch(model, given, layout(model)[1], mask(), None, settings)), run(model))
+    settings = RetouchSettings(**{**vars(SETTINGS), **neutral})
+    assert torch.equal(run(retouch(model, given, layout(model)[1], mask(), settings)), run(model))
 
 
 BUILD_REFUSALS = [
@@ -162,14 +162,13 @@ BUILD_REFUSALS = [
 @pytest.mark.parametrize(("changes", "with_layout", "with_mask", "words"), BUILD_REFUSALS)
 def test_retouches_that_could_do_nothing(changes, with_layout, with_mask, words):
     model = tiny_model("sd1")
-    settings = Settings(**{**vars(SETTINGS), **changes})
+    settings = RetouchSettings(**{**vars(SETTINGS), **changes})
     with pytest.raises(ValueError, match=words):
         retouch(
             model,
             References((reference(model),)),
             layout(model)[1] if with_layout else None,
             mask() if with_mask else None,
-            None,
             settings,
         )
 
@@ -178,13 +177,19 @@ def test_a_reference_of_another_family_is_refused():
     model = tiny_model("sd1")
     wide = Reference({"samples": torch.randn(1, 4, 8, 8)}, [[torch.zeros(1, 7, 48), {}]], NOISED, 0)
     with pytest.raises(ValueError, match="24 wide, got 48"):
-        retouch(model, References((wide,)), None, None, None, Settings(NONE, 0, 0, "paper", "replace", SEQUENTIAL, 1.0))
+        retouch(
+            model,
+            References((wide,)),
+            None,
+            None,
+            RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=0, mode=SEQUENTIAL),
+        )
 
 
 def test_an_empty_mask_is_refused():
     model = tiny_model("sd1")
     with pytest.raises(ValueError, match="empty"):
-        retouch(model, References((reference(model),)), layout(model)[1], torch.zeros(1, 64, 64), None, SETTINGS)
+        retouch(model, References((reference(model),)), layout(model)[1], torch.zeros(1, 64, 64), SETTINGS)
 
 
 def test_prompts_of_the_segmenter():
@@ -291,8 +296,7 @@ def test_conditioning_is_not_changed_by_a_reference():
             References((Reference({"samples": torch.randn(1, 4, 8, 8)}, given, INVERTED, 0),)),
             None,
             None,
-            None,
-            Settings(NONE, 0, 4, "paper", "replace", SEQUENTIAL, 1.0),
+            RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=4, mode=SEQUENTIAL),
         )
     )
     assert torch.equal(given[0][0], before[0]) and set(given[0][1]) == before[1]

@@ -3,18 +3,9 @@
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.references import INVERTED, NOISED, Reference
-from likeness.patching.layout_and_retouch.retouch import (
-    BANKED,
-    BATCHED,
-    FORK,
-    NONE,
-    QK_BOTH,
-    QK_SELF,
-    QKV_BOTH,
-    SEQUENTIAL,
-)
-from likeness.patching.layout_and_retouch.swaps import APPEND, REPLACE
+from likeness.patching.layout_and_retouch.settings import APPEND, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, REPLACE
 from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     NEGATIVE,
     NEUTRAL,
@@ -44,7 +35,7 @@ def test_modes_agree(family, attention, kind):
     model = tiny_model(family)
     subject = torch.zeros(64, 64)
     subject[8:56, 16:48] = 1
-    settings = {"attention": attention, "mask": mask(tokens=(1, 3), prompt_length=7), "early": NONE}
+    settings = {"attention": attention, "mask": mask(tokens=(1, 3), prompt_length=7), "early_swap": NONE}
     results = []
     for mode in MODES:
         trajectory = layout(model)[1]
@@ -61,7 +52,7 @@ def test_early_swaps_agree_between_modes(family, early):
     trajectory = layout(model)[1]
     first, second = (
         run(
-            retouched(model, layout=trajectory, early=early, early_steps=2, mode=m, references=[reference(model)]),
+            retouched(model, layout=trajectory, early_swap=early, lambda_2=2, mode=m, references=[reference(model)]),
             prompt=NEUTRAL,
         )
         for m in (BATCHED, SEQUENTIAL)
@@ -74,7 +65,7 @@ def test_fork_is_the_layout_until_lambda_2(sampler):
     """With all steps forked, the result is the layout itself: the network never runs."""
     model = tiny_model("sd1")
     picture, trajectory = layout(model, sampler=sampler)
-    patched = retouched(model, [reference(model)], layout=trajectory, early=FORK, early_steps=4)
+    patched = retouched(model, [reference(model)], layout=trajectory, early_swap=FORK, lambda_2=4)
     torch.testing.assert_close(run(patched, sampler=sampler, prompt=NEUTRAL), picture, rtol=1e-5, atol=1e-5)
 
 
@@ -84,7 +75,7 @@ def test_fork_of_a_picture_ends_at_the_picture(sampler, kind):
     """dpm_2 also calls the model between two steps."""
     model = tiny_model("sd1")
     picture = reference(model, kind=kind)
-    patched = retouched(model, [reference(model)], layout=picture, early=FORK, early_steps=4)
+    patched = retouched(model, [reference(model)], layout=picture, early_swap=FORK, lambda_2=4)
     torch.testing.assert_close(run(patched, sampler=sampler), picture.latent["samples"], rtol=1e-4, atol=1e-4)
 
 
@@ -98,7 +89,7 @@ def test_fork_equals_the_swap_where_nothing_differs(family):
     trajectory = layout(model)[1]
     items, prompt = [reference(model)], POSITIVE if family == "sdxl" else NEUTRAL
     literal, forked = (
-        run(retouched(model, items, layout=trajectory, early=e, early_steps=2, mode=SEQUENTIAL), prompt=prompt)
+        run(retouched(model, items, layout=trajectory, early_swap=e, lambda_2=2, mode=SEQUENTIAL), prompt=prompt)
         for e in (QKV_BOTH, FORK)
     )
     close(literal, forked)
@@ -114,9 +105,9 @@ def test_all_layout_mask_reproduces_the_layouts_attention(mode):
         [reference(model)],
         layout=trajectory,
         mask=mask(value=0.0),
-        early_steps=0,
-        blend_step=0,
-        early=NONE,
+        lambda_2=0,
+        lambda_3=0,
+        early_swap=NONE,
         mode=mode,
         blocks=("output9", "output10", "output11"),
     )
@@ -135,7 +126,7 @@ def test_blending_from_the_end_on_is_no_mask(mode):
     model = tiny_model("sd1")
     settings = {"layout": layout(model)[1], "mode": mode}
     late = run(
-        retouched(model, [reference(model)], mask=mask(tokens=(1,), prompt_length=7), blend_step=STEPS, **settings)
+        retouched(model, [reference(model)], mask=mask(tokens=(1,), prompt_length=7), lambda_3=STEPS, **settings)
     )
     assert torch.equal(late, run(retouched(model, [reference(model)], **settings)))
 
@@ -182,16 +173,16 @@ def test_each_side_looks_at_its_own(family, mode):
     given = latent(1, 8, 8, 20)
     item = Reference(given, conditioning(model, seed=POSITIVE), NOISED, 3)
     settings = {"positive": conditioning(model, seed=POSITIVE), "latent_image": given, "steps": 1, "denoise": 0.5}
-    swapped = retouched(model, [item], mode=mode, early=NONE, early_steps=0)
+    swapped = retouched(model, [item], mode=mode, early_swap=NONE, lambda_2=0)
     for negative in (conditioning(model, seed=NEGATIVE), conditioning(model, seed=NEGATIVE, tokens=14)):
         close(run_ksampler(swapped, negative=negative, **settings), run_ksampler(model, negative=negative, **settings))
-    other = retouched(model, [reference(model)], mode=mode, early=NONE, early_steps=0)
+    other = retouched(model, [reference(model)], mode=mode, early_swap=NONE, lambda_2=0)
     assert far(run_ksampler(other, **settings), run_ksampler(model, **settings))
 
 
 def test_what_else_a_negative_prompt_carries_is_not_lent():
     model = tiny_model("sdxl")
-    patched = retouched(model, [reference(model)], mode=SEQUENTIAL, early=NONE, early_steps=0)
+    patched = retouched(model, [reference(model)], mode=SEQUENTIAL, early_swap=NONE, lambda_2=0)
     positive, negative = conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE)
     image = {"samples": torch.zeros(1, 4, 8, 8)}
     combined = [*negative, *conditioning(model, seed=33)]
@@ -208,7 +199,7 @@ def test_strength_grows_from_nothing(attention, mode, early):
     """Also where the layout has other noise."""
     model = tiny_model("sd1")
     trajectory, plain = layout(model, seed=4)[1], run(tiny_model("sd1"))
-    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early": early, "mask": mask()}
+    settings = {"attention": attention, "mode": mode, "layout": trajectory, "early_swap": early, "mask": mask()}
     results = [run(retouched(model, [reference(model)], strength=s, **settings)) for s in (1e-6, 0.5, 1.0)]
     distances = [float((r - plain).square().mean()) for r in results]
     assert distances[0] < 1e-6 < distances[1] < distances[2]
@@ -277,7 +268,7 @@ def test_two_models(mode):
     tuned = add_lora(vanilla)
     trajectory = layout(tuned, vanilla, switch=2)[1]
     before = run(vanilla)
-    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), blend_step=2, mode=mode))
+    result = run(retouched(tuned, [reference(tuned)], layout=trajectory, mask=mask(), lambda_3=2, mode=mode))
     assert torch.isfinite(result).all() and far(result, run(tuned))
     assert torch.equal(run(vanilla), before)
 
@@ -289,9 +280,7 @@ def test_an_image_as_layout(mode):
     source = reference(model, kind=INVERTED)
     source.latent["samples"] = picture
     result = run(
-        retouched(
-            model, [reference(model)], layout=source, mask=mask(value=0.0), early_steps=2, blend_step=2, mode=mode
-        )
+        retouched(model, [reference(model)], layout=source, mask=mask(value=0.0), lambda_2=2, lambda_3=2, mode=mode)
     )
     assert torch.isfinite(result).all() and far(result, run(model))
 
@@ -308,7 +297,9 @@ def test_an_inversion_reads_both_sides_also_of_texts_that_cannot_share_a_call(to
     model, calls = counting(tiny_model("sd1"))
 
     def patched(mode):
-        return retouched(model, [reference(model, kind=INVERTED, tokens=tokens)], mode=mode, early=NONE, early_steps=0)
+        return retouched(
+            model, [reference(model, kind=INVERTED, tokens=tokens)], mode=mode, early_swap=NONE, lambda_2=0
+        )
 
     banked = run(patched(BANKED))
     # On the way up and at the highest level.
@@ -317,8 +308,8 @@ def test_an_inversion_reads_both_sides_also_of_texts_that_cannot_share_a_call(to
 
 
 REFUSALS = {
-    "lambda": ({"early_steps": 9}, {}, "lambda_2"),
-    "blend": ({"blend_step": STEPS + 1, "mask": mask()}, {}, "lambda_3"),
+    "lambda": ({"lambda_2": 9}, {}, "lambda_2"),
+    "blend": ({"lambda_3": STEPS + 1, "mask": mask()}, {}, "lambda_3"),
     "size": ({}, {"height": 6}, "one latent"),
     "steps": ({}, {"steps": 5}, "same steps"),
     "sampler": ({}, {"sampler": "heun"}, "sampler, euler, for early_swap fork, got heun"),

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.references import References
-from likeness.patching.layout_and_retouch.build import Settings, retouch
-from likeness.patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, QKV_BOTH, SEQUENTIAL
+from likeness.patching.layout_and_retouch.build import retouch
+from likeness.patching.layout_and_retouch.settings import FORK, QKV_BOTH, RetouchSettings
 from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     NEGATIVE,
     POSITIVE,
@@ -49,7 +50,7 @@ def test_combined_prompts_with_a_mask_that_follows(batch):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"early": FORK, "early_steps": 0}, {"early": QKV_BOTH}, {"sampler": "ddim"}], ids=str
+    "settings", [{"early_swap": FORK, "lambda_2": 0}, {"early_swap": QKV_BOTH}, {"sampler": "ddim"}], ids=str
 )
 def test_samplers_that_can_follow_a_layout_of_euler(settings):
     """Another sampler can where it is not told the layout's answers; ddim is euler by another name."""
@@ -87,7 +88,7 @@ def test_blending_before_the_switch_needs_a_record(mode):
     ):
         run(retouched(tuned, [reference(tuned)], **settings), callback=lambda *_: calls.append(1))
     assert not calls
-    assert torch.isfinite(run(retouched(tuned, [reference(tuned)], **settings, blend_step=3))).all()
+    assert torch.isfinite(run(retouched(tuned, [reference(tuned)], **settings, lambda_3=3))).all()
 
 
 def with_area(model) -> list:
@@ -112,7 +113,9 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("case", PROMPTS)
-@pytest.mark.parametrize("settings", [{"early": QKV_BOTH}, {"early": FORK, "mask": mask()}], ids=["early", "mask"])
+@pytest.mark.parametrize(
+    "settings", [{"early_swap": QKV_BOTH}, {"early_swap": FORK, "mask": mask()}], ids=["early", "mask"]
+)
 def test_layouts_of_several_prompts_are_refused_where_they_would_run_again(case, settings):
     side, make, words = PROMPTS[case]
     model = tiny_model("sd1")
@@ -153,6 +156,6 @@ def test_prompts_of_another_family_are_refused(side):
             None,
         )
     )
-    settings = Settings(FORK, 1, 1, "paper", "replace", SEQUENTIAL, 1.0)
+    settings = RetouchSettings(early_swap=FORK, lambda_2=1, lambda_3=1, mode=SEQUENTIAL)
     with pytest.raises(ValueError, match="24 wide, got 48"):
-        retouch(model, References((reference(model),)), given, mask(), negative, settings)
+        retouch(model, References((reference(model),)), given, mask(), settings, negative)

@@ -13,11 +13,10 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
+from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.references import Reference
 from likeness.patching.host import frozen_autograd
 from likeness.patching.host.run import KEY, RunState
-from likeness.patching.host.window import Window
-from likeness.patching.layout_and_retouch.retouch import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
 from likeness.patching.pick_and_draw import reading as guidance_reading
 from likeness.patching.pick_and_draw import run as guidance_run
@@ -370,7 +369,7 @@ def test_a_retouch_and_a_guidance_on_one_model(mode):
     assert relative(found, sampled(retouched(model, [of_caption(model)], mode=mode))) > 0.01
     for name, loss in first[1].items():  # the prompt's own rows are scored, without the retouch
         torch.testing.assert_close(both[1].entries[0][1][name], loss, rtol=1e-4, atol=1e-6)
-    late = guided(retouched(model, [of_caption(model)], mode=mode, window=Window(0.99, 1.0)), given, recorded())[0]
+    late = guided(retouched(model, [of_caption(model)], mode=mode, start_percent=0.99), given, recorded())[0]
     assert relative(sampled(late), plain) < 1e-5
     reverse = retouched(alone, [of_caption(model)], mode=mode)
     assert relative(sampled(reverse), found) < 1e-4

@@ -1,84 +1,20 @@
-"""LikenessReference and MultiSourceAttnSwap: the pictures that a retouch borrows from, and the retouch itself."""
+"""MultiSourceAttnSwap: stage 2 of Layout-and-Retouch, the retouch of a layout image with references."""
 
 from __future__ import annotations
 
-from ..patching.features.references import INVERTED, NOISED, references
-from ..patching.layout_and_retouch import build as build_retouch
-from ..patching.layout_and_retouch.retouch import BANKED, BATCHED, FORK, NONE, QK_BOTH, QK_SELF, QKV_BOTH, SEQUENTIAL
-from ..patching.layout_and_retouch.swaps import APPEND, REPLACE
+from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
+from ..patching.layout_and_retouch.build import retouch
+from ..patching.layout_and_retouch.settings import (
+    APPEND,
+    FORK,
+    NONE,
+    QK_BOTH,
+    QK_SELF,
+    QKV_BOTH,
+    REPLACE,
+    RetouchSettings,
+)
 from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, ReferenceType, Trajectory, io, schema, window_inputs
-
-
-class LikenessReference(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="LikenessReference",
-            display_name="Reference Picture",
-            category=CATEGORY,
-            description=(
-                "A picture of the subject that other nodes borrow features from, at its own resolution, with a "
-                "neutral prompt, an optional mask and a weight."
-            ),
-            search_aliases=["reference image", "subject image", "DDIM inversion"],
-            inputs=[
-                io.Image.Input(
-                    "image", tooltip="The subject's picture, of any size; every picture of a batch is a reference."
-                ),
-                io.Vae.Input("vae", tooltip="The model's VAE."),
-                io.Conditioning.Input(
-                    "conditioning",
-                    tooltip=(
-                        "The reference's own, neutral prompt, which names the subject and nothing else: 'a photo of a "
-                        "sks dog'."
-                    ),
-                ),
-                io.Combo.Input(
-                    "source",
-                    options=[INVERTED, NOISED],
-                    default=INVERTED,
-                    tooltip=(
-                        "How the picture gets to each noise level. inverted: DDIM inversion, the paper's way, one "
-                        "model call per step. noised: fresh noise on the picture, without any call."
-                    ),
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="The seed of the noise of source noised; unused otherwise.",
-                ),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=0.01,
-                    max=10.0,
-                    step=0.01,
-                    tooltip=(
-                        "How strongly the target attends to this reference: against other references, and with "
-                        "attention append also against the target's own tokens. A single reference that replaces them "
-                        "has no share to change. Neutral: 1, as in the paper."
-                    ),
-                ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="Where the subject is in the picture; only it is borrowed. Neutral: not connected.",
-                ),
-                ReferenceType.Input(
-                    "more", optional=True, tooltip="References to put before this one, to use several pictures."
-                ),
-            ],
-            outputs=[
-                ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")
-            ],
-        )
-
-    @classmethod
-    def execute(cls, image, vae, conditioning, source, seed, weight, mask=None, more=None) -> io.NodeOutput:
-        made = references(image, vae, conditioning, source, seed, mask, weight, "LikenessReference")
-        return io.NodeOutput(made if more is None else type(made)((*more.items, *made.items)))
 
 
 class MultiSourceAttnSwap(io.ComfyNode):
@@ -212,24 +148,5 @@ class MultiSourceAttnSwap(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        reference,
-        early_swap,
-        lambda_2,
-        lambda_3,
-        blocks,
-        attention,
-        mode,
-        strength,
-        start_percent,
-        end_percent,
-        layout=None,
-        mask=None,
-        layout_negative=None,
-    ) -> io.NodeOutput:
-        settings = build_retouch.Settings(
-            early_swap, lambda_2, lambda_3, blocks, attention, mode, strength, start_percent, end_percent
-        )
-        return io.NodeOutput(build_retouch.retouch(model, reference, layout, mask, layout_negative, settings))
+    def execute(cls, model, reference, layout=None, mask=None, layout_negative=None, **widgets) -> io.NodeOutput:
+        return io.NodeOutput(retouch(model, reference, layout, mask, RetouchSettings(**widgets), layout_negative))

@@ -1,9 +1,37 @@
-"""LikenessSaveTrajectory and LikenessLoadTrajectory: layouts with their features as files."""
+"""Layout trajectories: taken from a guider that sampled, saved with their features, and loaded."""
 
 from __future__ import annotations
 
-from ..patching.features import trajectory_file as saved_trajectories
-from ._api import CATEGORY, Trajectory, io, schema, ui
+from ..patching.features import trajectory_file
+from ..patching.layout_and_retouch.step_blended import recorded
+from ._api import CATEGORY, LoadFile, Trajectory, io, schema, ui
+
+
+class LikenessRecordedTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessRecordedTrajectory",
+            display_name="Recorded Trajectory",
+            category=CATEGORY,
+            description="The TRAJECTORY that a Step-Blended Guider recorded while SamplerCustomAdvanced ran.",
+            inputs=[
+                io.Guider.Input("guider", tooltip="The Step-Blended Guider that sampled."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="The output of the SamplerCustomAdvanced that used this guider: it tells which run is meant.",
+                ),
+            ],
+            outputs=[
+                Trajectory.Output(
+                    "trajectory", display_name="TRAJECTORY", tooltip="Every (sigma, latent) that the models saw."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, guider, latent) -> io.NodeOutput:
+        return io.NodeOutput(recorded(guider, latent))
 
 
 class LikenessSaveTrajectory(io.ComfyNode):
@@ -27,11 +55,13 @@ class LikenessSaveTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory, filename_prefix) -> io.NodeOutput:
-        path = saved_trajectories.save(trajectory, filename_prefix)
+        path = trajectory_file.save(trajectory, filename_prefix)
         return io.NodeOutput(trajectory, ui=ui.PreviewText(f"{path.name}\n{trajectory}"))
 
 
-class LikenessLoadTrajectory(io.ComfyNode):
+class LikenessLoadTrajectory(LoadFile):
+    store = trajectory_file.STORE
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -43,13 +73,7 @@ class LikenessLoadTrajectory(io.ComfyNode):
                 "file."
             ),
             search_aliases=["feature bank", "load layout"],
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=saved_trajectories.STORE.names() or [saved_trajectories.STORE.nothing],
-                    tooltip="A file below output/likeness_trajectories.",
-                ),
-            ],
+            inputs=[cls.file_input()],
             outputs=[
                 Trajectory.Output(
                     "trajectory", display_name="TRAJECTORY", tooltip="For layout of Multi-Source Attention Swap."
@@ -58,10 +82,5 @@ class LikenessLoadTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str = ""):
-        path = saved_trajectories.STORE.path_of(file)
-        return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)
-
-    @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(saved_trajectories.load(file))
+        return io.NodeOutput(trajectory_file.load(file))

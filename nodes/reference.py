@@ -1,0 +1,161 @@
+"""Reference pictures: made from an IMAGE, saved with their features, and loaded."""
+
+from __future__ import annotations
+
+from ..patching.features import reference_file
+from ..patching.features.references import INVERTED, NOISED, References, references
+from ._api import CATEGORY, LoadFile, ReferenceType, io, schema, ui
+
+
+class LikenessReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessReference",
+            display_name="Reference Picture",
+            category=CATEGORY,
+            description=(
+                "A picture of the subject that other nodes borrow features from, at its own resolution, with a "
+                "neutral prompt, an optional mask and a weight."
+            ),
+            search_aliases=["reference image", "subject image", "DDIM inversion"],
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="The subject's picture, of any size; every picture of a batch is a reference."
+                ),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    tooltip=(
+                        "The reference's own, neutral prompt, which names the subject and nothing else: 'a photo of a "
+                        "sks dog'."
+                    ),
+                ),
+                io.Combo.Input(
+                    "source",
+                    options=[INVERTED, NOISED],
+                    default=INVERTED,
+                    tooltip=(
+                        "How the picture gets to each noise level. inverted: DDIM inversion, the paper's way, one "
+                        "model call per step. noised: fresh noise on the picture, without any call."
+                    ),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="The seed of the noise of source noised; unused otherwise.",
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    tooltip=(
+                        "How strongly the target attends to this reference: against other references, and with "
+                        "attention append also against the target's own tokens. A single reference that replaces them "
+                        "has no share to change. Neutral: 1, as in the paper."
+                    ),
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the subject is in the picture; only it is borrowed. Neutral: not connected.",
+                ),
+                ReferenceType.Input(
+                    "more", optional=True, tooltip="References to put before this one, to use several pictures."
+                ),
+            ],
+            outputs=[
+                ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, vae, conditioning, source, seed, weight, mask=None, more=None) -> io.NodeOutput:
+        made = references(
+            image, vae, conditioning, source, seed=seed, mask=mask, weight=weight, node="LikenessReference"
+        )
+        return io.NodeOutput(made if more is None else References((*more.items, *made.items)))
+
+
+class LikenessSaveReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessSaveReference",
+            display_name="Save Reference",
+            category=CATEGORY,
+            description=(
+                "Makes a reference's features for a model and a schedule ahead of time and saves them in ComfyUI's "
+                "output folder."
+            ),
+            search_aliases=["feature bank", "save features"],
+            is_output_node=True,
+            inputs=[
+                ReferenceType.Input("reference", tooltip="The pictures, from Reference Picture."),
+                io.Model.Input(
+                    "model", tooltip="The model that they will be used with; features of other weights are never used."
+                ),
+                io.Sigmas.Input(
+                    "sigmas", tooltip="The noise levels to keep: those of the sampler, from Basic Scheduler."
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="paper",
+                    tooltip=(
+                        "Whose features to keep, as in Multi-Source Attention Swap, whose default is paper. There is "
+                        "no neutral value."
+                    ),
+                ),
+                io.String.Input(
+                    "filename_prefix", default="reference", tooltip="The file's name, below output/likeness."
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip=(
+                        "The sampler's negative prompt: the side of guidance without the prompt looks at the "
+                        "reference with it. Neutral: not connected, that half of the features is made in the first "
+                        "run."
+                    ),
+                ),
+            ],
+            outputs=[
+                ReferenceType.Output(
+                    "reference", display_name="REFERENCE", tooltip="The same pictures, with their features."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, reference, model, sigmas, blocks, filename_prefix, negative=None) -> io.NodeOutput:
+        reference_file.fill(reference, model, sigmas, blocks, negative)
+        path = reference_file.save(reference, filename_prefix)
+        return io.NodeOutput(reference, ui=ui.PreviewText(f"{path.name}\n{reference}"))
+
+
+class LikenessLoadReference(LoadFile):
+    store = reference_file.STORE
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessLoadReference",
+            display_name="Load Reference",
+            category=CATEGORY,
+            description="A reference that Save Reference wrote, with its features: pictures, prompt and mask are in the file.",
+            search_aliases=["feature bank", "load features"],
+            inputs=[cls.file_input()],
+            outputs=[
+                ReferenceType.Output(
+                    "reference", display_name="REFERENCE", tooltip="The pictures, with their features."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(reference_file.load(file))

@@ -1,0 +1,216 @@
+"""References lent to a method's target rows: in the same model call, in a call before it, or from their banks.
+
+A patch holds a `Lending`, prepares it before the run and asks its `Lender` in every model call. The method itself is a
+`shared_attention.SharedAttention`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..host.attach import attach, bare
+from ..host.blocks import Block, Layer, layers_of
+from ..host.family import Family
+from ..host.rows import indices
+from ..host.run import Call, Forward, RunState
+from .bank import HIDDEN, digest_of, weights_of
+from .reference_reading import ReferenceReading
+from .references import Reference
+from .run_features import ChosenTokens, Features, RunFeatures, Side
+from .shared_attention import Borrowed, SharedAttention
+from .source_rows import SourceRows, call_with
+from .sources import Source
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.samplers import CFGGuider
+
+BATCHED, SEQUENTIAL, BANKED = "batched", "sequential", "banked"
+"""In the same call; in a call before it; from banks that are kept in RAM from run to run. The pictures are the same."""
+
+Change = Callable[[int, tuple[Borrowed, ...]], SharedAttention]
+"""(number of target rows, references) -> the change of self-attention for one model call."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lending:
+    """The references of a patch, and how they are lent. blocks: whose self-attention borrows; mode: one of the three."""
+
+    node: str
+    family: Family
+    blocks: tuple[Block, ...]
+    references: tuple[Reference, ...] = ()
+    mode: str = SEQUENTIAL
+
+    @property
+    def batches(self) -> int:
+        """Batch sizes that a call takes, for `run.Demanding`."""
+        return 1 + len(self.references) if self.mode == BATCHED else 1
+
+    def prepare(self, guider: CFGGuider, sigmas: Sequence[float]) -> Lender:
+        """The lender of a run that is about to start; inverts the references where no earlier run did.
+
+        sigmas: the noise levels at which `lender` is used. Call it in the patch's `prepare`.
+        """
+        state = RunState.of(guider.model_options["transformer_options"])
+        assert state is not None
+        model, weights = bare(guider.model_patcher), weights_of(guider.model_patcher)
+        lender = Lender(self, RunFeatures(self.family, weights, self.mode == BANKED), state.negative())
+        if sigmas:
+            negative = lender.negative if _uses_negative(guider) else None
+            lender.sources = [
+                reference.source(model, sigmas, self.node, partial(self._read, weights, reference, negative))
+                for reference in self.references
+            ]
+        return state.recall((self, "lender"), lambda: lender)
+
+    def lender(self, call: Call) -> Lender:
+        """The lender of a call's run. Raises RuntimeError where `prepare` was not called."""
+        return call.state.recall((self, "lender"), partial(unprepared, self.node))
+
+    def _read(self, weights: str, reference: Reference, negative: list | None, model: ModelPatcher) -> ModelPatcher:
+        """The MODEL for an inversion; with a bank to fill it reads the features on the way."""
+        if self.mode != BANKED:
+            return model
+        reading = ReferenceReading(self.node, self.family, self.blocks, reference, weights, negative, inversion=True)
+        return attach(model, reading)
+
+
+@dataclass(eq=False)
+class Lender:
+    """The references of one run. negative: the run's negative prompt, used for a reference's unconditional rows."""
+
+    settings: Lending
+    features: RunFeatures
+    negative: list | None
+    sources: list[Source] = field(default_factory=list)
+    _tokens: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
+    _digest: str = ""
+
+    def lend(self, call: Call, forward: Forward, change: Change) -> torch.Tensor:
+        """Runs a call with a change of self-attention that sees the references. [target rows, channels, height, width].
+
+        change(targets, borrowed): called once per model call, with the references as rows of the same call or as
+        features, depending on the mode and on what fits into one call.
+        """
+        targets = len(call.x)
+        shared = self.same_call(call)
+        call, borrowed = (call, self.own_calls(call, forward)) if shared is None else shared
+        return forward(self.changed(call, change(targets, borrowed)))[:targets]
+
+    def changed(self, call: Call, change: SharedAttention) -> Call:
+        """The call with the change in the self-attention of the lending's blocks."""
+        settings = self.settings
+        options = settings.family.change_self_attention(call.options, layers_of(settings.blocks), change)
+        return replace(call, options=options)
+
+    def same_call(self, call: Call, others: Sequence[SourceRows] = ()) -> tuple[Call, tuple[Borrowed, ...]] | None:
+        """The call with the rows of `others`, then of the references, after the target's, and the references in it.
+
+        None in other modes than BATCHED, and where one call cannot hold the rows.
+        """
+        if self.settings.mode != BATCHED:
+            return None
+        sides = self.sides(call.flags)
+        own = [row for i in range(len(self.sources)) for row in self.reference_rows(call, i, sides)]
+        sources = [*others, *own]
+        joint = call_with(call, sources) if sources else None
+        if joint is None:
+            return None
+        borrowed = []
+        for i, reference in enumerate(self.settings.references):
+            first = {side: indices(joint.rows, _role(i), side)[0] for side in sides}
+            rows = tuple(first[self.side(flag)] + image for flag in call.flags for image in range(call.images))
+            borrowed.append(Borrowed(reference.weight, rows=rows, tokens=self.tokens_of(reference, call.x.device)))
+        return joint, tuple(borrowed)
+
+    def own_calls(self, call: Call, forward: Forward) -> tuple[Borrowed, ...]:
+        """The references' features at the call's noise level: from a bank, the last call there, or a call now."""
+        sides, layers = self.sides(call.flags), layers_of(self.settings.blocks)
+        found = []
+        for i, reference in enumerate(self.settings.references):
+            whole = {side: Side(_role(i), side, HIDDEN, reference.bank, self._negative_digest(side)) for side in sides}
+            known = {side: self.features.known(call, picture, layers) for side, picture in whole.items()}
+            parts = {side: features for side, features in known.items() if features is not None}
+            if missing := tuple(side for side in sides if side not in parts):
+                rows = self.reference_rows(call, i, missing)
+                tokens = self.tokens_of(reference, call.x.device)
+                made = self.features.read(call, forward, layers, rows, HIDDEN, tokens)
+                for side, features in made.items():
+                    self.features.keep(call, whole[side], features)
+                parts |= made
+            found.append(Borrowed(reference.weight, {layer: self._spread(call, parts, layer) for layer in layers}))
+        return tuple(found)
+
+    def reference_rows(self, call: Call, i: int, sides: Sequence[bool]) -> list[SourceRows]:
+        """The rows of reference `i` at the call's noise level, one group per side of guidance."""
+        latents = self.sources[i].at(call.sigma).to(call.x)
+        own = self.settings.references[i].conditioning
+        found = []
+        for side in sides:
+            conditioning = own if side else self.negative
+            assert conditioning is not None
+            found.append(self.features.rows(call, _role(i), side, latents, conditioning))
+        return found
+
+    def sides(self, flags: Sequence[bool]) -> tuple[bool, ...]:
+        """The sides of guidance that a reference has to be run for."""
+        return tuple(dict.fromkeys(self.side(flag) for flag in flags))
+
+    def side(self, flag: bool) -> bool:
+        """The side of a reference that a side of the target looks at: the same one (MasaCtrl, arXiv 2304.08465).
+
+        Without a negative prompt a reference has its conditional side alone.
+        """
+        return flag or self.negative is None
+
+    def tokens_of(self, reference: Reference, device: torch.device) -> ChosenTokens:
+        """Indices of a reference's masked tokens by layer size, on the device, made once per run."""
+
+        def tokens(size: tuple[int, int]) -> torch.Tensor | None:
+            key = (reference, size, device)
+            if key not in self._tokens:
+                chosen = reference.tokens(size)
+                self._tokens[key] = None if chosen is None else chosen.to(device)
+            return self._tokens[key]
+
+        return tokens
+
+    def _spread(self, call: Call, parts: dict[bool, Features], layer: Layer) -> torch.Tensor:
+        """[1 or targets, tokens, channels]: one row where all target rows look at the same side."""
+        device = call.x.device
+        if len(parts) == 1:
+            (only,) = parts.values()
+            return only[layer].to(device)
+        return torch.cat([parts[self.side(flag)][layer].to(device).expand(call.images, -1, -1) for flag in call.flags])
+
+    def _negative_digest(self, conditional: bool) -> str:
+        if conditional or self.negative is None:
+            return ""
+        self._digest = self._digest or digest_of(self.negative)
+        return self._digest
+
+
+def unprepared(node: str):
+    """Raises RuntimeError for a model call outside of a run that was prepared."""
+    raise RuntimeError(
+        f"{node}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's "
+        "guiders."
+    )
+
+
+def _role(i: int) -> str:
+    return f"reference{i}"
+
+
+def _uses_negative(guider: CFGGuider) -> bool:
+    """False where the host skips the negative prompt, at guidance scales of 1."""
+    scales = [getattr(guider, name) for name in ("cfg", "cfg1", "cfg2") if hasattr(guider, name)]
+    used = not scales or any(not math.isclose(scale, 1.0) for scale in scales)
+    return used or bool(guider.model_options.get("disable_cfg1_optimization"))

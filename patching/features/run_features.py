@@ -1,0 +1,120 @@
+"""Features of other pictures during one run: read in calls of their own, kept for the noise level, and in banks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+
+from ..host.blocks import Layer
+from ..host.family import Family
+from ..host.rows import indices, take
+from ..host.run import Call, Forward
+from ..host.tokens import Tokens
+from .bank import HIDDEN, FeatureBank, Key
+from .references import model_arguments
+from .source_rows import SourceRows, calls_of
+
+Features = dict[Layer, torch.Tensor]
+"""[images, tokens, channels] by layer."""
+
+ChosenTokens = Callable[[tuple[int, int]], torch.Tensor | None]
+"""tokens((height, width) of a layer): indices of the tokens to keep, None for all."""
+
+
+class Side(NamedTuple):
+    """One side of guidance of one picture. kind, negative_digest: as in `bank.Key`."""
+
+    role: str
+    conditional: bool
+    kind: str
+    bank: FeatureBank
+    negative_digest: str = ""
+
+    def key(self, weights: str, layer: Layer) -> Key:
+        return Key(weights, self.kind, layer, self.conditional, self.negative_digest)
+
+
+@dataclass(eq=False)
+class RunFeatures:
+    """The features of one run. weights: `bank.weights_of` its MODEL; banked: read from and written to the banks."""
+
+    family: Family
+    weights: str
+    banked: bool
+    _latest: dict[tuple, tuple[float, Features]] = field(default_factory=dict)
+    _arguments: dict[tuple, dict] = field(default_factory=dict)
+
+    def rows(self, call: Call, role: str, conditional: bool, latents: torch.Tensor, conditioning: list) -> SourceRows:
+        """Rows of one role with its own prompt. latents: [images, channels, height, width] at the call's noise level."""
+        key = (role, conditional, call.x.device)
+        if key not in self._arguments:
+            self._arguments[key] = model_arguments(call.model, conditioning, latents)
+        return SourceRows(role, conditional, latents, self._arguments[key])
+
+    def read(
+        self,
+        call: Call,
+        forward: Forward,
+        layers: Sequence[Layer],
+        sources: Sequence[SourceRows],
+        kind: str,
+        tokens: ChosenTokens | None = None,
+    ) -> dict[bool, Features]:
+        """Runs the rows of one role in calls of their own and reads their features, by side of guidance."""
+        made: dict[bool, Features] = {s.conditional: {} for s in sources}
+        tap = self.family.tap_hidden_states if kind == HIDDEN else self.family.tap_self_attention_output
+        for part in calls_of(call, sources):
+
+            def read(layer: Layer, values: torch.Tensor, seen: Tokens, part: Call = part) -> None:
+                chosen = tokens(seen.size) if tokens else None
+                for conditional, features in made.items():
+                    rows = indices(part.rows, None, conditional)
+                    if rows:
+                        picked = take(values, rows)
+                        features[layer] = picked if chosen is None else picked[:, chosen]
+
+            forward(replace(part, options=tap(part.options, layers, read)))
+        return made
+
+    def known(
+        self, call: Call, side: Side, layers: Sequence[Layer], weights: Sequence[str] | None = None
+    ) -> Features | None:
+        """Features of the last call at the same noise level, or from the bank; None where there are none.
+
+        weights: see `in_bank`.
+        """
+        latest = self._latest.get((side.role, side.conditional, call.x.device))
+        if latest is not None and latest[0] == call.sigma:
+            return latest[1]
+        return self.in_bank(side, call.sigma, layers, weights)
+
+    def in_bank(
+        self, side: Side, sigma: float, layers: Sequence[Layer], weights: Sequence[str] | None = None
+    ) -> Features | None:
+        """The bank's features of all `layers` at a noise level; None where one is missing.
+
+        weights: those whose features are good, in order of preference. By default none without a bank, otherwise those
+        without weights (a layout's own run recorded them), then the run's.
+        """
+        if weights is None:
+            weights = ("", self.weights) if self.banked else ()
+        for name in weights:
+            found: Features = {}
+            for layer in layers:
+                values = side.bank.get(side.key(name, layer), sigma)
+                if values is None:
+                    break
+                found[layer] = values
+            else:
+                return found
+        return None
+
+    def keep(self, call: Call, side: Side, features: Features) -> None:
+        """Keeps features for later calls at the same noise level, and in the bank for later runs."""
+        self._latest[side.role, side.conditional, call.x.device] = (call.sigma, features)
+        if self.banked:
+            for layer, values in features.items():
+                side.bank.put(side.key(self.weights, layer), call.sigma, values)

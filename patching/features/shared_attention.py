@@ -1,0 +1,126 @@
+"""Self-attention shared with references: their keys and values join, or replace, those of the target's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from ..host.blocks import Layer
+from ..host.family import Attention, Inputs, SelfAttentionChange
+from ..host.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """One reference's tokens at the layers of one model call.
+
+    features: [1 or targets, tokens, channels] hidden states by layer, masked; from a bank or a call of the reference's
+    own. rows: instead of features, the reference's row of the same call for every target row. tokens(size): indices of
+    the tokens of these rows to attend to at a layer of (height, width), None for all. weight: of the reference.
+    """
+
+    weight: float
+    features: dict[Layer, torch.Tensor] | None = None
+    rows: tuple[int, ...] = ()
+    tokens: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+
+
+class Shared(NamedTuple):
+    """Projected tensors of one layer, for the target's rows.
+
+    q: [targets, n, width]. k, v: [targets, own + sum(counts), width], the target's own tokens first (own is n, or 0
+    where `keeps_own` is False), then each reference's. counts: tokens of each reference. reference_q: [targets,
+    sum(counts), width], the references' queries; None where `reads_queries` is False.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    counts: tuple[int, ...]
+    reference_q: torch.Tensor | None = None
+
+    @property
+    def own(self) -> int:
+        """The number of the target's own tokens among the keys."""
+        return self.k.shape[1] - sum(self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedAttention(SelfAttentionChange):
+    """Self-attention of the call's first `targets` rows over their own and the references' tokens.
+
+    A method is a subclass with a `share`; it is the same whether references have rows in the call or come as features.
+    """
+
+    targets: int
+    references: tuple[Borrowed, ...]
+
+    def share(self, shared: Shared, attention: Attention) -> torch.Tensor:
+        """The attention of the target's rows, [targets, n, width]."""
+        raise NotImplementedError
+
+    @property
+    def keeps_own(self) -> bool:
+        """True where the keys and values contain the target's own tokens."""
+        return True
+
+    @property
+    def reads_queries(self) -> bool:
+        """True where `share` needs the references' queries, at the price of projecting them."""
+        return False
+
+    @property
+    def attends(self) -> bool:
+        return bool(self.references)
+
+    @property
+    def of_same_call(self) -> bool:
+        """True where the references have rows in the call itself."""
+        return any(b.rows for b in self.references)
+
+    def inputs(
+        self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens
+    ) -> Inputs:
+        borrowed = [b.features[layer] for b in self.references if b.features is not None]
+        if not borrowed or self.of_same_call:
+            return n, context, value
+        features = torch.cat(borrowed, 1).to(n).expand(len(n), -1, -1)
+        queries = torch.cat([n, features], 1) if self.reads_queries else n
+        if not self.keeps_own:
+            return queries, features, features
+        return queries, torch.cat([context, features], 1), torch.cat([value, features], 1)
+
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ) -> torch.Tensor:
+        if not self.of_same_call:
+            return self.share(self._of_features(layer, q, k, v), attention)
+        first = self.targets
+        swapped = self.share(self._of_rows(q, k, v, tokens), attention)
+        return torch.cat([swapped, attention(q[first:], k[first:], v[first:])])
+
+    def _of_features(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Shared:
+        counts = tuple(b.features[layer].shape[1] for b in self.references if b.features is not None)
+        if not self.reads_queries:
+            return Shared(q, k, v, counts)
+        own = q.shape[1] - sum(counts)
+        return Shared(q[:, :own], k, v, counts, reference_q=q[:, own:])
+
+    def _of_rows(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tokens: Tokens) -> Shared:
+        first = self.targets
+        queries, keys, values = [], [k[:first]], [v[:first]]
+        counts = []
+        for borrowed in self.references:
+            chosen = borrowed.tokens(tokens.size) if borrowed.tokens else None
+            wanted = [(keys, k), (values, v)] + ([(queries, q)] if self.reads_queries else [])
+            for parts, projected in wanted:
+                rows = torch.stack([projected[row] for row in borrowed.rows])
+                parts.append(rows if chosen is None else rows[:, chosen])
+            counts.append(keys[-1].shape[1])
+        if not self.keeps_own:
+            keys, values = keys[1:], values[1:]
+        reference_q = torch.cat(queries, 1) if queries else None
+        return Shared(q[:first], torch.cat(keys, 1), torch.cat(values, 1), tuple(counts), reference_q)

@@ -1,0 +1,107 @@
+"""Checks of a retouch before its run starts; each failure is one sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...kernels.layout_and_retouch import weights_matter
+from ..features.trajectory import Trajectory
+from ..host.checks import single
+from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, Layout, RetouchSettings, prompts_of
+
+if TYPE_CHECKING:
+    from .run import RetouchRun
+
+
+def check_settings(settings: RetouchSettings, layout: Layout | None, masked: bool) -> None:
+    """Raises ValueError for settings that contradict each other or leave the layout without a use."""
+    if settings.lambda_3 < settings.lambda_2:
+        raise ValueError(
+            f"{NODE}: expected lambda_3 not below lambda_2, got {settings.lambda_3} and {settings.lambda_2}; raise "
+            "lambda_3: before lambda_2 the target is the layout."
+        )
+    if masked and layout is None:
+        raise ValueError(
+            f"{NODE}: expected a layout for the mask to blend with, got none; connect layout, or disconnect mask."
+        )
+    if layout is not None and not masked and (settings.early_swap == NONE or settings.lambda_2 == 0):
+        raise ValueError(
+            f"{NODE}: expected a use for the layout, got early_swap {settings.early_swap}, lambda_2 "
+            f"{settings.lambda_2} and no mask; set early_swap to {FORK}, raise lambda_2, or connect mask."
+        )
+
+
+def check_steps(settings: RetouchSettings, steps: int, masked: bool) -> None:
+    """Raises ValueError for lambda_2 and lambda_3 beyond the run's number of steps."""
+    if settings.lambda_2 > steps or (masked and settings.lambda_3 > steps):
+        raise ValueError(
+            f"{NODE}: expected lambda_2 and lambda_3 within the run's {steps} steps, got {settings.lambda_2} "
+            f"and {settings.lambda_3}; lower them, or raise the sampler's steps."
+        )
+
+
+def check_trajectory(
+    layout: Trajectory, noise: torch.Tensor, levels: Sequence[float], settings: RetouchSettings, sampler: str
+) -> None:
+    """Raises ValueError for a trajectory of another size, other noise levels or another sampler than the run's.
+
+    noise: [images, channels, height, width]. levels: the run's sigmas. sampler: `run.sampler_name` of the run's.
+    """
+    if not len(layout):
+        raise ValueError(
+            f"{NODE}: expected a trajectory with model calls, got an empty one; give the layout's sampler steps."
+        )
+    given, wanted = layout.latents[0].shape, noise.shape
+    if given[1:] != wanted[1:] or given[0] not in (1, wanted[0]):
+        raise ValueError(
+            f"{NODE}: expected a trajectory of latents {_shape_text(wanted)}, as the sampler's, got "
+            f"{_shape_text(given)}; give both samplers one latent."
+        )
+    missing = [s for s in levels if not layout.has(s)]
+    if missing:
+        raise ValueError(
+            f"{NODE}: expected a trajectory with the sampler's noise levels, got none at sigma "
+            f"{missing[0]:.4f}; give both samplers the same steps, scheduler and denoise."
+        )
+    if settings.early_swap == FORK and settings.lambda_2 and layout.sampler not in ("", sampler):
+        raise ValueError(
+            f"{NODE}: expected the layout's sampler, {layout.sampler}, for early_swap {FORK}, got {sampler}, "
+            "which would leave the layout's latents; give both samplers one sampler, or set early_swap to "
+            f"{QKV_BOTH}."
+        )
+
+
+def check_layout(run: RetouchRun, blended: Sequence[float]) -> None:
+    """Raises ValueError for a layout whose features are needed and neither recorded nor computable.
+
+    Live layout rows need one plain prompt and use the current weights; banked features may come from any model and
+    prompt. blended: the noise levels at which the layout is blended in.
+    """
+    assert run.layout is not None
+    for sigma in blended:
+        if run.of_vanilla(sigma) and not run.layout_is_known(sigma, True):
+            run.refuse_vanilla(sigma)
+    prompts = prompts_of(run.layout, run.layout_negative)
+    for flag, name, prompt in zip((True, False), ("positive", "negative"), prompts, strict=True):
+        if run.settings.follows_live or not all(run.layout_is_known(s, flag) for s in blended):
+            single(prompt, NODE, f"{name} prompt of the layout")
+
+
+def warn_of_idle_weights(weights: Sequence[float], append: bool) -> None:
+    """Logs a warning where references have weights that cancel in the softmax."""
+    if any(w != 1 for w in weights) and not weights_matter(weights, append):
+        logging.warning(
+            "%s: a weight of %g changes nothing, because with attention replace a weight counts against other "
+            "references only; set attention to %s to weigh the reference against the target.",
+            NODE,
+            weights[0],
+            APPEND,
+        )
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,62 @@
+"""The settings of MultiSourceAttnSwap, with the names of their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..features.lending import BANKED
+from ..features.references import Reference
+from ..features.trajectory import Trajectory
+from ..host.window import Window
+
+NODE = "MultiSourceAttnSwap"
+FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE = "fork", "qkv_both", "qk_both", "qk_self", "none"
+"""Early swaps: the layout's own latents; Q, K, V or Q, K of all attention; Q, K of self-attention; no swap."""
+
+REPLACE, APPEND = "replace", "append"
+"""The references' keys and values in place of the target's own, or after them."""
+
+Layout = Trajectory | Reference
+
+
+@dataclass(frozen=True)
+class RetouchSettings:
+    """The widgets of the node.
+
+    early_swap: how the target follows the layout before step lambda_2. lambda_3: the first step whose background is
+    the layout's. blocks: where references and mask act, in the language of `blocks.parse`. attention: REPLACE or
+    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's.
+    """
+
+    early_swap: str = FORK
+    lambda_2: int = 10
+    lambda_3: int = 10
+    blocks: str = "paper"
+    attention: str = REPLACE
+    mode: str = BANKED
+    strength: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start_percent, self.end_percent)
+
+    @property
+    def append(self) -> bool:
+        return self.attention == APPEND
+
+    @property
+    def follows_live(self) -> bool:
+        """True where the early steps run the layout's rows, rather than take its latents."""
+        return self.early_swap in (QKV_BOTH, QK_BOTH, QK_SELF) and self.lambda_2 > 0
+
+
+def prompts_of(layout: Layout, negative: list | None) -> tuple[list, list]:
+    """The CONDITIONING of a layout's conditional and unconditional rows.
+
+    negative: for a picture, which has no negative prompt of its own; without one its prompt serves both sides.
+    """
+    if isinstance(layout, Trajectory):
+        return layout.positive, layout.negative
+    return layout.conditioning, layout.conditioning if negative is None else negative
