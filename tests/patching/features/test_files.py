@@ -99,7 +99,7 @@ def test_a_saved_layout_is_followed_like_the_first(output, family):
     assert loaded.sigmas == trajectory.sigmas and loaded.size_in_bytes == trajectory.size_in_bytes
     assert torch.equal(run(retouch(model, items, loaded, None, settings)), expected)
     whole = replace(settings, lambda_2=len(loaded), lambda_3=len(loaded))
-    torch.testing.assert_close(run(retouch(model, items, loaded, None, None, whole)), picture, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(run(retouch(model, items, loaded, None, whole)), picture, rtol=1e-4, atol=1e-4)
 
 
 def test_a_trajectory_of_the_first_files(output):
