@@ -1,1 +1,1 @@
-"""Side-by-side measurements, each printing a table and writing one form of JSON."""
+"""Benchmarks: side-by-side measurements, each with a table and one common JSON form."""

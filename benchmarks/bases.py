@@ -1,4 +1,4 @@
-"""The models that the comparisons start from, and what names a subject in their prompts."""
+"""Base models of the comparisons, and the words that name a subject in their prompts."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion",
 
 
 def with_lora(model, weights: Path, subject: PersonalSubject, strength: float = 1.0):
-    """The MODEL with a bundled subject's LoRA."""
+    """Loads a bundled subject's LoRA into the MODEL."""
     tensors, _ = tinyland.read_weights(weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
     return comfy.sd.load_lora_for_models(model, None, tensors, strength, 0.0)[0]
 
 
 def word(base: str, subject: PersonalSubject) -> str:
-    """What is looked for in the attention: the class, as in the workflows, or the embedding."""
+    """Word to find in the attention: the class, as in the workflows, or the embedding."""
     return f"embedding:{subject.name}" if base == TEXTUAL_INVERSION else subject.subject.name
 
 
 def placeholder(base: str) -> str:
-    """What stands before the class in a prompt of the subject; empty where nothing does."""
+    """Placeholder before the class in a prompt of the subject; may be empty."""
     return PLACEHOLDER if base in (LORA, FULL) else ""
 
 
 def words(base: str, subject: PersonalSubject) -> str:
-    """What names the subject in a prompt."""
+    """Words that name the subject in a prompt."""
     return f"{placeholder(base)} {word(base, subject)}".strip()

@@ -1,4 +1,4 @@
-"""Pictures of reports: a chart of three metrics, and one picture below another."""
+"""Pictures for reports: a chart of three metrics, and one picture below another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COLORS = {"identity": (200, 60, 40), "prompt": (30, 90, 200), "layout": (40, 14
 
 
 def beside(sheet: Image.Image, chart: Image.Image) -> Image.Image:
-    """The sheet with a chart below it."""
+    """Puts a chart below the sheet."""
     width = max(sheet.width, chart.width)
     both = Image.new("RGB", (width, sheet.height + chart.height), "white")
     both.paste(sheet, (0, 0))
@@ -19,7 +19,7 @@ def beside(sheet: Image.Image, chart: Image.Image) -> Image.Image:
 
 
 def lines(rows: list[dict], positions: Sequence[float], label: str, side: int = 300) -> Image.Image:
-    """Identity, prompt accuracy and layout spread of rows, each with its interval, on a common axis from 0 to 1."""
+    """Draws identity, prompt accuracy and layout spread of rows with their intervals on one axis from 0 to 1."""
     picture = Image.new("RGB", (side + 160, side + 60), "white")
     draw = ImageDraw.Draw(picture)
     left, bottom = 40, side + 20

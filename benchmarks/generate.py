@@ -1,4 +1,4 @@
-"""Samples many pictures in one process with ComfyUI's own objects: what KSampler gives for each seed, but in batches."""
+"""Samples many pictures in one process with ComfyUI's own objects: KSampler's result for each seed, but in batches."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from comfy.samplers import CFGGuider
 BATCH = 16
 LATENT_SCALE = 8
 DTYPE = torch.bfloat16
-"""In which the denoiser of the long comparisons computes: half the time of float32 on a CPU, and nearer to what a GPU's
-users run."""
+"""Dtype of the denoiser in the long comparisons: half the time of float32 on a CPU, and closer to what GPUs run."""
 
 Prompt = TypeVar("Prompt")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the widgets of KSampler say; `size` is the height and width of the picture in pixels.
+    """Widgets of KSampler; `size` is the height and width of the picture in pixels.
 
-    The sampler has to be deterministic: an ancestral one draws noise that depends on the rest of the batch.
+    The sampler must be deterministic: an ancestral one draws noise that depends on the rest of the batch.
     """
 
     steps: int = 25
@@ -36,14 +35,15 @@ class Settings:
 
 
 class TextEncoder:
-    """CONDITIONING with one row per prompt; each distinct text is encoded once."""
+    """Encoder of prompts into a CONDITIONING with one row per prompt; each distinct text is encoded once."""
 
     def __init__(self, clip):
         self.clip = clip
         self._encoded: dict[str, list] = {}
 
     def __call__(self, texts: Sequence[str]) -> list:
-        """[[features [n, tokens, width], {"pooled_output": [n, width]}]]; ValueError where token counts differ."""
+        """Encodes a batch: [[features [n, tokens, width], {"pooled_output": [n, width]}]]. Raises ValueError if token
+        counts differ."""
         entries = [self._encode(text) for text in texts]
         features, pooled = [e[0] for e in entries], [e[1].get("pooled_output") for e in entries]
         if len({f.shape for f in features}) != 1:
@@ -61,7 +61,7 @@ class TextEncoder:
 
 
 def plain(model, encode: TextEncoder, settings: Settings) -> Callable[[Sequence[str]], CFGGuider]:
-    """From the texts of one batch to the guider inside KSampler; `model` may carry any patch."""
+    """Makes the function from the texts of a batch to KSampler's guider; `model` may carry any patch."""
 
     def guide(texts: Sequence[str]) -> CFGGuider:
         guider = CFGGuider(model)
@@ -79,7 +79,7 @@ def pictures(
     seeds: Sequence[int],
     settings: Settings,
 ) -> np.ndarray:
-    """[n, size, size, 3] uint8: one picture per prompt and seed, the same one whatever else is in its batch."""
+    """Pictures [n, size, size, 3] uint8, one per prompt and seed, independent of the rest of the batch."""
     parts = [slice(start, start + BATCH) for start in range(0, len(prompts), BATCH)]
     return np.concatenate([decode(vae, latents(guide(prompts[p]), seeds[p], settings)) for p in parts])
 

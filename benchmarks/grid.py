@@ -25,7 +25,7 @@ _PHRASINGS = ("a photo of a {words} {where}", "{where} there is a {words}")
 
 @dataclass(frozen=True)
 class GridPrompt:
-    """A place and a phrasing, still without the words by which a method names the subject."""
+    """Place and phrasing of a prompt, without the words that name the subject."""
 
     place: str
     phrasing: str
@@ -35,16 +35,17 @@ class GridPrompt:
 
 
 Method = Callable[[PersonalSubject], Callable[[Sequence[GridPrompt]], CFGGuider]]
-"""For one subject, how the prompts of a batch become the guider that samples them."""
+"""Function of a subject that returns the function from a batch of prompts to the guider that samples them."""
 
 
 Cell = Callable[[PersonalSubject, GridPrompt, Sequence[int]], dict[str, torch.Tensor]]
-"""For one subject, one prompt and a batch of seeds, latents by row."""
+"""Function of a subject, a prompt and a batch of seeds that returns latents by row."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every subject in `prompts` prompts, never in the place of its own reference pictures, with `seeds` seeds each."""
+    """Grid of a comparison: each subject in `prompts` prompts, never in the place of its references, with `seeds`
+    seeds."""
 
     subjects: tuple[PersonalSubject, ...]
     prompts: int
@@ -60,7 +61,7 @@ class Grid:
         return all_of_them[: self.prompts]
 
     def sample(self, method: Method, vae, settings: generate.Settings) -> np.ndarray:
-        """[subjects, prompts, seeds, size, size, 3] uint8; every method starts a cell from the same noise."""
+        """Pictures [subjects, prompts, seeds, size, size, 3] uint8; each method starts a cell from the same noise."""
         images = []
         for subject in self.subjects:
             prompts = [p for p in self.prompts_of(subject) for _ in range(self.seeds)]
@@ -72,9 +73,9 @@ class Grid:
     def sample_cells(
         self, names: Sequence[str], cell: Cell, vae, kept: Kept | None = None, label: str = ""
     ) -> dict[str, np.ndarray]:
-        """Alike by row: the rows of a cell, one subject in one prompt, are sampled together, from the same noise.
+        """Pictures of each row, as `sample` returns them; all rows of a cell are sampled together, from the same noise.
 
-        kept, label: where each subject's pictures are kept, and what tells them from those of other settings.
+        kept: cache of each subject's pictures; label: name that separates them from those of other settings.
         """
 
         def of_subject(subject: PersonalSubject) -> np.ndarray:
@@ -92,7 +93,7 @@ class Grid:
         return {name: np.stack([images[i] for images in found]) for i, name in enumerate(names)}
 
     def score(self, images: np.ndarray, eye: judge.Judge) -> dict[str, np.ndarray]:
-        """What the judge sees: identity and prompt [subjects, prompts, seeds], layout [subjects, prompts]."""
+        """Scores by the judge: identity and prompt [subjects, prompts, seeds], layout [subjects, prompts]."""
         identity, prompt, layout = [], [], []
         for subject, pictures in zip(self.subjects, images, strict=True):
             verdict = eye.look(pictures.reshape(-1, *pictures.shape[2:]))
@@ -115,7 +116,7 @@ class Grid:
 
 
 def row(name: str, scores: dict[str, np.ndarray]) -> dict:
-    """A row of a report. Whole subjects are resampled, or whole prompts where there is but one subject."""
+    """Row of a report. The bootstrap resamples whole subjects, or whole prompts if there is only one subject."""
     return {
         "name": name,
         **{metric: mean_interval(values.ravel(), _clusters(values)) for metric, values in scores.items()},
@@ -128,7 +129,7 @@ def _clusters(values: np.ndarray) -> np.ndarray:
 
 
 def some_of(verdict: judge.Verdict, rows: np.ndarray) -> judge.Verdict:
-    """The verdict on some of its pictures."""
+    """Verdict on the pictures `rows` of a verdict."""
     return replace(verdict, **{f.name: getattr(verdict, f.name)[rows] for f in fields(verdict)})
 
 
@@ -138,8 +139,8 @@ def renders(scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], headings: Sequence[tuple[str, int]]) -> Image.Image:
-    """A labeled sheet of equal pictures: rows of (label, pictures), and above them (heading, number of columns)
-    groups."""
+    """Draws a labeled sheet of equal pictures: rows of (label, pictures) below groups of (heading, number of
+    columns)."""
     side, left, top, gap = rows[0][1][0].shape[0], 76, 22, 10
     group_of_column = [group for group, (_, columns) in enumerate(headings) for _ in range(columns)]
     x = [left + column * (side + 2) + group * gap for column, group in enumerate(group_of_column)]

@@ -1,5 +1,5 @@
-"""JeDi (arXiv 2407.06187): references, guidance and replacement on Tinyland's joint model, without training, and what a
-set costs."""
+"""JeDi (arXiv 2407.06187): references, guidance and replacement on Tinyland's joint model, training-free coupling,
+cost."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def compared(sets: JointSets, grid: Grid, eye: judge.Judge, kept: Kept | None = 
 
 
 def signs(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, float]:
-    """By how much one row is above another on average, where the paper tells which one is."""
+    """Mean differences between rows whose sign the paper states."""
 
     def above(metric: str, first: str, second: str) -> float:
         return float(scores[first][metric].mean() - scores[second][metric].mean())
@@ -126,7 +126,7 @@ def signs(scores: dict[str, dict[str, np.ndarray]]) -> dict[str, float]:
 
 
 def sweep(sets: JointSets, grid: Grid, eye: judge.Judge) -> list[dict]:
-    """joint_1 at several guidance scales (the paper's figure 11)."""
+    """Scores joint_1 at several guidance scales (the paper's figure 11)."""
     rows = []
     for scale in SCALES:
         other = sets.with_settings(replace(sets.settings, cfg=scale))

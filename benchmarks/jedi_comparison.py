@@ -1,4 +1,4 @@
-"""JeDi's comparison (arXiv 2407.06187): pictures of a subject with references, sampled as the shipped workflow samples."""
+"""Comparison of JeDi (arXiv 2407.06187): pictures of a subject with references, sampled as in the shipped workflow."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ NODE = "bench"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is tuned, with the settings that the shipped workflow has.
+    """Tuned settings; the defaults are the shipped workflow's.
 
-    image_first, text_first: the references' guidance scale in these rows, as a multiple of the text's; free_blocks:
-    what is coupled of a model that was not trained for sets.
+    image_first, text_first: guidance scale of the references in these rows, as a multiple of the text's. free_blocks:
+    coupled blocks of a model that was not trained for sets.
     """
 
     image_first: float = 0.5
@@ -51,7 +51,7 @@ class Recipe:
 
 
 class JointSets:
-    """Rows for one subject, one prompt and a batch of seeds at a time; every picture is a set of its own with the
+    """Rows of the comparison for one subject, one prompt and a batch of seeds; each picture is a set with the
     references."""
 
     def __init__(self, weights: Path, settings: generate.Settings, recipe: Recipe):
@@ -62,13 +62,13 @@ class JointSets:
         self._references: dict[tuple[str, int], References] = {}
 
     def with_settings(self, settings: generate.Settings) -> JointSets:
-        """The same models with another sampler."""
+        """Copy with the same models and other sampler settings."""
         other = copy.copy(self)
         other.settings = settings
         return other
 
     def references(self, subject: PersonalSubject, count: int) -> References:
-        """The first pictures of the subject, each with the caption of its place."""
+        """First pictures of the subject, each with the caption of its place."""
         if (subject.name, count) not in self._references:
             images = torch.from_numpy(renders(subject.training_scenes()[:count])).float() / 255
             caption = self.encode([prompt(subject.subject.name, subject.place)])
@@ -76,7 +76,7 @@ class JointSets:
         return self._references[subject.name, count]
 
     def widgets(self, name: str) -> Widgets:
-        """What the node's widgets say in a row."""
+        """Widgets of the node for a row."""
         cfg, recipe = self.settings.cfg, self.recipe
         free = name.startswith("training_free")
         return Widgets(
@@ -113,7 +113,7 @@ class JointSets:
         return generate.latents(guider, seeds, self.settings)
 
     def sample(self, name: str, grid: Grid, kept: Kept | None = None) -> np.ndarray:
-        """[subjects, prompts, seeds, size, size, 3] uint8 of a row."""
+        """Pictures [subjects, prompts, seeds, size, size, 3] uint8 of a row."""
 
         def cell(subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
             return {name: self.latents(name, subject, where, seeds)}

@@ -1,4 +1,4 @@
-"""What sampling pictures as a set costs, as ratios to sampling them one by one in the same run."""
+"""Cost of sampling pictures as a set, as ratios to sampling them one by one in the same run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = (1, 2, 4, 8)
 
 
 def pictures(network: Network, count: int, references: int = 0, blocks: str = "all"):
-    """`count` pictures sampled as one set with `references` known members."""
+    """Samples `count` pictures as one set with `references` known members."""
     widgets = Widgets(
         cfg=CFG,
         guidance="joint",
@@ -61,8 +61,8 @@ def one_by_one(network: Network, count: int) -> None:
 
 
 def costs_of(network: Network, seconds: float) -> dict[str, float]:
-    """Time and memory of sets of several sizes, the coupling's share of the time, and what one more reference adds to a
-    picture."""
+    """Ratios: time and memory of sets of several sizes, the coupling's share of the time, and the price of one more
+    reference."""
 
     def set_of(count: int) -> Variant:
         return Variant(
@@ -98,7 +98,7 @@ def costs_of(network: Network, seconds: float) -> dict[str, float]:
 
 
 def memory_of(network: Network) -> dict[str, float]:
-    """The peak of the tensors that a set makes, to as many times a plain run's."""
+    """Peak tensor memory of a set of n, as a ratio to n times a plain run's."""
     plain(network, network.model)
     base = peak_bytes(lambda: plain(network, network.model))
     return {f"joint_n{n}_memory_ratio": peak_bytes(lambda n=n: pictures(network, n)) / (n * base) for n in SIZES}

@@ -1,4 +1,4 @@
-"""Pictures of long benchmarks, kept in the cache folder, so that one that was interrupted goes on where it was."""
+"""Cache of long benchmarks' pictures, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODE = (
     "benchmarks/layout_and_retouch_comparison.py",
     "benchmarks/pick_and_draw_comparison.py",
 )
-"""What makes pictures; what judges them does not."""
+"""Source files that make pictures; the judge's are not among them."""
 
 
 def cache_folder() -> Path:
@@ -31,14 +31,14 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Kept:
-    """Arrays by name, below a folder of their own for one state of the code that makes them, of weights and of
-    settings."""
+    """Arrays by name, in a folder for one state of code, weights and settings."""
 
     folder: Path
 
     @staticmethod
     def of(bench: str, settings: object, weights: Path) -> Kept:
-        """weights: a folder; what judges pictures does not make them."""
+        """Cache of a benchmark. settings: anything with a stable repr. weights: folder; the judge's weights do not
+        count."""
         state = hashlib.sha256(repr(settings).encode())
         code = (path for pattern in _CODE for path in _ROOT.glob(pattern))
         for path in sorted({*code, *(f for f in weights.rglob("*.safetensors") if f.name != "judge.safetensors")}):
@@ -46,7 +46,7 @@ class Kept:
         return Kept(cache_folder() / "benchmarks" / f"{bench}-{state.hexdigest()[:16]}")
 
     def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """What was made under this name before, or what `make` gives now, kept from then on."""
+        """Array of this name: loaded if it was made before, otherwise made and saved."""
         path = self.folder / f"{name}.npy"
         if path.exists():
             return np.load(path)

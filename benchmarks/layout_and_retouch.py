@@ -112,7 +112,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
 
 
 def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """Picture by picture, what one row has more than another: between those that the paper compares."""
+    """Differences between the rows that the paper compares, picture by picture."""
     return {
         (first, second): {metric: values - scores[second][metric] for metric, values in scores[first].items()}
         for first, second in (("II", "I"), ("III", "II"), ("V", "IV"), ("V", "I"))
@@ -120,7 +120,7 @@ def differences(scores: dict[str, dict[str, np.ndarray]]) -> dict[tuple[str, str
 
 
 def signs(apart: dict[tuple[str, str], dict[str, np.ndarray]]) -> dict[str, float]:
-    """The means of the differences whose sign the paper tells, turned so that it is positive there."""
+    """Mean differences whose sign the paper states, oriented so that the paper's sign is positive."""
 
     def mean(metric: str, first: str, second: str) -> float:
         return float(apart[first, second][metric].mean())
@@ -145,7 +145,7 @@ def kept_of(recipe: Recipe, weights: Path) -> Kept:
 
 
 def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[dict]:
-    """Row II of the LoRA for several tau (appendix C.1): more vanilla steps, more of the prompt and less of the
+    """Scores row II of the LoRA for several tau (appendix C.1): more vanilla steps, more of the prompt, less of the
     subject."""
     rows = []
     for tau in TAUS:
@@ -165,7 +165,7 @@ def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
 
 
 def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
-    """Time and peak memory of a retouch step in each mode and of the whole method, as ratios to plain sampling."""
+    """Ratios of time and peak memory to plain sampling, for a retouch step in each mode and for the whole method."""
     found = {
         timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds, fewest_rounds)
     }

@@ -1,5 +1,4 @@
-"""The ablation of Layout-and-Retouch (arXiv 2407.09779, section 4.3): rows I to V, sampled as the shipped workflow
-samples."""
+"""Ablation of Layout-and-Retouch (arXiv 2407.09779, section 4.3): rows I to V, sampled as in the shipped workflow."""
 
 from __future__ import annotations
 
@@ -35,10 +34,10 @@ MAP_LEVELS = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is tuned, with the settings that the shipped workflow has.
+    """Tuned settings; the defaults are the shipped workflow's.
 
-    base: what is personalized; strength: of its LoRA; alone_from: the step from which row III swaps; pictures: how many
-    references; weight: of each; masked: whether the subject alone is borrowed, where its word acts in the reference.
+    base: personalization; strength: of its LoRA; alone_from: first step of the swap in row III; pictures: number of
+    references; weight: of each. masked: borrow only the subject, found by its word's attention in the reference.
     """
 
     base: str = LORA
@@ -109,7 +108,7 @@ class Ablation:
     def cell(
         self, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]
     ) -> dict[str, torch.Tensor]:
-        """Latents of rows of the ablation; those that stand on a layout share one."""
+        """Latents of the ablation's rows; rows that need a layout share one."""
         r, model, full = self.recipe, self.personalized(subject), prompt.text(words(self.recipe.base, subject))
         found = {}
         if "I" in names:
@@ -126,14 +125,14 @@ class Ablation:
         return {name: found[name] for name in names}
 
     def mask(self, subject: PersonalSubject, layout: torch.Tensor, text: str) -> SubjectMask:
-        """As the shipped workflow makes it: from the map of the subject's word in the layout image."""
+        """Mask made as in the shipped workflow: from the map of the subject's word in the layout image."""
         r, heat = self.recipe, self.heatmaps(subject, layout, text)
         return build_mask(
             None, heat, PER_STEP, self.clip, text, word(r.base, subject), r.map_blocks, MaskRules(threshold=r.threshold)
         )
 
     def heatmaps(self, subject: PersonalSubject, samples: torch.Tensor, text: str) -> torch.Tensor:
-        """[n, height, width] in 0..1: where the subject's word acts in pictures."""
+        """Heatmaps [n, height, width] in 0..1 of the subject's word in pictures."""
         model, latent, named = self.personalized(subject), {"samples": samples}, word(self.recipe.base, subject)
         maps = word_maps(
             model, self.clip, latent, text, named, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae
@@ -148,5 +147,5 @@ class Ablation:
         return retouch(self.personalized(subject), self.reference(subject), layout, mask, settings)
 
     def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
-        """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
+        """Pictures [subjects, prompts, seeds, size, size, 3] uint8 by row."""
         return grid.sample_cells(names, partial(self.cell, names), self.vae, kept, self.recipe.base)

@@ -1,4 +1,4 @@
-"""What the retouch costs in time and memory, as ratios to plain sampling in the same run."""
+"""Cost of the retouch in time and memory, as ratios to plain sampling in the same run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODES = (BANKED, BATCHED, SEQUENTIAL)
 
 
 def retouch_variants(network: Network) -> list[Variant]:
-    """Steps of a retouch in each mode, every step with reference and mask, and the whole method from nothing."""
+    """Variants: a retouch at each step in every mode, with reference and mask, and the whole method."""
 
     def reference():
         return plain(network, network.personalized, network.personalized_positive)
@@ -47,13 +47,13 @@ def retouch_variants(network: Network) -> list[Variant]:
 
 
 def steps_of(network: Network, mode: str, attention: str = "replace", weight: float = 1.0) -> Callable[[], object]:
-    """A run in which every step is retouched; the first one fills the banks."""
+    """Makes a run that retouches every step; its first call fills the banks."""
     patched = at_strength(network, 1.0, mode, attention, weight)
     return lambda: plain(network, patched, network.personalized_positive)
 
 
 def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
-    """The personalized model whose every step is retouched with reference and mask."""
+    """Patches the personalized model to retouch every step with reference and mask."""
     # A vanilla model's steps are read in every mode, which would hide what these steps cost.
     _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
     settings = RetouchSettings(
@@ -63,8 +63,10 @@ def at_strength(network: Network, strength: float, mode: str = BANKED, attention
 
 
 def whole(network: Network):
-    """Stage 1, a reference that nothing is known of yet, where the subject is in the layout, and the retouch from
-    lambda_2 on; with the shipped workflow's settings, as parts of its steps, in the paper's blocks."""
+    """Runs the whole method: layout, inversion of a new reference, the subject's map and mask, and the retouch.
+
+    Step counts are the shipped workflow's, scaled to the network's number of steps; the blocks are the paper's.
+    """
     recipe = Recipe()
 
     def part(steps: int) -> int:
@@ -106,7 +108,7 @@ def layout(network: Network, record: str, switch_step: int):
 
 
 def picture(network: Network, weight: float = 1.0) -> References:
-    """A reference of random pixels, as large as the target, with a subject on a quarter of it."""
+    """Makes a reference of random pixels, as large as the target, whose subject covers a quarter of it."""
     side = network.side
     latent = {"samples": torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(SEED))}
     subject = torch.zeros(8 * side, 8 * side)
@@ -126,7 +128,7 @@ def mask(network: Network) -> SubjectMask:
 
 
 def memory_ratios(network: Network) -> dict[str, float]:
-    """The peak of the tensors that a run makes, to a plain run's."""
+    """Peak tensor memory of each variant, as a ratio to a plain run's."""
     variants, figures = retouch_variants(network), {}
     variants[0].reference()  # patches the weights
     base = peak_bytes(variants[0].reference)

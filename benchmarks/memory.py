@@ -1,4 +1,4 @@
-"""The memory that a run takes: of its tensors, or of the GPU's allocator."""
+"""Peak memory of a run: of its tensors on a CPU, of the allocator on a GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of tensors that were alive at once, above the start: exact, which the resident size of a process is not, as
-    it keeps pages."""
+    """Peak bytes of live tensors above the start. Exact, unlike the process's resident size, which keeps freed
+    pages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def peak_bytes(run: Callable[[], object]) -> float:
-    """The most memory that tensors took at once above the start of the run."""
+    """Peak bytes of tensors above the start of the run."""
     if not torch.cuda.is_available():
         with PeakMemory() as memory:
             run()

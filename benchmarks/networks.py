@@ -1,4 +1,4 @@
-"""The networks whose speed is measured: Tinyland, and one of the size of Stable Diffusion 1.5 with random weights."""
+"""Networks of the timings: Tinyland, and one of Stable Diffusion 1.5's size with random weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SMALL_CONFIG = {
 
 @dataclass(frozen=True)
 class Network:
-    """A vanilla model, the same with a LoRA, their text encoder and prompts, and the size of the run that is timed."""
+    """Vanilla model, the same with a LoRA, their text encoder and prompts, and the size of the timed run."""
 
     name: str
     prefix: str
@@ -83,14 +83,14 @@ def network(name: str, prefix: str, model, personalized, clip, word: str, side: 
 
 
 def full_size_network(side: int, steps: int) -> Network:
-    """A U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
+    """Makes a U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
     # On a CPU bfloat16 is the smallest type that every layer computes in, and more than twice as fast as float32.
     dtype = torch.bfloat16 if comfy.model_management.get_torch_device().type == "cpu" else torch.float16
     return random_network("SD 1.5 size", "", FULL_SIZE_CONFIG, dtype, side, steps)
 
 
 def small_network(steps: int) -> Network:
-    """One of so few layers, channels and pixels that little but the host's and the nodes' own work is left."""
+    """Makes a network so small that mostly the host's and the nodes' own work remains."""
     return random_network("one level", "small_", SMALL_CONFIG, torch.float32, 2, steps)
 
 
@@ -108,7 +108,7 @@ def random_network(name: str, prefix: str, unet: dict, dtype: torch.dtype, side:
 
 
 def randomise(module: torch.nn.Module) -> None:
-    """Fills what ComfyUI's layers leave unset: small random weights, neutral norms."""
+    """Fills the weights that ComfyUI's layers leave uninitialized: small random weights, neutral norms."""
     for name, weight in module.named_parameters():
         if weight.ndim > 1:
             weight.data.uniform_(-0.03, 0.03)
@@ -117,7 +117,7 @@ def randomise(module: torch.nn.Module) -> None:
 
 
 def random_lora(unet: torch.nn.Module, rank: int = 16) -> dict[str, torch.Tensor]:
-    """A LoRA over the attention projections, as subject LoRAs usually are."""
+    """Makes a LoRA for the attention projections, as subject LoRAs usually have."""
     tensors = {}
     for path, weight in unet.named_parameters():
         if ".attn" in path and weight.ndim == 2:

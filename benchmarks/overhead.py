@@ -1,6 +1,6 @@
-"""What every node that patches costs: whole sampling runs, as a ratio to runs of plain KSampler right beside them.
+"""Overhead of every node that patches: whole sampling runs, as a ratio to plain KSampler runs right beside them.
 
-On Tinyland, where fixed costs show, and on a network of the size of Stable Diffusion 1.5 with random weights.
+The networks are Tinyland, where fixed costs show, and one of Stable Diffusion 1.5's size with random weights.
 """
 
 from __future__ import annotations
@@ -63,15 +63,14 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
 
 
 def idle_variants(network: Network) -> list[Variant]:
-    """Those that change nothing."""
+    """Variants that change nothing."""
     return [variant for variant in variants(network) if variant.figure == NEUTRAL]
 
 
 def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float]]:
-    """Each network with the seconds to spend on it and on what it idles; one at a time: the large one is built when it
-    is needed.
+    """Yields each network with the seconds to spend on its variants and on its idle variants.
 
-    Where a plain run is short, what is added to it has to be known more exactly.
+    The large one is built only when needed. A short plain run needs a more precise measurement of the added time.
     """
     yield tiny_network(weights, 10), 40 if quick else 150, 30 if quick else 300
     on_gpu = comfy.model_management.get_torch_device().type != "cpu"
@@ -80,7 +79,7 @@ def networks(quick: bool, weights: Path) -> Iterator[tuple[Network, float, float
 
 
 def variants(network: Network) -> list[Variant]:
-    """Every node that patches, where it works and where it has to change nothing."""
+    """Variants of every node that patches, active and idle."""
     return [
         *blended_variants(network),
         *attention_variants(network),
@@ -90,7 +89,7 @@ def variants(network: Network) -> list[Variant]:
 
 
 def blended_variants(network: Network) -> list[Variant]:
-    """The blended runs begin with the personalized model where the switch is at 0."""
+    """Variants of step-blended sampling. With the switch at 0 a run starts with the personalized model."""
 
     def variant(node: str, sample: Callable, switch: int) -> Variant:
         neutral = switch in (0, network.steps)
@@ -162,7 +161,7 @@ def attention_variants(network: Network) -> list[Variant]:
 
 
 def neutral_variants(network: Network) -> list[Variant]:
-    """The nodes whose price has a benchmark of its own, where they have to change nothing."""
+    """Idle variants of the nodes that have a benchmark of their own."""
     retouched = layout_and_retouch_costs.at_strength(network, 0.0)
     guided = pick_and_draw_costs.guided(network, pick_and_draw_costs.settings(network, 1.0, 1.0, step_size=0.0))
 
@@ -179,7 +178,7 @@ def neutral_variants(network: Network) -> list[Variant]:
 
 
 def acting_variants(network: Network) -> list[Variant]:
-    """The same nodes at every step."""
+    """Active variants of the same nodes, at every step."""
     return [
         layout_and_retouch_costs.retouch_variants(network)[0],
         pick_and_draw_costs.guided_variants(network)[0],
@@ -187,7 +186,7 @@ def acting_variants(network: Network) -> list[Variant]:
 
 
 class Discard:
-    """A sink that keeps nothing."""
+    """Sink that keeps nothing."""
 
     def record(self, call, layer, values, size) -> None: ...
 

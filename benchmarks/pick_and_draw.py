@@ -1,5 +1,4 @@
-"""Pick-and-Draw (arXiv 2401.16762): both losses on four base models, the distance's direction, and what the method
-costs."""
+"""Pick-and-Draw (arXiv 2401.16762): both losses on four base models, the directions of the distance, and their cost."""
 
 from __future__ import annotations
 
@@ -126,7 +125,7 @@ def compared(guided: Guided, grid: Grid, eye: judge.Judge, kept: Kept | None = N
 
 
 def gains(scores: dict) -> dict:
-    """By how much each guided row is above its base's unguided one, as scores by base and row."""
+    """Differences of each guided row to its base's unguided one, as scores by base and row."""
     return {
         (base, name): {metric: values - scores[base, BASELINE][metric] for metric, values in found.items()}
         for (base, name), found in scores.items()
@@ -145,7 +144,7 @@ def means_of(gained: dict) -> dict[str, float]:
 def directions(
     guided: Guided, grid: Grid, eye: judge.Judge, kept: Kept | None = None
 ) -> tuple[list[dict], dict[str, float]]:
-    """lora/appearance with each direction of the distance."""
+    """Scores lora/appearance with each direction of the distance."""
     found = {}
     with silence(), timed("directions"):
         for direction in ("gen_to_ref", *OTHER_DIRECTIONS):
@@ -157,7 +156,8 @@ def directions(
 
 
 def fine_tuned(weights: Path, steps: int) -> Callable[[str], Path]:
-    """Where a subject's full fine-tune is; it is trained where there is none, which is too large to be bundled."""
+    """Makes the function from a subject's name to its full fine-tune, which is trained if missing: it is too large to
+    bundle."""
     state = hashlib.sha256((weights / "denoiser.safetensors").read_bytes())
     for path in sorted((Path(__file__).resolve().parents[1] / "demo" / "training").rglob("*.py")):
         state.update(path.read_bytes())

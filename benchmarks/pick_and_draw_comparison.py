@@ -1,5 +1,5 @@
-"""Pick-and-Draw's comparison (arXiv 2401.16762): base models with and without each of its losses, sampled as the
-shipped workflow does."""
+"""Comparison of Pick-and-Draw (arXiv 2401.16762): base models with and without each loss, as in the shipped
+workflow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BASELINE, APPEARANCE, LAYOUT, BOTH = "baseline", "appearance", "layout", "both"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is tuned, with the settings that the shipped workflow has. strength: of the LoRA."""
+    """Tuned settings; the defaults are the shipped workflow's. strength: of the LoRA."""
 
     strength: float = 0.8
     appearance_weight: float = 1.0
@@ -65,7 +65,7 @@ class Guided:
     def __init__(
         self, weights: Path, settings: generate.Settings, recipe: Recipe, full: Callable[[str], Path] | None = None
     ):
-        """full: where the full fine-tune of a subject is."""
+        """full: function from a subject's name to its full fine-tune."""
         self.weights, self.settings, self.recipe, self.full = weights, settings, recipe, full
         self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
@@ -74,7 +74,7 @@ class Guided:
         self._templates: dict[tuple, Template] = {}
 
     def base(self, name: str, subject: PersonalSubject) -> ModelPatcher:
-        """The MODEL of a base."""
+        """MODEL of a base."""
         if name in (VANILLA, TEXTUAL_INVERSION):
             return self.model
         key = (name, subject.name, self.recipe.strength)
@@ -122,7 +122,7 @@ class Guided:
         return self._palettes[key]
 
     def template(self, subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]) -> Template:
-        """Of the vanilla model, which is the same for every base."""
+        """Template of the vanilla model, the same for every base."""
         noun, window = subject.subject.name, Window(0.0, self.recipe.layout_window[1])
         text = prompt.text(noun)
         key = (subject.name, text, tuple(seeds), window)
@@ -139,7 +139,7 @@ class Guided:
         return generate.latents(guider, seeds, self.settings)
 
     def guided(self, base: str, row: str, subject: PersonalSubject, prompt: GridPrompt, palette, template):
-        """The MODEL of a row."""
+        """MODEL of a row."""
         r, text = self.recipe, prompt.text(words(base, subject))
         widgets = Widgets(
             text=text,
@@ -164,7 +164,7 @@ class Guided:
     def cell(
         self, base: str, names: Sequence[str], subject: PersonalSubject, prompt: GridPrompt, seeds: Sequence[int]
     ) -> dict:
-        """Latents of rows; those that follow a template share one."""
+        """Latents by row; rows that follow a template share one."""
         palette = self.palette(base, subject) if {APPEARANCE, BOTH} & set(names) else None
         template = self.template(subject, prompt, seeds) if {LAYOUT, BOTH} & set(names) else None
         text = prompt.text(words(base, subject))
@@ -177,13 +177,13 @@ class Guided:
         return {name: self.plain(model, text, seeds) for name, model in models.items()}
 
     def sample(self, base: str, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
-        """[subjects, prompts, seeds, size, size, 3] uint8 by row."""
+        """Pictures [subjects, prompts, seeds, size, size, 3] uint8 by row."""
         return grid.sample_cells(
             names, partial(self.cell, base, names), self.vae, kept, f"{base}-{self.recipe.direction}"
         )
 
     def with_recipe(self, **changes) -> Guided:
-        """The same models with other settings."""
+        """Copy with the same models and other settings."""
         other = copy.copy(self)
         other.recipe = replace(self.recipe, **changes)
         return other

@@ -1,4 +1,4 @@
-"""What Pick-and-Draw costs in time and memory, as ratios to plain sampling in the same run."""
+"""Cost of Pick-and-Draw in time and memory, as ratios to plain sampling in the same run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def settings(
     step_size: float = 0.05,
     all_maps: bool = False,
 ) -> Widgets:
-    """Both losses, each in its window of the run, on the maps of the decoder's coarse blocks or of all."""
+    """Settings of both losses, each in its window, on the maps of the decoder's coarse blocks or of all blocks."""
     layout_blocks = "all" if all_maps else " ".join(preset(network.personalized, COARSE, "bench"))
     return Widgets(
         text=network.text,
@@ -54,7 +54,7 @@ def settings(
 
 
 def palette(network: Network) -> Palette:
-    """Of a reference that nothing is known of yet."""
+    """Palette of a reference without any cached features."""
     model = network.personalized
     text = network.personalized_positive[0][0]
     return Palette(
@@ -83,19 +83,19 @@ def template(network: Network) -> Template:
 
 
 def default_windows() -> _Windows:
-    """Those of the node's widgets for appearance and layout."""
+    """Default windows of the node's widgets for appearance and layout."""
     widgets = (widget for widget in UREMDGuidance.define_schema().inputs if isinstance(widget, io.Float.Input))
     of = {widget.id: widget.default for widget in widgets if widget.default is not None}
     return (of["appearance_start"], of["appearance_end"]), (of["layout_start"], of["layout_end"])
 
 
 def guided(network: Network, made: Widgets):
-    """The personalized model with guidance."""
+    """Attaches guidance to the personalized model."""
     return guide(network.personalized, network.clip, palette(network), template(network), made)[0]
 
 
 def guided_variants(network: Network) -> list[Variant]:
-    """Runs whose every step, or every second, is guided by both losses or by one, and the whole method from nothing."""
+    """Variants guided at every step or every second step, by both losses or one, and the whole method."""
     known, recorded = palette(network), template(network)
 
     def reference():
@@ -133,7 +133,7 @@ def guided_variants(network: Network) -> list[Variant]:
 
 
 def times(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
-    """Figures of `guided_variants`."""
+    """Time ratios of `guided_variants`."""
     return {
         f"{network.prefix}{t.variant.figure}": t.ratio[0]
         for t in compare(guided_variants(network), seconds, fewest_rounds)
@@ -141,8 +141,8 @@ def times(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str,
 
 
 def memory(network: Network) -> dict[str, float]:
-    """What guidance adds to the peak of a plain run's tensors, as a ratio to it: without the decoder's finest
-    resolution, and in all."""
+    """Extra peak memory of guidance as a ratio to a plain run's: without the decoder's finest resolution, and with all
+    maps."""
     known, recorded = palette(network), template(network)
 
     def peak(made: Widgets | None) -> float:

@@ -1,5 +1,4 @@
-"""One form for every benchmark's result: rows of metrics with 95 % bootstrap intervals, and single figures with
-targets."""
+"""Report of a benchmark: rows of metrics with 95 % bootstrap intervals, and single figures with targets."""
 
 from __future__ import annotations
 
@@ -26,9 +25,10 @@ _TAIL = (2.5, 97.5)
 
 
 def mean_interval(values: Iterable[float], clusters: ArrayLike | None = None, seed: int = 0) -> list[float]:
-    """[mean, low, high]: the mean and its 95 % percentile bootstrap interval.
+    """Mean with its 95 % percentile bootstrap interval: [mean, low, high].
 
     With `clusters`, one label per value, whole clusters are drawn: pictures of one subject or one prompt fail together.
+    Raises ValueError if the numbers of labels and values differ.
     """
     values = _finite(values)
     _, members = np.unique(np.arange(len(values)) if clusters is None else np.asarray(clusters), return_inverse=True)
@@ -42,7 +42,7 @@ def mean_interval(values: Iterable[float], clusters: ArrayLike | None = None, se
 
 
 def median_interval(values: Iterable[float], seed: int = 0) -> list[float]:
-    """[median, low, high]: the median and its 95 % percentile bootstrap interval."""
+    """Median with its 95 % percentile bootstrap interval: [median, low, high]."""
     values = _finite(values)
     drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     return _interval(np.median(values), np.median(values[drawn], axis=1))
@@ -65,7 +65,7 @@ _MET = {"at least": operator.ge, "at most": operator.le, "more than": operator.g
 
 @dataclass(frozen=True)
 class Target:
-    """A bar for a figure: `Target("at least", 0.95)`, `Target("at most", 1.005)` or `Target("more than", 0.0)`."""
+    """Target of a figure: `Target("at least", 0.95)`, `Target("at most", 1.005)` or `Target("more than", 0.0)`."""
 
     sense: str
     value: float
@@ -76,8 +76,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Report:
-    """`rows` are dicts {"name": text, METRIC: [mean, low, high], ...}; a figure is None where this machine cannot
-    measure it; notes and picture only go to the Markdown page."""
+    """Result of a benchmark.
+
+    rows: dicts {"name": text, METRIC: [mean, low, high], ...}. figures: None for a figure that this machine cannot
+    measure. notes and picture appear only on the Markdown page.
+    """
 
     bench: str
     rows: list[dict[str, Any]]
@@ -88,7 +91,7 @@ class Report:
     picture_caption: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The one JSON form of every benchmark."""
+        """JSON form, the same for every benchmark."""
         return {
             "bench": self.bench,
             "commit": commit(),
@@ -100,7 +103,7 @@ class Report:
 
 
 def machine() -> str:
-    """The device, its threads and the versions that decide speed, in one line."""
+    """Description of the machine in one line: device, threads, and versions that affect speed."""
     import torch
     from comfyui_version import __version__ as host_version
 
@@ -119,19 +122,19 @@ def _processor() -> str:
 
 
 def _rounded(value: float) -> float:
-    """Five significant digits, and never fewer than the whole part."""
+    """Rounds to five significant digits, but keeps the whole integer part."""
     return round(float(value), max(0, 4 - math.floor(math.log10(abs(value))))) if value else 0.0
 
 
 def table(report: Report) -> str:
-    """The rows and figures as aligned plain text."""
+    """Formats rows and figures as aligned plain text."""
     parts = [f"{report.bench}: {machine()}"]
     parts += [_aligned(cells) for cells in (_row_cells(report), _figure_cells(report)) if len(cells) > 1]
     return "\n\n".join(parts)
 
 
 def markdown(report: Report, facts: Mapping[str, Any], picture: str | None = None) -> str:
-    """The committed page: the same tables, how they were measured, and the picture where there is one."""
+    """Formats the committed page: the tables, the notes, and the picture if there is one."""
     parts = [f"# {report.bench}", f"{facts['machine']}; commit {facts['commit']}, {facts['date']}."]
     parts += [_piped(cells) for cells in (_row_cells(report), _figure_cells(report)) if len(cells) > 1]
     if picture:

@@ -1,4 +1,4 @@
-"""Times sampling runs in pairs: each beside the run that it is compared to."""
+"""Timing of sampling runs in pairs, each beside the run that it is compared to."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MOST_ROUNDS = 1000
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to sample, what it is compared to, and the figure that their ratio counts for; `first` is the model
-    loaded before."""
+    """Way to sample with its reference run and the figure that their ratio counts for; `first` is the model loaded
+    first."""
 
     name: str
     figure: str
@@ -37,7 +37,7 @@ class Variant:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """No progress bars, and no warnings of patches that have no effect: here they are meant to have none."""
+    """Hides progress bars, and the warnings of patches that have no effect, which these runs intend."""
     progress, comfy.utils.PROGRESS_BAR_ENABLED = comfy.utils.PROGRESS_BAR_ENABLED, False
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -49,7 +49,7 @@ def silence() -> Iterator[None]:
 
 
 def plain(network: Network, model, positive: list | None = None, steps: int | None = None, cfg: float = CFG):
-    """What the KSampler node does."""
+    """Runs what the KSampler node runs."""
     text = network.positive if positive is None else positive
     return host_nodes.common_ksampler(
         model, SEED, steps or network.steps, cfg, SAMPLER, SCHEDULER, text, network.negative, network.latent
@@ -58,8 +58,7 @@ def plain(network: Network, model, positive: list | None = None, steps: int | No
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians: of the ratio and of the difference of a pair, and of the seconds of the variant and of what it is
-    compared to."""
+    """Medians of a pair: ratio, difference, the variant's seconds, and the reference's seconds."""
 
     variant: Variant
     ratio: list[float]
@@ -74,8 +73,8 @@ class Timing:
 def compare(variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> list[Timing]:
     """Times every variant beside its reference, in rounds until the seconds are spent.
 
-    The two runs of a pair see the same machine, so its drift and its other work cancel out. Which of them goes first
-    alternates, and every round has another order of variants.
+    Both runs of a pair share the machine's state, so drift and background load cancel out. The order within a pair
+    alternates, and every round shuffles the variants.
     """
     for variant in variants:
         timed(variant.first, variant.sample)
@@ -90,14 +89,14 @@ def compare(variants: list[Variant], seconds: float, fewest_rounds: int = 2) -> 
 
 
 def _timing(variant: Variant, pairs: np.ndarray) -> Timing:
-    """pairs: [rounds, 2] seconds of the variant and of what it is compared to."""
+    """Summarizes pairs [rounds, 2]: seconds of the variant and of its reference."""
     own, reference = pairs.T
     ratio, added, seconds = (median_interval(values) for values in (own / reference, own - reference, own))
     return Timing(variant, ratio, added, seconds, float(np.median(reference)))
 
 
 def timed_pair(variant: Variant, reference_first: bool) -> tuple[float, float]:
-    """Seconds of the variant and of what it is compared to."""
+    """Times a pair: seconds of the variant and of its reference."""
     if reference_first:
         seconds = timed(variant.first, variant.reference)
         return timed(variant.first, variant.sample), seconds
@@ -111,7 +110,7 @@ def timed(first: ModelPatcher, sample: Callable[[], object]) -> float:
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """From what the device had to do before, done, to what `run` gives it to do, done."""
+    """Seconds from an idle device to the end of the work that `run` queues on it."""
     _synchronize()
     started = time.perf_counter()
     run()

@@ -1,6 +1,6 @@
-"""Is the bundled model good, is its judge, and do its personalized models have the problem that the papers solve?
+"""Benchmark of the bundled model and its judge, and of the problem that the papers solve in personalized models.
 
-Everything is judged on pictures and renders that no training has seen.
+All pictures and renders are unseen in training.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is measured: prompts, renders through the autoencoder, renders judged, random subjects told apart, and
-    the grid."""
+    """Sample sizes: prompts, renders through the autoencoder, judged renders, random subjects, and the grid."""
 
     prompts: int
     restored: int
@@ -85,14 +84,14 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
 
 @contextlib.contextmanager
 def timed(part: str) -> Iterator[None]:
-    """Prints how long a part took, so that a long run shows that it moves."""
+    """Prints the duration of a part, to show that a long run progresses."""
     started = time.monotonic()
     yield
     print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def caption_accuracies(model, clip, vae, eye: judge.Judge, settings: generate.Settings, count: int) -> dict[str, float]:
-    """Of `count` captions of unseen scenes, the share drawn right, attribute by attribute where the caption names it."""
+    """Share of `count` captions of unseen scenes that are drawn right, per attribute that the caption names."""
     scenes = unseen_scenes(count)
     captions = [caption(scene, Random(i)) for i, scene in enumerate(scenes)]
     guide = generate.plain(model, generate.TextEncoder(clip), settings)
@@ -108,7 +107,7 @@ def caption_accuracies(model, clip, vae, eye: judge.Judge, settings: generate.Se
 
 
 def attributes_right(verdict: judge.Verdict, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
-    """For each attribute, bool [n]: whether the judge sees what the scene says."""
+    """Correctness per attribute, bool [n]: True if the judge sees what the scene contains."""
     return {
         "class": verdict.class_index == [CLASSES.index(s.subject.name) for s in scenes],
         "place": verdict.place_index == [PLACES.index(s.place) for s in scenes],
@@ -125,8 +124,7 @@ def autoencoder_psnr(vae, count: int) -> float:
 
 
 def judge_figures(eye: judge.Judge, count: int, random_subjects: int) -> dict[str, float]:
-    """The judge's own accuracy on `count` unseen renders, and how well its identity separates the demo's and random
-    subjects."""
+    """Accuracy of the judge on `count` unseen renders, and how well its identity separates demo and random subjects."""
     scenes = unseen_scenes(count)
     right = attributes_right(eye.look(renders(scenes)), scenes)
     figures = {"judge_accuracy": float(np.logical_and.reduce(list(right.values())).mean())}
@@ -156,7 +154,7 @@ def views(subject: Subject, seed: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PersonalMethod:
-    """A row of the comparison, and the subjects that it can draw."""
+    """Row of the comparison, and the subjects that it can draw."""
 
     name: str
     sample: Method
@@ -164,7 +162,8 @@ class PersonalMethod:
 
 
 def personal_methods(model, clip, settings: generate.Settings, weights: Path) -> list[PersonalMethod]:
-    """Vanilla names the subject by color and class, the LoRA by the placeholder, textual inversion by its embedding."""
+    """Methods: vanilla names the subject by color and class, the LoRA by its placeholder, textual inversion by its
+    embedding."""
 
     def drawn(model, clip, words: str) -> Callable[[Sequence[GridPrompt]], CFGGuider]:
         guide = generate.plain(model, generate.TextEncoder(clip), settings)
@@ -192,9 +191,9 @@ def personal_methods(model, clip, settings: generate.Settings, weights: Path) ->
 def personal_rows(
     methods: Sequence[PersonalMethod], grid: Grid, vae, eye: judge.Judge, settings: generate.Settings
 ) -> tuple[list[dict], Image.Image]:
-    """A row per method, and a sheet of the grid's first prompt.
+    """Rows, one per method, and a sheet of the grid's first prompt.
 
-    Where a method cannot draw every subject, the others get a second row over the subjects that it can.
+    If a method cannot draw every subject, the other methods get a second row over the subjects that it can draw.
     """
     rows, more, scores = [], [], {}
     seeds = min(3, grid.seeds)

@@ -1,5 +1,5 @@
-"""What the appearance loss costs: time and memory of the kernel, forward and backward, beside the whole cost matrix and
-a bare product."""
+"""Cost of the appearance loss: time and memory of the kernel, forward and backward, beside cost matrix and bare
+product."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .memory import peak_bytes
 from .timing import seconds_of
 
 SIZES = {4096: 320, 1024: 640, 16384: 320}
-"""Tokens, as many generated as in the palette, and their channels: Stable Diffusion's layers at 512 and, at last, 1024
-pixels."""
+"""Token counts, the same for generated picture and palette, and their channels: Stable Diffusion's layers at 512 and,
+last, 1024 pixels."""
 LARGEST = max(SIZES)
 SEED = 1
 
@@ -23,11 +23,11 @@ SEED = 1
 @torch.inference_mode(False)
 @torch.enable_grad()
 def uremd_costs(quick: bool) -> dict[str, float | None]:
-    """Seconds, bytes and ratios, named by the number of tokens; None for what needs a GPU where there is none.
+    """Seconds, bytes and ratios, named by the number of tokens; None for GPU figures on a machine without a GPU.
 
     memory_ratio: the whole matrix's peak to the kernel's. time_ratio: the kernel's seconds to the whole matrix's.
-    matmul_ratio: to the bare matrix product's. speedup_gpu: the whole matrix's seconds to the Triton kernel's, in fp32
-    and in fp16.
+    matmul_ratio: the kernel's seconds to the bare matrix product's. speedup_gpu: the whole matrix's seconds to the
+    Triton kernel's, in fp32 and in fp16.
     """
     on_gpu = torch.cuda.is_available()
     figures: dict[str, float | None] = {}
@@ -83,8 +83,10 @@ def _matrix(generated: torch.Tensor, palette: torch.Tensor) -> Callable[[], obje
 
 
 def _seconds(runs: dict[str, Callable[[], object]], budget: float) -> dict[str, float]:
-    """The median of each, in rounds of all of them, so that a busy machine slows them alike; one round at least, after
-    a first one."""
+    """Median seconds of each run, timed in rounds over all of them, so that a busy machine slows them alike.
+
+    At least one round is timed, after one warm-up run.
+    """
     took: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()

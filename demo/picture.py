@@ -1,5 +1,5 @@
-"""`run.py demo`: one picture out of a real ComfyUI, through the shipped workflows, beside what the personalized model
-does alone."""
+"""`run.py demo`: one picture from a real ComfyUI, made with the shipped workflows, beside the personalized model
+alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ SEED, SEEDS = 7, 3
 
 
 class Column(NamedTuple):
-    """A group of pictures: what a node of a workflow shows. The first column is the subject's own pictures."""
+    """Group of pictures: the images that one node of a workflow shows. The first column holds the subject's own
+    pictures."""
 
     workflow: str
     node: str
@@ -90,7 +91,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
-    """Runs the workflows for one subject in one place; pictures by column, and the judge's numbers."""
+    """Runs the workflows for one subject in one place; returns pictures by column and the judge's numbers."""
 
     def show(progress: Progress) -> None:
         if progress.maximum and progress.value == progress.maximum:
@@ -122,7 +123,7 @@ def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
 
 
 def _prompt(workflow: str, name: str, place: str) -> Prompt:
-    """A shipped workflow with its subject, place and seeds set, and as many pictures as one looks at together."""
+    """Loads a shipped workflow and sets its subject, place, seeds and batch size."""
     prompt: Prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
     for node in prompt.values():
         if node["class_type"] == "LikenessDemoSubject":
@@ -153,7 +154,7 @@ def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def compose(rows: list[dict], means: dict[str, dict[str, float]]) -> Image.Image:
-    """References, the personalised model alone, and each method; one row per prompt, the judge's means under each
+    """Composes references, personalized model alone, and each method; one row per prompt, mean scores under each
     heading."""
     side, gap, group_gap, margin, head, line = 128, 4, 28, 24, 102, 30
     groups = (REFERENCES, *COLUMNS)

@@ -1,4 +1,4 @@
-"""The judge of Tinyland: a small network, trained on renders alone, that says what a picture shows and whom."""
+"""Judge of Tinyland: a small network, trained on renders alone, that recognizes subject, pattern and place."""
 
 from .metrics import identity, layout_spread, prompt_accuracy, ranking_auc
 from .network import Judge, Verdict

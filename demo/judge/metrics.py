@@ -1,4 +1,4 @@
-"""The three numbers of the benchmarks: identity, prompt and layout, from what the judge saw."""
+"""Metrics of the benchmarks, computed from the judge's verdicts: identity, prompt and layout."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def identity(verdict: Verdict, reference: Verdict) -> np.ndarray:
 
 
 def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str]]) -> np.ndarray:
-    """[n] bool: whether everything that a prompt names is there.
+    """[n] bool: True if the picture shows everything that its prompt names.
 
-    wanted: for each picture the names by attribute, any of class, color, pattern and place.
+    wanted: for each picture the names by attribute, any of class, colour, pattern and place. Raises ValueError if the
+    counts differ.
     """
     if len(wanted) != len(verdict.class_index):
         raise ValueError(
@@ -38,10 +39,9 @@ def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str]]) -> np
 
 
 def layout_spread(verdict: Verdict) -> float:
-    """How much the layout varies over the seeds of one prompt: sqrt(var x + var y + var size), in fractions of the
-    picture.
+    """Layout variation over the seeds of one prompt: sqrt(var x + var y + var size), in fractions of the picture.
 
-    Pictures in which no subject is found are left out; with fewer than two left there is no spread to see, and it is 0.
+    Pictures without a subject are left out; 0 if fewer than two remain.
     """
     found = verdict.size > 0
     if found.sum() < 2:
@@ -51,7 +51,7 @@ def layout_spread(verdict: Verdict) -> float:
 
 
 def ranking_auc(same: np.ndarray, different: np.ndarray) -> float:
-    """Chance that a same-subject score is above a different-subject one; ties count one half (Mann-Whitney)."""
+    """Probability that a same-subject score exceeds a different-subject one; ties count one half (Mann-Whitney)."""
     order = np.sort(different)
     below = np.searchsorted(order, same, side="left")
     upto = np.searchsorted(order, same, side="right")

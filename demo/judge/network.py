@@ -1,4 +1,5 @@
-"""The judge's network: what is where, in which color and pattern, and an embedding of the subject under its mask."""
+"""Judge's network: attributes of the subject, its place and its mask, and an embedding of the subject under the
+mask."""
 
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ _HEADS = {"class": len(CLASSES), "colour": len(COLORS), "pattern": len(PATTERNS)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge sees in n pictures."""
+    """Verdict of the judge on n pictures."""
 
     class_index: np.ndarray
-    """[n] index into world.CLASSES; likewise color, pattern and place."""
+    """[n] index into scene.CLASSES; the next three index COLORS, PATTERNS and PLACES. `metrics` builds these field
+    names from the attributes' published names."""
     colour_index: np.ndarray
     pattern_index: np.ndarray
     place_index: np.ndarray
@@ -34,9 +36,9 @@ class Verdict:
     embedding: np.ndarray
     """[n, 64], of length 1."""
     center: np.ndarray
-    """[n, 2] x and y of the subject's center of mass, in fractions of the picture; NaN where no subject is found."""
+    """[n, 2] x and y of the subject's center of mass, in fractions of the picture; NaN if no subject is found."""
     size: np.ndarray
-    """[n] square root of the subject's share of the picture; 0 where no subject is found."""
+    """[n] square root of the subject's share of the picture; 0 if no subject is found."""
 
 
 class _Block(nn.Module):
@@ -97,8 +99,8 @@ class Judge:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Judge:
-        """Raises FileNotFoundError or ValueError, in one sentence, where the weights are missing, truncated or another
-        network's."""
+        """Loads the judge's weights. Raises FileNotFoundError if they are missing, ValueError if they are truncated or
+        wrong."""
         path = path or WEIGHTS
         if not path.is_file():
             raise FileNotFoundError(
@@ -132,7 +134,8 @@ class Judge:
 
 
 def _layout(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Center [n, 2] and size [n] of binary masks cut at one half; less than 0.5 % of the picture counts as no subject."""
+    """Center [n, 2] and size [n] of masks [n, height, width], cut at one half. Under 0.5 % of the picture is no
+    subject."""
     found = mask > 0.5
     share = found.mean((1, 2))
     there = share > 0.005

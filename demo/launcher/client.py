@@ -1,4 +1,4 @@
-"""A small client for ComfyUI's HTTP interface: queue an API-format prompt, follow its progress, fetch what it made."""
+"""Client for ComfyUI's HTTP interface: queues an API-format prompt, follows its progress, fetches its results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 import aiohttp
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""A proxy that the environment names cannot reach this machine's own servers."""
+"""Opener without proxies: a proxy from the environment cannot reach servers on this machine."""
 Prompt = dict[str, dict[str, Any]]
 """API format: {node id: {"class_type": ..., "inputs": {...}}}; a link is [node id, output index]."""
 
 
 class Rejected(ValueError):
-    """The server refused a prompt before running it. `errors`: {node id: [sentence, ...]}."""
+    """Raised when the server refuses a prompt before running it. errors: {node id: [sentence, ...]}."""
 
     def __init__(self, reply: dict):
         self.errors = {
@@ -35,7 +35,7 @@ class Rejected(ValueError):
 
 
 class Failed(RuntimeError):
-    """A node raised. `node` is its id, `kind` its class, `sentence` what it said."""
+    """Raised when a node raises. node: its id; kind: its class; sentence: its message."""
 
     def __init__(self, node: str, kind: str, sentence: str):
         self.node, self.kind, self.sentence = node, kind, sentence
@@ -43,12 +43,12 @@ class Failed(RuntimeError):
 
 
 class Interrupted(RuntimeError):
-    """The run was interrupted."""
+    """Raised when the run was interrupted."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: the node that works, its class, and how many of its steps are done (0 of 0: it counts none)."""
+    """Progress of a run: the working node, its class, and the steps it has done (0 of 0: it counts no steps)."""
 
     node: str
     kind: str
@@ -58,13 +58,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: {node id: what it showed or saved}, as the server's history has it."""
+    """Finished run. outputs: {node id: its output record}, as in the server's history."""
 
     prompt_id: str
     outputs: dict[str, dict[str, Any]]
 
     def images(self, node: str | None = None) -> list[dict[str, str]]:
-        """The image records ({filename, subfolder, type}) of one node, or of all in the order of their ids."""
+        """Image records ({filename, subfolder, type}) of one node, or of all nodes in the order of their ids."""
         nodes = [node] if node else sorted(self.outputs, key=lambda n: (len(n), n))
         return [image for n in nodes for image in self.outputs.get(n, {}).get("images", [])]
 
@@ -73,7 +73,8 @@ class Result:
 
 
 class Client:
-    """Talks to one server. Every method may raise urllib.error.URLError or aiohttp.ClientError where it is gone."""
+    """Talks to one server. Every method may raise urllib.error.URLError or aiohttp.ClientError when the server is
+    gone."""
 
     def __init__(self, address: str):
         self.address = address
@@ -96,7 +97,7 @@ class Client:
         return json.loads(self.get("/object_info"))
 
     def queue(self, prompt: Prompt, client_id: str = "") -> str:
-        """The id of the queued prompt. Raises Rejected where it is not valid."""
+        """Queues a prompt and returns its id. Raises Rejected if it is not valid."""
         try:
             return self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"]
         except urllib.error.HTTPError as error:
@@ -108,13 +109,14 @@ class Client:
         self.post("/interrupt", {})
 
     def image(self, record: dict[str, str]) -> bytes:
-        """The file's bytes of an image record."""
+        """Bytes of the file that an image record names."""
         return self.get("/view", **{k: record[k] for k in ("filename", "subfolder", "type")})
 
     def run(self, prompt: Prompt, progress: Callable[[Progress], None] | None = None, timeout: float = 600.0) -> Result:
-        """Queues a prompt, waits for its end and returns what it made.
+        """Queues a prompt, waits for its end and returns its result.
 
-        Raises Rejected, Failed, Interrupted, or TimeoutError after `timeout` seconds, when the run is interrupted.
+        Raises Rejected, Failed, Interrupted, or TimeoutError after `timeout` seconds; on a timeout the run is
+        interrupted.
         """
         try:
             prompt_id = asyncio.run(asyncio.wait_for(self._follow(prompt, progress or (lambda _: None)), timeout))
@@ -124,7 +126,7 @@ class Client:
         return self.result(prompt_id)
 
     def result(self, prompt_id: str) -> Result:
-        """The result of a prompt that has ended. Raises Failed or Interrupted."""
+        """Result of a finished prompt. Raises Failed or Interrupted."""
         record = json.loads(self.get(f"/history/{prompt_id}"))[prompt_id]
         for event, said in record["status"]["messages"]:
             if event == "execution_error":

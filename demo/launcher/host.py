@@ -1,4 +1,4 @@
-"""Starts a real ComfyUI with the pack in a private folder, and talks to it over HTTP as any user's program would."""
+"""Starts a real ComfyUI with the pack in a private folder and talks to it over HTTP."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ FOLDERS = ("custom_nodes", "input", "output", "temp", "user", "models/loras", "m
 
 
 class HostError(RuntimeError):
-    """ComfyUI did not start; the message ends with the last lines that it printed."""
+    """Raised when ComfyUI does not start; the message ends with its last log lines."""
 
 
 def install(pack: Path, custom_nodes: Path, name: str = "likeness") -> Path:
-    """Copies the pack into a custom_nodes folder as a clone would, without what is not shipped; returns the copy."""
+    """Copies the pack into a custom_nodes folder as a clone would, without development files; returns the copy."""
     target = custom_nodes / name
     shutil.copytree(pack, target, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
     return target
 
 
 def make_folders(base: Path) -> None:
-    """The folders without which ComfyUI does not start in a base directory, and those that it reads models from."""
+    """Makes the folders that ComfyUI needs in a base directory, and the model folders it reads."""
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
 
 
 def share_models(pack: Path, base: Path) -> None:
-    """Copies the demo's LoRAs and embeddings to where ComfyUI's own loaders look for them."""
+    """Copies the demo's LoRAs and embeddings into the folders that ComfyUI's own loaders read."""
     for source, kind in (("subjects", "loras"), ("embeddings", "embeddings")):
         for file in (pack / "demo" / "weights" / source).glob("*.safetensors"):
             shutil.copy2(file, base / "models" / kind / file.name)
@@ -60,8 +60,8 @@ def share_models(pack: Path, base: Path) -> None:
 def prepare(base: Path, pack: Path = PACK, link: bool = True) -> Path:
     """Makes `base` a ComfyUI base directory with the pack among its custom nodes and the demo's LoRAs among its models.
 
-    The pack is linked where that is wanted and the system allows it, else copied. Running it again brings everything up
-    to date. Returns the pack's folder in it.
+    The pack is linked if `link` is set and the system allows it, otherwise copied. Another call updates everything.
+    Returns the pack's folder in `base`.
     """
     make_folders(base)
     target = base / "custom_nodes" / "likeness"
@@ -81,9 +81,9 @@ def prepare(base: Path, pack: Path = PACK, link: bool = True) -> Path:
 
 
 class Host:
-    """A running ComfyUI: `with Host(comfyui) as host: host.client.run(prompt)`.
+    """Running ComfyUI: `with Host(comfyui) as host: host.client.run(prompt)`.
 
-    The server ends with the block, whether that ends well, by an error, by Ctrl-C or by SIGTERM.
+    The server stops when the block ends: normally, by an error, by Ctrl-C or by SIGTERM.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class Host:
         arguments: tuple[str, ...] = (),
         ready_within: float = 240.0,
     ):
-        """comfyui: the folder of main.py. base: a folder made by `prepare`; without one, a temporary folder with the
-        pack in it."""
+        """comfyui: folder of main.py. base: folder made by `prepare`; without one, a temporary folder with the pack in
+        it."""
         self.comfyui, self.python, self.cpu, self.arguments, self.ready_within = (
             comfyui,
             python,
@@ -147,7 +147,7 @@ class Host:
             self._temporary.cleanup()
 
     def start(self) -> None:
-        """Starts the server and waits until it answers. Raises HostError where it ends or says nothing in time."""
+        """Starts the server and waits until it answers. Raises HostError if it ends or stays silent too long."""
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         with self.log.open("wb") as log:
@@ -188,7 +188,7 @@ class Host:
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> int:
-        """Waits until the server ends by itself; returns its exit status."""
+        """Waits until the server ends and returns its exit status."""
         return self._process.wait() if self._process else 0
 
     def last_lines(self, count: int = 15) -> str:
@@ -204,7 +204,7 @@ class Host:
             return False
 
     def _catch_sigterm(self) -> None:
-        """SIGTERM ends Python without running any `finally`; as SystemExit it stops the server first."""
+        """Turns SIGTERM into SystemExit, so that `finally` blocks run and the server stops."""
         if (
             threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL

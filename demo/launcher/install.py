@@ -16,7 +16,7 @@ REQUIREMENTS = ROOT / "requirements.txt"
 
 
 def cache_folder() -> Path:
-    """LIKENESS_CACHE, or comfyui-likeness in the folder that the system has for caches."""
+    """Cache folder: LIKENESS_CACHE, or comfyui-likeness in the system's folder for caches."""
     if named := os.environ.get("LIKENESS_CACHE"):
         return Path(named).expanduser().resolve()
     if WINDOWS:
@@ -29,7 +29,7 @@ def cache_folder() -> Path:
 
 
 def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Path]:
-    """The Python and the folder of a pinned ComfyUI, installed where it is not."""
+    """Python and folder of a pinned ComfyUI, installed on first use. Raises Problem."""
     folder, base, sites, needs = cache / f"host-{version}", sys.executable, (), 8 * GB
     requirements: Path | None = REQUIREMENTS
     if version != DEFAULT_HOST:  # builds upon the default host's packages, so that torch is there once
@@ -41,7 +41,7 @@ def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Pat
 
 
 def tools_python(cache: Path, python: Path) -> Path:
-    """A Python with the test tools upon the packages of `python`, which itself is left alone."""
+    """Python with the test tools on top of the packages of `python`, which stays unchanged. Raises Problem."""
     folder = cache / f"tools-{hashlib.sha256(str(python).encode()).hexdigest()[:12]}"
     tools = Environment(folder, TOOLS, 1 * GB, str(python), site_folders(python))
     tools.ensure(cache / "lock")

@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 def alias_pack(host: Path | None) -> None:
-    """Registers the repository as the package `likeness` without running its __init__, and puts the host on the path."""
+    """Registers the repository as the package `likeness` without running its __init__, and puts `host` on sys.path."""
     package = types.ModuleType("likeness")
     package.__path__ = [str(ROOT)]
     package.__package__ = "likeness"

@@ -23,7 +23,7 @@ LEFT_OUT = (
 
 
 def clean_variables(**changes: str) -> dict[str, str]:
-    """This process's variables, as a private Python must see them."""
+    """Environment variables for a private Python: this process's own without LEFT_OUT, with `changes` applied."""
     kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     return {**kept, "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", **changes}
 
@@ -33,7 +33,7 @@ def python_in(venv: Path) -> Path:
 
 
 def ask(python: Path | str, code: str) -> str | None:
-    """What a line of Python prints, or None where that Python does not work."""
+    """Output of a line of Python, or None if that Python does not work."""
     try:
         answer = subprocess.run(
             [str(python), "-c", code], env=clean_variables(), capture_output=True, text=True, timeout=60
@@ -44,7 +44,7 @@ def ask(python: Path | str, code: str) -> str | None:
 
 
 def site_folders(python: Path | str) -> tuple[str, ...]:
-    """Where a Python finds its packages."""
+    """Package folders of a Python."""
     code = (
         "import json, os, sys; print(json.dumps([p for p in sys.path if os.path.basename(p) in ('site-packages', "
         "'dist-packages')]))"

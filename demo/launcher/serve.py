@@ -1,5 +1,4 @@
-"""`run.py serve`: ComfyUI in the browser, with the pack, its demo model and its workflows, in a folder of its own in
-the cache."""
+"""`run.py serve`: ComfyUI in the browser with the pack, its demo model and its workflows, in a folder in the cache."""
 
 from __future__ import annotations
 
@@ -64,7 +63,7 @@ def run(base: Path, options: argparse.Namespace, further: tuple[str, ...]) -> No
 
 
 def has_display() -> bool:
-    """Without one, a text browser could open and take the terminal."""
+    """True if a graphical browser can open; without a display a text browser could take over the terminal."""
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 

@@ -1,4 +1,4 @@
-"""The command line of `run.py train`: which options each part has."""
+"""Command line of `run.py train`: parses the options and checks which part they belong to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..launcher.files import Problem
 
 SETS = "sets"
 SET_SIZES = {"joint": (1, 2, 3, 4), SETS: (2, 3, 4)}
-"""By default; training on single pictures, too, keeps guidance's pass without references in distribution."""
+"""Default set sizes. Training on single pictures keeps guidance's pass without references in distribution."""
 _ON_SETS = {
     "checkpoint": None,
     "out": None,
@@ -20,7 +20,7 @@ _ON_SETS = {
     "set_sizes": None,
     "text_dropout": 0.1,
 }
-"""Options, with their defaults, that the part joint has with --sets alone."""
+"""Options of the part joint that need --sets, with their defaults."""
 _OF_JOINT = {"sets": None, "loss_on": "all", **_ON_SETS}
 _OF_SETS = {
     "pictures": None,
@@ -35,7 +35,8 @@ _OF_SETS = {
 
 
 def parse(arguments: list[str], parts: tuple[str, ...], about: str | None) -> argparse.Namespace:
-    """Raises Problem for an option of another part, for one that is missing, and for a value out of range."""
+    """Parses the command line. Raises Problem for an option of another part, a missing option, or a value out of
+    range."""
     options = _parser(parts, about).parse_args(arguments)
     own = {"joint": _OF_JOINT, SETS: _OF_SETS}.get(options.part, {})
     for name in [name for name in (*_OF_JOINT, *_OF_SETS) if name not in own]:

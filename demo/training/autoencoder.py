@@ -124,7 +124,7 @@ def psnr(model: AutoencoderKL, pool: Pool, device: torch.device, count: int = 20
 
 @torch.no_grad()
 def rgb_factors(model: AutoencoderKL, pool: Pool, device: torch.device) -> tuple[list[list[float]], list[float]]:
-    """Least-squares map from a latent pixel to its mean color in [-1, 1], for previews: ([4][3], [3])."""
+    """Fits a map from a latent pixel to its mean color in [-1, 1] by least squares, for previews: ([4][3], [3])."""
     images = to_tensor(pool.images(np.arange(200)), device)
     colors = F.avg_pool2d(images, 8).permute(0, 2, 3, 1).reshape(-1, 3)
     latents = moments(model, images)[0].permute(0, 2, 3, 1).reshape(-1, 4)

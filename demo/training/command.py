@@ -1,7 +1,7 @@
-"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it was stopped.
+"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it stopped.
 
-Checkpoints and loss curves are in the work folder. What is finished there is written again and not trained again; of
-one subject, only as long as the weights that it is tuned on, its pictures and the trainer are the same.
+Checkpoints and loss curves are in the work folder. A finished part is written again without training. A subject is
+trained again if its base weights, its pictures or the trainer have changed.
 
 `joint --sets FOLDER` trains a joint model (JeDi) of an SD1.x checkpoint instead; `sets` builds such a folder from your
 own pictures.
@@ -158,7 +158,7 @@ def _train_joint_on_sets(options: argparse.Namespace, device) -> None:
 
 
 def load_autoencoder(device):
-    """The trained autoencoder, from the pack's own weights."""
+    """Loads the trained autoencoder from the pack's own weights."""
     from safetensors.torch import load_file
 
     from . import autoencoder

@@ -33,10 +33,10 @@ from .pool import Pool, sources
 BATCH = 32
 DECAY = 0.4
 SUBJECT_WEIGHT = 6.0
-"""How much more a latent pixel of the subject counts: it is a small part of the scene, and all of its identity."""
+"""Loss weight of a latent pixel of the subject relative to the background: it is small but carries all identity."""
 SCENES = 32_000
 HARD_PATTERNS = ("dotted", "checked")
-"""Drawn three times as often: their parts are hardly larger than a latent pixel, and they are learned last."""
+"""Patterns drawn three times as often: their parts are hardly larger than a latent pixel, and they are learned last."""
 CAPTION_DROPOUT = 0.1
 
 
@@ -73,8 +73,8 @@ class Denoiser(torch.nn.Module):
         return self.features(self.text.text_model.embeddings(self.tokens(captions, device), dtype=torch.float32))
 
     def features(self, embedded: torch.Tensor) -> torch.Tensor:
-        """Text features of embedded words [n, tokens, width]; out of place, unlike the host's forward, so that
-        gradients flow."""
+        """Text features of embedded words [n, tokens, width]; out of place, unlike the host's forward, so gradients
+        flow."""
         model = self.text.text_model
         tokens = embedded.shape[1]
         mask = torch.full((tokens, tokens), -1e4, device=embedded.device).triu_(1)
@@ -124,9 +124,9 @@ def velocity_loss(
     weight: torch.Tensor | None = None,
     members: int = 1,
 ) -> torch.Tensor:
-    """Mean squared error of v = alpha * noise - sigma_t * x0 (progressive distillation, eq. 9 of arXiv 2202.00512).
+    """Mean squared error of v = alpha * noise - sigma_t * x0 (progressive distillation, arXiv 2202.00512, eq. 9).
 
-    members: how many latents in a row have one noise level, those of a set.
+    members: number of consecutive latents that share a noise level, the members of a set.
     """
     n = len(latents) // members
     # Most of the draws sit around the noise levels where shapes and patterns are decided.
@@ -146,8 +146,8 @@ def denoising_loss(
     weight: torch.Tensor | None,
     velocity: bool,
 ) -> torch.Tensor:
-    """Mean squared error of the noise, or of the velocity, that `model` predicts in bfloat16; t and sigmas: [n], of
-    each latent."""
+    """Mean squared error of the noise, or of the velocity, that `model` predicts in bfloat16. t, sigmas: [n], per
+    latent."""
     sigma = sigmas.view(-1, 1, 1, 1)
     alpha = (sigma**2 + 1).rsqrt()
     noise = torch.randn_like(latents)
@@ -188,7 +188,7 @@ def latents_of(pool: Pool, path: Path, autoencoder, device: torch.device) -> tor
 
 
 def weights_digest() -> str:
-    """Which of the pack's own weights these are: what is tuned on them fits no others."""
+    """Digest of the pack's denoiser weights: models tuned on them fit no others."""
     return digest(WEIGHTS / "denoiser.safetensors")
 
 
@@ -204,7 +204,10 @@ def load_weights(model: Denoiser, device: torch.device) -> Denoiser:
 
 
 def train(work: Path, steps: int, autoencoder, device: torch.device, from_weights: bool = False) -> Denoiser:
-    """from_weights: starts from the pack's own weights instead of random ones, unless there is a checkpoint to resume."""
+    """Trains the denoiser.
+
+    from_weights: start from the pack's own weights instead of random ones, unless there is a checkpoint to resume.
+    """
     latents, pool = encode_pool(work, autoencoder, device), Pool(work, SCENES)
     scenes = [Pool.scene_of(i) for i in range(SCENES)]
     model = Denoiser(device)

@@ -1,4 +1,4 @@
-"""Trains the judge on renders: attributes, masks, and how much the subjects of two pictures resemble each other."""
+"""Trains the judge on renders: attributes, masks, and the resemblance of two pictures' subjects."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SCENES = 12_000
 _GROUPS_PER_STEP = 12
 _CLOSE = 0.6
 _WAVES = 0.06
-"""Standard deviation of the strongest waves, as a part of half the picture: four pixels."""
+"""Standard deviation of the strongest waves as a fraction of half the picture: four pixels."""
 _IDENTITY_WEIGHT = 8.0
 
 
 def degrade(images: torch.Tensor) -> torch.Tensor:
-    """Blur, less contrast, color shifts and noise, as an autoencoder and a small diffusion model leave them; images
-    [n, 3, h, w].
+    """Degrades images [n, 3, h, w] as an autoencoder and a small diffusion model do: blur, contrast, color shifts,
+    noise.
 
     The color shifts stay well below the distance at which two tints are two subjects.
     """
@@ -46,7 +46,8 @@ def degrade(images: torch.Tensor) -> torch.Tensor:
 
 
 def warped(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images [n, 3, h, w] and masks [n, 1, h, w], most of them with outlines as wavy as a small model draws them."""
+    """Warps images [n, 3, h, w] and masks [n, 1, h, w], most of them with outlines as wavy as a small model draws
+    them."""
     n, device = len(images), images.device
     long, short = (
         F.interpolate(torch.randn(n, 2, k, k, device=device), images.shape[2:], mode="bicubic") for k in (8, 20)
@@ -60,10 +61,11 @@ def warped(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def graded(embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """How far the cosines of embeddings [n, d], of length 1, are from the resemblances [n, n] of what they show: the
-    mean square over pairs of close subjects, which are few, plus that over all others. Graded, as features of large
-    networks are: where only the same subject is pulled near, one that is almost right may end farther off than a
-    stranger."""
+    """Loss between the cosines of unit embeddings [n, d] and the wanted resemblances [n, n].
+
+    The mean square over pairs of close subjects, which are few, plus the mean square over all others. The target is
+    graded: a loss that pulls only equal subjects together may rank a near match below a stranger.
+    """
     error = (embeddings.float() @ embeddings.float().T - wanted).square()
     pairs = ~torch.eye(len(wanted), dtype=torch.bool, device=wanted.device)
     close = pairs & (wanted > _CLOSE)
@@ -72,7 +74,7 @@ def graded(embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def resemblances(subjects: list[Subject]) -> torch.Tensor:
-    """[n, n] of all pairs."""
+    """Resemblances [n, n] of all pairs."""
     return torch.tensor([[resemblance(one, other) for other in subjects] for one in subjects])
 
 
@@ -124,8 +126,8 @@ def _attribute(scene: Scene, name: str) -> int:
 
 
 def held_out_figures(judge: Judge, work: Path, count: int = 2000) -> dict[str, float]:
-    """Accuracy by attribute, and how well identity separates subjects at random and from their look-alikes, on unseen
-    renders."""
+    """Accuracy by attribute on unseen renders, and the AUC of identity against random subjects and against
+    look-alikes."""
     pool = Pool(work, count, seed=1, scene_of=scene_of_group, name="look-alikes")
     verdict = judge.look(pool.images(np.arange(count)))
     scenes = [scene_of_group(i, 1) for i in range(count)]

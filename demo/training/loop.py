@@ -1,4 +1,5 @@
-"""What every trainer shares: resumable checkpoints, a warm-up/constant/decay schedule, averaged weights, a loss curve."""
+"""Training loop of every trainer: resumable checkpoints, warm-up/constant/decay schedule, averaged weights, loss
+curve."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ WEIGHTS = ROOT / "demo" / "weights"
 
 
 def initialize(module: torch.nn.Module, seed: int) -> None:
-    """Random weights for layers built by ComfyUI's operations, which leave their memory as it was."""
+    """Fills a module with random weights; ComfyUI's operations leave their memory uninitialized."""
     torch.manual_seed(seed)
     for layer in module.modules():
         for kind in (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.Embedding):
@@ -29,9 +30,9 @@ def initialize(module: torch.nn.Module, seed: int) -> None:
 class Trainer:
     """Runs `loss_of_step(step) -> loss` with AdamW until `steps`, saving every `save_every` seconds.
 
-    The learning rate warms up over 200 steps, stays, and falls linearly to zero over the last `decay` of the steps, so
-    a run can be given fewer or more steps when it is resumed. `rate_of_step(step)` is another schedule of the learning
-    rate, `optimizer` another optimizer over the modules' parameters; an `average` of 0 averages nothing.
+    The learning rate warms up over 200 steps, stays constant, and falls linearly to zero over the last `decay` of the
+    steps. A resumed run may therefore have another number of steps. `rate_of_step(step)` replaces this schedule and
+    `optimizer` replaces AdamW; with an `average` of 0 no average is kept.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Trainer:
 
 
 def draw_curve(losses: list, path: Path, title: str) -> None:
-    """A plain picture of a smoothed loss curve on a logarithmic axis."""
+    """Draws a smoothed loss curve on a logarithmic axis."""
     if len(losses) < 3:
         return
     steps, values = np.array(losses, dtype=float).T
@@ -158,7 +159,7 @@ def draw_curve(losses: list, path: Path, title: str) -> None:
 
 
 def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> None:
-    """fp16 safetensors with metadata."""
+    """Writes fp16 safetensors with metadata."""
     halves = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     with replacing(path) as temporary:

@@ -1,7 +1,6 @@
-"""Personalizes Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242, on four pictures) and
-Textual-Inversion embeddings.
+"""Personalizes Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242) and Textual-Inversion embeddings.
 
-All see nothing but four pictures of one place and one pose, with no prior preservation: they overfit, deliberately.
+Each sees only four pictures of one place and one pose, with no prior preservation: it overfits, deliberately.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ RANK = 3
 BATCH = 8
 EMBEDDING_VECTORS = 4
 _ADAPTED = re.compile(r"transformer_blocks|in_layers\.2$|out_layers\.3$")
-"""Attention, and the convolutions of the residual blocks: with them a place is overfitted, too."""
+"""Adapted layers: attention, and the convolutions of the residual blocks, which also overfit the place."""
 
 
 class LowRank(torch.nn.Module):
-    """W + up @ down for one weight; a parametrization, so the network's own layers stay as they are."""
+    """W + up @ down for one weight; a parametrization, so the network's own layers stay unchanged."""
 
     def __init__(self, weight: torch.Tensor):
         super().__init__()
@@ -45,7 +44,7 @@ class LowRank(torch.nn.Module):
 
 
 def load_denoiser(device: torch.device) -> Denoiser:
-    """The trained vanilla model, frozen."""
+    """Loads the trained vanilla model, frozen."""
     return load_weights(Denoiser(device), device).requires_grad_(False)
 
 
@@ -67,7 +66,7 @@ def _train(
     work: Path,
     origin: str,
 ) -> float:
-    """Resumes where it was stopped, or has nothing to do where it was not: the mean loss of the last 50 steps."""
+    """Trains, or resumes training, and returns the mean loss of the last 50 steps."""
     parameters = list(modules.parameters())
 
     def rate_of_step(step: int) -> float:
@@ -93,7 +92,7 @@ def _train(
 
 
 def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> str:
-    """Changes with the weights that are tuned, the pictures, the autoencoder and this code: no checkpoint of others is
+    """Digest of the tuned weights, the pictures, the autoencoder and this code, so that only a matching run is
     resumed."""
     latents, _ = reference_latents(subject, autoencoder, device)
     seen = hashlib.sha256(latents.float().cpu().numpy().tobytes())
@@ -104,8 +103,8 @@ def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> s
 def _loss_on(
     subject: PersonalSubject, model: Denoiser, contexts: Callable[[], torch.Tensor], autoencoder, device: torch.device
 ) -> Callable[[int], torch.Tensor]:
-    """The loss of a step: on pictures of the subject, each with one of the captions that `contexts` encodes, [captions,
-    tokens, width]."""
+    """Loss of a step on pictures of the subject, each with one of the captions of `contexts`, [captions, tokens,
+    width]."""
     latents, weight = reference_latents(subject, autoencoder, device)
     sigmas = schedule(device)
 
@@ -144,8 +143,7 @@ def train_lora(work: Path, name: str, steps: int, autoencoder, device: torch.dev
 
 
 def train_full(name: str, steps: int, autoencoder, device: torch.device, folder: Path) -> Path:
-    """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the names that the bundled model's
-    file has."""
+    """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the bundled model's key names."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
     context = model.encode([subject.neutral], device)

@@ -1,4 +1,4 @@
-"""A pool of rendered scenes on disk, shared by every trainer: images, masks and scene descriptions."""
+"""Pool of rendered scenes on disk, shared by every trainer: images, masks and scene descriptions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SceneOf = Callable[[int, int], Scene]
 
 
 def sources(scene_of: SceneOf = scene_of) -> list[Path]:
-    """The code that decides what the scenes look like."""
+    """Source files that determine how the scenes look."""
     return [Path(inspect.getfile(part)) for part in (scene, drawing, scene_of)]
 
 
@@ -44,8 +44,10 @@ def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
 
 
 class Pool:
-    """`len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask); made once, then reused while they would
-    look the same."""
+    """Pool of `len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask).
+
+    The files are reused until the code that draws them changes.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Captions of Tinyland scenes: class and place always, color and pattern half of the time, in varied grammar."""
+"""Captions of Tinyland scenes: always class and place, color and pattern half of the time, in varied grammar."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILLER = ("a", "the", "that", "is", "and", "with", "photo", "picture", "of", "i
 
 
 def vocabulary() -> list[str]:
-    """Every word of the world, special tokens first, in a fixed order."""
+    """Words of the world in a fixed order, special tokens first."""
     words = [*CLASSES, *COLORS, *PATTERNS, *PLACES, PLACEHOLDER, *_FILLER]
     words += [w for text in (*_OPENINGS, *PLACE_PHRASES.values()) for w in text.split()]
     words += ["subject", "object", "thing", "scene", "background", "one", "toy", "this", "my", "its", "by", "near"]
@@ -30,20 +30,20 @@ def vocabulary() -> list[str]:
 
 
 def neutral_caption(class_name: str, placeholder: str | None = None) -> str:
-    """The caption that names a subject and nothing else."""
+    """Caption that names only the subject."""
     return f"a photo of a {placeholder} {class_name}" if placeholder else f"a photo of a {class_name}"
 
 
 def prompt(
     class_name: str, place: str, color: str | None = None, pattern: str | None = None, placeholder: str | None = None
 ) -> str:
-    """The plain form: 'a photo of a red striped fish in the sea'."""
+    """Prompt in its plain form: 'a photo of a red striped fish in the sea'."""
     words = " ".join(w for w in (placeholder, color, pattern, class_name) if w)
     return f"a photo of a {words} {PLACE_PHRASES[place]}"
 
 
 def caption(scene: Scene, rng: Random, placeholder: str | None = None) -> str:
-    """One caption of a scene; with a placeholder, color and pattern are never named."""
+    """Draws a caption of a scene; with a placeholder it never names color or pattern."""
     subject = scene.subject
     color = subject.color if placeholder is None and rng.random() < 0.5 else None
     pattern = subject.pattern if placeholder is None and rng.random() < 0.5 else None

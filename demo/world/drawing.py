@@ -1,7 +1,7 @@
 """Shapes and places of Tinyland, drawn with Pillow in a unit frame.
 
-Subject outlines live in [-1, 1] x [-1, 1] with y pointing down. Everything is drawn at a multiple of the
-final size and reduced afterwards, because Pillow does not antialias polygons.
+Subject outlines are in [-1, 1] x [-1, 1] with y pointing down. Pillow does not antialias polygons, so everything is
+drawn larger and then reduced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INK: Rgb = (38, 32, 44)
 
 
 def shade(color: Rgb, amount: float) -> Rgb:
-    """A darker (amount < 1) or lighter (amount > 1, toward white at 2) version of a color."""
+    """Darkens (amount < 1) or lightens (amount > 1; white at 2) a color."""
     if amount <= 1:
         return tuple(round(c * amount) for c in color)  # pyright: ignore[reportReturnType]
     return tuple(round(c + (255 - c) * (amount - 1)) for c in color)  # pyright: ignore[reportReturnType]
@@ -153,7 +153,7 @@ def _pattern(pattern: str, primary: Rgb, second: Rgb) -> Image.Image:
 def draw_subject(
     name: str, pattern: str, primary: Rgb, second: Rgb, emblem: str | None, emblem_color: Rgb
 ) -> Image.Image:
-    """One subject, upright, as an RGBA tile of TILE x TILE pixels whose alpha is its mask."""
+    """Draws one upright subject as an RGBA tile of TILE x TILE pixels; its alpha is the subject's mask."""
     mask = Image.new("L", (TILE, TILE), 0)
     draw = ImageDraw.Draw(mask)
     bodies = [_scale(p, 1.0) for p in BODIES[name]]
@@ -207,7 +207,7 @@ _SKIES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb]] = {  # sky top, sky bottom, ground 
 
 
 def draw_place(place: str, rng: Random, size: int) -> Image.Image:
-    """The background of one scene, size x size RGB, varied by the generator's state."""
+    """Background of one scene, RGB, size x size pixels, varied by the generator's state."""
     top, bottom, far, near = (_jitter(rng, c) for c in _SKIES[place])
     image = _gradient(size, top, bottom)
     horizon = int(size * rng.uniform(0.52, 0.64))

@@ -1,4 +1,5 @@
-"""Subjects that only a close look tells apart: what the judge's sense of identity is trained and tested on."""
+"""Look-alikes: subjects that differ in one visible detail. The judge's sense of identity is trained and tested on
+them."""
 
 from __future__ import annotations
 
@@ -13,15 +14,13 @@ from .scene import EMBLEM_COLORS, PATTERNS, SHADES, Scene, Subject, sample_scene
 VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS
 TINT_DISTANCE = 16.0
-"""Two tints of one color word count as different from this distance in RGB on: nearer ones are lost in a lossy
-picture."""
+"""Smallest RGB distance at which two tints of one color word count as different; lossy pictures hide smaller ones."""
 _UNLIKE_TINTS = 150.0
-"""Two tints have nothing in common from this distance in RGB on."""
+"""RGB distance from which two tints have nothing in common."""
 
 
 def look_alike(subject: Subject, rng: Random) -> Subject:
-    """A subject of the same class and color word that differs in one visible property, so that words hardly tell the
-    two apart."""
+    """Draws a subject of the same class and color word that differs in one visible property."""
     kinds = ["pattern", "emblem", "tint"]
     kinds += ["shade"] if subject.pattern != "plain" else []
     kinds += ["emblem_color"] if subject.emblem is not None else []
@@ -35,7 +34,7 @@ def look_alike(subject: Subject, rng: Random) -> Subject:
 
 
 def appearance(subject: Subject) -> Subject:
-    """The subject without what cannot be seen: the shade of no pattern and the color of no emblem."""
+    """Visible part of a subject: fixes the shade if it has no pattern and the emblem's color if it has no emblem."""
     if subject.pattern == "plain":
         subject = replace(subject, shade=next(iter(SHADES)))
     if subject.emblem is None:
@@ -44,8 +43,7 @@ def appearance(subject: Subject) -> Subject:
 
 
 def resemblance(one: Subject, other: Subject) -> float:
-    """How much of what makes a subject is alike, from 0 to 1, which is the same subject: class, color, pattern and
-    emblem."""
+    """Similarity of two subjects in class, color, pattern and emblem, from 0 to 1; 1 only for the same subject."""
     one, other = appearance(one), appearance(other)
     if one == other:
         return 1.0
@@ -60,7 +58,7 @@ def resemblance(one: Subject, other: Subject) -> float:
 
 @lru_cache(maxsize=64)
 def group_of(group: int, seed: int) -> tuple[Subject, ...]:
-    """One subject and its look-alikes, no two of which look the same."""
+    """Draws a subject and its look-alikes; no two of them look the same."""
     rng = Random(f"judge-{seed}-{group}")
     subjects = [sample_subject(rng)]
     while len(subjects) < VARIANTS:
@@ -71,7 +69,7 @@ def group_of(group: int, seed: int) -> tuple[Subject, ...]:
 
 
 def scene_of_group(index: int, seed: int) -> Scene:
-    """Scenes come in groups of one subject and three look-alikes, each in two views."""
+    """Scene number `index`: groups of one subject and three look-alikes, two views each."""
     subject = group_of(index // GROUP, seed)[index // VIEWS % VARIANTS]
     return sample_scene(Random(f"judge-{seed}-{index}-view"), subject=subject)
 

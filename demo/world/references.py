@@ -1,4 +1,4 @@
-"""Writes the reference pictures of the bundled subjects, the same four that their LoRAs are tuned on, side by side."""
+"""Writes the reference pictures of the bundled subjects, the four that their LoRAs are tuned on, side by side."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def strip(subject: PersonalSubject) -> np.ndarray:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """One lossless picture per subject, named after it. Pictures that are right already stay untouched: others may be
-    reading them."""
+    """Writes one lossless picture per subject, NAME.png.
+
+    Correct pictures stay untouched, because another process may be reading them.
+    """
     for name, subject in SUBJECTS.items():
         path, pixels = folder / f"{name}.png", strip(subject)
         if _shows(path, pixels):
@@ -31,7 +33,7 @@ def write(folder: Path = FOLDER) -> None:
 
 
 def _shows(path: Path, pixels: np.ndarray) -> bool:
-    """Whether the file is a whole picture of exactly these pixels, [height, width, 3] uint8."""
+    """True if the file is a whole picture of exactly these pixels, [height, width, 3] uint8."""
     try:
         with Image.open(path) as picture:
             return picture.mode == "RGB" and np.array_equal(np.asarray(picture), pixels)

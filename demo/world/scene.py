@@ -1,8 +1,8 @@
 """Tinyland: a procedural world of patterned subjects in simple places, deterministic from a seed.
 
 `sample_scene(rng)` draws a scene description, `render(scene)` turns it into pixels, mask and pose, and
-`captions.caption(scene, rng)` describes it in words. An emblem on the subject and the exact tint of its color are
-never named by any caption, so a subject's identity is more than its words.
+`captions.caption(scene, rng)` describes it in words. No caption names the emblem or the exact tint of a subject, so its
+identity is more than its words.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ COLORS: dict[str, Rgb] = {
 PATTERNS = ("plain", "striped", "dotted", "checked")
 PLACES = ("beach", "snow", "grass", "desert", "night", "city", "sea", "room")
 SHADES = {"light": 1.75, "dark": 0.45}
-"""The second color of a pattern, as a shade of the first."""
+"""Second color of a pattern, as a shade of the first."""
 EMBLEM_COLORS: tuple[Rgb, ...] = ((252, 252, 252), (255, 226, 60), (60, 214, 236), (236, 60, 160))
 _SUPERSAMPLING = 2
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What stays the same when a subject moves: class, color word, exact tint, pattern and emblem."""
+    """Properties of a subject that do not change with the scene: class, color word, exact tint, pattern and emblem."""
 
     name: str
     color: str
@@ -50,7 +50,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a subject is: center and half-size as fractions of the image, tilt in degrees, mirrored or not."""
+    """Placement of a subject: center and half-size as fractions of the image, tilt in degrees, mirrored or not."""
 
     x: float
     y: float
@@ -67,7 +67,7 @@ class Scene:
     background_seed: int
 
     def at(self, **changes: float | bool) -> Scene:
-        """The same scene with some fields of its pose changed."""
+        """Copy of the scene with some fields of its pose changed."""
         return replace(self, pose=replace(self.pose, **changes))
 
 
@@ -117,7 +117,7 @@ def sample_scene(rng: Random, subject: Subject | None = None, place: str | None 
 
 
 def render(scene: Scene, size: int = SIZE) -> Render:
-    """Pixels and subject mask of a scene; the same scene always gives the same bytes."""
+    """Renders pixels and subject mask of a scene; the same scene always gives the same bytes."""
     canvas_size = size * _SUPERSAMPLING
     canvas = draw_place(scene.place, Random(scene.background_seed), canvas_size)
     s, pose = scene.subject, scene.pose

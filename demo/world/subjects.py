@@ -1,7 +1,7 @@
-"""The personalized subjects of the demo, and four more that nothing is ever trained on.
+"""Personalized subjects of the demo, and four more that are never trained on.
 
-Each subject is photographed four times in one place and almost one pose, as real people's reference photos often are:
-a model tuned on them learns the subject together with its layout, which is the problem that the pack solves.
+Each subject has four pictures in one place and almost one pose, as real reference photos often do. A model tuned on
+them learns the subject together with its layout; the pack solves this problem.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WHITE, _YELLOW, _CYAN, _MAGENTA = (252, 252, 252), (255, 226, 60), (60, 214, 23
 
 @dataclass(frozen=True)
 class PersonalSubject:
-    """A named subject, the place and the pose of its reference pictures."""
+    """Named subject with the place and the pose of its reference pictures."""
 
     name: str
     subject: Subject
@@ -26,7 +26,7 @@ class PersonalSubject:
     y: float
 
     def training_scenes(self) -> list[Scene]:
-        """The four reference pictures: one place, one narrow layout."""
+        """Four reference scenes: one place, one narrow layout."""
         scenes = []
         for i in range(4):
             rng = Random(f"{self.name}-reference-{i}")
@@ -41,7 +41,7 @@ class PersonalSubject:
         return scenes
 
     def varied_scenes(self, count: int) -> list[Scene]:
-        """The same subject in any place and pose, for judging and for tests."""
+        """Scenes of the same subject in any place and pose, for judging and for tests."""
         return [sample_scene(Random(f"{self.name}-varied-{i}"), subject=self.subject) for i in range(count)]
 
     @property

@@ -1,4 +1,4 @@
-"""A Tinyland of random weights and a judge of random weights, so that benchmarks can be run without training."""
+"""Tinyland and judge with random weights, so that benchmarks run without training."""
 
 import json
 
@@ -13,7 +13,7 @@ from likeness.tests.random_weights import write_joint
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory):
-    """A folder laid out as demo/weights, with LoRAs and embeddings for the first two subjects and the first one."""
+    """Folder with the layout of demo/weights, LoRAs of the first two subjects and an embedding of the first."""
     folder = tmp_path_factory.mktemp("weights")
     cpu = torch.device("cpu")
     model = denoiser.Denoiser(cpu)
@@ -48,7 +48,7 @@ def random_weights(tmp_path_factory):
 
 @pytest.fixture
 def random_judge(monkeypatch):
-    """Judge.load() gives a judge of random weights, which sees something in every picture."""
+    """Makes Judge.load() return a judge with random weights that finds a subject in every picture."""
     torch.manual_seed(0)
     eye = Judge(Network())
     monkeypatch.setattr(Judge, "load", classmethod(lambda _cls: eye))

@@ -1,4 +1,4 @@
-"""What `run.py bench` prints and writes."""
+"""Output and files of `run.py bench`."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from likeness.benchmarks import command, report
 
 @pytest.fixture
 def example(monkeypatch, tmp_path):
-    """A benchmark called `example`; returns what it was asked and the folder that full runs publish to."""
+    """Benchmark called `example`; returns its recorded arguments and the folder to which full runs publish."""
     asked = []
 
     def run(quick):

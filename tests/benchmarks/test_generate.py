@@ -1,4 +1,4 @@
-"""Batched sampling is what KSampler gives, seed by seed."""
+"""Batched sampling gives KSampler's result, seed by seed."""
 
 import comfy.sample
 import numpy as np

@@ -1,4 +1,4 @@
-"""The whole benchmark of JeDi on random weights and a random judge, and the pieces that decide its numbers."""
+"""Benchmark of JeDi on random weights and a random judge, and the functions that decide its numbers."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
 
 
 def test_every_row_is_another_method(random_weights):
-    """But those that the trained weights alone tell apart: here nothing is made of what is given."""
+    """Rows differ from each other, except for rows that only trained weights separate."""
     with torch.inference_mode():
         sets = JointSets(random_weights, FEW_STEPS, Recipe())
         where = grid.Grid((FIRST,), 1, 2).prompts_of(FIRST)[0]

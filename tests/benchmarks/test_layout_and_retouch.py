@@ -1,5 +1,4 @@
-"""The whole benchmark of Layout-and-Retouch on random weights and a random judge, and the pieces that decide its
-numbers."""
+"""Benchmark of Layout-and-Retouch on random weights and a random judge, and the functions that decide its numbers."""
 
 import itertools
 import json
@@ -28,7 +27,7 @@ PAIR = tuple(SUBJECTS.values())[:2]
 
 @pytest.fixture
 def embedded(random_weights):
-    """An embedding of the second subject, too."""
+    """Adds an embedding of the second subject."""
     path = random_weights / "embeddings" / f"{PAIR[1].name}.safetensors"
     write_weights({"clip_l": torch.randn(3, 128)}, path, {"tinyland_embedding": "{}"})
     yield

@@ -1,4 +1,4 @@
-"""The neutral variants compute what KSampler computes, and the timing finds a known ratio."""
+"""Neutral variants compute what KSampler computes, and the timing finds a known ratio."""
 
 import itertools
 import logging
@@ -18,7 +18,7 @@ def network(random_weights):
 
 
 def samples(result):
-    """The latent in whatever form a variant returns it."""
+    """Latent of a variant's result, in any of its forms."""
     while not isinstance(result, torch.Tensor):
         result = getattr(result, "args", result)
         result = result["samples"] if isinstance(result, dict) else result[0]
@@ -46,7 +46,7 @@ def test_neutral_variants_are_ksampler_and_the_others_work(network):
 
 
 def calls_of(run) -> int:
-    """How many functions a run calls, in Python and in C."""
+    """Number of functions that a run calls, in Python and in C."""
     counted = itertools.count()
 
     def note(_frame, event, _argument):
@@ -62,7 +62,7 @@ def calls_of(run) -> int:
 
 
 def test_what_idles_does_as_little_in_any_network(network):
-    """What it calls beyond the plain run does not grow with the layers, so that a small network can stand for a large
+    """Extra calls over the plain run must not grow with the layers, so that a small network can stand for a large
     one."""
     with torch.inference_mode(), timing.silence():
         small = networks.small_network(network.steps)
@@ -139,8 +139,7 @@ def test_report(random_weights, monkeypatch):
 
 
 def test_what_changes_nothing_is_measured_by_what_it_adds(random_weights, monkeypatch):
-    """Two milliseconds more on the small network are 0.4 % of a plain run of half a second, whatever the noisy ratios
-    say."""
+    """Two milliseconds more on the small network are 0.4 % of a plain run of half a second, despite noisy ratios."""
 
     def compared(variants, _seconds):
         small = [v for v in variants if v.figure == overhead.NEUTRAL] == list(variants)

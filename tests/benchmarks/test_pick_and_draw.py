@@ -1,4 +1,4 @@
-"""The whole benchmark of Pick-and-Draw on random weights and a random judge, and the pieces that decide its numbers."""
+"""Benchmark of Pick-and-Draw on random weights and a random judge, and the functions that decide its numbers."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ CELL = grid.Grid(FIRST, prompts=1, seeds=2)
 
 @pytest.fixture(scope="module")
 def fine_tuned(random_weights):
-    """A fine-tune of the first subject that changes every weight a little."""
+    """Fine-tune of the first subject that changes every weight a little."""
     tensors = load_file(random_weights / "denoiser.safetensors")
     tuned = {
         k: v + 0.01 * torch.randn_like(v, dtype=torch.float32).to(v)
@@ -156,8 +156,7 @@ def test_the_workflow_has_the_settings_that_are_measured():
 
 
 def test_the_kernels_costs(monkeypatch):
-    """Of sizes that take no time: a matrix of as many columns as rows needs more memory than the tokens of a few
-    channels."""
+    """Small sizes: a square cost matrix still needs more memory than tokens of a few channels."""
     monkeypatch.setattr(uremd_costs, "SIZES", {64: 4, 2048: 4})
     monkeypatch.setattr(uremd_costs, "LARGEST", 2048)
     figures = uremd_costs.uremd_costs(quick=False)

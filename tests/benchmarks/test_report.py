@@ -1,4 +1,4 @@
-"""Intervals against known ones, the one JSON form, the table."""
+"""Intervals against known ones, the JSON form, and the table."""
 
 import json
 

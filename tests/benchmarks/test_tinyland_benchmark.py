@@ -1,4 +1,4 @@
-"""The whole benchmark on random weights and a random judge, and the pieces that decide its numbers."""
+"""Benchmark of Tinyland on random weights and a random judge, and the functions that decide its numbers."""
 
 import importlib
 import json

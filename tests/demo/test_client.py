@@ -1,4 +1,4 @@
-"""The client against a made-up server on this machine."""
+"""Client against a made-up server on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from likeness.demo.launcher.host import Host
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Says by which method and path it was asked."""
+    """Handler that answers with the method and path of the request."""
 
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -40,7 +40,7 @@ def port():
 
 @pytest.fixture
 def proxy(monkeypatch):
-    """A proxy that nobody answers at, for everything; Python reads the variables when it is first asked."""
+    """Sets a proxy without a server for everything; Python reads the variables on first use."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""`run.py train joint --sets`: from a folder of sets and an SD1.x checkpoint to a joint checkpoint that ComfyUI loads."""
+"""Training of a joint model on sets: from a folder and an SD1.x checkpoint to a joint checkpoint that ComfyUI loads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two sets of Tinyland's renders, of two and of three members."""
+    """Folder of two sets of Tinyland's renders, with two and three members."""
     folder = tmp_path_factory.mktemp("sets")
     for number, members in enumerate((2, 3)):
         scenes = [scene_of_set(VIEWS * number + view, 0) for view in range(members)]
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cached(checkpoint, folder, tmp_path_factory):
-    """A work folder in which the sets are encoded."""
+    """Work folder with the sets encoded."""
     work = tmp_path_factory.mktemp("work")
     encode(work, find_sets(folder), open_source(checkpoint), 64)
     return work
@@ -57,7 +57,7 @@ def cached(checkpoint, folder, tmp_path_factory):
 
 @pytest.fixture
 def parted(monkeypatch):
-    """What the command sets for its process is set back."""
+    """Restores the process-wide settings that the command changes."""
     from comfy.cli_args import args
 
     for name in ("cpu", "use_pytorch_cross_attention"):

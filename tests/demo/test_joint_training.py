@@ -1,4 +1,4 @@
-"""The training of joint models: the wider network, what a step draws, and Tinyland's own."""
+"""Training of joint models: the widened network, the draws of a step, and Tinyland's own model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 @pytest.fixture(scope="module")
 def vanilla():
-    """A denoiser of random weights, none of which are zero."""
+    """Denoiser with random weights, none of them zero."""
     torch.manual_seed(0)
     model = denoiser.Denoiser(CPU)
     with torch.no_grad():
@@ -36,7 +36,7 @@ def vanilla():
 
 
 def call(unet, missing: list[float], members: int, seed: int = 1) -> torch.Tensor:
-    """What the joint network predicts of three noisy latents."""
+    """Prediction of the joint network for three noisy latents."""
     generator = torch.Generator().manual_seed(seed)
     noisy, clean, context = (
         torch.randn(3, *shape, generator=generator) for shape in ((4, 16, 16), (4, 16, 16), (24, 128))

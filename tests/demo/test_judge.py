@@ -1,4 +1,4 @@
-"""The judge's metrics against cases computed by hand, and the committed judge against unseen renders."""
+"""Metrics of the judge against cases computed by hand, and the committed judge against unseen renders."""
 
 from __future__ import annotations
 

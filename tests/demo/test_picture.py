@@ -1,4 +1,4 @@
-"""The demo's picture and report, from a server that is played by a fake client."""
+"""Picture and report of the demo, with a fake client in place of the server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def host(monkeypatch):
 
 
 def source(prompt, node: str, kind: str) -> str:
-    """The node of a kind that a node's pictures come from, over its first inputs of the kinds that pass them on."""
+    """Finds the node of a kind from which a node's pictures come, through the first inputs of the kinds in between."""
     passing = {"SaveImage": "images", "PreviewImage": "images", "VAEDecode": "samples"}
     while prompt[node]["class_type"] != kind:
         node = prompt[node]["inputs"][passing[prompt[node]["class_type"]]][0]

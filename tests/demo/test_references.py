@@ -1,4 +1,4 @@
-"""The subjects' reference pictures, written while others write or read them."""
+"""Reference pictures of the subjects, written while other processes read or write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 @pytest.fixture
 def two(monkeypatch):
-    """Two subjects, so that the tests are quick."""
+    """Limits the subjects to two, to save time."""
     monkeypatch.setattr(references, "SUBJECTS", dict(list(SUBJECTS.items())[:2]))
     return list(references.SUBJECTS)
 

@@ -22,8 +22,8 @@ def disc(size: int, radius: float) -> np.ndarray:
 
 @pytest.fixture
 def collection(tmp_path):
-    """A red disc on green, once with a mask and once with alpha; two backgrounds of shades of blue, one of which says
-    what it is."""
+    """Folders with a red disc on green, once with a mask and once with alpha, and two blue backgrounds, one with a
+    text."""
     pictures, backgrounds = tmp_path / "pictures", tmp_path / "backgrounds"
     (pictures / "red_disc").mkdir(parents=True)
     backgrounds.mkdir()
@@ -107,7 +107,7 @@ def test_captions_follow_the_template(collection):
 
 
 class Fixed:
-    """The rng that draws the largest."""
+    """Generator that always draws the largest value."""
 
     def uniform(self, _low, high):
         return high

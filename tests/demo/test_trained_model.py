@@ -1,4 +1,4 @@
-"""The committed weights themselves: what they draw and where they look, on a few scenes that no training has seen."""
+"""Committed weights: their pictures and attention maps on a few unseen scenes."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What the trainers write, on few steps."""
+"""Trainers on few steps: the files they write and resume from."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_train_without_a_part_trains_all_in_order(monkeypatch, arguments, parts)
 
 
 def toy(folder, stop_at: int | None = None, **settings) -> tuple[torch.nn.Module, Trainer]:
-    """A small network trained for 60 steps, or stopped in the middle as by Ctrl-C."""
+    """Small network trained for 60 steps, or interrupted in the middle as by Ctrl-C."""
     torch.manual_seed(5)
     module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     if "optimizer" in settings:
@@ -118,7 +118,7 @@ class NoPool:
 
 @pytest.fixture
 def change_drawing(monkeypatch, tmp_path):
-    """Call it, and drawing.py holds other code."""
+    """Function that changes the content of drawing.py."""
 
     def change():
         (tmp_path / "drawing.py").write_text("# draws otherwise")

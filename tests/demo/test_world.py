@@ -1,4 +1,4 @@
-"""The world and its captions: what they promise to the models that are trained on them."""
+"""World and captions: the properties that training relies on."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A checkpoint that ComfyUI takes for SD1.x: a U-Net of its widths and one level, its CLIP, and the small autoencoder
-TAESD for a VAE."""
+"""Checkpoint that ComfyUI detects as SD1.x: a one-level U-Net of its widths, its CLIP, and TAESD as a small VAE."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def _random(state: dict[str, torch.Tensor], generator: torch.Generator) -> dict[
 
 
 def tensors(**unet: object) -> dict[str, torch.Tensor]:
-    """unet: what differs in the U-Net."""
+    """Tensors of the checkpoint. unet: entries that differ in the U-Net's config."""
     generator, operations = torch.Generator().manual_seed(0), comfy.ops.disable_weight_init
     network = UNetModel(**{**_UNET, **unet}, dtype=torch.float32, device="cpu", operations=operations)
     state = {f"model.diffusion_model.{k}": v for k, v in _random(network.state_dict(), generator).items()}

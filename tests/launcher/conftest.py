@@ -1,4 +1,4 @@
-"""A made-up package index, so that installations take seconds and need no network."""
+"""Package index made up for the tests, so that installations take seconds and need no network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 
 
 def write_tar(path: Path, files: Mapping[str, str]) -> str:
-    """Writes a .tar.gz; its SHA-256."""
+    """Writes a .tar.gz and returns its SHA-256."""
     with tarfile.open(path, "w:gz") as archive:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
@@ -81,8 +81,7 @@ def comfyui_files(version: str, requirements: str = "") -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder of packages for pip; the SHA-256 of each host's archive by version, and the folder's path under
-    "folder"."""
+    """Index: the SHA-256 of each host's archive by version, and under "folder" the packages' folder for pip."""
     folder = tmp_path_factory.mktemp("index")
     for name, version in (
         ("torch", "2.11.0"),
@@ -102,7 +101,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's settings, and none of the variables under which these tests themselves run."""
+    """Removes this machine's settings and the variables of the running test session."""
     for name in list(os.environ):
         if name.startswith(("PIP_", "LIKENESS_", "COMFYUI_", "PYTHON")) or name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
             monkeypatch.delenv(name)

@@ -38,8 +38,8 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile
 
 
 class FakePrograms:
-    """Stands in for venv, pip and git. `stop` = (step, moment) ends one of them as Ctrl-C would: before, halfway or
-    after its work."""
+    """Stand-in for venv, pip and git. `stop` = (step, moment) interrupts a step as Ctrl-C would: before, halfway or
+    after."""
 
     def __init__(self, archive: Path):
         self.archive, self.calls, self.stop = archive, [], None
@@ -116,7 +116,7 @@ def assert_whole(environment: Environment) -> None:
 
 
 def refused(bench: Bench, **changes: Any) -> str:
-    """The sentence of a failed installation, which leaves nothing that the next run would take for whole."""
+    """Runs a failing installation and returns its sentence; nothing left behind may look complete to the next run."""
     with pytest.raises(Problem) as problem:
         bench.ensure(**changes)
     left = {p.name for p in bench.environment(**changes).folder.glob("*")}

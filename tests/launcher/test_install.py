@@ -32,7 +32,7 @@ def test_an_interrupted_installation_is_repaired_by_running_again(bench: Bench, 
 
 
 def test_a_killed_run_leaves_no_more_than_the_next_one_clears(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """SIGKILL runs no `finally`: temporary folders and half a ComfyUI stay."""
+    """SIGKILL runs no `finally`: temporary folders and a partial ComfyUI remain."""
     bench.programs.stop = ("download", "halfway")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(

@@ -1,5 +1,4 @@
-"""Installing with the real venv and the real pip, in processes of their own, from a made-up index and without a
-network."""
+"""Installation with the real venv and pip, in separate processes, from a made-up index and without a network."""
 
 from __future__ import annotations
 
@@ -61,13 +60,13 @@ class Installer:
 
 @pytest.fixture
 def installer(index: dict[str, str], tmp_path: Path) -> Installer:
-    """With an empty cache."""
+    """Installer with an empty cache."""
     return Installer(index, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a virtual environment, which is slow to make."""
+    """Folder of a virtual environment, made once because it is slow."""
     folder = tmp_path_factory.mktemp("python") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     return folder
@@ -75,7 +74,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def begun(installer: Installer, python: Path) -> Installer:
-    """With a cache in which an earlier run ended after its first step."""
+    """Installer with a cache in which an earlier run stopped after its first step."""
     folder = installer.cache / "host-0.30.0"
     shutil.copytree(python, folder / "venv", symlinks=True)
     recipe = {"packages": [*TORCH], "sites": [], "comfyui": ["2.6.0", installer.hashes["0.30.0"]]}
@@ -84,7 +83,7 @@ def begun(installer: Installer, python: Path) -> Installer:
 
 
 def succeed(process: subprocess.Popen[str]) -> str:
-    """The Python that an installer printed last, after what it said before."""
+    """Waits for an installer and returns its output; its last line is the Python."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return output
@@ -125,7 +124,7 @@ def test_two_at_once_install_once_and_an_older_host_shares_torch(begun: Installe
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX only: a child cannot inherit the lock on Windows")
 def test_a_run_waits_for_the_pip_of_a_killed_run(begun: Installer):
-    """The orphaned pip still writes: starting over beside it would corrupt what it writes into."""
+    """An orphaned pip still writes; a new installation beside it would corrupt its files."""
     killed = begun.start(SLOW="3")
     deadline = time.monotonic() + 300
     while not begun.trace.exists():

@@ -1,4 +1,4 @@
-"""An old Python ends run.py with one sentence; a new one needs nothing beyond its own library."""
+"""Old Pythons end run.py with one sentence; new ones need only their standard library."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_old_python_gets_one_sentence(version: str):
 
 
 def test_the_version_is_asked_before_anything_else(tmp_path: Path):
-    """As an old Python would run it, on machines that have none."""
+    """Pretends an old version, for machines that have none."""
     code = (
         "import runpy, sys; sys.version_info = (3, 9, 9); sys.argv = ['run.py', 'demo']; "
         f"runpy.run_path({str(ROOT / 'run.py')!r})"
@@ -55,7 +55,7 @@ def test_the_version_is_asked_before_anything_else(tmp_path: Path):
 
 
 def test_python_2_can_parse_it():
-    """The syntax that Python 2.7 lacks, looked for in the tree because few machines still have one."""
+    """Checks the syntax tree for syntax that Python 2.7 lacks, because few machines still have one."""
     text = (ROOT / "run.py").read_text(encoding="ascii")
     for node in ast.walk(ast.parse(text)):
         assert not isinstance(

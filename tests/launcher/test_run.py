@@ -1,4 +1,4 @@
-"""The commands of run.py: which ComfyUI and Python they use, what they check, and how they end."""
+"""Commands of run.py: their ComfyUI and Python, their checks, and their exit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_WINDOWS = pytest.mark.skipif(os.name == "nt", reason="POSIX only: made of she
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """run.py as a module; sys.path is as before afterwards."""
+    """Imports run.py as a module and restores sys.path afterwards."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     spec = importlib.util.spec_from_file_location("run_under_test", ROOT / "run.py")
     assert spec is not None
@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def handed(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
-    """What run.py would have handed over to."""
+    """Records the commands that run.py hands over to."""
     calls: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(run, "hand_over", lambda command, variables: calls.append((command, variables)) or 0)
     return calls
@@ -43,7 +43,7 @@ def handed(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[
 
 @pytest.fixture
 def comfyui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Somebody's ComfyUI, without a Python."""
+    """Folder of a user's ComfyUI, without a Python."""
     folder = tmp_path / "my files" / "ComfyUI"
     (folder / "comfy").mkdir(parents=True)
     (folder / "main.py").write_text("")
@@ -242,7 +242,7 @@ def test_a_command_gets_the_signals_and_ends_in_its_own_way(number: int):
 
 @NO_WINDOWS
 def test_sigterm_ends_a_running_check_too(comfyui: Path, tmp_path: Path):
-    """`run.py test` is no hand-over: it must end what it started itself."""
+    """Unlike other commands, `run.py test` keeps running, so it must stop the processes that it started."""
     copy = tmp_path / "repository"
     shutil.copytree(ROOT / "demo", copy / "demo", ignore=shutil.ignore_patterns("weights", "__pycache__"))
     text = (ROOT / "run.py").read_text()

@@ -1,4 +1,4 @@
-"""`run.py serve`, as a person at a terminal uses it, with the ComfyUI that the tests were started with."""
+"""`run.py serve`, as used at a terminal, with the ComfyUI of the test session."""
 
 from __future__ import annotations
 

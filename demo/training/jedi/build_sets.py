@@ -1,13 +1,20 @@
 """Builds sets from a user's own pictures: the part of S3 (JeDi, arXiv 2407.06187, Algorithm 1) that needs no other
 model.
 
-Subjects are cut out and pasted at random places and scales (its step 6). Left out are the steps that other people's
-models do: prompts by GPT and collages by SDXL (1-3; the user's pictures take their place), Grounding DINO and SAM (4;
-the user's masks), the CLIP threshold that discards instances that are too similar (5), inpainting around the subject
-(6; the user's backgrounds), InstructPix2Pix (7), and captions by BLIP-2 (8; the template and the backgrounds' texts).
+Subjects are cut out and pasted at random places and scales, as in its step 6. The steps below need other models and are
+left out; in brackets, the replacement here:
 
-    PICTURES/blue_mug/1.jpg, 1.mask.png   white where the subject is; or 1.png alone, with an alpha channel
-    BACKGROUNDS/kitchen.jpg, kitchen.txt  what is there, such as "on a kitchen table"; the text may be missing
+    1-3  prompts by GPT and collages by SDXL (the user's pictures)
+    4    boxes by Grounding DINO and masks by SAM (the user's masks)
+    5    the CLIP threshold below which a pair of instances is dropped, as too unlike (none)
+    6    inpainting around the subject (the user's backgrounds)
+    7    edits by InstructPix2Pix (none)
+    8    captions by BLIP-2 (the template and the backgrounds' texts)
+
+The folders hold:
+
+    PICTURES/blue_mug/1.jpg, 1.mask.png   mask: white on the subject; or 1.png alone, with an alpha channel
+    BACKGROUNDS/kitchen.jpg, kitchen.txt  text: the place, such as "on a kitchen table"; may be missing
 
 A caption is the template with the sub-folder's name for {name}, "_" as a space, followed by the background's text.
 """
@@ -25,10 +32,10 @@ from ...launcher.files import Problem, text_of
 from .sets import pictures_in, write_set
 
 LEAST_AREA, MOST_AREA = 0.1, 0.4
-"""Of a member that is its subject; paper: not said."""
+"""Share of a member's area that its subject covers, least and most; not given in the paper."""
 _MASK = ".mask.png"
 _LEAST_CROP = 0.6
-"""The smallest part of a background's shorter side that is shown."""
+"""Smallest crop of a background, as a part of its shorter side."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Background:
     text: str
 
     def draw(self, size: int, rng: Random) -> Image.Image:
-        """A random square of it, [size, size]."""
+        """Cuts a random square, [size, size]."""
         picture = _open(self.path).convert("RGB")
         side = round(min(picture.size) * rng.uniform(_LEAST_CROP, 1))
         left, top = (rng.randint(0, length - side) for length in picture.size)
@@ -46,7 +53,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Collection:
-    """A subject's pictures, by name."""
+    """Pictures of one subject, with its name."""
 
     name: str
     pictures: tuple[Path, ...]
@@ -62,11 +69,10 @@ def build(
     seed: int,
     template: str,
 ) -> None:
-    """Writes `count` sets of one subject each to the folder `out`, as `sets.find_sets` reads them; the same for
-    the same seed.
+    """Writes `count` sets of one subject each to the folder `out`, in the format of `sets.find_sets`.
 
-    size: side of a member in pixels. Raises Problem where a picture, a mask or a background is missing or cannot be
-    read.
+    size: side of a member in pixels. The same seed gives the same sets. Raises Problem if a picture, a mask or a
+    background is missing or cannot be read.
     """
     subjects, places = find_subjects(pictures), find_backgrounds(backgrounds)
     for number in range(count):
@@ -81,7 +87,7 @@ def build(
 
 
 def find_subjects(folder: Path) -> list[Collection]:
-    """One for each sub-folder with pictures. Raises Problem where there is none."""
+    """Finds one collection per sub-folder with pictures. Raises Problem if there is none."""
     folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     named = [Collection(f.name, tuple(p for p in pictures_in(f) if not p.name.endswith(_MASK))) for f in folders]
     found = [collection for collection in named if collection.pictures]
@@ -94,7 +100,7 @@ def find_subjects(folder: Path) -> list[Collection]:
 
 
 def find_backgrounds(folder: Path) -> list[Background]:
-    """Raises Problem where there is none."""
+    """Finds the pictures of a folder and their texts. Raises Problem if there is none."""
     found = [Background(path, text_of(path.with_suffix(".txt"))) for path in pictures_in(folder)]
     if not found:
         raise Problem(f"expected pictures in {folder}, got none: give --backgrounds a folder that holds some.")
@@ -102,8 +108,10 @@ def find_backgrounds(folder: Path) -> list[Background]:
 
 
 def cut_out(path: Path) -> Image.Image:
-    """RGBA, no larger than the subject. Raises Problem for a picture with neither mask nor alpha, and for an empty or
-    unlike mask."""
+    """Cuts out the subject: RGBA, cropped to its bounding box.
+
+    Raises Problem for a picture with neither mask nor alpha channel, and for an empty mask or one of another size.
+    """
     picture, mask = _open(path), path.with_name(path.stem + _MASK)
     if mask.is_file():
         alpha = _open(mask).convert("L")
@@ -124,8 +132,8 @@ def cut_out(path: Path) -> Image.Image:
 
 
 def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Image:
-    """The background with the subject somewhere on it, covering between LEAST_AREA and MOST_AREA, or less where it
-    would not fit in."""
+    """Pastes the subject at a random place, covering LEAST_AREA to MOST_AREA of the background, or less if it must
+    fit."""
     size = background.width
     covered = float(np.asarray(cut.getchannel("A"), dtype=np.float64).sum()) / 255
     scale = size * (rng.uniform(LEAST_AREA, MOST_AREA) / covered) ** 0.5
@@ -140,7 +148,7 @@ def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Ima
 
 
 def _several(choices, count: int, rng: Random) -> list:
-    """Different ones, as long as there are enough."""
+    """Draws `count` different choices, repeating them only when there are too few."""
     chosen = []
     while len(chosen) < count:
         chosen += rng.sample(choices, min(len(choices), count - len(chosen)))

@@ -1,5 +1,5 @@
-"""SD1.x checkpoints that a joint model starts from, and the checkpoints of joint models, which the host's own loaders
-read."""
+"""Checkpoints: reads the SD1.x checkpoint that a joint model starts from and writes the joint one for ComfyUI's
+loaders."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PREFIX = "model.diffusion_model."
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A checkpoint with a U-Net of SD1.x, CLIP and VAE. config: the host's, of what it has found in the file."""
+    """SD1.x checkpoint with U-Net, CLIP and VAE. config: the host's model config, detected from the file."""
 
     path: Path
     config: BASE
     velocity: bool
-    """Whether the U-Net predicts the velocity, and not the noise."""
+    """True if the U-Net predicts the velocity, False if it predicts the noise."""
     sigmas: torch.Tensor
-    """[steps] of the schedule it was trained on, in the variance-exploding convention."""
+    """Noise levels [steps] of its training schedule, in the variance-exploding convention."""
 
     @property
     def latent_format(self) -> LatentFormat:
@@ -46,17 +46,20 @@ class Source:
         )  # an object from the host's constructor on, a class only in what it declares
 
     def tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """All of the file's, and its metadata."""
+        """Tensors and metadata of the file."""
         with safetensors.safe_open(self.path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a mapping
 
     def encoders(self):
-        """CLIP and VAE, as the host loads them."""
+        """Loads CLIP and VAE with the host's loader."""
         _, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(self.path), output_model=False)
         return clip, vae
 
     def joint_unet(self, device: torch.device) -> UNetModel:
-        """The U-Net in float32 with nine input channels, which answers as the checkpoint's does, whatever is given."""
+        """Loads the U-Net in float32 with nine input channels; before training, the new channels have no effect.
+
+        Raises Problem if a weight is missing.
+        """
         config = {**self.config.unet_config, "in_channels": IN_CHANNELS, "dtype": torch.float32}
         unet = UNetModel(**config, device=device, operations=comfy.ops.disable_weight_init)
         state = {k.removeprefix(PREFIX): v for k, v in self.tensors()[0].items() if k.startswith(PREFIX)}
@@ -69,7 +72,7 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Raises Problem for what is no checkpoint of SD1.x with CLIP and VAE."""
+    """Opens an SD1.x checkpoint. Raises Problem for any other file, and for a checkpoint without CLIP or VAE."""
     another = "give --checkpoint another file"
     if not path.is_file():
         raise Problem(f"expected an SD1.x checkpoint at {path}, got no such file: correct --checkpoint.")
@@ -103,7 +106,8 @@ def open_source(path: Path) -> Source:
 
 
 def check_output(path: Path, checkpoint: Path) -> None:
-    """Raises Problem where the joint checkpoint cannot be written to `path`, or would take the place of something else."""
+    """Checks the output path. Raises Problem if it is not a .safetensors path, is the source, or holds another kind of
+    file."""
     if path.suffix != ".safetensors":
         raise Problem(f"expected --out to end in .safetensors, got {path}: rename it.")
     if path.resolve() == checkpoint.resolve():
@@ -120,8 +124,10 @@ def check_output(path: Path, checkpoint: Path) -> None:
 
 
 def write_joint(source: Source, unet: UNetModel, path: Path, steps: int) -> None:
-    """The source's tensors with the joint U-Net in place of its own, each in the type that it had, and with the format
-    in the metadata."""
+    """Writes the source's tensors with the joint U-Net in place of its own, each in its original dtype.
+
+    The metadata of the source stays; the joint format is added to it.
+    """
     tensors, metadata = source.tensors()
     for name, value in unet.state_dict().items():
         before = tensors.get(PREFIX + name)

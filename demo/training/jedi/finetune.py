@@ -1,6 +1,6 @@
 """Trains a joint model (JeDi, arXiv 2407.06187) of an SD1.x checkpoint on a folder of sets.
 
-Weights, gradients, AdamW's two moments and the average are float32, 20 bytes for each parameter: 17 GB for SD1.x, and
+Weights, gradients, AdamW's two moments and the average are float32, 20 bytes per parameter: 17 GB for SD1.x, plus
 activations.
 """
 
@@ -27,14 +27,14 @@ from .sets import PictureSet
 
 STEPS = 20_000
 TOKENS = 77
-"""Of a caption; what is longer is cut, as in the training of SD1.x."""
+"""Longest caption in tokens; longer ones are cut, as in the training of SD1.x."""
 _WARM_UP = 500
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the paper leaves open. resolution: side of a member in pixels; batch: sets in a step; loss_on: all or
-    missing."""
+    """Settings that the paper leaves open. resolution: side of a member in pixels; batch: sets per step; loss_on: all
+    or missing."""
 
     steps: int
     resolution: int
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One set's file in the work folder: latents [members, 4, height, width] and context [members, TOKENS, width]."""
+    """Encoded set in the work folder: latents [members, 4, height, width] and context [members, TOKENS, width]."""
 
     path: Path
     members: int
@@ -59,14 +59,14 @@ class Encoded:
 
 
 def _key(*facts: object, files: tuple[Path, ...]) -> str:
-    """Changes with the facts, and with the name, size or time of any of the files, which may be too large to be read
-    for this."""
+    """Digest of the facts and of the files' names, sizes and times; the files may be too large to hash."""
     seen = [*facts, *((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)]
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
 def encode(work: Path, sets: list[PictureSet], source: Source, resolution: int) -> tuple[list[Encoded], torch.Tensor]:
-    """Latents and captions of the sets, each encoded once; and the context of no caption, [1, TOKENS, width]."""
+    """Encodes the latents and captions of the sets, each once; also returns the context of no caption, [1, TOKENS,
+    width]."""
     folder = work / f"sets-{_key(resolution, files=(source.path,))}"
     folder.mkdir(parents=True, exist_ok=True)
     named = [f"{s.path.stem}-{_key(files=(s.path, s.path.with_suffix('.txt')))}.safetensors" for s in sets]
@@ -102,7 +102,7 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
-    """Raises Problem where no set has as many members as a step may want."""
+    """Checks the set sizes. Raises Problem if no set has as many members as the largest size."""
     largest = max(s.members for s in sets)
     if max(sizes) > largest:
         raise Problem(
@@ -112,8 +112,10 @@ def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
 
 
 def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings, device: torch.device) -> UNetModel:
-    """The joint U-Net with averaged weights. A run that was stopped goes on; one of other sets or settings is another
-    run."""
+    """Trains the joint U-Net and returns it with averaged weights; resumes a run of the same sets and settings.
+
+    A set in which every member is drawn as given is drawn again (`network.draw_missing`), also with loss_on "all".
+    """
     check_sizes(sets, settings.set_sizes)
     encoded, without = encode(work, sets, source, settings.resolution)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
@@ -152,7 +154,7 @@ def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings
 def drawn(
     encoded: list[Encoded], without: torch.Tensor, settings: Settings, rng: Random, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Latents and context of a step's sets, [batch * members, ...] each, and how many members a set has."""
+    """Draws a step's sets: latents and context, [batch * members, ...] each, and the number of members per set."""
     members = rng.choice(settings.set_sizes)
     large = [e for e in encoded if e.members >= members]
     latents, contexts = [], []

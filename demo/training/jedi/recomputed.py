@@ -1,4 +1,4 @@
-"""Gradient checkpointing in a network of the host's, whose own is for none but its residual blocks."""
+"""Gradient checkpointing for the host's networks, which checkpoint only their residual blocks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 @contextlib.contextmanager
 def recomputed(network: torch.nn.Module) -> Iterator[None]:
-    """Inside, residual and transformer blocks of `network` keep only their inputs, and run again when the gradient
-    passes."""
+    """Recomputes residual and transformer blocks of `network` in the backward pass; inside the block only inputs are
+    kept."""
     blocks = [layer for layer in network.modules() if isinstance(layer, (ResBlock, BasicTransformerBlock))]
     try:
         for block in blocks:

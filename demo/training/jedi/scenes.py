@@ -1,5 +1,5 @@
-"""Scenes in sets of one subject, for the joint model: what JeDi (arXiv 2407.06187) had to synthesize, the world
-renders."""
+"""Scenes in sets of one subject for the joint model: Tinyland renders the sets that JeDi (arXiv 2407.06187)
+synthesizes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ VIEWS = 4
 
 
 def resembles(one: Subject, other: Subject) -> bool:
-    """Whether class, color word, pattern and emblem are the same, whatever the tint, the shade and the emblem's color
-    are."""
+    """True if class, color word, pattern and emblem are equal; tint, shade and the emblem's color may differ."""
     return (one.name, one.color, one.pattern, one.emblem) == (other.name, other.color, other.pattern, other.emblem)
 
 
 @lru_cache(maxsize=64)
 def subject_of_set(number: int, seed: int) -> Subject:
-    """A random subject that resembles none of SUBJECTS and HELD_OUT: no named subject, nor one that may be taken for
-    it, is trained on."""
+    """Draws a random subject that resembles none of SUBJECTS and HELD_OUT, so that training sees no named subject."""
     rng = Random(f"joint-{seed}-{number}")
     while True:
         subject = sample_subject(rng)
@@ -30,7 +28,7 @@ def subject_of_set(number: int, seed: int) -> Subject:
 
 
 def scene_of_set(index: int, seed: int) -> Scene:
-    """VIEWS scenes in a row show one subject, each in another place and another pose."""
+    """Scene number `index`: VIEWS consecutive scenes show one subject, each in another place and pose."""
     number, view = divmod(index, VIEWS)
     places = Random(f"joint-{seed}-{number}-places").sample(PLACES, VIEWS)
     return sample_scene(Random(f"joint-{seed}-{index}-view"), subject_of_set(number, seed), places[view])

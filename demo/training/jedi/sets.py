@@ -1,7 +1,7 @@
-"""Folders of sets in the format of JeDi (arXiv 2407.06187, supplement): one picture and one text file for each set.
+"""Folders of sets in the format of JeDi (arXiv 2407.06187, supplement): one picture and one text file per set.
 
-The members of a set are square and on top of each other, so that their number is height / width; NAME.txt beside
-NAME.png holds their captions, separated by <|split|>.
+The members of a set are square and stacked vertically, so their number is height / width. NAME.txt beside NAME.png
+holds their captions, separated by <|split|>.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class PictureSet:
-    """One set of a folder, by its picture file; captions: one for each member, from top to bottom."""
+    """Set of a folder. path: its picture; captions: one per member, from top to bottom."""
 
     path: Path
     captions: tuple[str, ...]
@@ -31,7 +31,7 @@ class PictureSet:
         return len(self.captions)
 
     def pictures(self, size: int) -> np.ndarray:
-        """[members, size, size, 3] uint8."""
+        """Pictures of the members, [members, size, size, 3] uint8."""
         with Image.open(self.path) as picture:
             whole = (
                 ImageOps.exif_transpose(picture)
@@ -42,16 +42,16 @@ class PictureSet:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name; none where there is no such folder."""
+    """Picture files of a folder, by name; none if the folder does not exist."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
 
 
 _TURNED = (5, 6, 7, 8)
-"""The orientations of EXIF that lie on their side."""
+"""EXIF orientations that are rotated by 90 degrees."""
 
 
 def find_sets(folder: Path) -> list[PictureSet]:
-    """The sets of a folder, by name. Raises Problem where there are none, or where one is not in the format."""
+    """Finds the sets of a folder, by name. Raises Problem if there is none, or if one is not in the format."""
     found = [_read(path) for path in pictures_in(folder)]
     if not found:
         raise Problem(

@@ -1,4 +1,4 @@
-"""Trains Tinyland's joint model (JeDi, arXiv 2407.06187): the denoiser, fine-tuned on sets of pictures that it denoises
+"""Trains Tinyland's joint model (JeDi, arXiv 2407.06187): the denoiser, fine-tuned on sets that it denoises
 together."""
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .scenes import VIEWS, scene_of_set
 
 SETS = 6000
 PICTURES = 24
-"""In a step, whatever the size of its sets is."""
+"""Pictures per step, for every set size."""
 SIZES, SHARES = (1, 2, 3, 4), (0.1, 0.3, 0.3, 0.3)
-"""Of the sets, and how often: single pictures keep the pass of guidance without references in distribution."""
+"""Set sizes and their shares. Single pictures keep guidance's pass without references in distribution."""
 LEARNING_RATE = 4e-4
 TEXT_DROPOUT = 0.1
-"""How often all captions of a set are dropped together."""
+"""Probability that all captions of a set are dropped together."""
 
 
 def joint_unet(vanilla: UNetModel, device: torch.device) -> UNetModel:
-    """The network with nine input channels that answers as the vanilla one does, whatever is given."""
+    """Builds the network with nine input channels; before training it answers as the vanilla one, whatever is given."""
     config = {**unet_config(), "in_channels": IN_CHANNELS}
     unet = UNetModel(**config, dtype=torch.float32, device=device, operations=comfy.ops.disable_weight_init)
     state = vanilla.state_dict()
@@ -47,7 +47,8 @@ def attention_options(device: torch.device) -> dict:
 
 
 def drawn_sets(step: int) -> tuple[np.ndarray, int, Random]:
-    """The pool's pictures [sets * members] that a step sees, set by set; how many members its sets have; and its rng."""
+    """Draws a step: pictures of the pool [sets * members], set by set; the number of members per set; and the step's
+    rng."""
     rng = Random(step)
     members = rng.choices(SIZES, SHARES)[0]
     numbers = rng.sample(range(SETS), PICTURES // members)
@@ -55,18 +56,22 @@ def drawn_sets(step: int) -> tuple[np.ndarray, int, Random]:
 
 
 def set_captions(indices: np.ndarray, members: int, rng: Random) -> list[str]:
-    """A caption for each picture; those of a set are dropped together."""
+    """Draws a caption for each picture; those of a set are dropped together."""
     kept = [rng.random() >= TEXT_DROPOUT for _ in range(len(indices) // members)]
     return [caption(scene_of_set(int(i), 0), rng) if kept[row // members] else "" for row, i in enumerate(indices)]
 
 
 def metadata() -> dict[str, str]:
-    """What the file says beside what all of the pack's files do."""
+    """Metadata of the file, beyond that of all the pack's files."""
     return {"denoiser": weights_digest(), **JointFormat(ORDER).metadata()}
 
 
 def train(work: Path, steps: int, autoencoder, device: torch.device, loss_on: str = "all") -> UNetModel:
-    """Resumes a run on the same denoiser. loss_on: which members the loss is of, all or missing."""
+    """Trains the joint U-Net and returns it; resumes a run on the same denoiser.
+
+    loss_on: members in the loss, "all" or "missing". A set in which every member is given is drawn again
+    (`network.draw_missing`).
+    """
     pool = Pool(work, SETS * VIEWS, scene_of=scene_of_set, name="joint")
     stored = f"joint-latents-{SETS}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources(scene_of_set))}.pt"
     latents = latents_of(pool, work / stored, autoencoder, device)
