@@ -7,7 +7,7 @@ from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
 
 @pytest.fixture(scope="module")
 def installed_browser():
-    """Asked for before everything else, so that no server starts where there is no browser."""
+    """Requested first, so that no server starts if there is no browser."""
     missing = None if frontend.CHROMIUM else "no Chromium is installed (CHROMIUM_PATH names one)"
     try:
         import playwright  # noqa: F401
@@ -21,15 +21,14 @@ def installed_browser():
 
 @pytest.fixture(scope="module")
 def stocked_host(installed_browser, host):  # noqa: F811
-    """The server with stored files: the front end offers the files that are there when it opens, and no other name."""
+    """The server with stored files; the front end only offers files that exist when it opens."""
     frontend.stock(host.client)
     return host
 
 
 @pytest.fixture(scope="module")
 def chromium(stocked_host):
-    """Opened after the client has run, closed with the module: the driver keeps an event loop in this thread, the
-    client starts its own."""
+    """A browser per module, opened after the client has run, since both keep an event loop in this thread."""
     with frontend.browser() as running:
         yield running
 

@@ -22,13 +22,13 @@ FLAGS = (
 )
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 IMAGE_NODES = ("SaveImage", "PreviewImage")
-# Not only loaded: until the spinner is gone the front end still opens its own first workflow, in place of ours.
+# While the spinner is shown, the front end may still replace our workflow by its own first one.
 _READY = """() => {
   const manager = window.app?.extensionManager;
-  return manager?.workflow?.activeWorkflow && !manager.spinner && Object.keys(LiteGraph.registered_node_types).length > 100;
+  const types = Object.keys(LiteGraph.registered_node_types).length;
+  return manager?.workflow?.activeWorkflow && !manager.spinner && types > 100;
 }"""
-# Everything in one call: what a page returns is copied value by value, which turns undefined into null, and JSON text
-# is not.
+# One call that returns JSON text: copying values out of the page would turn undefined into null.
 _EXPORT = """async ([prompt, note]) => {
   await app.loadApiJson(prompt, "workflow");
   const graph = app.graph;
@@ -59,8 +59,7 @@ _TO_PROMPT = """async graph => {
 
 
 def stock(client) -> None:
-    """Stores what the workflows with stored files ask for. The client starts an event loop of its own: before
-    `browser`."""
+    """Stores the files that some workflows load. Call it before `browser`, since the client starts an event loop."""
     for name in ("store_reference", "store_layout", "save_palette", "save_template"):
         client.run(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
 
@@ -79,8 +78,8 @@ def browser():
 
 
 def open_front_end(chromium, address: str):
-    """A page with the front end loaded, cut off from everything but the server."""
-    # Everything is drawn by the processor that the server computes on: few pixels, nothing that moves for show.
+    """A page with the front end loaded, without access to anything but the server."""
+    # Drawn by the processor that also runs the server, hence few pixels and no animation.
     page = chromium.new_page(viewport={"width": 800, "height": 600}, reduced_motion="reduce")
     home = f"http://{address}/"
     page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(home) else route.abort())
@@ -90,10 +89,10 @@ def open_front_end(chromium, address: str):
 
 
 def export(page, prompt: dict, note: str) -> str:
-    """The UI-format JSON text of an API-format prompt, laid out, with a note for the reader."""
+    """The UI-format JSON text of an API-format prompt, with a layout and a note."""
     return page.evaluate(_EXPORT, [prompt, note])
 
 
 def to_prompt(page, graph: dict) -> str:
-    """Loads a UI-format workflow; the JSON text of the API-format prompt that the front end would queue."""
+    """Loads a UI-format workflow. Returns the JSON text of the API-format prompt that the front end would queue."""
     return page.evaluate(_TO_PROMPT, graph)

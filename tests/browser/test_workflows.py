@@ -1,4 +1,4 @@
-"""The shipped UI workflows in the real front end: they load, mean what their API twins mean, and run to their end."""
+"""The shipped UI workflows in the real front end: they load, equal their API twins, and run."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_workflow_loads_and_exports_to_its_api_twin(page, name):
 
 
 def queued(page, client) -> dict:
-    """Queues what the front end shows; the server's record of it when it has ended."""
+    """Queues the shown workflow. Returns the server's record of the finished run."""
     before = set(json.loads(client.get("/history")))
     page.evaluate("() => app.queuePrompt(0, 1)")
     deadline = time.monotonic() + 600
@@ -52,8 +52,7 @@ def test_workflow_runs_from_the_front_end(page, client, name):
 
 
 def test_guidance_says_its_losses_and_shows_their_curves(page, client):
-    """A line of text on the node while it runs, and a picture on the other when it has; neither becomes part of the
-    workflow."""
+    """The node shows text during a run, the other node a picture after it; the workflow stores neither."""
     graph, kept = (
         read(ROOT / "workflows" / "uremd_guidance.json"),
         read(ROOT / "workflows" / "api" / "uremd_guidance.json"),
@@ -62,7 +61,8 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
     page.evaluate(
         """() => {
           window.said = [];
-          for (const node of app.graph.nodes.filter(n => n.type === "KSampler")) node.widgets.find(w => w.name === "steps").value = 8;
+          for (const node of app.graph.nodes.filter(n => n.type === "KSampler"))
+            node.widgets.find(w => w.name === "steps").value = 8;
           app.api.addEventListener("progress_text", ({ detail }) => window.said.push(detail.text));
         }"""
     )
@@ -94,7 +94,7 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
 
 
 def test_positions_do_not_overlap():
-    """A workflow whose nodes lie on each other cannot be read."""
+    """No two nodes overlap."""
     for name in NAMES:
         boxes = [
             (*node["pos"], *node["size"], node["type"]) for node in read(ROOT / "workflows" / f"{name}.json")["nodes"]
@@ -121,7 +121,7 @@ def test_templates_are_offered(page):
 
 
 def test_help_page_opens_in_the_front_end(page):
-    """The front end looks for a page under the language first, then under the bare name: what it gets is our page."""
+    """The front end tries the page of the language, then the bare name, and finds our page."""
     for node in node_classes():
         name = node.GET_SCHEMA().node_id
         module = page.evaluate("async id => (await (await fetch('/object_info/' + id)).json())[id].python_module", name)

@@ -1,4 +1,4 @@
-"""The pack's node classes, and a weights folder whose gaps are filled with random weights."""
+"""Fixtures: the node classes, and a weights folder with random weights in place of missing files."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def filled_weights(tmp_path_factory):
 
 @pytest.fixture
 def weights(filled_weights, tmp_path, monkeypatch):
-    """A private copy of a complete weights folder, which the nodes use."""
+    """A private copy of the weights folder, complete, used by the nodes."""
     folder = tmp_path / "weights"
     shutil.copytree(filled_weights, folder)
     monkeypatch.setattr(tinyland, "WEIGHTS", folder)

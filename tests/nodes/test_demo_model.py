@@ -1,4 +1,4 @@
-"""The demo nodes: real ComfyUI objects, and one sentence for every file that is not what it should be."""
+"""The demo nodes: real ComfyUI objects, and a message of one sentence for every wrong file."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Who may import whom. Runs in a second, without ComfyUI."""
+"""Rules for imports between folders. Runs in a second, without ComfyUI."""
 
 import ast
 import graphlib

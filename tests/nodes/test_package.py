@@ -1,4 +1,4 @@
-"""What the registry and the Manager read, and what the published archive may not hold."""
+"""Files that the registry and the Manager read, and the contents of the published archive."""
 
 import ast
 import fnmatch

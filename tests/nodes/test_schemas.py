@@ -1,4 +1,4 @@
-"""Every node's schema builds, is explained, and never changes in a way that breaks saved workflows."""
+"""Schemas of the nodes: complete, explained, and stable, so that saved workflows keep working."""
 
 import json
 import os
@@ -28,8 +28,7 @@ def described(node) -> dict:
 
 
 def test_saved_workflows_keep_their_meaning():
-    """Widget values are stored by position: an input may be appended, never inserted, renamed, removed or given another
-    default."""
+    """Widget values are stored by position: inputs may only be appended, and defaults never change."""
     now = {n.GET_SCHEMA().node_id: described(n) for n in node_classes()}
     if os.environ.get("UPDATE_SCHEMAS"):
         lines = [f"  {json.dumps(node)}: {json.dumps(content)}" for node, content in sorted(now.items())]

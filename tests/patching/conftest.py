@@ -14,7 +14,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def as_the_host_runs():
-    """In inference mode, in which no graph can be recorded."""
+    """Runs the test in inference mode, which records no graph."""
     with torch.inference_mode():
         yield
 

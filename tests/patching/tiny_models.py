@@ -1,5 +1,4 @@
-"""Small random U-Nets of the shapes of SD1.x, SD2 and SDXL, made of ComfyUI's own classes, and ways to sample with
-them.
+"""Small random U-Nets of the shapes of SD1.x, SD2 and SDXL, made of ComfyUI's own classes, and their sampling.
 
 Tests import it as `likeness.tests.patching.tiny_models`; the fixtures in this folder's conftest.py cover the common
 cases.
@@ -89,10 +88,8 @@ def tiny_model(
 ) -> comfy.model_patcher.ModelPatcher:
     """A MODEL of the family's shape with random weights; eps-prediction for sd1 and sdxl, v-prediction for sd2.
 
-    channels: of its input; 9 is what the host takes for an inpainting model.
-
-    Equal calls give clones of one MODEL, which share its weights as the host's own clones do; other seeds are other
-    checkpoints.
+    channels: of its input; the host takes 9 for an inpainting model. Equal calls return clones with shared weights, as
+    the host's own clones have; another seed is another checkpoint.
     """
     return _loaded_model(family, dtype, seed, channels).clone()
 
@@ -149,8 +146,10 @@ def run_ksampler(
     apart: bool = False,
     callback=None,
 ) -> torch.Tensor:
-    """Samples as the KSampler node does; `apart` makes the host run cond and uncond in two calls, as it does when
-    memory is short."""
+    """Samples as the KSampler node does.
+
+    apart: makes the host run both sides of guidance in separate calls, as it does if memory is short.
+    """
     positive = conditioning(model, seed=10) if positive is None else positive
     negative = conditioning(model, seed=11) if negative is None else negative
     image = (latent() if latent_image is None else latent_image)["samples"]

@@ -7,7 +7,7 @@ from likeness.tests.patching.tiny_models import tiny_model
 
 
 def add_lora(model, strength: float = 0.5):
-    """A clone whose attention projections carry a random weight patch, as a LoRA's are."""
+    """A clone with random weight patches of its attention projections, like a LoRA's."""
     clone = model.clone()
     generator = torch.Generator().manual_seed(5)
     weights = {k: w for k, w in model.model.state_dict().items() if "attn" in k and w.ndim == 2}

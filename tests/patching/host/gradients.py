@@ -1,4 +1,4 @@
-"""Gradients through tiny models as the host loads and runs them, and through the same networks of ordinary tensors."""
+"""Gradients through tiny models as the host runs them, and through the same networks with ordinary tensors."""
 
 import contextlib
 
@@ -22,8 +22,7 @@ CHECKPOINTED = pytest.mark.parametrize("checkpointed", [False, True], ids=["kept
 
 
 def inference_model(family="sd1", dtype=torch.float32):
-    """Weights that were loaded in inference mode, shared by all tests; `seed` keeps them apart from those of other
-    tests."""
+    """A MODEL loaded in inference mode; its own seed gives it weights that no other test file shares."""
     model = tiny_model(family, dtype, seed=41)
     assert all(p.is_inference() and not p.requires_grad for p in model.model.diffusion_model.parameters())
     return model
@@ -35,14 +34,14 @@ def patcher(base):
 
 
 def ordinary_model(family="sd1", dtype=torch.float32):
-    """The same weights, as ordinary tensors that autograd may save."""
+    """A MODEL of the same weights as ordinary tensors, which autograd may save."""
     with torch.inference_mode(False):
         return patcher(_base_model(family, dtype, 41))
 
 
 @contextlib.contextmanager
 def sampling(model, latents, positive=None, loaded=True):
-    """What the guider does around a run; gives the conds of the prompt as samplers hold them."""
+    """The guider's setup and cleanup of a run; yields the prompt's conds as samplers hold them."""
     if loaded:
         comfy.model_management.load_models_gpu([model])
     conds = comfy.sampler_helpers.convert_cond(conditioning(model, seed=10) if positive is None else positive)
@@ -71,7 +70,7 @@ def noisy(rows=1, height=16, width=16, seed=2):
 
 
 class Features:
-    """Hidden states by layer, and per row a loss of them."""
+    """Readers of hidden states by layer, and a loss of them per row."""
 
     def __init__(self, scale=1.0):
         self.scale, self.seen = scale, {}
@@ -80,7 +79,7 @@ class Features:
         self.seen[layer] = hidden
 
     def options(self, model, last=None):
-        """The model's options with these readers, which end the forward pass after `last`."""
+        """The model's options with these readers; they end the forward pass after `last`."""
         read = self.read if last is None else stop_at(self.read, last)
         return {
             **model.model_options,
@@ -108,14 +107,14 @@ def ours(model, x, last=None, scale=1.0, conds=None, loaded=True, **settings):
 
 
 class _OutOfPlace(TorchFunctionMode):
-    """The host adds what a ControlNet gives in place, to tensors that a graph has saved."""
+    """A ControlNet, whose residuals the host adds in place to tensors that a graph has saved."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return torch.add(*args) if func is torch.Tensor.add_ else func(*args, **(kwargs or {}))
 
 
 def ordinary(model, x, conds=None, scale=1.0, loaded=True):
-    """d loss / d x by autograd alone, of a network of ordinary tensors."""
+    """d loss / d x of a network of ordinary tensors, by plain autograd."""
     with torch.inference_mode(False), torch.enable_grad(), _OutOfPlace():
         features, x = Features(scale), x.clone().requires_grad_()
         with sampling(model, x.detach(), conds, loaded) as conds:

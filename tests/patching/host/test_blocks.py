@@ -1,4 +1,4 @@
-"""The block language, and that blocks are found in every family's network."""
+"""Texts that choose blocks, and the blocks of every family's network."""
 
 import pytest
 import torch

@@ -1,5 +1,4 @@
-"""Gradients through tiny real U-Nets as the host loads and runs them: in inference mode, with weights that no graph may
-save."""
+"""Gradients through tiny real U-Nets as the host runs them: in inference mode, with weights that no graph can save."""
 
 import comfy.hooks
 import comfy.model_management
@@ -48,7 +47,7 @@ def test_equals_ordinary_autograd(family, dtype):
 
 
 def test_equals_finite_differences(family):
-    """In double precision, where the difference of two losses has digits left."""
+    """Finite differences in double precision, which keeps enough digits of the difference of two losses."""
     x, exact = noisy(), ordinary_model(family, torch.float64)
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
@@ -57,7 +56,7 @@ def test_equals_finite_differences(family):
         options = features.options(exact)
         options["transformer_options"] = differentiable(
             options["transformer_options"]
-        )  # the host's own rounds SD2's to single precision
+        )  # the host's own attention rounds SD2's to single precision
         with sampling(exact, latents) as conds, torch.inference_mode(False):
             comfy.samplers.calc_cond_batch(
                 exact.model, [conds], latents.clone(), torch.full([1], SIGMA, dtype=torch.float64), options
@@ -99,7 +98,7 @@ def test_stopping_early_gives_the_same_and_runs_less(checkpointed):
     reached.blocks.clear()
     with torch.utils.checkpoint.set_checkpoint_early_stop(
         False
-    ):  # torch's own, which would end the second pass before ours can
+    ):  # torch's own early stop would end the second pass before Stop does
         early = ours(model, x, last=LAST, checkpointed=checkpointed)
     assert torch.equal(early.latents, full.latents) and torch.equal(early.losses, full.losses)
     assert reached.blocks == [("output", n) for n in range(LAST.number + 1)]
@@ -113,7 +112,7 @@ def test_stop_is_no_failure_of_the_model():
 
 @CHECKPOINTED
 def test_each_of_several_model_calls_is_stopped_and_read(checkpointed):
-    """Prompts with areas are run one after the other, on parts of the latents."""
+    """The host runs prompts with areas one after the other, on parts of the latents."""
 
     class Parts(Features):
         def read(self, layer, hidden, size):
@@ -127,7 +126,7 @@ def test_each_of_several_model_calls_is_stopped_and_read(checkpointed):
     areas = (
         (text[0], (16, 8, 0, 0)),
         (conditioning(model, seed=11)[0], (16, 4, 0, 16)),
-    )  # of two sizes, or they would share a call
+    )  # two sizes, since equal ones would share a call
     prompts = [[c[0], {**c[1], "area": area}] for c, area in areas]
     for last in (None, LAST):
         parts = Parts()
@@ -143,7 +142,7 @@ def test_each_of_several_model_calls_is_stopped_and_read(checkpointed):
 
 
 class Sampler:
-    """Takes a gradient after every step of a sampler, and changes nothing."""
+    """Takes a gradient after every step of a sampler without changing it."""
 
     def __init__(self):
         self.found = []
@@ -169,7 +168,7 @@ def test_within_a_sampler_it_changes_nothing():
 
 
 def test_a_chosen_attention_is_replaced_for_the_gradient_alone():
-    """Most fast attentions have no gradient."""
+    """An attention without a gradient, like most fast ones."""
     model, plain, calls = inference_model(), inference_model(), []
 
     def fast(function, *args, **kwargs):
@@ -188,7 +187,7 @@ def test_a_chosen_attention_is_replaced_for_the_gradient_alone():
 
 
 class Full(Features):
-    """Runs out of memory as often as it is told to."""
+    """Runs out of memory a given number of times."""
 
     def __init__(self, times, error=None):
         super().__init__()

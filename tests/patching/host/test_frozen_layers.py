@@ -1,4 +1,4 @@
-"""Weights that the host changes on their way to a layer, and tensors that others bring into the graph."""
+"""Weights that the host changes before a layer uses them, and other packs' tensors in the graph."""
 
 import json
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 def patches_of(network, rank=2):
-    """Low-rank differences to linear layers and convolutions of the encoder, and one to a norm."""
+    """A clone with low-rank patches of linear layers and convolutions, and a patch of a norm."""
     generator, patches = torch.Generator().manual_seed(7), {}
     for name, weight in network.named_parameters():
         if name.startswith("input_blocks") and name.endswith("weight") and weight.dim() > 1:
@@ -55,7 +55,7 @@ def patch(model, offloaded):
     ids=["loaded", "offloaded", "half offloaded"],
 )
 def test_patched_weights(dtype, offloaded, checkpointed):
-    """A LoRA that is in the weights, and one that is added on the way to them, as the host does where memory is short."""
+    """A LoRA merged into the weights, and one added on the fly, as the host does if memory is short."""
     model, x = patcher(_base_model("sd1", dtype, 41)), noisy(2)
     network = model.model.diffusion_model
     assert all(p.is_inference() for p in network.parameters())
@@ -74,7 +74,7 @@ def test_patched_weights(dtype, offloaded, checkpointed):
 
 @pytest.mark.parametrize("storage", [torch.float8_e4m3fn, torch.float16], ids=str)
 def test_storage_in_fewer_bits(storage):
-    """Weights that are stored in one type and cast to another for each layer."""
+    """Weights stored in one type and cast to another for each layer."""
     config = _CLASSES["sd1"](dict(_CONFIGS["sd1"]))
     config.set_inference_dtype(storage, torch.float32)
     base = config.get_model({}, "")
@@ -88,7 +88,7 @@ def test_storage_in_fewer_bits(storage):
 
 
 def test_fast_layers_of_8_bits():
-    """They limit and round their input in place, which others may have saved."""
+    """Fast 8-bit layers clamp and round their input in place, which the graph may have saved."""
     layer = comfy.ops.fp8_ops.Linear(16, 16, bias=False, dtype=torch.float8_e4m3fn)
     layer.weight = torch.nn.Parameter(torch.eye(16).to(torch.float8_e4m3fn), requires_grad=False)
     with frozen_autograd(layer):
@@ -103,7 +103,7 @@ def test_fast_layers_of_8_bits():
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("smoothed", [False, True])
 def test_weights_with_scales(smoothed, native):
-    """A linear layer as 8-bit checkpoints with scales have them, on hardware that multiplies 8 bits and on other."""
+    """A linear layer of a scaled 8-bit checkpoint, on hardware with and without 8-bit products."""
     operations = comfy.ops.mixed_precision_ops({}, torch.float32, disabled=set() if native else {"float8_e4m3fn"})
     layer, generator = operations.Linear(32, 16, device="cpu"), torch.Generator().manual_seed(3)
     stored = torch.randn(16, 32, generator=generator).to(torch.float8_e4m3fn)
@@ -122,12 +122,12 @@ def test_weights_with_scales(smoothed, native):
         (found,) = torch.autograd.grad(result, x, slope)
     assert error(result.detach(), x.detach() @ matrix.T + 1) < (
         0.1 if native else 1e-5
-    )  # native: the input is rounded too
+    )  # native: the input is rounded as well
     torch.testing.assert_close(found, slope @ matrix)
 
 
 def test_scheduled_weights():
-    """A LoRA that only one prompt has: the host writes its weights into the network between model calls."""
+    """A LoRA of a single prompt, which the host merges into the weights between model calls."""
     model, x = patcher(_base_model("sd1", torch.float32, 41)), noisy(2)
     network = model.model.diffusion_model
     hooks = comfy.hooks.create_hook_lora({}, 1.0, 0.0)
@@ -181,7 +181,7 @@ def test_control_nets_are_passed_through(count, checkpointed):
 
     found = ours(model, x, conds=controlled(model, [network] * count), checkpointed=checkpointed, run=run)
     untouched(network, before)
-    assert comfy.ops.disable_weight_init.Conv2d in frozen[0]  # by copies of its weights, the result would be the same
+    assert comfy.ops.disable_weight_init.Conv2d in frozen[0]  # with copies of its weights the result would not differ
     with torch.inference_mode(False):
         twin = ordinary_model()
         conds = controlled(twin, [control_network(normal=True)] * count)
@@ -206,7 +206,7 @@ def test_tensors_of_other_patches_join_the_graph(checkpointed):
 
 
 def test_the_host_writes_into_its_own_buffers():
-    """As it does to bring weights from elsewhere; but a graph that would be lost in one is no silent loss."""
+    """Writing into a buffer works, as the host does for offloaded weights, unless it would drop a graph."""
     buffer, layer = torch.zeros(4), torch.nn.Linear(3, 3)
     with frozen_autograd(layer):
         x = torch.ones(4, requires_grad=True)
@@ -219,7 +219,7 @@ def test_the_host_writes_into_its_own_buffers():
 
 
 def test_layers_that_others_have_changed_are_left_to_them():
-    """A forward of another pack's, a convolution that tiles, weights stored in another way."""
+    """Layers left alone: another pack's forward, a tiling convolution, weights stored in another way."""
     with torch.inference_mode(False):
         twin = ordinary_model()
     model, x = patcher(_base_model("sd1", torch.float32, 41)), noisy(2)

@@ -1,4 +1,4 @@
-"""What gradients leave behind, which is nothing, and what they take while they are computed."""
+"""Memory of gradients: none is left behind, and recomputing lowers the peak."""
 
 import gc
 import weakref
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
 class Faulty(Features):
-    """Fails in the middle of the forward pass or of the gradient's, or is interrupted there by the user."""
+    """Fails or is interrupted in the middle of the forward or backward pass."""
 
     def __init__(self, fault, where):
         super().__init__()
@@ -46,7 +46,7 @@ class Faulty(Features):
     def fail(self):
         if self.fault is not None:
             raise self.fault("broken")
-        comfy.model_management.interrupt_current_processing(True)  # noticed by whichever layer is next
+        comfy.model_management.interrupt_current_processing(True)  # the next layer notices it
 
 
 INTERRUPT = comfy.model_management.InterruptProcessingException
@@ -67,7 +67,7 @@ def graphs():
 @CHECKPOINTED
 @pytest.mark.parametrize(("fault", "where"), FAULTS.values(), ids=list(FAULTS))
 def test_nothing_stays_behind(fault, where, checkpointed):
-    """Also while someone still holds the exception, as the host does until the next run."""
+    """Nothing stays even while the exception is held, as the host does until the next run."""
     model, x, features, held = inference_model(), noisy(2, 8, 8), Faulty(fault, where), None
     before, known = weights_of(model.model.diffusion_model), graphs()
     with sampling(model, x) as conds:
@@ -84,14 +84,14 @@ def test_nothing_stays_behind(fault, where, checkpointed):
         features.seen.clear()
     untouched(model.model.diffusion_model, before)
     assert graphs() <= known
-    with torch.inference_mode(False), torch.enable_grad():  # no hook of a checkpoint is left to take this for its own
+    with torch.inference_mode(False), torch.enable_grad():  # a checkpoint hook left behind would intercept this
         y = torch.ones(3).requires_grad_()
         assert torch.equal(torch.autograd.grad(y.exp().sum(), y)[0], y.detach().exp())
     assert where is None or held.value.__traceback__ is not None
 
 
 class Memory(TorchDispatchMode):
-    """The bytes of all tensors made inside that are alive, and their most."""
+    """Counts the bytes of live tensors created inside, and their peak."""
 
     def __init__(self):
         super().__init__()
@@ -115,7 +115,7 @@ class Memory(TorchDispatchMode):
 
 def test_checkpoints_give_the_same_with_less_memory(family):
     model, x, peaks, found = inference_model(family), noisy(1, 24, 24), [], []
-    ours(model, x)  # what is made once and kept is not measured
+    ours(model, x)  # one-time allocations are not measured
     for checkpointed in (False, True):
         with Memory() as memory:
             found.append(ours(model, x, last=LAST, checkpointed=checkpointed).latents)
@@ -137,4 +137,4 @@ def test_large_blocks_are_recomputed_at_once(monkeypatch):
     monkeypatch.undo()
     with Memory() as memory:
         ours(model, x, last=LAST)
-    assert memory.peak == peaks[1]  # of 1024 tokens and more
+    assert memory.peak == peaks[1]  # blocks of 1024 tokens and more

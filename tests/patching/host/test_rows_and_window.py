@@ -1,4 +1,4 @@
-"""Row bookkeeping and windows: pure functions, as property tests."""
+"""Property tests of rows and windows."""
 
 import itertools
 
@@ -58,7 +58,7 @@ OWNERS = {"positive": {"p"}, "middle": {"m"}, "negative": {"n"}}
         ([1, 0], (), None, (False, True)),
         ([0], (), None, (True,)),
         ([1, 0], ("n", "p"), OWNERS, (False, True)),
-        ([0], ("n",), OWNERS, (False,)),  # a guider that evaluates the negative alone
+        ([0], ("n",), OWNERS, (False,)),  # a guider that only evaluates the negative
         ([2, 1, 0], ("p", "m", "n"), OWNERS, (True, True, False)),  # guidance with two prompts
         ([1, 0], ("p", "p"), {"positive": {"p"}, "negative": {"p", "n"}}, (False, True)),  # the host copied the uuid
         ([1, 0], ("x", "y"), OWNERS, (False, True)),

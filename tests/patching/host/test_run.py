@@ -1,4 +1,4 @@
-"""The life of a run: what is born with it, what is left of it, and that the incoming MODEL is never touched."""
+"""The state of a run is created and dropped with it, and the incoming MODEL stays unchanged."""
 
 import gc
 import logging
@@ -18,7 +18,7 @@ from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampl
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Remembers a tensor in the run's state and scales the model's answer; keeps weak references only."""
+    """A patch that stores tensors in the run's state and scales the model's input; it keeps weak references only."""
 
     log: list
     node: str = "Probe"
@@ -86,7 +86,7 @@ def test_nothing_is_left_of_a_run(error):
         try:
             run_ksampler(patched)
         except error as stopped:
-            # While the traceback lives, only an emptied state may live with it.
+            # The traceback may keep the state alive, but only emptied.
             state = log[0][0]()
             assert state is not None and state._memory == {} and state._guider is None
             del state
@@ -170,7 +170,7 @@ def test_a_call_knows_its_run():
 
 
 def test_a_guider_with_two_prompts_is_understood():
-    """Its list of conditionings begins with the negative, so that an index says nothing."""
+    """Dual CFG lists the negative first, so the index in the list does not tell the side."""
     from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
     log: list = []

@@ -15,7 +15,7 @@ TOKENIZERS = {
 
 
 class Clip:
-    """The half of a CLIP that splits text."""
+    """The tokenizing half of a CLIP."""
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
@@ -113,7 +113,7 @@ def test_embeddings(tmp_path):
 
 
 class Vocabulary:
-    """A tokenizer with one token for all words it does not know, as Tinyland's."""
+    """A tokenizer with one token for all unknown words, like Tinyland's."""
 
     words = ("<start>", "<end>", "<unknown>", "a", "red", "cat")
 

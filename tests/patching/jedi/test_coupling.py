@@ -41,7 +41,7 @@ def test_out_of_memory_for_good_is_not_hidden(monkeypatch):
 
 
 def test_masked_references_by_hand():
-    """What a mask leaves out is looked at by nobody else: every row's keys are its own and what the others show."""
+    """A row attends to its own keys and to the visible keys of others; masked tokens are hidden from others."""
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 16, 8)
     visible = [None, torch.tensor([1, 5, 6])]

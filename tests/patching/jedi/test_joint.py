@@ -34,7 +34,7 @@ PASSES = {"joint": [4, 2], "text_only": [4, 4], "text_first": [2, 2, 4], "image_
 
 
 def noise_of(guider, references, settings, seed=3, sets=1):
-    """The fixed noise of the references."""
+    """The noise that FIXED gives the references."""
     members = [fitted(r, 8, 8, "test") for r in references]
     run = JointRun(
         guider.model_patcher,
@@ -60,7 +60,7 @@ def test_equals_the_method_by_hand(model, guidance):
     ("order", "polarity"), [(MASK_FIRST, "1 is missing"), (NOISY_FIRST, "1 is missing"), (MASK_FIRST, "1 is given")]
 )
 def test_nine_channels_equal_the_method_by_hand(order, polarity):
-    """The mask is 1 where a picture is missing; what is missing is zero in the clean channels."""
+    """The mask is 1 for missing pictures, whose clean channels are zero."""
     model = tiny_model("sd1", channels=9)
     references = [reference(model, 20)]
 
@@ -145,7 +145,7 @@ def test_permuting_members_permutes_results(model):
 
 
 def test_everything_shares_something():
-    """Every reference, its caption, every other prompt, strength, blocks and window have an effect."""
+    """References, captions, the other prompts and every widget change the first picture."""
     model = tiny_model("sd1")
     texts, references = prompts(model), [reference(model)]
     made = run(model, texts, references)
@@ -189,7 +189,7 @@ def test_no_pass_more_than_needed(guidance):
 def test_outside_the_window_references_cost_nothing():
     model, calls = counting(tiny_model("sd1"))
     run(model, references=[reference(model)], end_percent=0.4)
-    assert calls[:2] == [3, 2] and set(calls[2:]) == {4}  # then both sides of guidance in one call
+    assert calls[:2] == [3, 2] and set(calls[2:]) == {4}  # after that, both sides of guidance in one call
 
 
 def test_blended_queries_cost_a_pass_in_the_first_steps():
@@ -199,7 +199,7 @@ def test_blended_queries_cost_a_pass_in_the_first_steps():
 
 
 def test_only_own_queries_are_by_themselves():
-    """All queries from pictures by themselves: not the coupled pictures, not those without coupling."""
+    """Pictures with uncoupled queries differ from coupled pictures and from uncoupled ones."""
     model = tiny_model("sd1")
     texts, references = prompts(model), [reference(model)]
     blended = run(model, texts, references, query_blend=1.0, query_blend_end=1.0)
@@ -236,7 +236,7 @@ def test_a_guider_can_be_used_twice(model):
 
 
 def test_a_noise_mask_and_part_of_the_schedule(model):
-    """Outside the mask a picture is what it was."""
+    """A picture is unchanged outside the mask."""
     picture = latent(1, seed=9)["samples"]
     mask = torch.zeros(1, 8, 8)
     mask[:, 2:6] = 1

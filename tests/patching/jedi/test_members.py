@@ -11,7 +11,7 @@ from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 
 class Encoder:
-    """A VAE whose latents are the mean colours of 8 x 8 pixels, and the brightness; it counts what it is asked for."""
+    """A VAE whose latents are mean colors and brightness of 8 x 8 pixels; it records the sizes it encodes."""
 
     def __init__(self):
         self.sizes = []

@@ -8,7 +8,7 @@ from likeness.tests.patching.tiny_models import tiny_model
 
 
 class Levels:
-    """What the network is shown of a reference at every call of a set."""
+    """Records the reference's row at every call of a set."""
 
     def __init__(self, model, rows):
         self.rows, self.seen = rows, []
@@ -33,7 +33,7 @@ def test_references_are_replaced_at_every_call(sampler):
         assert all(0.8 < float(noise.std()) < 1.2 for noise in noises.values()) and len(noises) == STEPS
         first, second = list(noises.values())[:2]
         assert torch.allclose(first, second, atol=1e-4) is (kind == "fixed")
-        # A sampler that asks twice for one level sees one picture.
+        # Repeated calls at one level see the same picture.
         assert all(torch.allclose((x - clean) / sigma, noises[sigma]) for sigma, x in levels.seen)
 
 
