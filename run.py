@@ -5,6 +5,7 @@
   demo    makes one personalised picture with a real ComfyUI, headless
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
+            PATH ...  these tests alone, at once; --quick  a verdict in three minutes; --full  the longest tests, too
   bench   runs one benchmark: bench NAME [--quick] [--json FILE]
   train   trains the demo model, or a joint model of your own, resuming where it stopped
 
@@ -31,6 +32,7 @@ if sys.version_info < (3, 10):
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,6 +45,17 @@ from demo.launcher.pins import DEFAULT_HOST, HOSTS
 from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
 COMMANDS = ("demo", "serve", "test", "bench", "train")
+# Every equation, every node, every law of the patches on one U-Net shape, and each paper's workflow in a server.
+QUICK = ["tests/kernels", "tests/nodes", "tests/patching", "-k", "not sd2 and not sdxl", "-m", "not full and not slow"]
+QUICK += [
+    "tests/server/test_server.py::test_workflow_runs[%s]" % name
+    for name in ("layout_and_retouch", "pick_and_draw", "jedi")
+]
+QUICK_LEAVES_OUT = (
+    "Left out: tests/benchmarks, browser, demo and launcher, most of tests/server, the U-Nets of SD2 and SDXL, and "
+    "tests marked slow or full; python run.py test runs all but the last."
+)
+NOT_FULL = "Left out: tests marked full; python run.py test --full runs them."
 
 
 def own_comfyui(folder):
@@ -71,27 +84,46 @@ def own_comfyui(folder):
 
 
 def run_tests(python, variables, arguments):
-    """Runs every check, whatever the one before said; 0 where all passed."""
+    """Runs every check, whatever the one before said; 0 where all passed. Tests that are named run alone."""
     started, failed = time.monotonic(), []
     tool = {name: str(python.parent / (name + (".exe" if WINDOWS else ""))) for name in ("ruff", "pyright", "pytest")}
     safe = clean_variables(**variables)
     safe["PYTHONSAFEPATH"] = "1"  # or the repository's nodes/ could hide ComfyUI's nodes.py
+    quick, full = "--quick" in arguments, "--full" in arguments
+    rest = [argument for argument in arguments if argument not in ("--quick", "--full")]
+    if full:
+        rest = ["-m", ""] + rest
+    if any(names_tests(argument) for argument in rest):
+        if quick:
+            raise Problem("Expected --quick or the tests to run, got both: leave one of the two out.")
+        os.chdir(str(ROOT))
+        return hand_over([tool["pytest"]] + rest, safe)
+    # In two processes; tests/conftest.py tells which files go to the same one.
+    pytest = [tool["pytest"], "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     checks = (
         ("ruff format", [tool["ruff"], "format", "--check", "."], safe),
         ("ruff check", [tool["ruff"], "check", "."], safe),
         ("pyright", [tool["pyright"], "--pythonpath", str(python)], dict(safe, PYTHONPATH=variables["COMFYUI_PATH"])),
-        # In two processes, a file in one of them, in the order of collection.
-        ("pytest", [tool["pytest"], "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"] + arguments, safe),
+        ("pytest", pytest + (QUICK + rest if quick else rest), safe),
     )
-    for name, command, its_variables in checks:
-        print("== " + name, flush=True)
-        if subprocess.run(command, cwd=str(ROOT), env=its_variables).returncode != 0:
-            failed.append(name)
-    verdict = (
-        "FAILED: " + ", ".join(failed) if failed else "All checks passed: " + ", ".join(check[0] for check in checks)
-    )
-    print("%s (%.0f s)" % (verdict, time.monotonic() - started), flush=True)
+    with tempfile.TemporaryDirectory(prefix="likeness-") as folder:
+        skipped = Path(folder) / "skipped"
+        safe["LIKENESS_SKIPPED"] = str(skipped)
+        for name, command, its_variables in checks:
+            print("== " + name, flush=True)
+            if subprocess.run(command, cwd=str(ROOT), env=its_variables).returncode != 0:
+                failed.append(name)
+        left_out = [skipped.read_text(encoding="utf-8")] if skipped.is_file() else []
+    left_out += [QUICK_LEAVES_OUT] if quick else [] if full else [NOT_FULL]
+    verdict = "FAILED: " + ", ".join(failed) if failed else "All checks passed: " + ", ".join(c[0] for c in checks)
+    print("%s (%.0f s). %s" % (verdict, time.monotonic() - started, " ".join(left_out)), flush=True)
     return 1 if failed else 0
+
+
+def names_tests(argument):
+    """True for the path of a test file or folder, or one test in it: tests/kernels/test_uremd.py::test_name."""
+    path = (ROOT / argument.partition("::")[0]).resolve()
+    return path.exists() and (ROOT / "tests") in [path] + list(path.parents)
 
 
 def hand_over(command, variables):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
 WITHOUT_HOST = ("kernels", "launcher")
-LONGEST_FIRST = ("browser", "server")
+WITH_SERVER = ("browser", "server")
+LONGEST_FIRST = WITH_SERVER
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
 settings.load_profile("untimed")
@@ -54,7 +57,52 @@ def pytest_report_header() -> str:
     return f"ComfyUI: {HOST or 'COMFYUI_PATH is not set, tests that need a host are left out'}"
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Counts what was skipped by its reason; run.py repeats it in its last line."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        line = f"Skipped: {', '.join(f'{count} ({reason})' for reason, count in reasons.most_common())}."
+        terminalreporter.write_line(line)
+        if path := os.environ.get("LIKENESS_SKIPPED"):
+            Path(path).write_text(line, encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items: list) -> None:
     """Files are handed to the processes in this order: what runs longest must not begin last."""
     rank = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.parent.name, len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives all tests of the shared ComfyUI to one process, so that it starts once, and every other file to one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneHost(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "host" if nodeid.split("/")[1] in WITH_SERVER else super()._split_scope(nodeid)
+
+    return OneHost(config, log)
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the installed pack, in a private base directory."""
+    from likeness.tests import hosting
+
+    return hosting.install_pack(tmp_path_factory.mktemp("comfyui"))
+
+
+@pytest.fixture(scope="session")
+def host(pack: Path):
+    """The one ComfyUI of this run, which all tests that need a server share."""
+    from likeness.tests import hosting
+
+    with hosting.running(pack) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(host):
+    return host.client

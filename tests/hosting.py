@@ -1,13 +1,13 @@
-"""Fixtures: one ComfyUI per folder of tests, with the pack installed as users do it: cloned into custom_nodes,
-requirements by pip."""
+"""Installs the pack as users do it, by cloning it and by pip, and starts ComfyUI with it."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from likeness.demo.launcher import host as hosting
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
@@ -36,10 +36,8 @@ def clone(source: Path, target: Path) -> None:
             copy.unlink(missing_ok=True)
 
 
-@pytest.fixture(scope="session")
-def pack(tmp_path_factory):
-    """The installed pack's folder, in a private base directory."""
-    base = tmp_path_factory.mktemp("comfyui")
+def install_pack(base: Path) -> Path:
+    """Installs the pack into a private base directory; returns its folder."""
     installed = base / "custom_nodes" / "likeness"
     hosting.make_folders(base)
     if shutil.which("git") and (hosting.PACK / ".git").exists():
@@ -51,23 +49,20 @@ def pack(tmp_path_factory):
     return installed
 
 
-@pytest.fixture(scope="session")
-def host(pack):
+@contextlib.contextmanager
+def running(pack: Path) -> Iterator[hosting.Host]:
+    """A ComfyUI with the installed pack and the models that the shipped workflows ask for; it ends with the block."""
     pip = [sys.executable, "-m", "pip", "install", "--no-input", "-r", "requirements.txt"]
     done = subprocess.run(pip, cwd=pack, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    tiny_segmenter.write(pack.parents[1] / "models" / "sams")
-    write_joint_checkpoint(pack.parents[1] / "models" / "checkpoints")
-    with hosting.Host(Path(os.environ["COMFYUI_PATH"]), base=pack.parents[1]) as running:
-        yield running
+    base = pack.parents[1]
+    tiny_segmenter.write(base / "models" / "sams")
+    write_joint_checkpoint(base / "models" / "checkpoints")
+    with hosting.Host(Path(os.environ["COMFYUI_PATH"]), base=base) as host:
+        yield host
 
 
 def write_joint_checkpoint(folder: Path) -> None:
     """A joint checkpoint of random weights, under the name that the shipped workflow asks for."""
     tensors = tiny_checkpoint.tensors(in_channels=9)
     save_file(tensors, folder / "joint.safetensors", metadata=JointFormat(MASK_FIRST).metadata())
-
-
-@pytest.fixture(scope="session")
-def client(host):
-    return host.client

@@ -1,9 +1,11 @@
 """Tinyland and judge with random weights, so that benchmarks run without training."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from likeness.benchmarks.networks import small_network
 from likeness.demo.judge.network import Judge, Network
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.loop import write_weights
@@ -44,6 +46,13 @@ def random_weights(tmp_path_factory):
         {"clip_l": torch.randn(3, 128)}, folder / "embeddings" / f"{first}.safetensors", {"tinyland_embedding": "{}"}
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def one_level():
+    """A network of one level, measured as Tinyland is: what is measured, and how, is the same for every network."""
+    with torch.inference_mode():
+        return replace(small_network(2), prefix="tinyland_", side=4)
 
 
 @pytest.fixture

@@ -7,15 +7,14 @@ import pytest
 import torch
 from likeness.benchmarks import generate, grid, jedi, jedi_costs, report
 from likeness.benchmarks.jedi_comparison import ROWS, JointSets, Recipe
-from likeness.benchmarks.networks import tiny_network
 from likeness.demo.world.subjects import SUBJECTS
 
-FEW_STEPS = generate.Settings(steps=3)
+FEW_STEPS = generate.Settings(steps=2)
 FIRST = next(iter(SUBJECTS.values()))
 
 
 @pytest.mark.usefixtures("random_judge")
-def test_quick_run(random_weights, monkeypatch, tmp_path):
+def test_quick_run(random_weights, one_level, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     full = jedi.FULL.grid
@@ -28,6 +27,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     small = grid.Grid((FIRST,), prompts=1, seeds=2)
     monkeypatch.setattr(jedi, "QUICK", jedi.Amounts(small, small, 0))
     monkeypatch.setattr(jedi, "SCALES", (1.0, 4.0))
+    monkeypatch.setattr(jedi, "full_size_network", lambda _side, _steps: one_level)
     monkeypatch.setattr(jedi, "costs_of", lambda *_: {"joint_n4_ratio": 1.0, "joint_n4_memory_ratio": 1.0})
     with torch.inference_mode():
         result = jedi.run(quick=True, weights=random_weights)
@@ -68,11 +68,10 @@ def test_figures_are_differences_of_means():
     assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
 
 
-def test_costs_of_sets(random_weights, monkeypatch):
+def test_costs_of_sets(one_level, monkeypatch):
     monkeypatch.setattr(jedi_costs, "SIZES", (1, 2, 4))
-    network = tiny_network(random_weights, 2)
     with torch.inference_mode():
-        found = jedi_costs.costs_of(network, 0)
+        found = jedi_costs.costs_of(one_level, 0)
     names = {
         "joint_n4_attention_share",
         "joint_reference_price",

@@ -41,8 +41,8 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     full = layout_and_retouch.FULL.grid
     assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8
     assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
-    small = grid.Grid(PAIR, prompts=2, seeds=3)
-    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 3), 0))
+    small = grid.Grid(PAIR, prompts=1, seeds=2)
+    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 2), 0))
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 2, 4))
     monkeypatch.setattr(
         layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0)
@@ -114,9 +114,8 @@ def test_every_row_is_another_method(random_weights):
         assert not torch.equal(cell[first], cell[second]), f"{first} and {second} are the same"
 
 
-def test_costs_are_measured_for_every_mode(random_weights):
-    network = layout_and_retouch.tiny_network(random_weights, 3)
-    found = layout_and_retouch.costs_of(network, 0.0)
+def test_costs_are_measured_for_every_mode(one_level):
+    found = layout_and_retouch.costs_of(one_level, 0.0)
     ratios = {f"tinyland_{name}" for name in (*COSTS, "retouch_step_sequential_ratio", "retouch_step_appended_ratio")}
     ratios |= {name.replace("_ratio", "_memory_ratio") for name in ratios}
     assert ratios <= set(found) and all(value > 0 for value in found.values())
@@ -124,7 +123,7 @@ def test_costs_are_measured_for_every_mode(random_weights):
 
 def test_a_batched_retouch_needs_more_memory_than_a_banked_one(random_weights):
     with torch.inference_mode():
-        found = memory_ratios(layout_and_retouch.tiny_network(random_weights, 3))
+        found = memory_ratios(layout_and_retouch.tiny_network(random_weights, 2))
     assert 0.9 < found["retouch_step_banked_memory_ratio"] < found["retouch_step_batched_memory_ratio"] < 5
 
 

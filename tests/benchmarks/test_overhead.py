@@ -14,7 +14,7 @@ from likeness.patching.host.families import discover
 @pytest.fixture(scope="module")
 def network(random_weights):
     with torch.inference_mode():
-        return networks.tiny_network(random_weights, 4)
+        return networks.tiny_network(random_weights, 2)
 
 
 def samples(result):
@@ -124,7 +124,7 @@ def test_report(random_weights, monkeypatch):
     tiny, all_of_them = networks.tiny_network, overhead.variants
     monkeypatch.setattr(overhead, "variants", lambda network: all_of_them(network)[-4:])
     monkeypatch.setattr(overhead, "networks", lambda _quick, weights: [(tiny(weights, 2), 0.0, 0.0)])
-    monkeypatch.setattr(overhead, "compare", lambda variants, _seconds: timing.compare(variants, 0.0))
+    monkeypatch.setattr(overhead, "compare", lambda variants, _seconds: timing.compare(variants, 0.0, fewest_rounds=1))
     with torch.inference_mode():
         result = overhead.run(quick=True, weights=random_weights)
     assert comfy.utils.PROGRESS_BAR_ENABLED

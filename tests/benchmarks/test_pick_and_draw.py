@@ -17,7 +17,7 @@ from likeness.demo.world.subjects import SUBJECTS
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW_STEPS = generate.Settings(steps=4)
+FEW_STEPS = generate.Settings(steps=2)
 FIRST = tuple(SUBJECTS.values())[:1]
 CELL = grid.Grid(FIRST, prompts=1, seeds=2)
 
@@ -126,10 +126,9 @@ def test_gains_are_differences_to_the_same_base():
     assert {name for name in pick_and_draw.TARGETS if name.endswith("_gain")} <= set(found)
 
 
-def test_costs_are_measured(random_weights):
-    network = tiny_network(random_weights, 3)
+def test_costs_are_measured(one_level):
     with torch.inference_mode():
-        found = pick_and_draw_costs.times(network, 0.0) | pick_and_draw_costs.memory(network)
+        found = pick_and_draw_costs.times(one_level, 0.0) | pick_and_draw_costs.memory(one_level)
     assert {name for name in found if not value_is_plausible(found[name])} == set()
     assert found["tinyland_guided_extra_memory_ratio"] <= found["tinyland_guided_all_maps_extra_memory_ratio"]
 

@@ -2,13 +2,12 @@ import os
 
 import pytest
 from likeness.tests.browser import frontend
-from likeness.tests.hosting import client, host, pack  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
 def installed_browser():
     """Requested first, so that no server starts if there is no browser."""
-    missing = None if frontend.CHROMIUM else "no Chromium is installed (CHROMIUM_PATH names one)"
+    missing = None if frontend.CHROMIUM else f"no Chromium is installed: `{frontend.INSTALL}` lets them run"
     try:
         import playwright  # noqa: F401
     except ImportError:
@@ -20,7 +19,7 @@ def installed_browser():
 
 
 @pytest.fixture(scope="module")
-def stocked_host(installed_browser, host):  # noqa: F811
+def stocked_host(installed_browser, host):
     """The server with stored files; the front end only offers files that exist when it opens."""
     frontend.stock(host.client)
     return host
@@ -35,4 +34,7 @@ def chromium(stocked_host):
 
 @pytest.fixture(scope="module")
 def page(chromium, stocked_host):
-    return frontend.open_front_end(chromium, stocked_host.client.address)
+    """The front end, which draws nothing: drawing takes longer than the workflows themselves."""
+    page = frontend.open_front_end(chromium, stocked_host.client.address)
+    page.evaluate("() => { app.canvas.pause_rendering = true; }")
+    return page

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-from pathlib import Path
+import sys
 
-CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge"))), None
+from likeness.tests import workflows
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+_PLACES = (  # of browsers that are installed without being on the path
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
+CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(
+    filter(None, [*map(shutil.which, _PROGRAMS), *filter(os.path.isfile, _PLACES)]), None
+)
+INSTALL = {
+    "darwin": "brew install --cask google-chrome",
+    "win32": "winget install Google.Chrome",
+}.get(sys.platform, "sudo apt-get install chromium")
+"""One command after which the browser tests find a browser."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -20,7 +33,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 IMAGE_NODES = ("SaveImage", "PreviewImage")
 # While the spinner is shown, the front end may still replace our workflow by its own first one.
 _READY = """() => {
@@ -56,12 +68,20 @@ _TO_PROMPT = """async graph => {
   await app.loadGraphData(graph, true, true, "workflow");
   return JSON.stringify((await app.graphToPrompt()).output);
 }"""
+_SHORTEN = """short => {
+  for (const node of app.graph.nodes)
+    for (const widget of node.widgets ?? []) {
+      if (widget.name in short) widget.value = short[widget.name];
+      if (node.type === "LikenessPromptList") widget.value = widget.value.split("\\n").slice(0, 2).join("\\n");
+    }
+}"""
 
 
 def stock(client) -> None:
-    """Stores the files that some workflows load. Call it before `browser`, since the client starts an event loop."""
+    """Stores short versions of the files that some workflows load. Call it before `browser`, since the client starts an
+    event loop."""
     for name in ("store_reference", "store_layout", "save_palette", "save_template"):
-        client.run(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
+        client.run(workflows.shortened(workflows.api(name)))
 
 
 @contextlib.contextmanager
@@ -91,6 +111,11 @@ def open_front_end(chromium, address: str):
 def export(page, prompt: dict, note: str) -> str:
     """The UI-format JSON text of an API-format prompt, with a layout and a note."""
     return page.evaluate(_EXPORT, [prompt, note])
+
+
+def shorten(page) -> None:
+    """Gives the loaded workflow a few steps and two pictures."""
+    page.evaluate(_SHORTEN, workflows.SHORT)
 
 
 def to_prompt(page, graph: dict) -> str:

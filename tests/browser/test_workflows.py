@@ -7,24 +7,20 @@ from pathlib import Path
 
 import pytest
 from likeness.nodes import node_classes
+from likeness.tests import workflows
 from likeness.tests.browser import frontend
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_every_ui_workflow_has_an_api_twin():
-    assert sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")) == NAMES
+    assert sorted(path.stem for path in (workflows.FOLDER / "api").glob("*.json")) == workflows.NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", workflows.NAMES)
 def test_workflow_loads_and_exports_to_its_api_twin(page, name):
-    graph = read(ROOT / "workflows" / f"{name}.json")
-    assert json.loads(frontend.to_prompt(page, graph)) == read(ROOT / "workflows" / "api" / f"{name}.json")
+    graph = workflows.ui(name)
+    assert json.loads(frontend.to_prompt(page, graph)) == workflows.api(name)
     missing = page.evaluate(
         "() => app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
     )
@@ -44,23 +40,30 @@ def queued(page, client) -> dict:
     return record
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", workflows.NAMES)
 def test_workflow_runs_from_the_front_end(page, client, name):
-    frontend.to_prompt(page, read(ROOT / "workflows" / f"{name}.json"))
+    frontend.to_prompt(page, workflows.ui(name))
+    frontend.shorten(page)
+    record = queued(page, client)
+    assert any(output.get("images") for output in record["outputs"].values())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", workflows.NAMES)
+def test_workflow_runs_with_the_steps_it_is_shipped_with(page, client, name):
+    frontend.to_prompt(page, workflows.ui(name))
     record = queued(page, client)
     assert any(output.get("images") for output in record["outputs"].values())
 
 
 def test_guidance_says_its_losses_and_shows_their_curves(page, client):
     """The node shows text during a run, the other node a picture after it; the workflow stores neither."""
-    graph, kept = (
-        read(ROOT / "workflows" / "uremd_guidance.json"),
-        read(ROOT / "workflows" / "api" / "uremd_guidance.json"),
-    )
+    graph, kept = workflows.ui("uremd_guidance"), workflows.api("uremd_guidance")
     frontend.to_prompt(page, graph)
     page.evaluate(
         """() => {
           window.said = [];
+          app.canvas.pause_rendering = false;
           for (const node of app.graph.nodes.filter(n => n.type === "KSampler"))
             node.widgets.find(w => w.name === "steps").value = 8;
           app.api.addEventListener("progress_text", ({ detail }) => window.said.push(detail.text));
@@ -95,10 +98,8 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
 
 def test_positions_do_not_overlap():
     """No two nodes overlap."""
-    for name in NAMES:
-        boxes = [
-            (*node["pos"], *node["size"], node["type"]) for node in read(ROOT / "workflows" / f"{name}.json")["nodes"]
-        ]
+    for name in workflows.NAMES:
+        boxes = [(*node["pos"], *node["size"], node["type"]) for node in workflows.ui(name)["nodes"]]
         for i, (x, y, w, h, kind) in enumerate(boxes):
             for x2, y2, w2, h2, other in boxes[i + 1 :]:
                 apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
@@ -117,7 +118,7 @@ def test_widgets_of_the_front_end_are_those_of_the_schema(page):
 
 def test_templates_are_offered(page):
     listed = page.evaluate("async () => JSON.stringify(await (await fetch('/workflow_templates')).json())")
-    assert sorted(json.loads(listed)["likeness"]) == NAMES
+    assert sorted(json.loads(listed)["likeness"]) == workflows.NAMES
 
 
 def test_help_page_opens_in_the_front_end(page):

@@ -30,7 +30,7 @@ def test_the_heat_of_the_class_word_lies_on_the_subject():
 
 def test_places_and_colors_are_drawn_as_asked():
     model, clip, vae = model_files.load(model_files.WEIGHTS)
-    eye, settings = judge.Judge.load(), generate.Settings()
+    eye, settings = judge.Judge.load(), generate.Settings(steps=12)
     figures = tinyland.caption_accuracies(model, clip, vae, eye, settings, 16)
     assert (
         figures["place_accuracy"] >= 0.9 and figures["colour_accuracy"] >= 0.75 and figures["class_accuracy"] >= 0.6
@@ -38,7 +38,7 @@ def test_places_and_colors_are_drawn_as_asked():
 
 
 def test_references_of_the_joint_model_bring_their_subject():
-    sets, eye = JointSets(model_files.WEIGHTS, generate.Settings(), Recipe()), judge.Judge.load()
+    sets, eye = JointSets(model_files.WEIGHTS, generate.Settings(steps=12), Recipe()), judge.Judge.load()
     grid = Grid(jedi.TUNED_ON[:2], prompts=1, seeds=2)
     with_references, without = (
         grid.score(sets.sample(name, grid), eye) for name in ("joint_3", "training_free_uncoupled")

@@ -1,19 +1,24 @@
-"""Package index made up for the tests, so that installations take seconds and need no network."""
+"""run.py as a module, and a package index made up for the tests: installations take seconds and need no network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import io
 import os
+import sys
 import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from likeness.demo.launcher.environment import Environment
 from likeness.tests.launcher.fake_programs import Bench, FakePrograms, pin, write_archive
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # The build script of a made-up source archive: it leaves a trace that it ran, and takes its time where a file says so.
 BACKEND = """
@@ -116,3 +121,26 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     programs = FakePrograms(archive)
     monkeypatch.setattr(Environment, "_run", lambda self, *command: programs(self, *command))
     return Bench(programs, tmp_path / "cache")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Imports run.py as a module and restores sys.path afterwards."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("run_under_test", ROOT / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with monkeypatch.context() as patch:  # its `demo` is not the tests' `likeness.demo`
+        for name in [name for name in sys.modules if name.partition(".")[0] == "demo"]:
+            patch.delitem(sys.modules, name)
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def handed(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """Records the commands that run.py hands over to."""
+    calls: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(run, "hand_over", lambda command, variables: calls.append((command, variables)) or 0)
+    return calls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -10,35 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_WINDOWS = pytest.mark.skipif(os.name == "nt", reason="POSIX only: made of shell scripts and signals")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Imports run.py as a module and restores sys.path afterwards."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("run_under_test", ROOT / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with monkeypatch.context() as patch:  # its `demo` is not the tests' `likeness.demo`
-        for name in [name for name in sys.modules if name.partition(".")[0] == "demo"]:
-            patch.delitem(sys.modules, name)
-        spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def handed(run: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
-    """Records the commands that run.py hands over to."""
-    calls: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(run, "hand_over", lambda command, variables: calls.append((command, variables)) or 0)
-    return calls
 
 
 @pytest.fixture
@@ -174,34 +149,6 @@ def test_the_host_may_be_chosen_before_and_after_the_command(run, handed, monkey
     run.main(["demo", "-x"])
     assert wanted == ["0.24.0", "0.18.0", "0.30.0"]
     assert all(command[-2:] == ["demo", "-x"] for command, _ in handed)
-
-
-TOOL = """#!/bin/sh
-echo "{name} $*; safe=$PYTHONSAFEPATH path=$PYTHONPATH comfyui=$COMFYUI_PATH" >> {log}
-exit {status}
-"""
-
-
-@NO_WINDOWS
-@pytest.mark.parametrize("failing", [(), ("ruff",), ("pyright",), ("pytest",), ("pyright", "pytest")])
-def test_every_check_runs_and_the_last_line_tells(
-    run, tmp_path: Path, capfd: pytest.CaptureFixture[str], failing: tuple[str, ...]
-):
-    log = tmp_path / "log"
-    for name in ("ruff", "pyright", "pytest"):
-        (tmp_path / name).write_text(TOOL.format(name=name, log=log, status=int(name in failing)))
-        (tmp_path / name).chmod(0o755)
-    status = run.run_tests(tmp_path / "python", {"COMFYUI_PATH": "/comfyui"}, ["-k", "rows"])
-    assert status == int(bool(failing))
-    assert log.read_text().splitlines() == [
-        "ruff format --check .; safe=1 path= comfyui=/comfyui",
-        "ruff check .; safe=1 path= comfyui=/comfyui",
-        f"pyright --pythonpath {tmp_path / 'python'}; safe=1 path=/comfyui comfyui=/comfyui",
-        "pytest -n 2 --dist loadfile --no-loadscope-reorder -k rows; safe=1 path= comfyui=/comfyui",
-    ]
-    last = capfd.readouterr().out.splitlines()[-1]
-    assert last.startswith("FAILED: " if failing else "All checks passed: ruff format, ruff check, pyright, pytest (")
-    assert all(name in last for name in failing)
 
 
 HAND_OVER = """

@@ -1,0 +1,30 @@
+"""The shipped workflows, whole or shortened to a few steps and two pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "workflows"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+SHORT = {"steps": 4, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
+"""Shorter values of inputs, by their names, which agree with each other."""
+
+
+def api(name: str) -> dict:
+    """API format of a shipped workflow."""
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def ui(name: str) -> dict:
+    """UI format of a shipped workflow."""
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def shortened(prompt: dict) -> dict:
+    """The API-format prompt, changed in place, with the inputs of SHORT and two prompts of a list at most."""
+    for entry in prompt.values():
+        entry["inputs"] |= {name: value for name, value in SHORT.items() if name in entry["inputs"]}
+        if entry["class_type"] == "LikenessPromptList":
+            entry["inputs"]["text"] = "\n".join(entry["inputs"]["text"].splitlines()[:2])
+    return prompt
