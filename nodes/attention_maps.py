@@ -1,10 +1,16 @@
-"""LikenessAttentionMaps: where a word of the prompt acts in a picture."""
+"""LikenessAttentionMaps: maps of a picture that show the attention to a word of the prompt."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ..patching.features.word_maps import GROUPINGS, word_maps
 from ..patching.host.window import Window
 from ._api import CATEGORY, io, schema, ui, window_inputs
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
 
 
 class LikenessAttentionMaps(io.ComfyNode):
@@ -111,10 +117,18 @@ class LikenessAttentionMaps(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, clip, latent, text, word, blocks, group_by, start_percent, end_percent, noise_levels, seed, vae=None
+        cls,
+        model: ModelPatcher,
+        clip: CLIP,
+        latent: dict,
+        start_percent: float,
+        end_percent: float,
+        noise_levels: int,
+        vae: VAE | None = None,
+        **widgets,
     ) -> io.NodeOutput:
         window = Window(start_percent, end_percent)
-        maps = word_maps(model, clip, latent, text, word, blocks, group_by, window, noise_levels, seed, vae)
+        maps = word_maps(model, clip, latent, window=window, levels=noise_levels, vae=vae, **widgets)
         return io.NodeOutput(
             maps.heatmaps, maps.preview, "\n".join(maps.groups), ui=ui.PreviewImage(maps.preview, cls=cls)
         )

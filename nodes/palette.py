@@ -8,7 +8,7 @@ from ..patching.features.references import INVERTED, NOISED
 from ..patching.host.window import Window
 from ..patching.pick_and_draw import palette_file
 from ..patching.pick_and_draw.build_palette import Picture, build_palette
-from ._api import ADVANCED, CATEGORY, PaletteType, io, schema, ui, window_inputs
+from ._api import ADVANCED, CATEGORY, LoadFile, PaletteType, io, schema, ui, window_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -214,7 +214,9 @@ class LikenessSavePalette(io.ComfyNode):
         return io.NodeOutput(palette, ui=ui.PreviewText(f"{path.name}\n{palette}"))
 
 
-class LikenessLoadPalette(io.ComfyNode):
+class LikenessLoadPalette(LoadFile):
+    store = palette_file.STORE
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -223,20 +225,9 @@ class LikenessLoadPalette(io.ComfyNode):
             category=CATEGORY,
             description="A palette that Save Palette wrote: pictures, masks, captions and features are in the file.",
             search_aliases=["feature bank", "load palette"],
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=palette_file.STORE.names() or [palette_file.STORE.nothing],
-                    tooltip="A file below output/likeness_palettes.",
-                ),
-            ],
+            inputs=[cls.file_input()],
             outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance.")],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, file: str = ""):
-        path = palette_file.STORE.path_of(file)
-        return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

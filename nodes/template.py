@@ -10,7 +10,7 @@ from ..patching.host.window import Window
 from ..patching.pick_and_draw import template_file
 from ..patching.pick_and_draw.build_template import Sampling, draw_template, record_template
 from ..patching.pick_and_draw.previews import preview_template
-from ._api import CATEGORY, TemplateType, io, schema, ui, window_inputs
+from ._api import CATEGORY, LoadFile, TemplateType, io, schema, ui, window_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +191,9 @@ class LikenessSaveTemplate(io.ComfyNode):
         return io.NodeOutput(template, ui=ui.PreviewText(f"{path.name}\n{template}"))
 
 
-class LikenessLoadTemplate(io.ComfyNode):
+class LikenessLoadTemplate(LoadFile):
+    store = template_file.STORE
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
@@ -200,20 +202,9 @@ class LikenessLoadTemplate(io.ComfyNode):
             category=CATEGORY,
             description="A layout template that Save Template wrote.",
             search_aliases=["load layout", "layout guidance"],
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=template_file.STORE.names() or [template_file.STORE.nothing],
-                    tooltip="A file below output/likeness_templates.",
-                ),
-            ],
+            inputs=[cls.file_input()],
             outputs=[TemplateType.Output("template", display_name="TEMPLATE", tooltip="For UREMD Guidance.")],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, file: str = ""):
-        path = template_file.STORE.path_of(file)
-        return None if path is None else (path.stat().st_mtime_ns, path.stat().st_size)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

@@ -14,7 +14,14 @@ from ..host.window import Window
 from .palette import Palette
 
 SAVE, LOAD = "LikenessSavePalette", "LikenessLoadPalette"
-STORE = Store("likeness_palettes", "likeness_palette", 1, "palette", "Save Palette", LOAD)
+STORE = Store(
+    folder="likeness_palettes",
+    form="likeness_palette",
+    version=1,
+    what="palette",
+    saver="Save Palette",
+    loader=LOAD,
+)
 
 
 def save(palette: Palette, prefix: str) -> Path:

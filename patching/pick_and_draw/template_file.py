@@ -12,7 +12,14 @@ from ..host.files import Store
 from .template import Template
 
 SAVE, LOAD = "LikenessSaveTemplate", "LikenessLoadTemplate"
-STORE = Store("likeness_templates", "likeness_template", 1, "template", "Save Template", LOAD)
+STORE = Store(
+    folder="likeness_templates",
+    form="likeness_template",
+    version=1,
+    what="template",
+    saver="Save Template",
+    loader=LOAD,
+)
 
 
 def save(template: Template, prefix: str) -> Path:

@@ -1,7 +1,6 @@
 """Runs cases of UREMD in Triton's interpreter: python interpret_uremd.py CASES RESULTS, both files of torch.save.
 
-A process of its own: Triton looks for TRITON_INTERPRET when it is imported, and whatever else is tested may have
-imported it already.
+Runs in a process of its own, because Triton reads TRITON_INTERPRET when it is imported, which another test may do.
 """
 
 import os

@@ -11,8 +11,11 @@ from likeness.kernels.pick_and_draw import (
     RAW,
     denoised_shift,
     gaussian_smoothed,
+    inside,
     layout_loss,
     saliency_mask,
+    scaled_to,
+    score,
     step_of_gradient,
 )
 
@@ -53,6 +56,38 @@ def test_saliency_of_each_image_is_its_own_and_has_no_graph():
     found = saliency_mask([pair * torch.tensor([1.0, 100.0]).view(2, 1, 1)], (5, 5), 0.6)
     assert not found.requires_grad and 0 < int(found[0].sum()) < 25
     assert torch.equal(found, torch.cat([saliency_mask([m[None]], (5, 5), 0.6) for m in pair]))
+
+
+def test_a_mask_holds_the_tokens_that_it_fills_at_least_half():
+    """Tokens of 2 x 2 pixels, filled by 1, 1/2, 1/4 and 0."""
+    mask = torch.tensor([[[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]])
+    assert inside(mask, (2, 2)).tolist() == [[True, True, False, False]]
+    assert torch.equal(inside(mask.bool(), (2, 2)), inside(mask, (2, 2)))
+
+
+def test_a_subject_smaller_than_a_token_keeps_the_token_that_it_fills_most():
+    masks = torch.zeros(3, 4, 4)
+    masks[0, 3, 3] = masks[1, 0, 0] = masks[1, 1, 3] = 1
+    corner, two, none = inside(masks, (2, 2)).tolist()
+    assert corner == [False, False, False, True] and two == [True, True, False, False] and not any(none)
+
+
+def test_a_drawn_mask_gets_the_size_and_the_sum_of_the_generated_map():
+    mask = torch.zeros(1, 8, 8)
+    mask[:, 4:, :2] = 1  # the left quarter of the lower half
+    found = torch.stack([torch.full((4, 4), 0.25), torch.full((4, 4), 0.5)]).requires_grad_()
+    expected = torch.zeros(4, 4)
+    expected[2:, 0] = 1
+    scaled = scaled_to(mask, found)
+    torch.testing.assert_close(scaled, torch.stack([expected * 2, expected * 4]))
+    assert not scaled.requires_grad
+
+
+def test_the_score_is_the_weighted_sum_with_its_graph():
+    losses = [torch.tensor([1.0, 2.0]).requires_grad_(), torch.tensor([3.0, 5.0])]
+    total = score([(2.0, losses[0]), (0.5, losses[1])])
+    assert total.tolist() == [3.5, 6.5] and score([(2.0, losses[0])]).tolist() == [2.0, 4.0]
+    assert torch.autograd.grad(total.sum(), losses[0])[0].tolist() == [2.0, 2.0]
 
 
 def test_the_kernel_of_three():
@@ -165,7 +200,9 @@ def test_a_relative_step_ends_where_a_linear_loss_does():
     step = step_of_gradient(latent, gradient, 1.0, 0.1, loss=torch.tensor([9.0, 0.01]))
     assert step.flatten().tolist() == pytest.approx([0.5, 0.0, 0.02, 0.0])
     assert torch.equal(step[:1], step_of_gradient(latent, gradient, 1.0, 0.1)[:1])
-    assert torch.equal(*(step_of_gradient(latent, gradient, 1.0, 0.1, RAW, loss) for loss in (None, torch.zeros(2))))
+    assert torch.equal(
+        *(step_of_gradient(latent, gradient, 1.0, 0.1, kind=RAW, loss=loss) for loss in (None, torch.zeros(2)))
+    )
 
 
 @pytest.mark.parametrize("kind", ["relative", "raw"])
@@ -178,8 +215,10 @@ def test_no_gradient_no_step(kind):
 
 @given(SIGMAS, st.floats(0.1, 100.0))
 def test_a_raw_step_is_the_papers_step_of_the_scaled_latent(sigma, size):
-    """Papers move z = x / sqrt(1 + sigma^2), which has unit variance, along d loss / d z = sqrt(1 + sigma^2) d loss / d
-    x. What that moves x by has the root twice."""
+    """Papers move z = x / sqrt(1 + sigma^2) along its gradient, sqrt(1 + sigma^2) times that of x.
+
+    The step of x has the root twice.
+    """
     root = math.sqrt(1 + sigma**2)
 
     def loss_of(x):
@@ -196,7 +235,7 @@ def test_a_raw_step_is_the_papers_step_of_the_scaled_latent(sigma, size):
 
 
 def euler(x, denoised, sigma, next_sigma):
-    """The step of k-diffusion: a derivative, and the way down."""
+    """The Euler step of k-diffusion."""
     return x + (x - denoised) / sigma * (next_sigma - sigma)
 
 
@@ -228,8 +267,7 @@ def test_without_the_shift_the_sampler_would_land_elsewhere():
 
 
 def test_principal_colors_are_the_three_widest_directions():
-    """Features that spread over three known directions, hidden in eight by a rotation; the sign of a direction is not
-    known."""
+    """Features spread over three known directions, rotated in eight dimensions. The sign of a direction is free."""
     generator = torch.Generator().manual_seed(0)
     along = torch.randn(40, 3, generator=generator)
     along = torch.linalg.qr(along - along.mean(0))[0]  # uncorrelated

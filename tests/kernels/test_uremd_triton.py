@@ -9,28 +9,19 @@ import pytest
 import torch
 from likeness.kernels import uremd as module
 from likeness.kernels.uremd import AUTO, GEN_TO_REF, MAX, REF_TO_GEN, TORCH, nearest, uremd
+from likeness.tests.kernels.uremd_by_matrix import random, value_and_gradient
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
 ONLY_INTERPRETED = ("processors", "inference")
 GRADIENT_ERRORS = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 2**-7}
-"""The interpreter cuts what bfloat16 cannot hold, where PyTorch rounds it: up to a unit in the last of its 8 bits."""
+"""The interpreter truncates to bfloat16 where PyTorch rounds: up to a unit in the last of its 8 bits."""
 INTERPRET = Path(__file__).with_name("interpret_uremd.py")
 
 
-def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def value_and_gradient(loss, generated):
-    generated = generated.clone().requires_grad_()
-    value = loss(generated)
-    return value.detach(), torch.autograd.grad(value, generated)[0]
-
-
 def error(found, expected):
-    """Relative to the whole: single elements of half precision differ by more where they are rounded to either side."""
+    """The relative error of the whole tensor; half precision rounds single elements further apart."""
     found, expected = found.double(), expected.double()
     return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
 
@@ -44,8 +35,7 @@ def test_triton_that_does_not_work_is_told_once(caplog):
 
 
 def triton_cases():
-    """name -> the arguments of uremd. Sizes around a block of 64 tokens by 64 candidates, split among processors and
-    not."""
+    """Arguments of uremd by name, of sizes around a block of 64 tokens by 64 candidates."""
 
     def case(n, m, c, dtype=torch.float32, direction=GEN_TO_REF, **more):
         return {
@@ -80,7 +70,7 @@ def triton_cases():
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory):
-    """name -> what uremd and its gradient are in Triton's interpreter."""
+    """Results and gradients of uremd in Triton's interpreter, by name."""
     cases, files = triton_cases(), [tmp_path_factory.mktemp("uremd") / name for name in ("cases.pt", "results.pt")]
     torch.save(list(cases.values()), files[0])
     done = subprocess.run([sys.executable, INTERPRET, *files], capture_output=True, text=True, timeout=300, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import zlib
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from likeness.patching.pick_and_draw.template import Template
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 SEED = 61
-"""Of models that no other test module shares: their weights are made in inference mode."""
+"""Seed of models that the other folders do not share: their weights are made in inference mode."""
 SIDE = 16
 STEPS = 2
 SCHEDULE = (3.0, 1.75, 1.0)
@@ -175,7 +176,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def guided(model, palette=None, template=None, family="sd1", show=None, **changes):
-    """(MODEL, LossLog)."""
+    """The guided MODEL and its LossLog."""
     return guide(model, clip_of(family), palette, template, replace(WIDGETS, **changes), show=show)
 
 
@@ -196,19 +197,19 @@ def run(
     positive=None,
     callback=None,
 ) -> torch.Tensor:
-    """As KSampler."""
+    """Samples as KSampler does."""
     noise = noise_of(3) if noise is None else noise
     positive = encoded(PROMPT, family) if positive is None else positive
     return comfy.sample.sample(
         model,
         noise,
-        steps,
-        cfg,
-        sampler,
-        scheduler,
-        positive,
-        encoded("", family),
-        torch.zeros_like(noise),
+        steps=steps,
+        cfg=cfg,
+        sampler_name=sampler,
+        scheduler=scheduler,
+        positive=positive,
+        negative=encoded("", family),
+        latent_image=torch.zeros_like(noise),
         denoise=denoise,
         callback=callback,
         disable_pbar=True,
@@ -244,6 +245,15 @@ def sampled(
 
 def levels(model, steps: int = STEPS, scheduler: str = "normal") -> list[float]:
     return comfy.samplers.KSampler(model, steps, model.load_device, "euler", scheduler).sigmas.tolist()
+
+
+def warnings_of(caplog) -> list[str]:
+    """The node's warnings in the log."""
+    return [
+        r.getMessage()
+        for r in caplog.records
+        if r.levelno == logging.WARNING and r.getMessage().startswith("UREMDGuidance")
+    ]
 
 
 class Calls:

@@ -1,4 +1,4 @@
-"""What a guided run tells of its losses, while it runs and afterwards."""
+"""The losses of a guided run, in lines while it runs and as curves afterwards."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_a_line_goes_to_the_node_that_runs(monkeypatch):
 
 
 def red(picture):
-    """Columns with a point of the curve of appearance."""
+    """The columns that the appearance curve has points in."""
     pixels = (picture[0].numpy() * 255).round().astype(int)
     return np.unique(np.argwhere((pixels == (200, 60, 40)).all(-1))[:, 1])
 

@@ -1,0 +1,142 @@
+"""Palettes: the features in them, at which levels, of how many pictures."""
+
+import pytest
+import torch
+from likeness.patching.features.references import INVERTED
+from likeness.patching.host.window import ALWAYS, Window
+from likeness.patching.pick_and_draw.palette import fill
+from likeness.tests.patching.pick_and_draw.guidance_runs import (
+    SIDE,
+    STEPS,
+    Calls,
+    guided,
+    levels,
+    made,
+    model_of,
+    palette,
+    run,
+    sampled,
+    square,
+)
+from likeness.tests.patching.two_models import add_lora
+
+pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+
+
+def names_of(given):
+    return {
+        (la, round(s, 3)): v.shape[1] for key, s, v in given.references.items[0].bank.items() for la in (key.layer,)
+    }
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_a_palette_holds_the_subjects_tokens_at_the_guided_levels(family):
+    model = model_of(family)
+    given = palette(model, family)
+    assert not names_of(given)
+    run(guided(model, given, None, family)[0], family)
+    found = names_of(given)
+    side = {"sd1": SIDE // 2, "sd2": SIDE // 2, "sdxl": SIDE // 2}[family]
+    inside = int(torch.nn.functional.interpolate(square()[None], (side, side), mode="area").ge(0.5).sum())
+    assert set(found.values()) == {inside} and inside < side * side
+    assert {s for _, s in found} == {round(s, 3) for s in levels(model)[:-1]}
+    assert {f"{layer.kind}{layer.number}" for layer, _ in found} == set(given.blocks)
+    assert str(given).splitlines()[0] == f"palette of {', '.join(given.blocks)}" and "MiB" in str(given)
+
+
+def test_features_are_computed_once_for_weights_and_levels():
+    model = model_of()
+    calls, given = Calls(model), palette(model)
+    run(guided(calls.model, given)[0])
+    first = len(calls.rows)
+    run(guided(calls.model, given)[0], noise=None)
+    again = len(calls.rows) - first
+    assert first - again == STEPS  # noised: one call per level
+    inverted = palette(model, source=INVERTED)
+    calls.rows.clear()
+    run(guided(calls.model, inverted)[0])
+    assert len(calls.rows) == again + 2 * STEPS  # and one more per level of the inversion
+    calls.rows.clear()
+    run(guided(add_lora(calls.model), given)[0])
+    assert len(calls.rows) == again + STEPS  # other weights see something else
+
+
+def test_sigmas_compute_ahead():
+    model = model_of()
+    calls, ahead = Calls(model), palette(model, sigmas=torch.tensor(levels(model)))
+    assert len(names_of(ahead)) == STEPS * 3
+    run(guided(calls.model, ahead)[0])
+    plain = Calls(model)
+    run(guided(plain.model, palette(model))[0])
+    assert len(plain.rows) - len(calls.rows) == STEPS
+    with pytest.raises(
+        ValueError, match=r"^AppearancePalette: expected noise levels between .* got none of 2; connect .*\.$"
+    ):
+        palette(model, window=Window(0.0, 0.01), sigmas=torch.tensor([3.0, 1.0, 0.0]))
+    with pytest.raises(ValueError, match="got none of 0"):
+        palette(model, sigmas=torch.tensor([]))
+    half = palette(model, window=Window(0.6, 1.0), sigmas=torch.tensor(levels(model)))
+    assert {s for _, s in names_of(half)} < {s for _, s in names_of(ahead)}
+
+
+def test_a_schedule_that_ends_early_is_inverted_from_a_clean_picture():
+    """The first step of an inversion takes the clean picture for one at its lowest noise level."""
+    model = model_of()
+    full = levels(model, 12)
+    for schedule in (full[:-1], full[:4]):
+        given = palette(model, source=INVERTED)
+        fill(given, model, full[:2], schedule, "test")
+        (inversion,) = given.references.items[0].inversions.values()
+        assert inversion.visits(full[:2]) and 0 < inversion.sigmas[1] < 0.2
+
+
+def test_guidance_acts_only_where_the_palette_has_features():
+    model = model_of()
+    given = palette(model, window=Window(0.0, 0.5))
+    patched, log = guided(model, given)
+    run(patched, steps=4)
+    inside = Window(0.0, 0.5).resolve(model.get_model_object("model_sampling"))
+    expected = [s for s in levels(model, 4)[:-1] if inside.contains(s)]
+    assert 0 < len(expected) < 4
+    assert [s for s, _ in log.entries] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match=r"expected a palette for 0.6 to 0.9 of sampling, got one for 0 to 0.5"):
+        guided(model, given, appearance_start=0.6, appearance_end=0.9)
+
+
+def test_chained_palettes_have_one_window():
+    model = model_of()
+    with pytest.raises(
+        ValueError,
+        match=r"expected palettes for the same part of sampling, got one for 0 to 0.5 in more and 0 to 1 here",
+    ):
+        made(model, more=palette(model, window=Window(0.0, 0.5)), window=ALWAYS)
+
+
+def test_two_pictures_are_one_palette():
+    model = model_of()
+    one, other = made(model, seed=20).palette, made(model, seed=33).palette
+    both = made(model, seed=33, more=one).palette
+    assert len(both.references.items) == 2
+    for given in (one, other):
+        losses = []
+        for used in (given, both):
+            patched, log = guided(model, used, step_size=1e-6)
+            sampled(patched, schedule=(3.0, 1.75))
+            losses.append(float(log.entries[0][1]["appearance"]))
+        assert losses[1] <= losses[0] + 1e-6  # more to choose from is never farther
+
+
+def test_a_reference_of_more_weight_is_found_first():
+    """A weight changes which token of the palette is the nearest, not how far that one is."""
+    model = model_of()
+    one, losses = made(model, seed=20).palette, []
+    for weight in (1.0, 1e4):
+        both = made(model, seed=33, more=one, weight=weight).palette
+        assert [item.weight for item in both.references.items] == [1.0, weight]
+        patched, log = guided(model, both, step_size=1e-6)
+        sampled(patched, schedule=(3.0, 1.75))
+        losses.append(float(log.entries[0][1]["appearance"]))
+    patched, log = guided(model, made(model, seed=33).palette, step_size=1e-6)
+    sampled(patched, schedule=(3.0, 1.75))
+    other = float(log.entries[0][1]["appearance"])
+    assert losses[0] < losses[1] == pytest.approx(other, rel=1e-5)
