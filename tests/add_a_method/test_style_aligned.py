@@ -13,11 +13,11 @@ STEPS = 2
 
 
 @pytest.fixture
-def model():
-    return tiny_model("sd1")
+def model(request):
+    return tiny_model(getattr(request, "param", "sd1"))
 
 
-both_families = pytest.mark.parametrize("model", [tiny_model("sd1"), tiny_model("sdxl")], ids=["sd1", "sdxl"])
+both_families = pytest.mark.parametrize("model", ["sd1", "sdxl"], indirect=True)
 
 
 def reference(model, seed=20, kind=INVERTED, size=(8, 8), mask=None, weight=1.0) -> Reference:
