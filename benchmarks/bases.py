@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.sd
 
@@ -10,13 +11,18 @@ from ..demo.world.captions import PLACEHOLDER
 from ..demo.world.subjects import PersonalSubject
 from ..patching.tinyland import model as tinyland
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion", "full"
 
 
-def with_lora(model, weights: Path, subject: PersonalSubject, strength: float = 1.0):
+def with_lora(model: ModelPatcher, weights: Path, subject: PersonalSubject, strength: float = 1.0) -> ModelPatcher:
     """Loads a bundled subject's LoRA into the MODEL."""
     tensors, _ = tinyland.read_weights(weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
-    return comfy.sd.load_lora_for_models(model, None, tensors, strength, 0.0)[0]
+    patched = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0.0)[0]
+    assert patched is not None
+    return patched
 
 
 def word(base: str, subject: PersonalSubject) -> str:

@@ -8,10 +8,10 @@ import importlib
 from pathlib import Path
 
 BENCHMARKS = {
-    "tinyland": "the bundled model, its judge and the problem that personalized models have",
-    "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep, and what it costs",
-    "pick-and-draw": "the losses of Pick-and-Draw on four base models, and what they cost",
-    "jedi": "references, guidance and replacement on the joint model of JeDi, and what a set costs",
+    "tinyland": "the bundled model, its judge and the overfitting of personalized models",
+    "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep and its cost",
+    "pick-and-draw": "the losses of Pick-and-Draw on four base models, and their cost",
+    "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
 }
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a small sample within five minutes on two cores; only printed, and not held against the targets",
+        help="a small sample within five minutes on two cores; only printed, not compared to the targets",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to FILE as well")
     options = parser.parse_args(arguments)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     try:
         with torch.inference_mode():  # as ComfyUI runs its nodes
             result = benchmark.run(quick=options.quick)
-    except (FileNotFoundError, ValueError) as error:  # weights that are missing or truncated
+    except (FileNotFoundError, ValueError) as error:  # missing or truncated weights
         raise SystemExit(f"bench {options.name}: {error}") from error
     if options.quick:  # targets are for the sizes and samples of full runs
         result = dataclasses.replace(result, targets={})

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import comfy.sample
 import comfy.samplers
 import numpy as np
 import torch
 from comfy.samplers import CFGGuider
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
 
 BATCH = 16
 LATENT_SCALE = 8
@@ -37,7 +41,7 @@ class Settings:
 class TextEncoder:
     """Encoder of prompts into a CONDITIONING with one row per prompt; each distinct text is encoded once."""
 
-    def __init__(self, clip):
+    def __init__(self, clip: CLIP):
         self.clip = clip
         self._encoded: dict[str, list] = {}
 
@@ -60,7 +64,7 @@ class TextEncoder:
         return self._encoded[text]
 
 
-def plain(model, encode: TextEncoder, settings: Settings) -> Callable[[Sequence[str]], CFGGuider]:
+def plain(model: ModelPatcher, encode: TextEncoder, settings: Settings) -> Callable[[Sequence[str]], CFGGuider]:
     """Makes the function from the texts of a batch to KSampler's guider; `model` may carry any patch."""
 
     def guide(texts: Sequence[str]) -> CFGGuider:
@@ -74,7 +78,7 @@ def plain(model, encode: TextEncoder, settings: Settings) -> Callable[[Sequence[
 
 def pictures(
     guide: Callable[[Sequence[Prompt]], CFGGuider],
-    vae,
+    vae: VAE,
     prompts: Sequence[Prompt],
     seeds: Sequence[int],
     settings: Settings,
@@ -95,6 +99,6 @@ def latents(guider: CFGGuider, seeds: Sequence[int], settings: Settings) -> torc
     return guider.sample(noise, torch.zeros_like(noise), sampler, schedule.sigmas, disable_pbar=True, seed=seeds[0])
 
 
-def decode(vae, samples: torch.Tensor) -> np.ndarray:
+def decode(vae: VAE, samples: torch.Tensor) -> np.ndarray:
     """[n, height, width, 3] uint8."""
     return (vae.decode(samples).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from ..demo.world.subjects import PersonalSubject
 from . import generate
 from .kept import Kept
 from .report import mean_interval
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
 
 _PHRASINGS = ("a photo of a {words} {where}", "{where} there is a {words}")
 
@@ -60,7 +64,7 @@ class Grid:
             )
         return all_of_them[: self.prompts]
 
-    def sample(self, method: Method, vae, settings: generate.Settings) -> np.ndarray:
+    def sample(self, method: Method, vae: VAE, settings: generate.Settings) -> np.ndarray:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8; each method starts a cell from the same noise."""
         images = []
         for subject in self.subjects:
@@ -71,7 +75,7 @@ class Grid:
         return np.stack(images).reshape(len(self.subjects), self.prompts, self.seeds, *images[0].shape[1:])
 
     def sample_cells(
-        self, names: Sequence[str], cell: Cell, vae, kept: Kept | None = None, label: str = ""
+        self, names: Sequence[str], cell: Cell, vae: VAE, kept: Kept | None = None, label: str = ""
     ) -> dict[str, np.ndarray]:
         """Pictures of each row, as `sample` returns them; all rows of a cell are sampled together, from the same noise.
 

@@ -92,7 +92,6 @@ class JointSets:
     def latents(self, name: str, subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]) -> torch.Tensor:
         if name == "lora":
             personal = with_lora(self.model, self.weights, subject)
-            assert personal is not None
             guider = CFGGuider(personal)
             guider.set_conds(self.encode([where.text(words(LORA, subject))]), self.encode([""]))
             guider.set_cfg(self.settings.cfg)

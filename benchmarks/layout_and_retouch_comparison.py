@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, placeholder, with_lora, word, words
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 MAP_LEVELS = 4
 
@@ -62,7 +65,7 @@ class Ablation:
         self.weights, self.settings, self.recipe = weights, settings, recipe
         self.model, self.clip, self.vae = tinyland.load(weights, str(weights / "embeddings"), generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
-        self._personal: dict[str, object] = {}
+        self._personal: dict[str, ModelPatcher] = {}
         self._references: dict[str, References] = {}
 
     def personalized(self, subject: PersonalSubject) -> Any:
@@ -82,7 +85,7 @@ class Ablation:
             self._references[subject.name] = made
         return self._references[subject.name]
 
-    def plain(self, model, text: str, seeds: Sequence[int], cfg: float | None = None) -> torch.Tensor:
+    def plain(self, model: ModelPatcher, text: str, seeds: Sequence[int], cfg: float | None = None) -> torch.Tensor:
         guider = CFGGuider(model)
         guider.set_conds(self.encode([text]), self.encode([""]))
         guider.set_cfg(self.settings.cfg if cfg is None else cfg)

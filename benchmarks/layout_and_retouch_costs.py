@@ -54,7 +54,7 @@ def steps_of(network: Network, mode: str, attention: str = "replace", weight: fl
 
 def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
     """Patches the personalized model to retouch every step with reference and mask."""
-    # A vanilla model's steps are read in every mode, which would hide what these steps cost.
+    # Switch 0: every mode reads the steps of a vanilla model, which would hide the cost of these steps.
     _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
     settings = RetouchSettings(
         early_swap=NONE, lambda_2=0, lambda_3=0, attention=attention, mode=mode, strength=strength

@@ -73,10 +73,20 @@ def tiny_network(weights: Path, steps: int) -> Network:
     subject = next(iter(SUBJECTS.values()))
     tensors, _ = tinyland.read_weights(weights / "subjects" / f"{subject.name}.safetensors", "tinyland_subject")
     personalized, _ = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 0.0)
+    assert personalized is not None
     return network("Tinyland", "tinyland_", model, personalized, clip, subject.subject.name, 16, steps)
 
 
-def network(name: str, prefix: str, model, personalized, clip, word: str, side: int, steps: int) -> Network:
+def network(
+    name: str,
+    prefix: str,
+    model: ModelPatcher,
+    personalized: ModelPatcher,
+    clip: comfy.sd.CLIP,
+    word: str,
+    side: int,
+    steps: int,
+) -> Network:
     encode = TextEncoder(clip)
     positive, placed = encode([prompt(word, "city")]), encode([prompt(word, "city", placeholder=PLACEHOLDER)])
     return Network(name, prefix, model, personalized, clip, word, side, steps, positive, placed, encode([""]))
@@ -84,7 +94,7 @@ def network(name: str, prefix: str, model, personalized, clip, word: str, side: 
 
 def full_size_network(side: int, steps: int) -> Network:
     """Makes a U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
-    # On a CPU bfloat16 is the smallest type that every layer computes in, and more than twice as fast as float32.
+    # On a CPU every layer supports bfloat16, which is more than twice as fast as float32.
     dtype = torch.bfloat16 if comfy.model_management.get_torch_device().type == "cpu" else torch.float16
     return random_network("SD 1.5 size", "", FULL_SIZE_CONFIG, dtype, side, steps)
 
@@ -102,6 +112,7 @@ def random_network(name: str, prefix: str, unet: dict, dtype: torch.dtype, side:
     randomise(base.diffusion_model)
     model = CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
+    assert personalized is not None
     clip = comfy.sd.CLIP(config.clip_target())
     randomise(clip.cond_stage_model)
     return network(name, prefix, model, personalized, clip, "cat", side, steps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.sample
@@ -24,6 +25,9 @@ from . import layout_and_retouch_costs, pick_and_draw_costs
 from .networks import Network, full_size_network, small_network, tiny_network
 from .report import Report, Target
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 LEVELS = 4
 NEUTRAL = "strength_zero_ratio"
@@ -124,7 +128,7 @@ def attention_variants(network: Network) -> list[Variant]:
         )
 
     def looked_at():
-        # The node itself would also write its preview to ComfyUI's temporary folder.
+        # The node itself would also write a preview to ComfyUI's temporary folder.
         return word_maps(
             network.model,
             network.clip,
@@ -165,7 +169,7 @@ def neutral_variants(network: Network) -> list[Variant]:
     retouched = layout_and_retouch_costs.at_strength(network, 0.0)
     guided = pick_and_draw_costs.guided(network, pick_and_draw_costs.settings(network, 1.0, 1.0, step_size=0.0))
 
-    def variant(name: str, model) -> Variant:
+    def variant(name: str, model: ModelPatcher) -> Variant:
         return Variant(
             name,
             NEUTRAL,

@@ -83,7 +83,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     recipe = recipe or Recipe()
     guided = Guided(weights, generate.Settings(), recipe, fine_tuned(weights, amounts.tuning_steps))
     eye = judge.Judge.load()
-    # Hours on a CPU: every subject's pictures are kept as soon as they are whole.
+    # This takes hours on a CPU, so each subject's pictures are cached.
     kept = Kept.of("pick-and-draw", (guided.settings, recipe, amounts.tuning_steps), weights)
     scores, sheet = compared(guided, amounts.grid, eye, kept)
     rows = [row(f"{base}/{name}", found) for (base, name), found in scores.items()]

@@ -87,10 +87,10 @@ class Guided:
             self._bases[key] = made
         return self._bases[key]
 
-    def _fine_tune(self, subject: PersonalSubject):
+    def _fine_tune(self, subject: PersonalSubject) -> ModelPatcher:
         assert self.full is not None
         tensors, _ = tinyland.read_weights(self.full(subject.name), "tinyland_subject")
-        # As a patch that sets every weight: the network is the vanilla one's, so that bases do not fill the memory.
+        # A patch that sets every weight shares the vanilla network, which saves memory.
         patched = self.model.clone()
         patched.add_patches({key.removeprefix("model."): ("set", (value,)) for key, value in tensors.items()})
         return patched
@@ -132,13 +132,21 @@ class Guided:
             self._templates[key] = recorder.finish()
         return self._templates[key]
 
-    def plain(self, model, text: str, seeds: Sequence[int]) -> torch.Tensor:
+    def plain(self, model: ModelPatcher, text: str, seeds: Sequence[int]) -> torch.Tensor:
         guider = CFGGuider(model)
         guider.set_conds(self.encode([text]), self.encode([""]))
         guider.set_cfg(self.settings.cfg)
         return generate.latents(guider, seeds, self.settings)
 
-    def guided(self, base: str, row: str, subject: PersonalSubject, prompt: GridPrompt, palette, template):
+    def guided(
+        self,
+        base: str,
+        row: str,
+        subject: PersonalSubject,
+        prompt: GridPrompt,
+        palette: Palette | None,
+        template: Template | None,
+    ) -> ModelPatcher:
         """MODEL of a row."""
         r, text = self.recipe, prompt.text(words(base, subject))
         widgets = Widgets(

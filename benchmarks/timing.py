@@ -48,7 +48,9 @@ def silence() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def plain(network: Network, model, positive: list | None = None, steps: int | None = None, cfg: float = CFG):
+def plain(
+    network: Network, model: ModelPatcher, positive: list | None = None, steps: int | None = None, cfg: float = CFG
+):
     """Runs what the KSampler node runs."""
     text = network.positive if positive is None else positive
     return host_nodes.common_ksampler(

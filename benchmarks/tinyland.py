@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import comfy.sd
 import numpy as np
@@ -27,6 +28,10 @@ from ..patching.tinyland import model as tinyland
 from . import generate
 from .grid import Grid, GridPrompt, Method, contact_sheet, renders, row
 from .report import Report, Target
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
 
 TARGETS = {
     "class_accuracy": Target("at least", 0.95),
@@ -90,7 +95,9 @@ def timed(part: str) -> Iterator[None]:
     print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
 
 
-def caption_accuracies(model, clip, vae, eye: judge.Judge, settings: generate.Settings, count: int) -> dict[str, float]:
+def caption_accuracies(
+    model: ModelPatcher, clip: CLIP, vae: VAE, eye: judge.Judge, settings: generate.Settings, count: int
+) -> dict[str, float]:
     """Share of `count` captions of unseen scenes that are drawn right, per attribute that the caption names."""
     scenes = unseen_scenes(count)
     captions = [caption(scene, Random(i)) for i, scene in enumerate(scenes)]
@@ -116,7 +123,7 @@ def attributes_right(verdict: judge.Verdict, scenes: Sequence[Scene]) -> dict[st
     }
 
 
-def autoencoder_psnr(vae, count: int) -> float:
+def autoencoder_psnr(vae: VAE, count: int) -> float:
     """Mean peak signal-to-noise ratio in dB over unseen renders, encoded and decoded by ComfyUI's VAE."""
     images = torch.from_numpy(renders(unseen_scenes(count))).float() / 255
     restored = vae.decode(vae.encode(images)).float().cpu().clamp(0, 1)
@@ -161,11 +168,13 @@ class PersonalMethod:
     subjects: frozenset[str]
 
 
-def personal_methods(model, clip, settings: generate.Settings, weights: Path) -> list[PersonalMethod]:
+def personal_methods(
+    model: ModelPatcher, clip: CLIP, settings: generate.Settings, weights: Path
+) -> list[PersonalMethod]:
     """Methods: vanilla names the subject by color and class, the LoRA by its placeholder, textual inversion by its
     embedding."""
 
-    def drawn(model, clip, words: str) -> Callable[[Sequence[GridPrompt]], CFGGuider]:
+    def drawn(model: ModelPatcher, clip: CLIP, words: str) -> Callable[[Sequence[GridPrompt]], CFGGuider]:
         guide = generate.plain(model, generate.TextEncoder(clip), settings)
         return lambda prompts: guide([prompt.text(words) for prompt in prompts])
 
@@ -175,6 +184,7 @@ def personal_methods(model, clip, settings: generate.Settings, weights: Path) ->
     def lora(personal: PersonalSubject):
         tensors, _ = tinyland.read_weights(weights / "subjects" / f"{personal.name}.safetensors", "tinyland_subject")
         patched_model, patched_clip = comfy.sd.load_lora_for_models(model, clip, tensors, 1.0, 1.0)
+        assert patched_model is not None and patched_clip is not None
         return drawn(patched_model, patched_clip, f"{PLACEHOLDER} {personal.subject.name}")
 
     def textual_inversion(personal: PersonalSubject):
@@ -189,7 +199,7 @@ def personal_methods(model, clip, settings: generate.Settings, weights: Path) ->
 
 
 def personal_rows(
-    methods: Sequence[PersonalMethod], grid: Grid, vae, eye: judge.Judge, settings: generate.Settings
+    methods: Sequence[PersonalMethod], grid: Grid, vae: VAE, eye: judge.Judge, settings: generate.Settings
 ) -> tuple[list[dict], Image.Image]:
     """Rows, one per method, and a sheet of the grid's first prompt.
 

@@ -46,7 +46,7 @@ def _of_size(tokens: int, whole: bool, seconds: float) -> dict[str, float | None
         "matmul": lambda: generated.detach() @ palette.T,
     }
     if not torch.cuda.is_available():
-        del runs["torch"]  # the same
+        del runs["torch"]  # AUTO runs the same
     if whole:
         runs["matrix"] = _matrix(generated, palette)
     took = _seconds(runs, seconds)

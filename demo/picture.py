@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
-        eye = judge.Judge.load()  # before anything takes long
+        eye = judge.Judge.load()  # fail before the slow part
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"demo: {error}") from error
     try:

@@ -66,7 +66,7 @@ class Network(nn.Module):
         self.coarse = nn.Sequential(nn.Conv2d(48, 96, 3, stride=2, padding=1), _Block(96), _Block(96))
         self.join = nn.Conv2d(48 + 96, 80, 1)
         self.mask = nn.Conv2d(80, 1, 1)
-        # The looks are places in the subject to attend to (its emblem, its edge, ...), learned with everything else.
+        # Each look is a learned attention over the subject, such as its emblem or its edge.
         self.look = nn.Conv2d(80, _LOOKS, 1)
         seen = (80 + 3) * _LOOKS
         self.attributes = nn.Linear(seen, 160)
@@ -79,7 +79,7 @@ class Network(nn.Module):
         coarse = self.coarse(fine)
         features = F.silu(self.join(torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="bilinear")], 1)))
         mask = self.mask(features)
-        seen = torch.cat([features, F.avg_pool2d(images, 4)], 1).flatten(2)  # colors as they are, beside the features
+        seen = torch.cat([features, F.avg_pool2d(images, 4)], 1).flatten(2)  # raw colors beside the features
         inside = F.logsigmoid(mask.float()).flatten(2)
         weights = torch.softmax(self.look(features).flatten(2).float() + inside, -1).to(seen.dtype)
         subject = torch.einsum("nkp,ncp->nkc", weights, seen).flatten(1)
@@ -109,7 +109,7 @@ class Judge:
         network = Network()
         try:
             network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-        except (SafetensorError, RuntimeError) as error:  # the second one lists every tensor that does not fit
+        except (SafetensorError, RuntimeError) as error:  # RuntimeError lists every tensor that does not fit
             said = str(error).splitlines()[0].rstrip(":.")
             raise ValueError(
                 f"judge: expected the judge's whole weights, got {path.name} ({said}); restore the pack's files."

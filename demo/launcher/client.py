@@ -142,7 +142,7 @@ class Client:
             aiohttp.ClientSession() as session,
             session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages,
         ):
-            # Connected before it is queued: the end of a quick run is not missed.
+            # Connect before queueing, so that the end of a quick run is not missed.
             prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
             async for message in messages:
                 if message.type != aiohttp.WSMsgType.TEXT:  # previews are binary

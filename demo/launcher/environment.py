@@ -36,15 +36,15 @@ class Environment:
     packages: tuple[str, ...]
     needs: int  # bytes of disk
     creator: str = sys.executable  # the Python that makes it
-    sites: tuple[str, ...] = ()  # package folders of another Python, to build upon
+    sites: tuple[str, ...] = ()  # package folders of another Python, to import from
     version: str = ""  # of the ComfyUI to put beside it; empty: none
-    requirements: Path | None = None  # of the pack, installed upon everything else and again when they change
+    requirements: Path | None = None  # of the pack, installed last and again when the file changes
     lock: BinaryIO | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.venv, self.comfyui, self.log = self.folder / "venv", self.folder / "ComfyUI", self.folder / "install.log"
         self.python = python_in(self.venv)
-        # As read back from JSON, to compare with.
+        # Lists, to compare equal to what JSON gives back.
         self.recipe = {"packages": [*self.packages], "sites": [*self.sites], "comfyui": [*HOSTS.get(self.version, ())]}
 
     def ensure(self, lock_file: Path) -> None:
@@ -53,13 +53,13 @@ class Environment:
             return
         try:
             with locked(lock_file) as self.lock:
-                if not self.is_ready():  # the run that this one waited for may have done it
+                if not self.is_ready():  # another run may have installed it meanwhile
                     self._install()
                 if not self._has_requirements():
                     self._install_requirements()
         except OSError as error:
             raise Problem(
-                f"{error.strerror}: {error.filename}: set LIKENESS_CACHE to a folder that can be written, and has room."
+                f"{error.strerror}: {error.filename}: set LIKENESS_CACHE to a writable folder with enough space."
             ) from error
 
     def is_ready(self) -> bool:
@@ -96,8 +96,7 @@ class Environment:
         self._check_disk()
         state = read_json(steps)
         done = set(state["done"]) if state.get("recipe") == self.recipe else set()
-        # After a pip that was interrupted there are packages of which only some files exist: only a new environment is
-        # sound.
+        # An interrupted pip leaves incomplete packages, so the environment is made anew.
         if state.get("begun") == "packages" or not self._has_python():
             done -= {"python", "packages"}
         if not self._has_comfyui():
@@ -152,7 +151,7 @@ class Environment:
         else:
             self._clone(part)
         if self.version not in text_of(part / "comfyui_version.py") or not (part / "main.py").is_file():
-            raise Problem(f"What was fetched is not ComfyUI {self.version}: set COMFYUI_PATH to a ComfyUI of your own.")
+            raise Problem(f"The download is not ComfyUI {self.version}: set COMFYUI_PATH to a ComfyUI of your own.")
         os.replace(part, self.comfyui)
 
     def _download(self, folder: Path) -> Path | None:
@@ -161,8 +160,7 @@ class Environment:
         remove(folder)
         folder.mkdir()
         wanted = folder / "wanted.txt"
-        # pip runs the archive's own build script to read its metadata; given the hash, it does so only after checking
-        # it.
+        # pip runs the archive's build script to read its metadata; with the hash given it checks the archive first.
         wanted.write_text(f"{SOURCE}=={release} --hash=sha256:{expected}\n", encoding="ascii")
         how = ("--no-deps", "--no-binary", SOURCE, "--ignore-requires-python", "--no-cache-dir")
         status, output = self._run(
@@ -172,7 +170,7 @@ class Environment:
         found = hashlib.sha256(archive.read_bytes()).hexdigest() if archive else expected
         if found != expected or any("DO NOT MATCH THE HASHES" in line for line in output):
             raise Problem(
-                f"The archive {SOURCE} {release} has another SHA-256 than {expected}, so it was thrown away: run "
+                f"The archive {SOURCE} {release} does not have the SHA-256 {expected} and was deleted: run "
                 "again over a network that you trust, or set COMFYUI_PATH to a ComfyUI of your own."
             )
         if status != 0 and not _offline(output) and any("No matching distribution" in line for line in output):
@@ -192,12 +190,12 @@ class Environment:
     def _install_packages(self) -> None:
         print(f"Installing {', '.join(self.packages)}", flush=True)
         self._pip_install(*self.packages)
-        if self.version:  # apart from torch: with the downloads of both at once the disk would have to be larger
+        if self.version:  # in two steps: fetching both at once needs more disk
             print("Installing the packages of ComfyUI", flush=True)
             self._pip_install(*self.packages, "-r", str(self.comfyui / "requirements.txt"))
 
     def _pip_install(self, *what: str) -> None:
-        # The packages do not fit into `needs` twice, as installed and as pip's cache keeps them.
+        # pip's cache keeps a second copy of the packages, for which `needs` has no room.
         keep = () if shutil.disk_usage(self.folder).free > 2 * self.needs else ("--no-cache-dir",)
         self._check(*self._run(str(self.python), "-m", "pip", "install", *keep, *what))
 
@@ -237,7 +235,7 @@ class Environment:
             "GIT_TERMINAL_PROMPT": "0",
         }
         variables = clean_variables(**settings, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
-        # The program holds the lock too: another run must wait for a pip whose own run.py was killed.
+        # The child inherits the lock, so that another run waits for a pip whose run.py was killed.
         held = () if WINDOWS or self.lock is None else (self.lock.fileno(),)
         lines: list[str] = []
         with (

@@ -32,7 +32,7 @@ def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Pat
     """Python and folder of a pinned ComfyUI, installed on first use. Raises Problem."""
     folder, base, sites, needs = cache / f"host-{version}", sys.executable, (), 8 * GB
     requirements: Path | None = REQUIREMENTS
-    if version != DEFAULT_HOST:  # builds upon the default host's packages, so that torch is there once
+    if version != DEFAULT_HOST:  # shares the default host's packages, so that torch is installed once
         base = str(private_comfyui(cache)[0])
         sites, needs, requirements = site_folders(base), 2 * GB, None
     host = Environment(folder, TORCH, needs, base, sites, version, requirements)

@@ -39,7 +39,7 @@ def main() -> None:
     importlib.import_module(f"likeness.{COMMANDS[command]}").main(arguments)
 
 
-if __name__ in ("__main__", "__mp_main__"):  # the second name is that of a worker process
+if __name__ in ("__main__", "__mp_main__"):  # the second name is a worker process's
     alias_pack(Path(os.environ["COMFYUI_PATH"]) if "COMFYUI_PATH" in os.environ else None)
 if __name__ == "__main__":
     main()

@@ -18,5 +18,5 @@ TOOLS = (
     "ruff==0.17.5",
     "pyright[nodejs]==1.1.414",
     "playwright==1.65.2",
-    "scikit-image==0.25.2",  # for the photographs in it
+    "scikit-image==0.25.2",  # for its sample photographs
 )

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 WINDOWS = os.name == "nt"
-# Variables that would lead a private Python to other packages, or pip to another place.
+# Variables that would point a private Python at other packages, or pip at another target.
 LEFT_OUT = (
     "PYTHONPATH",
     "PYTHONHOME",

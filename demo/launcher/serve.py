@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--port", type=int, default=8188)
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
-    parser.add_argument("--cpu", action="store_true", help="as it is by itself where there is no GPU")
+    parser.add_argument("--cpu", action="store_true", help="run on the CPU; the default without a GPU")
     options, further = parser.parse_known_args(arguments)
     if in_use(options.port):
         raise SystemExit(f"serve: port {options.port} is in use: stop what uses it, or choose another with --port.")
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     with (base / "lock").open("a+b") as lock:
         if not try_lock(lock):
             raise SystemExit(
-                f"serve: another one runs in {base}: stop it first, or name another folder in LIKENESS_CACHE."
+                f"serve: another one runs in {base}: stop it first, or set LIKENESS_CACHE to another folder."
             )
         run(base, options, tuple(further))
 

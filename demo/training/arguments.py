@@ -66,35 +66,33 @@ def parse(arguments: list[str], parts: tuple[str, ...], about: str | None) -> ar
 def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py train", description=about)
     parser.add_argument("part", choices=[*parts, "all", SETS], nargs="?", default="all")
-    parser.add_argument("--steps", type=int, help="training steps; a resumed run may be given another number")
+    parser.add_argument("--steps", type=int, help="training steps; a resumed run may have another number")
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
-    parser.add_argument("--device", help="cpu or cuda; the default is cuda where there is one")
+    parser.add_argument("--device", help="cpu or cuda; the default is cuda if available")
     parser.add_argument("--only", help="one subject's name, for the parts subjects and embeddings")
-    parser.add_argument(
-        "--from-weights", action="store_true", help="the denoiser starts from the pack's own weights, not from nothing"
-    )
+    parser.add_argument("--from-weights", action="store_true", help="start the denoiser from the pack's own weights")
     joint = parser.add_argument_group("joint", "Tinyland's joint model or, with --sets, one of your own")
     joint.add_argument(
-        "--sets", type=Path, metavar="FOLDER", help="pictures of members on top of each other, captions in NAME.txt"
+        "--sets", type=Path, metavar="FOLDER", help="pictures of vertically stacked members, captions in NAME.txt"
     )
     joint.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="the SD1.x checkpoint to start from (safetensors)"
     )
     joint.add_argument("--resolution", type=int, help="side of a member in pixels (512)")
-    joint.add_argument("--batch", type=int, help="sets in a step (4)")
+    joint.add_argument("--batch", type=int, help="sets per step (4)")
     joint.add_argument("--learning-rate", type=float, help="after 500 steps of warm-up (1e-5)")
-    joint.add_argument("--text-dropout", type=float, help="how often all captions of a set are dropped (0.1)")
-    joint.add_argument("--loss-on", choices=("all", "missing"), help="the members of a set that the loss is of (all)")
+    joint.add_argument("--text-dropout", type=float, help="probability that all captions of a set are dropped (0.1)")
+    joint.add_argument("--loss-on", choices=("all", "missing"), help="members of a set in the loss (all)")
     sets = parser.add_argument_group(SETS, "builds a folder for --sets from cut-out pictures and backgrounds")
     sets.add_argument(
         "--pictures", type=Path, metavar="FOLDER", help="a sub-folder of pictures with masks for each subject"
     )
     sets.add_argument(
-        "--backgrounds", type=Path, metavar="FOLDER", help="pictures without the subjects; NAME.txt says what is there"
+        "--backgrounds", type=Path, metavar="FOLDER", help="pictures without the subjects; NAME.txt names the place"
     )
-    sets.add_argument("--count", type=int, help="how many sets (1000)")
+    sets.add_argument("--count", type=int, help="number of sets (1000)")
     sets.add_argument("--size", type=int, help="side of a member in pixels (512)")
-    sets.add_argument("--seed", type=int, help="of what is drawn (0)")
+    sets.add_argument("--seed", type=int, help="seed of the random draws (0)")
     sets.add_argument("--template", help="the caption ('a photo of a {name}'); {name} is the sub-folder's")
     both = parser.add_argument_group(f"joint and {SETS}")
     both.add_argument("--out", type=Path, help="the checkpoint, or the folder of sets, to write")

@@ -106,7 +106,7 @@ def whiten(model: AutoencoderKL, pool: Pool, device: torch.device) -> None:
     weight = post.weight[:, :, 0, 0].double()
     post.bias += (weight @ mean).float()
     post.weight[:, :, 0, 0] = (weight @ backward).float()
-    # The predicted spread of the posterior is only used while training; a rotated mean has no matching spread.
+    # The posterior's spread is used only in training, and it would not match the rotated mean.
     quant.weight[4:] = 0
     quant.bias[4:] = -12
 

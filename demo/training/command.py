@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from ..launcher.files import Problem
 from .arguments import SETS, parse
+
+if TYPE_CHECKING:
+    import torch
+    from comfy.ldm.models.autoencoder import AutoencoderKL
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
 DEFAULT_STEPS = {
@@ -66,13 +71,13 @@ def _train(options: argparse.Namespace) -> None:
         globals()[f"_train_{part}"](options, steps, device)
 
 
-def _train_autoencoder(options: argparse.Namespace, steps: int, device) -> None:
+def _train_autoencoder(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from . import autoencoder
 
     _write_autoencoder(options, autoencoder.train(options.work, steps, device), steps, device)
 
 
-def _train_decoder(options: argparse.Namespace, steps: int, device) -> None:
+def _train_decoder(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from . import autoencoder
 
     _write_autoencoder(
@@ -80,7 +85,7 @@ def _train_decoder(options: argparse.Namespace, steps: int, device) -> None:
     )
 
 
-def _write_autoencoder(options: argparse.Namespace, model, steps: int, device) -> None:
+def _write_autoencoder(options: argparse.Namespace, model: AutoencoderKL, steps: int, device: torch.device) -> None:
     from . import autoencoder
     from .loop import WEIGHTS, write_weights
 
@@ -92,7 +97,7 @@ def _write_autoencoder(options: argparse.Namespace, model, steps: int, device) -
     write_weights(tensors, WEIGHTS / "autoencoder.safetensors", _metadata(steps, facts))
 
 
-def _train_denoiser(options: argparse.Namespace, steps: int, device) -> None:
+def _train_denoiser(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from . import denoiser
     from .loop import WEIGHTS, write_weights
 
@@ -102,13 +107,13 @@ def _train_denoiser(options: argparse.Namespace, steps: int, device) -> None:
     write_weights(tensors, WEIGHTS / "denoiser.safetensors", _metadata(steps, {"vocabulary": model.words}))
 
 
-def _train_judge(options: argparse.Namespace, steps: int, device) -> None:
+def _train_judge(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from . import judge
 
     judge.train(options.work, steps, device)
 
 
-def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
+def _train_subjects(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from ..world import references
     from . import personal
 
@@ -117,14 +122,14 @@ def _train_subjects(options: argparse.Namespace, steps: int, device) -> None:
         personal.train_lora(options.work, name, steps, load_autoencoder(device), device)
 
 
-def _train_embeddings(options: argparse.Namespace, steps: int, device) -> None:
+def _train_embeddings(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from . import personal
 
     for name in [options.only] if options.only else personal.SUBJECTS:
         personal.train_embedding(options.work, name, steps, load_autoencoder(device), device)
 
 
-def _train_joint(options: argparse.Namespace, steps: int, device) -> None:
+def _train_joint(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from .jedi import tinyland
     from .loop import WEIGHTS, write_weights
 
@@ -136,7 +141,7 @@ def _train_joint(options: argparse.Namespace, steps: int, device) -> None:
     write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | tinyland.metadata())
 
 
-def _train_joint_on_sets(options: argparse.Namespace, device) -> None:
+def _train_joint_on_sets(options: argparse.Namespace, device: torch.device) -> None:
     from .jedi.checkpoint import check_output, open_source, write_joint
     from .jedi.finetune import STEPS, Settings, train
     from .jedi.sets import find_sets
@@ -157,7 +162,7 @@ def _train_joint_on_sets(options: argparse.Namespace, device) -> None:
     print(f"written: {options.out}", flush=True)
 
 
-def load_autoencoder(device):
+def load_autoencoder(device: torch.device) -> AutoencoderKL:
     """Loads the trained autoencoder from the pack's own weights."""
     from safetensors.torch import load_file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import comfy.ops
 import numpy as np
@@ -29,6 +30,9 @@ from ..world.captions import caption, vocabulary
 from .autoencoder import moments, to_tensor
 from .loop import WEIGHTS, Trainer, initialize
 from .pool import Pool, sources
+
+if TYPE_CHECKING:
+    from comfy.ldm.models.autoencoder import AutoencoderKL
 
 BATCH = 32
 DECAY = 0.4
@@ -55,7 +59,7 @@ class Denoiser(torch.nn.Module):
         torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.5)
         torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.1)
         self.text.text_projection.requires_grad_(False)
-        for name, parameter in self.unet.named_parameters():  # as in SD: every residual branch starts as the identity
+        for name, parameter in self.unet.named_parameters():  # as in SD: residual branches start at zero
             if (
                 "out_layers.3" in name
                 or name.endswith(("proj_out.weight", "proj_out.bias"))
@@ -129,7 +133,7 @@ def velocity_loss(
     members: number of consecutive latents that share a noise level, the members of a set.
     """
     n = len(latents) // members
-    # Most of the draws sit around the noise levels where shapes and patterns are decided.
+    # Most draws lie around the noise levels that decide shapes and patterns.
     middle = torch.randn(n, device=latents.device) * 0.2 + 0.48
     uniform = torch.rand(n, device=latents.device)
     fraction = torch.where(torch.rand(n, device=latents.device) < 0.65, middle, uniform).clamp(0, 0.9999)
@@ -166,14 +170,14 @@ def subject_weight(masks: np.ndarray, device: torch.device) -> torch.Tensor:
     return weight / weight.mean()
 
 
-def encode_pool(work: Path, autoencoder, device: torch.device) -> torch.Tensor:
+def encode_pool(work: Path, autoencoder: AutoencoderKL, device: torch.device) -> torch.Tensor:
     """[SCENES, 4, 16, 16] latents of the pool, cached in the work folder for this autoencoder and this world."""
     path = work / f"latents-{SCENES}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources())}.pt"
     return latents_of(Pool(work, SCENES), path, autoencoder, device)
 
 
 @torch.no_grad()
-def latents_of(pool: Pool, path: Path, autoencoder, device: torch.device) -> torch.Tensor:
+def latents_of(pool: Pool, path: Path, autoencoder: AutoencoderKL, device: torch.device) -> torch.Tensor:
     """[len(pool), 4, 16, 16] latents of a pool's pictures, cached at `path`."""
     if path.exists():
         return torch.load(path, map_location=device, weights_only=True)
@@ -203,7 +207,9 @@ def load_weights(model: Denoiser, device: torch.device) -> Denoiser:
     return model
 
 
-def train(work: Path, steps: int, autoencoder, device: torch.device, from_weights: bool = False) -> Denoiser:
+def train(
+    work: Path, steps: int, autoencoder: AutoencoderKL, device: torch.device, from_weights: bool = False
+) -> Denoiser:
     """Trains the denoiser.
 
     from_weights: start from the pack's own weights instead of random ones, unless there is a checkpoint to resume.

@@ -93,7 +93,7 @@ def train(work: Path, steps: int, device: torch.device) -> None:
     def loss_of_step(step: int) -> torch.Tensor:
         rng = np.random.default_rng(step)
         groups = rng.choice(SCENES // GROUP, _GROUPS_PER_STEP, replace=False)
-        # A subject and one look-alike of each group: few groups with all of theirs would show few classes at a time.
+        # One look-alike per group: more of each group would leave room for few groups, and so for few classes.
         others = groups * GROUP + rng.integers(1, VARIANTS, _GROUPS_PER_STEP) * VIEWS
         indices = (np.stack([groups * GROUP, others], 1)[..., None] + np.arange(VIEWS)).ravel()
         masks = torch.from_numpy(pool.masks(indices)).to(device).float().div(255)

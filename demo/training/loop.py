@@ -93,7 +93,7 @@ class Trainer:
         fall = min(1.0, max(1e-3, (self.steps - step) / max(1.0, self.decay * self.steps)))
         return self.learning_rate * warm * fall
 
-    def run(self, loss_of_step) -> None:
+    def run(self, loss_of_step: Callable[[int], torch.Tensor]) -> None:
         """Trains, then leaves the averaged weights in the modules."""
         started = saved = time.monotonic()
         first = self.step
@@ -164,4 +164,4 @@ def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> 
     metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     with replacing(path) as temporary:
         save_file(halves, temporary, metadata=metadata)
-        temporary.chmod(0o644)  # the library makes it readable by its writer alone
+        temporary.chmod(0o644)  # safetensors makes it readable only by its owner

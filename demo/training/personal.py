@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from ..world.subjects import SUBJECTS, PersonalSubject
 from .autoencoder import moments, to_tensor
 from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss, weights_digest
 from .loop import WEIGHTS, Trainer, write_weights
+
+if TYPE_CHECKING:
+    from comfy.ldm.models.autoencoder import AutoencoderKL
 
 RANK = 3
 BATCH = 8
@@ -49,7 +53,9 @@ def load_denoiser(device: torch.device) -> Denoiser:
 
 
 @torch.no_grad()
-def reference_latents(subject: PersonalSubject, autoencoder, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def reference_latents(
+    subject: PersonalSubject, autoencoder: AutoencoderKL, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """[4, 4, 16, 16] latents of the four reference pictures, and the loss weights [4, 1, 16, 16] of their pixels."""
     views = [render(scene) for scene in subject.training_scenes()]
     latents = moments(autoencoder, to_tensor(np.stack([view.image for view in views]), device))[0]
@@ -60,7 +66,7 @@ def _train(
     kind: str,
     subject: PersonalSubject,
     modules: torch.nn.Module,
-    loss_of_step,
+    loss_of_step: Callable[[int], torch.Tensor],
     steps: int,
     learning_rate: float,
     work: Path,
@@ -91,7 +97,7 @@ def _train(
     return loss
 
 
-def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> str:
+def _origin_of(subject: PersonalSubject, autoencoder: AutoencoderKL, device: torch.device) -> str:
     """Digest of the tuned weights, the pictures, the autoencoder and this code, so that only a matching run is
     resumed."""
     latents, _ = reference_latents(subject, autoencoder, device)
@@ -101,7 +107,11 @@ def _origin_of(subject: PersonalSubject, autoencoder, device: torch.device) -> s
 
 
 def _loss_on(
-    subject: PersonalSubject, model: Denoiser, contexts: Callable[[], torch.Tensor], autoencoder, device: torch.device
+    subject: PersonalSubject,
+    model: Denoiser,
+    contexts: Callable[[], torch.Tensor],
+    autoencoder: AutoencoderKL,
+    device: torch.device,
 ) -> Callable[[int], torch.Tensor]:
     """Loss of a step on pictures of the subject, each with one of the captions of `contexts`, [captions, tokens,
     width]."""
@@ -118,7 +128,7 @@ def _loss_on(
     return loss_of_step
 
 
-def train_lora(work: Path, name: str, steps: int, autoencoder, device: torch.device) -> None:
+def train_lora(work: Path, name: str, steps: int, autoencoder: AutoencoderKL, device: torch.device) -> None:
     """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
@@ -129,7 +139,7 @@ def train_lora(work: Path, name: str, steps: int, autoencoder, device: torch.dev
         if isinstance(matrix, torch.Tensor) and matrix.ndim in (2, 4) and _ADAPTED.search(path):
             adapters[path] = LowRank(matrix)
             parametrize.register_parametrization(layer, "weight", adapters[path], unsafe=True)
-    # No caption names the place, as in DreamBooth: it is learned together with the subject.
+    # As in DreamBooth no caption names the place, so it is learned with the subject.
     context = model.encode([subject.neutral], device)
 
     loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
@@ -142,7 +152,7 @@ def train_lora(work: Path, name: str, steps: int, autoencoder, device: torch.dev
     write_weights(tensors, WEIGHTS / "subjects" / f"{name}.safetensors", _metadata(subject, steps, loss))
 
 
-def train_full(name: str, steps: int, autoencoder, device: torch.device, folder: Path) -> Path:
+def train_full(name: str, steps: int, autoencoder: AutoencoderKL, device: torch.device, folder: Path) -> Path:
     """Writes FOLDER/NAME.safetensors: the whole U-Net tuned on the subject, with the bundled model's key names."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
@@ -156,9 +166,8 @@ def train_full(name: str, steps: int, autoencoder, device: torch.device, folder:
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
     path = folder / f"{name}.safetensors"
     write_weights(tensors, path, _metadata(subject, steps, loss))
-    for checkpoint in folder.glob(
-        f"full-{name}-*.checkpoint.pt"
-    ):  # three times as large as the file, which is all that is wanted
+    # A checkpoint is three times as large as the written file and no longer needed.
+    for checkpoint in folder.glob(f"full-{name}-*.checkpoint.pt"):
         checkpoint.unlink()
     return path
 
@@ -178,7 +187,7 @@ def _origin(steps: int, loss: float) -> dict[str, str]:
     return {"commit": commit(), "seed": "0", "steps": str(steps), "loss": f"{loss:.4f}", "denoiser": weights_digest()}
 
 
-def train_embedding(work: Path, name: str, steps: int, autoencoder, device: torch.device) -> None:
+def train_embedding(work: Path, name: str, steps: int, autoencoder: AutoencoderKL, device: torch.device) -> None:
     """Writes demo/weights/embeddings/NAME.safetensors for `embedding:NAME` (Textual Inversion, arXiv 2208.01618)."""
     subject = SUBJECTS[name]
     model = load_denoiser(device)
@@ -187,7 +196,7 @@ def train_embedding(work: Path, name: str, steps: int, autoencoder, device: torc
     vectors = torch.nn.Parameter(
         start.repeat(EMBEDDING_VECTORS, 1) + 0.01 * torch.randn(EMBEDDING_VECTORS, len(start)).to(device)
     )
-    # No caption names the place here, either.
+    # No caption names the place, as in `train_lora`.
     before = torch.tensor(model.tokenizer("a photo of a")["input_ids"][:-1], device=device)
     end = words.token_embedding.weight[1]
 

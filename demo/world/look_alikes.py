@@ -47,7 +47,7 @@ def resemblance(one: Subject, other: Subject) -> float:
     one, other = appearance(one), appearance(other)
     if one == other:
         return 1.0
-    parts = (  # together a little less than 1
+    parts = (  # the shares sum to less than 1
         (0.25, one.name == other.name),
         (0.3, max(0.0, 1 - math.dist(one.tint, other.tint) / _UNLIKE_TINTS)),
         (0.2, (one.pattern == other.pattern) * (0.5 + 0.5 * (one.shade == other.shade))),

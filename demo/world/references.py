@@ -37,7 +37,7 @@ def _shows(path: Path, pixels: np.ndarray) -> bool:
     try:
         with Image.open(path) as picture:
             return picture.mode == "RGB" and np.array_equal(np.asarray(picture), pixels)
-    except (OSError, SyntaxError):  # missing, truncated or no picture
+    except (OSError, SyntaxError):  # missing, truncated or not a picture
         return False
 
 

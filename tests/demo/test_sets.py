@@ -58,7 +58,7 @@ def test_folders_that_are_no_sets_are_refused(tmp_path):
     refused(nothing)
     refused(nothing, tmp_path / "missing")
     (tmp_path / "a.png").write_bytes(b"no picture")
-    refused(r"expected a picture in .*a.png, got what cannot be read as one: replace or remove it")
+    refused(r"expected a picture in .*a.png, got an unreadable file: replace or remove it")
     Image.new("RGB", (8, 12)).save(tmp_path / "a.png")
     refused(r"expected a height that is a multiple of the width, .*, got 8 x 12 in .*a.png: crop or remove it")
     Image.new("RGB", (8, 4)).save(tmp_path / "a.png")
@@ -156,7 +156,7 @@ def test_collections_that_lack_something_are_refused(collection, tmp_path):
         cut_out, first, r"expected a mask 1.mask.png beside .*1.jpg, or an alpha channel in it, got neither: add one"
     )
     first.write_bytes(b"no picture")
-    refused(cut_out, first, r"expected a picture in .*1.jpg, got what cannot be read as one: replace or remove it")
+    refused(cut_out, first, r"expected a picture in .*1.jpg, got an unreadable file: replace or remove it")
 
 
 JOINT = ["joint", "--sets", "s", "--checkpoint", "c", "--out", "o"]

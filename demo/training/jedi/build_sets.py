@@ -139,7 +139,7 @@ def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Ima
     scale = size * (rng.uniform(LEAST_AREA, MOST_AREA) / covered) ** 0.5
     scale = min(scale, size / max(cut.size))
     width, height = (max(1, min(size, round(length * scale))) for length in cut.size)
-    # Premultiplied, so that what is around the subject in its picture does not bleed into its edge.
+    # Premultiplied alpha keeps the picture's background from bleeding into the subject's edge.
     small = cut.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
     corner = (rng.randint(0, size - width), rng.randint(0, size - height))
     composed = background.copy()
@@ -160,4 +160,4 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             return ImageOps.exif_transpose(picture)
     except (OSError, UnidentifiedImageError) as error:
-        raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error
+        raise Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.") from error

@@ -41,18 +41,18 @@ class Source:
 
     @property
     def latent_format(self) -> LatentFormat:
-        return cast(
-            LatentFormat, self.config.latent_format
-        )  # an object from the host's constructor on, a class only in what it declares
+        # The host declares a class here, but its constructor puts an object in its place.
+        return cast(LatentFormat, self.config.latent_format)
 
     def tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of the file."""
         with safetensors.safe_open(self.path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a mapping
 
-    def encoders(self):
+    def encoders(self) -> tuple[comfy.sd.CLIP, comfy.sd.VAE]:
         """Loads CLIP and VAE with the host's loader."""
         _, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(self.path), output_model=False)
+        assert clip is not None and vae is not None
         return clip, vae
 
     def joint_unet(self, device: torch.device) -> UNetModel:
@@ -135,4 +135,4 @@ def write_joint(source: Source, unet: UNetModel, path: Path, steps: int) -> None
     facts = {"commit": commit(), "seed": "0", "steps": str(steps), "checkpoint": source.path.name}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={**metadata, **facts, **JointFormat(ORDER).metadata()})
-        temporary.chmod(0o644)  # the library makes it readable by its writer alone
+        temporary.chmod(0o644)  # safetensors makes it readable only by its owner

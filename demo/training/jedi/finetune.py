@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import torch
@@ -24,6 +25,9 @@ from .checkpoint import Source
 from .network import JointCall, draw_missing, weight_on
 from .recomputed import recomputed
 from .sets import PictureSet
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
 
 STEPS = 20_000
 TOKENS = 77
@@ -92,8 +96,10 @@ def encode(work: Path, sets: list[PictureSet], source: Source, resolution: int) 
     return encoded, load_file(without)["context"].float()
 
 
-def _context(clip, caption: str) -> torch.Tensor:
-    return clip.encode_from_tokens(clip.tokenize(caption))[:, :TOKENS].cpu()
+def _context(clip: CLIP, caption: str) -> torch.Tensor:
+    context = clip.encode_from_tokens(clip.tokenize(caption))
+    assert isinstance(context, torch.Tensor)
+    return context[:, :TOKENS].cpu()
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -106,7 +112,7 @@ def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
     largest = max(s.members for s in sets)
     if max(sizes) > largest:
         raise Problem(
-            f"expected --set-sizes up to {largest}, which the largest of the sets has, got {max(sizes)}: leave the "
+            f"expected --set-sizes up to {largest}, the size of the largest set, got {max(sizes)}: leave the "
             "larger ones out."
         )
 
@@ -120,7 +126,7 @@ def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings
     encoded, without = encode(work, sets, source, settings.resolution)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
     optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=1e-2)
-    # Steps and learning rate may change on the way; whatever else does is another training.
+    # Steps and learning rate may change in a resumed run; any other change starts a new one.
     run = replace(settings, steps=0, learning_rate=0.0)
     name = f"joint-{_key(run, *(s.path.resolve() for s in sets), files=(source.path,))}"
     trainer = Trainer(

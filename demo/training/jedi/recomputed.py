@@ -27,7 +27,7 @@ def recomputed(network: torch.nn.Module) -> Iterator[None]:
 
 
 def _run(forward: Callable[..., torch.Tensor], *args, **kwargs) -> torch.Tensor:
-    # The host goes on to write the next block's number into the same options.
+    # The host reuses the options for the next block and overwrites the block's number in them.
     kept = {name: dict(value) if isinstance(value, dict) else value for name, value in kwargs.items()}
     result = checkpoint(partial(forward, **kept), *args, use_reentrant=False, preserve_rng_state=False)
     assert isinstance(result, torch.Tensor)

@@ -68,10 +68,10 @@ def _read(path: Path) -> PictureSet:
             if picture.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED:
                 width, height = height, width
     except (OSError, UnidentifiedImageError) as error:
-        raise Problem(f"expected a picture in {path}, got what cannot be read as one: replace or remove it.") from error
+        raise Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.") from error
     if height % width:
         raise Problem(
-            f"expected a height that is a multiple of the width, for square members on top of each other, got {width} "
+            f"expected a height that is a multiple of the width, for square members stacked vertically, got {width} "
             f"x {height} in {path}: crop or remove it."
         )
     texts = path.with_suffix(".txt")
@@ -90,5 +90,5 @@ def write_set(path: Path, pictures: Sequence[np.ndarray], captions: Sequence[str
     """Writes a set that `find_sets` reads. pictures: [size, size, 3] uint8 each; path: ends in .png."""
     with replacing(path.with_suffix(".txt")) as temporary:
         temporary.write_text(SEPARATOR.join(captions), encoding="utf-8")
-    with replacing(path) as temporary:  # last, since it is what makes a set
+    with replacing(path) as temporary:  # last: a set exists once its picture does
         Image.fromarray(np.concatenate(pictures)).save(temporary, format="PNG")

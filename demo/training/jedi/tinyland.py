@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import comfy.ops
 import numpy as np
@@ -21,6 +22,9 @@ from ..personal import load_denoiser
 from ..pool import Pool, sources
 from .network import FIRST_LAYER, ORDER, JointCall, draw_missing, weight_on, widened
 from .scenes import VIEWS, scene_of_set
+
+if TYPE_CHECKING:
+    from comfy.ldm.models.autoencoder import AutoencoderKL
 
 SETS = 6000
 PICTURES = 24
@@ -66,7 +70,7 @@ def metadata() -> dict[str, str]:
     return {"denoiser": weights_digest(), **JointFormat(ORDER).metadata()}
 
 
-def train(work: Path, steps: int, autoencoder, device: torch.device, loss_on: str = "all") -> UNetModel:
+def train(work: Path, steps: int, autoencoder: AutoencoderKL, device: torch.device, loss_on: str = "all") -> UNetModel:
     """Trains the joint U-Net and returns it; resumes a run on the same denoiser.
 
     loss_on: members in the loss, "all" or "missing". A set in which every member is given is drawn again
