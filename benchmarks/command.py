@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
         action="store_true",
         help="a small sample within five minutes on two cores; only printed, not compared to the targets",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON to FILE as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON to FILE")
     options = parser.parse_args(arguments)
 
     import torch

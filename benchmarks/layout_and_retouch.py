@@ -1,4 +1,4 @@
-"""Layout-and-Retouch (arXiv 2407.09779): the paper's ablation and tau sweep on Tinyland, and what the method costs."""
+"""Layout-and-Retouch (arXiv 2407.09779): the paper's ablation and tau sweep on Tinyland, and its cost."""
 
 from __future__ import annotations
 
@@ -125,17 +125,17 @@ def signs(apart: dict[tuple[str, str], dict[str, np.ndarray]]) -> dict[str, floa
     def mean(metric: str, first: str, second: str) -> float:
         return float(apart[first, second][metric].mean())
 
-    told = [
+    stated = [
         ("prompt", "II", "I"),
         ("identity", "III", "II"),
         ("identity", "V", "IV"),
         ("prompt", "V", "I"),
         ("identity", "V", "I"),
     ]
-    told += [("layout", "V", "I")]
+    stated += [("layout", "V", "I")]
     found = {
         f"{metric}_{first.lower()}_above_{second.lower()}": mean(metric, first, second)
-        for metric, first, second in told
+        for metric, first, second in stated
     }
     return found | {"prompt_ii_above_iii": -mean("prompt", "III", "II")}
 

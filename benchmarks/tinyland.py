@@ -62,7 +62,7 @@ class Amounts:
     prompts: int
     restored: int
     judged: int
-    told_apart: int
+    distinguished: int
     grid: Grid
 
 
@@ -79,7 +79,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
         figures = caption_accuracies(model, clip, vae, eye, settings, amounts.prompts)
     with timed("renders"):
         figures["autoencoder_psnr_db"] = autoencoder_psnr(vae, amounts.restored)
-        figures |= judge_figures(eye, amounts.judged, amounts.told_apart)
+        figures |= judge_figures(eye, amounts.judged, amounts.distinguished)
     rows, sheet = personal_rows(personal_methods(model, clip, settings, weights), amounts.grid, vae, eye, settings)
     caption = (
         "One prompt per line, the same seeds for every method: an overfitted model brings its references' layout along."

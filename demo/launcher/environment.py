@@ -48,7 +48,7 @@ class Environment:
         self.recipe = {"packages": [*self.packages], "sites": [*self.sites], "comfyui": [*HOSTS.get(self.version, ())]}
 
     def ensure(self, lock_file: Path) -> None:
-        """Installs what is missing; at once where nothing is. Raises Problem."""
+        """Installs missing parts; returns at once if nothing is missing. Raises Problem."""
         if self.is_ready() and self._has_requirements():
             return
         try:

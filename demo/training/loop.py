@@ -24,7 +24,7 @@ def initialize(module: torch.nn.Module, seed: int) -> None:
     for layer in module.modules():
         for kind in (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.Embedding):
             if isinstance(layer, kind):
-                kind.reset_parameters(layer)  # pyright: ignore[reportArgumentType] - the pair of class and instance fits
+                kind.reset_parameters(layer)  # pyright: ignore[reportArgumentType] - an instance of its class
 
 
 class Trainer:

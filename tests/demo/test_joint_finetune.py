@@ -143,7 +143,7 @@ def test_a_step_draws_members_of_sets_that_are_large_enough(checkpoint, folder, 
 
 
 def test_sizes_that_no_set_has_are_refused(folder):
-    with pytest.raises(Problem, match=r"expected --set-sizes up to 3, which the largest of the sets has, got 4: leave"):
+    with pytest.raises(Problem, match=r"expected --set-sizes up to 3, the size of the largest set, got 4: leave"):
         check_sizes(find_sets(folder), (1, 2, 3, 4))
 
 

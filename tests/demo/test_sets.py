@@ -122,7 +122,8 @@ def test_a_subject_covers_as_much_as_was_drawn_or_as_fits():
     def covered(alpha: np.ndarray) -> float:
         cut = Image.fromarray(np.full((*alpha.shape, 3), 255, np.uint8))
         cut.putalpha(Image.fromarray(alpha))
-        return float((np.asarray(compose(cut, background, Fixed()))[..., 0] > 127).mean())  # pyright: ignore[reportArgumentType]
+        made = compose(cut, background, Fixed())  # pyright: ignore[reportArgumentType]
+        return float((np.asarray(made)[..., 0] > 127).mean())
 
     assert covered(np.full((30, 30), 255, np.uint8)) == pytest.approx(build_sets.MOST_AREA, abs=0.02)
     assert covered(disc(60, 29)) == pytest.approx(build_sets.MOST_AREA, abs=0.02)

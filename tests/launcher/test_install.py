@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from likeness.demo.launcher import environment, files
-from likeness.tests.launcher.fake_programs import Bench, assert_whole
+from likeness.tests.launcher.fake_programs import Bench, assert_whole, set_free_disk
 
 STEPS = ("venv", "download", "install")
 
@@ -134,8 +134,6 @@ def test_records_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_pips_cache_is_used_where_the_disk_has_room_for_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, free: float, keeps: bool
 ):
-    monkeypatch.setattr(
-        environment.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(9000, 0, int(free * 1000))
-    )  # pyright: ignore
+    set_free_disk(monkeypatch, int(free * 1000))
     installed = (bench.ensure(needs=1000).venv / "packages").read_text()
     assert ("--no-cache-dir" not in installed) == keeps

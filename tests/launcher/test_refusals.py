@@ -17,6 +17,7 @@ from likeness.tests.launcher.fake_programs import (
     entry,
     pin,
     refused,
+    set_free_disk,
     write_archive,
 )
 
@@ -140,14 +141,12 @@ def test_what_an_interrupted_installation_holds_counts_as_free(bench: Bench, mon
     with pytest.raises(KeyboardInterrupt):
         bench.ensure()
     held = files.size(bench.environment().folder)
-    monkeypatch.setattr(environment.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(100, 90, 10))  # pyright: ignore
+    set_free_disk(monkeypatch, 10)
     assert "GB" in refused(bench, needs=held + 1000)
     assert bench.ensure(needs=held).is_ready()
 
 
 def test_the_pinned_hosts_need_the_disk_that_the_readme_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(
-        environment.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(9 * 10**9, 0, int(7.9 * 10**9))
-    )  # pyright: ignore
+    set_free_disk(monkeypatch, int(7.9 * 10**9))
     with pytest.raises(Problem, match=r"7\.9 GB of free disk and the installation needs 8 GB.*LIKENESS_CACHE"):
         install.private_comfyui(tmp_path)

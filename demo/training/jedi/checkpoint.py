@@ -47,7 +47,8 @@ class Source:
     def tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of the file."""
         with safetensors.safe_open(self.path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a mapping
+            names = list(file.keys())  # the file is not a mapping
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
     def encoders(self) -> tuple[comfy.sd.CLIP, comfy.sd.VAE]:
         """Loads CLIP and VAE with the host's loader."""

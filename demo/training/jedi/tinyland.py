@@ -37,7 +37,7 @@ TEXT_DROPOUT = 0.1
 
 
 def joint_unet(vanilla: UNetModel, device: torch.device) -> UNetModel:
-    """Builds the network with nine input channels; before training it answers as the vanilla one, whatever is given."""
+    """Builds the network with nine input channels; before training, given members have no effect."""
     config = {**unet_config(), "in_channels": IN_CHANNELS}
     unet = UNetModel(**config, dtype=torch.float32, device=device, operations=comfy.ops.disable_weight_init)
     state = vanilla.state_dict()
