@@ -37,8 +37,8 @@ IMAGE_NODES = ("SaveImage", "PreviewImage")
 # While the spinner is shown, the front end may still replace our workflow by its own first one.
 _READY = """() => {
   const manager = window.app?.extensionManager;
-  const types = Object.keys(LiteGraph.registered_node_types).length;
-  return manager?.workflow?.activeWorkflow && !manager.spinner && types > 100;
+  const types = () => Object.keys(LiteGraph.registered_node_types).length;
+  return manager?.workflow?.activeWorkflow && !manager.spinner && types() > 100;
 }"""
 # One call that returns JSON text: copying values out of the page would turn undefined into null.
 _EXPORT = """async ([prompt, note]) => {
