@@ -4,11 +4,15 @@ They exist twice with equal results: by scipy for large pictures on the CPU, and
 device, for the small masks of every step.
 """
 
+# scipy has no annotations, and torch's own are incomplete.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import scipy.ndimage
@@ -52,25 +56,26 @@ def _pixels_per_label(labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _scipy_labels(mask: torch.Tensor) -> torch.Tensor:
-    parts, last = [], 0
+    parts: list[np.ndarray[Any, Any]] = []
+    last = 0
     for image in mask.cpu().numpy():
         labels = np.empty(image.shape, np.int32)
-        count = scipy.ndimage.label(image, np.ones((3, 3)), output=labels)
+        count = cast(Any, scipy.ndimage.label(image, np.ones((3, 3)), output=labels))  # a pair without `output`
         parts.append(np.where(labels > 0, labels + last, 0).astype(np.int64))
-        last += int(count)  # pyright: ignore[reportArgumentType] - a number where the output is given
+        last += int(count)
     return torch.from_numpy(np.stack(parts)).to(mask.device)
 
 
 def _scipy_distances(mask: torch.Tensor, metric: str) -> torch.Tensor:
-    parts: list[np.ndarray] = []
+    parts: list[np.ndarray[Any, Any]] = []
     for image in mask.cpu().numpy():
         if image.all():
             parts.append(np.full(image.shape, _FAR))
         elif metric == "L2":
-            parts.append(np.asarray(scipy.ndimage.distance_transform_edt(image)))
+            parts.append(np.asarray(cast(Any, scipy.ndimage.distance_transform_edt(image))))
         else:
             name = "taxicab" if metric == "L1" else "chessboard"
-            parts.append(np.asarray(scipy.ndimage.distance_transform_cdt(image, name)))
+            parts.append(np.asarray(cast(Any, scipy.ndimage.distance_transform_cdt(image, name))))
     return torch.from_numpy(np.stack(parts).astype(np.float32)).to(mask.device)
 
 
