@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from likeness.demo.launcher import host as hosting
 from likeness.tests.add_a_method import install
-from likeness.tests.random_weights import fill
+from likeness.tests.hosting import install_pack
 from PIL import Image
 
 LAYERS = "tests/nodes/test_layers.py"
@@ -20,16 +20,13 @@ LAYERS = "tests/nodes/test_layers.py"
 def base(tmp_path_factory):
     """A ComfyUI base folder that holds the pack with the three files."""
     base = tmp_path_factory.mktemp("comfyui")
-    hosting.make_folders(base)
-    pack = hosting.install(hosting.PACK, base / "custom_nodes")
-    fill(pack / "demo" / "weights")
-    install.install(pack)
+    install.install(install_pack(base))
     return base
 
 
 def test_the_floors_hold(base):
     pack = base / "custom_nodes" / "likeness"
-    (pack / LAYERS).parent.mkdir(parents=True)
+    (pack / LAYERS).parent.mkdir(parents=True, exist_ok=True)  # an archive of the sources has no tests
     shutil.copyfile(hosting.PACK / LAYERS, pack / LAYERS)
     spec = importlib.util.spec_from_file_location("layers_with_a_method", pack / LAYERS)
     assert spec is not None and spec.loader is not None
