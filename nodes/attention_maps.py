@@ -21,7 +21,7 @@ class LikenessAttentionMaps(io.ComfyNode):
             display_name="Attention Maps of a Word",
             category=CATEGORY,
             description=(
-                "Shows where a word of the prompt acts in a picture: the cross-attention of the word's tokens while "
+                "Maps a picture's attention to a word of the prompt: the cross-attention to the word's tokens while "
                 "the model denoises the noised picture, as a mask per group of blocks."
             ),
             search_aliases=["cross attention", "heatmap", "attention map", "DAAM", "word mask"],
@@ -29,7 +29,7 @@ class LikenessAttentionMaps(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model that looks at the picture; a U-Net: SD 1.x, SD 2 or SDXL, with any LoRA.",
+                    tooltip="The model that denoises the picture, a U-Net: SD 1.x, SD 2 or SDXL, with any LoRA.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Latent.Input(
@@ -45,17 +45,14 @@ class LikenessAttentionMaps(io.ComfyNode):
                 io.String.Input(
                     "word",
                     default="",
-                    tooltip=(
-                        "The word of the prompt to look for, or several that stand together; every place in the "
-                        "prompt counts."
-                    ),
+                    tooltip="The word of the prompt, or several that stand together; every occurrence counts.",
                 ),
                 io.String.Input(
                     "blocks",
                     default="all",
                     tooltip=(
-                        "Which attention blocks to read: names (input4), ranges (output3-8), lists of them, or "
-                        "encoder, decoder, all. all reads the whole network."
+                        "Attention blocks to read: names (input4), ranges (output3-8), lists of them, or encoder, "
+                        "decoder, all. all reads the whole network."
                     ),
                 ),
                 io.Combo.Input(
@@ -74,8 +71,8 @@ class LikenessAttentionMaps(io.ComfyNode):
                     min=1,
                     max=100,
                     tooltip=(
-                        "At how many noise levels of the window the picture is looked at; each costs one model call. "
-                        "4 is steady."
+                        "Number of noise levels in the window to average over; each costs one model call. 4 gives "
+                        "steady maps."
                     ),
                 ),
                 io.Int.Input(
@@ -83,13 +80,14 @@ class LikenessAttentionMaps(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="The seed of the noise that is put on the picture.",
+                    tooltip="Seed of the noise that is added to the picture.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
                     tooltip=(
-                        "Decodes the picture under the preview. Not connected: its colors are guessed from the latent."
+                        "Decodes the picture under the preview. Not connected: its colors are approximated from the "
+                        "latent."
                     ),
                 ),
             ],

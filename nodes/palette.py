@@ -26,7 +26,7 @@ class AppearancePalette(io.ComfyNode):
             display_name="Appearance Palette (Pick-and-Draw)",
             category=CATEGORY,
             description=(
-                "The subject's features in a picture of it, at every noise level: what UREMD Guidance pulls a "
+                "Takes the subject's features from a picture of it, at every noise level, for UREMD Guidance to pull a "
                 "generated subject towards. Only the subject's part of the picture counts."
             ),
             search_aliases=["pick and draw", "reference features", "subject palette", "saliency mask"],
@@ -44,8 +44,8 @@ class AppearancePalette(io.ComfyNode):
                     "word",
                     default="subject",
                     tooltip=(
-                        "The words of the caption that stand for the subject: where they act, the subject is. Unused "
-                        "with a mask."
+                        "The words of the caption that name the subject; attention to them locates it. Unused with a "
+                        "mask."
                     ),
                 ),
                 io.Combo.Input(
@@ -53,9 +53,8 @@ class AppearancePalette(io.ComfyNode):
                     options=[INVERTED, NOISED],
                     default=INVERTED,
                     tooltip=(
-                        "How the picture gets to each noise level. inverted: DDIM inversion, one model call per step; "
-                        "the latents that the paper's null-text inversion ends at. noised: fresh noise on the "
-                        "picture, without any call."
+                        "inverted: DDIM inversion, one model call per step, which gives the latents of the paper's "
+                        "null-text inversion. noised: adds fresh noise, without a model call."
                     ),
                 ),
                 io.Int.Input(
@@ -72,8 +71,8 @@ class AppearancePalette(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "How strongly a place must answer to the words, from 0 to 1, to belong to the subject. "
-                        "Neutral: 0, nearly the whole picture. The paper's value is not known; 0.3 is our default."
+                        "Attention to the words, from 0 to 1, above which a place belongs to the subject. Neutral: 0, "
+                        "nearly the whole picture. The paper's value is not known; 0.3 is our default."
                     ),
                 ),
                 io.Float.Input(
@@ -83,16 +82,15 @@ class AppearancePalette(io.ComfyNode):
                     max=10.0,
                     step=0.01,
                     tooltip=(
-                        "With several pictures: how readily this one is chosen from; distances to it are divided by "
-                        "this. Neutral: 1. Without effect where the direction of UREMDGuidance is ref_to_gen, in "
-                        "which nothing is chosen from pictures."
+                        "Preference for this picture among several: distances to its features are divided by it. "
+                        "Neutral: 1. Has no effect with direction ref_to_gen of UREMD Guidance."
                     ),
                 ),
                 io.String.Input(
                     "blocks",
                     default="paper",
                     tooltip=(
-                        "From which blocks features are taken: names (output6), ranges (output6-8), lists, encoder, "
+                        "Blocks that features are taken from: names (output6), ranges (output6-8), lists, encoder, "
                         "decoder, all. paper: the decoder's middle resolution, our reading of the paper's 'certain "
                         "decoder layers'."
                     ),
@@ -102,8 +100,8 @@ class AppearancePalette(io.ComfyNode):
                     default="paper",
                     **ADVANCED,
                     tooltip=(
-                        "Whose attention to the words tells where the subject is. paper: the decoder but for its "
-                        "finest resolution, our reading of the paper, which names no layers. Unused with a mask."
+                        "Blocks whose attention to the words locates the subject. paper: the decoder except its finest "
+                        "resolution, our reading of the paper, which names no layers. Unused with a mask."
                     ),
                 ),
                 *window_inputs(),
@@ -111,15 +109,14 @@ class AppearancePalette(io.ComfyNode):
                     "image",
                     optional=True,
                     tooltip=(
-                        "The subject's picture; every one of a batch counts. Above 1024 x 1024 pixels it is scaled "
-                        "down."
+                        "The subject's picture, or a batch of pictures. Those above 1024 x 1024 pixels are scaled down."
                     ),
                 ),
                 io.Vae.Input(
                     "vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colors."
                 ),
                 io.Latent.Input("latent", optional=True, tooltip="The picture as a LATENT, instead of image."),
-                io.Mask.Input("mask", optional=True, tooltip="Where the subject is, instead of the words' attention."),
+                io.Mask.Input("mask", optional=True, tooltip="The subject's area, instead of the words' attention."),
                 io.Conditioning.Input(
                     "conditioning",
                     optional=True,
@@ -138,12 +135,12 @@ class AppearancePalette(io.ComfyNode):
                 PaletteType.Input(
                     "more",
                     optional=True,
-                    tooltip="A palette of the same blocks and window to add this picture to, to use several pictures.",
+                    tooltip="A palette of the same blocks and window to which this picture is added.",
                 ),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
-                io.Mask.Output("mask", display_name="MASK", tooltip="Where the subject was found."),
+                io.Mask.Output("mask", display_name="MASK", tooltip="The subject's area."),
                 io.Image.Output(
                     "preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colors."
                 ),

@@ -28,9 +28,9 @@ class LayoutTemplate(io.ComfyNode):
             display_name="Layout Template (Pick-and-Draw)",
             category=CATEGORY,
             description=(
-                "Samples with the vanilla model and the plain prompt, and keeps where the subject's word acts at "
-                "every step: the layout that UREMD Guidance makes a personalized model follow. Or takes the layout "
-                "from a mask or boxes."
+                "Samples with the vanilla model and the plain prompt, and records the attention to the subject's word "
+                "at every step. UREMD Guidance makes a personalized model follow this layout. A mask or boxes can "
+                "replace the run."
             ),
             search_aliases=["pick and draw", "layout guidance", "cross attention template", "boxes"],
             is_output_node=True,
@@ -97,8 +97,8 @@ class LayoutTemplate(io.ComfyNode):
                     "blocks",
                     default="all",
                     tooltip=(
-                        "Whose maps are kept: names (output6), ranges (output6-11), lists, encoder, decoder, all. The "
-                        "paper: all."
+                        "Blocks whose maps are kept: names (output6), ranges (output6-11), lists, encoder, decoder, "
+                        "all. The paper: all."
                     ),
                 ),
                 *window_inputs(),
@@ -107,15 +107,15 @@ class LayoutTemplate(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip=(
-                        "Where the subject is to be, instead of a vanilla run: left top right bottom as fractions of "
-                        "the picture, one box per line. Neutral: empty."
+                        "The subject's place, instead of a vanilla run: left top right bottom as fractions of the "
+                        "picture, one box per line. Neutral: empty."
                     ),
                 ),
-                io.Mask.Input("mask", optional=True, tooltip="Where the subject is to be, instead of a vanilla run."),
+                io.Mask.Input("mask", optional=True, tooltip="The subject's place, instead of a vanilla run."),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="Decodes the preview. Not connected: its colors are guessed from the latent.",
+                    tooltip="Decodes the preview. Not connected: its colors are approximated from the latent.",
                 ),
             ],
             outputs=[

@@ -29,8 +29,8 @@ class UREMDGuidance(io.ComfyNode):
             display_name="UREMD Guidance (Pick-and-Draw)",
             category=CATEGORY,
             description=(
-                "Guides sampling by gradients: the generated subject's features are pulled towards a palette picked "
-                "from a reference, and its attention towards a layout template. Without training, with any sampler."
+                "Guides sampling by gradients: pulls the generated subject's features towards a palette picked from a "
+                "reference, and its attention towards a layout template. Needs no training and works with any sampler."
             ),
             search_aliases=["pick and draw", "gradient guidance", "appearance guidance", "layout guidance", "UREMD"],
             inputs=[
@@ -65,8 +65,8 @@ class UREMDGuidance(io.ComfyNode):
                     step=0.001,
                     **ADVANCED,
                     tooltip=(
-                        "When the appearance loss starts to act, as a part of sampling. Before 0.1 features say "
-                        "little. Neutral: 0. The paper's value is not known; 0.1 is ours."
+                        "When the appearance loss starts to act, as a fraction of sampling. Features before 0.1 carry "
+                        "little meaning. Neutral: 0. The paper's value is not known; 0.1 is ours."
                     ),
                 ),
                 io.Float.Input(
@@ -117,7 +117,7 @@ class UREMDGuidance(io.ComfyNode):
                     default="all",
                     **ADVANCED,
                     tooltip=(
-                        "Whose maps follow the template: names (output6), ranges (output6-11), lists, encoder, "
+                        "Blocks whose maps follow the template: names (output6), ranges (output6-11), lists, encoder, "
                         "decoder, all. The paper: all."
                     ),
                 ),
@@ -136,9 +136,9 @@ class UREMDGuidance(io.ComfyNode):
                     default=RELATIVE,
                     **ADVANCED,
                     tooltip=(
-                        "relative: a step is step_size, times the larger weight, of the latent's norm, our default, "
-                        "and less where the template is all but followed. raw: step_size is multiplied with the "
-                        "gradient, as papers of this kind do."
+                        "relative, our default: a step is step_size times the larger weight times the latent's norm, "
+                        "and less once the template is nearly matched. raw: step_size times the gradient, as in "
+                        "similar papers."
                     ),
                 ),
                 io.Float.Input(
@@ -148,8 +148,8 @@ class UREMDGuidance(io.ComfyNode):
                     max=1000.0,
                     step=0.001,
                     tooltip=(
-                        "How far the latent is moved per gradient step. Neutral: 0. The paper's value is not known; "
-                        "its relatives use 20 to 70 with step raw."
+                        "Length of each gradient step. Neutral: 0. The paper's value is not known; similar papers use "
+                        "20 to 70 with step raw."
                     ),
                 ),
                 io.Int.Input(
@@ -166,8 +166,7 @@ class UREMDGuidance(io.ComfyNode):
                     min=1,
                     max=100,
                     tooltip=(
-                        "Guide only one of so many steps: 2 halves the time that the guidance takes. Neutral and the "
-                        "paper's: 1."
+                        "Guide every n-th step only: 2 halves the time that guidance takes. Neutral and the paper's: 1."
                     ),
                 ),
                 io.Float.Input(
@@ -178,7 +177,7 @@ class UREMDGuidance(io.ComfyNode):
                     step=0.01,
                     **ADVANCED,
                     tooltip=(
-                        "How strongly a place must answer to the words, from 0 to 1, to be the generated subject. "
+                        "Attention to the words, from 0 to 1, above which a place counts as the generated subject. "
                         "Neutral: 0, nearly the whole picture. The paper's value is not known."
                     ),
                 ),
@@ -187,7 +186,7 @@ class UREMDGuidance(io.ComfyNode):
                     default="paper",
                     **ADVANCED,
                     tooltip=(
-                        "Whose attention tells where the generated subject is. paper: the decoder but for its finest "
+                        "Blocks whose attention locates the generated subject. paper: the decoder except its finest "
                         "resolution, our reading of the paper, which names no layers."
                     ),
                 ),
@@ -201,7 +200,7 @@ class UREMDGuidance(io.ComfyNode):
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="The guided model; sample with it as usual."),
                 LossesType.Output(
-                    "losses", display_name="LOSSES", tooltip="What the losses do while it samples, for Loss Curves."
+                    "losses", display_name="LOSSES", tooltip="The losses during sampling, for Loss Curves."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -227,13 +226,14 @@ class LikenessLossCurves(io.ComfyNode):
             node_id="LikenessLossCurves",
             display_name="Loss Curves",
             category=CATEGORY,
-            description="A picture of what UREMD Guidance's two losses did, gradient step by gradient step.",
+            description="Plots UREMD Guidance's two losses over the gradient steps.",
             search_aliases=["loss plot", "guidance curve"],
             is_output_node=True,
             inputs=[
                 LossesType.Input("losses", tooltip="From UREMD Guidance."),
                 io.Latent.Input(
-                    "latent", tooltip="The output of the sampler with the guided model: the curves wait for it."
+                    "latent",
+                    tooltip="The output of the sampler that uses the guided model; the curves are drawn after it.",
                 ),
             ],
             outputs=[

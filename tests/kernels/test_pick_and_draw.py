@@ -131,14 +131,14 @@ def test_smoothing_keeps_the_sum_of_what_is_inside():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
-def test_maps_without_neighbours_stay_as_they_are(shape):
+def test_maps_without_neighbors_stay_as_they_are(shape):
     tiny = maps(2, *shape)
     assert torch.equal(gaussian_smoothed(tiny), tiny)
     assert not torch.equal(gaussian_smoothed(maps(2, 2, 2)), maps(2, 2, 2))
 
 
 def test_layout_loss_by_hand():
-    """|2| / 1 of a map of one pixel; |(1, 1, 1, 1)| / 2 of a row, which has no neighbours either; the mean of both."""
+    """|2| / 1 of a map of one pixel; |(1, 1, 1, 1)| / 2 of a row, which has no neighbors either; the mean of both."""
     found, wanted = [torch.full((1, 1, 1), 3.0), torch.full((1, 1, 4), 2.0)], [torch.ones(1, 1, 1), torch.ones(1, 1, 4)]
     torch.testing.assert_close(layout_loss(found[:1], wanted[:1]), torch.tensor([2.0]))
     torch.testing.assert_close(layout_loss(found[1:], wanted[1:]), torch.tensor([1.0]))
