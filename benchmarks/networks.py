@@ -109,16 +109,16 @@ def random_network(name: str, prefix: str, unet: dict, dtype: torch.dtype, side:
     config = comfy.supported_models.SD15(unet)
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
-    randomise(base.diffusion_model)
+    randomize(base.diffusion_model)
     model = CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
     assert personalized is not None
     clip = comfy.sd.CLIP(config.clip_target())
-    randomise(clip.cond_stage_model)
+    randomize(clip.cond_stage_model)
     return network(name, prefix, model, personalized, clip, "cat", side, steps)
 
 
-def randomise(module: torch.nn.Module) -> None:
+def randomize(module: torch.nn.Module) -> None:
     """Fills the weights that ComfyUI's layers leave uninitialized: small random weights, neutral norms."""
     for name, weight in module.named_parameters():
         if weight.ndim > 1:

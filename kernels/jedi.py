@@ -131,7 +131,7 @@ def ordered_guidance(
     partial: s(0, r), references first, or s(y, 0), text first.
     All tensors have one shape, which is also returned. Equal scales give eq. 3, classifier-free guidance.
 
-    The names here say what the partial pass keeps. The paper calls the pass with references "text first" in its text,
-    but its table 6 gives "text first" the higher image similarity, which contradicts that.
+    The names here say what the partial pass keeps. The paper's text gives s(0, r) the name "text first". Its table 6
+    contradicts that, with the higher image similarity for "text first".
     """
     return null + first * (partial - null) + second * (full - partial)

@@ -24,7 +24,7 @@ def identity(verdict: Verdict, reference: Verdict) -> np.ndarray:
 def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str]]) -> np.ndarray:
     """[n] bool: True if the picture shows everything that its prompt names.
 
-    wanted: for each picture the names by attribute, any of class, colour, pattern and place. Raises ValueError if the
+    wanted: for each picture the names by attribute, any of class, `colour`, pattern and place. Raises ValueError if the
     counts differ.
     """
     if len(wanted) != len(verdict.class_index):

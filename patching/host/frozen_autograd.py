@@ -72,8 +72,9 @@ def gradient(
     checkpointed: recompute the activations of all blocks, not only of large ones. Without it, that is the fallback when
         memory runs out.
     Returns None if there is no loss. Rows whose gradient overflows the model's precision are not finite.
-    Raises the host's out-of-memory error, with advice. Raises ValueError for a loss that does not depend on the latents
-    or is not one number per row, and for conds with different weight hooks.
+    Raises the host's out-of-memory error, with advice.
+    Raises ValueError for a loss that is not one number per row or does not depend on the latents.
+    Raises ValueError for conds with different weight hooks.
     """
     # The threads of multi-GPU clones record no graph.
     options = {name: value for name, value in model_options.items() if name != "multigpu_clones"}

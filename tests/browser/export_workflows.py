@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTES = {
     "demo_model": (
         "Draws four pictures with the bundled demo model. Nothing is downloaded.\n\nIts world: ball, cube, star, "
-        "heart, house, fish, mushroom, car; eight colours; plain, striped, dotted, checked; on the beach, in the "
+        "heart, house, fish, mushroom, car; eight colors; plain, striped, dotted, checked; on the beach, in the "
         "snow, on the grass, in the desert, at night, in the city, in the sea, in a room."
     ),
     "demo_subject": (
@@ -109,14 +109,14 @@ NOTES = {
         "2: the subject's features in one reference picture. 3: the personalized model, whose subject is pulled "
         "towards these features and its attention towards that layout.\n\nCompare the four pictures of *Guided* and "
         "*The Personalized Model Alone*; *Loss Curves* draws both losses. **appearance_weight**, **layout_weight**: 0 "
-        "turns one off. **step_size**: smaller where colours break, larger where nothing changes. **appearance_end**: "
+        "turns one off. **step_size**: smaller where colors break, larger where nothing changes. **appearance_end**: "
         "earlier where shapes break, **layout_end**: later where the layout does not follow.\n\nWith your own models: "
         "*Load Checkpoint*, *Load LoRA* and *Load Image* instead of the demo's nodes, your own texts and words, and "
         "*Appearance Palette* with **blocks** and **map_blocks** set to paper."
     ),
     "appearance_palette": (
         "One palette from two pictures: each part of the generated subject may find its like in either of them. The "
-        "preview shows the picture, where the subject was found, and its features as colours.\n\nWith your own "
+        "preview shows the picture, where the subject was found, and its features as colors.\n\nWith your own "
         "pictures: write a caption that names the subject and little else, and look at the mask. If much background "
         "is in it, raise **threshold**, set **map_blocks** to paper or other blocks, or connect a mask of your own."
     ),

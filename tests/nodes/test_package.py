@@ -109,7 +109,7 @@ def test_requirements_never_touch_torch():
     ] == []
 
 
-def test_the_licence_is_whole():
+def test_the_license_is_whole():
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "GNU GENERAL PUBLIC LICENSE" in text and "Version 3, 29 June 2007" in text and len(text) > 30_000
 

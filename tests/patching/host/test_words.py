@@ -58,7 +58,7 @@ def test_several_words_that_stand_together(clip):
 
 
 @pytest.mark.parametrize(
-    "text", ["a (cat:1.3) sits", "a ((cat)) sits", "(a (cat:0.5) sits:1.2)", r"a cat \(grey\) sits"]
+    "text", ["a (cat:1.3) sits", "a ((cat)) sits", "(a (cat:0.5) sits:1.2)", r"a cat \(gray\) sits"]
 )
 def test_weights_are_no_words(clip, text):
     assert columns(clip, text, "cat") == columns(clip, "a cat sits", "cat") == (2,)
