@@ -118,7 +118,7 @@ def attributes_right(verdict: judge.Verdict, scenes: Sequence[Scene]) -> dict[st
     return {
         "class": verdict.class_index == [CLASSES.index(s.subject.name) for s in scenes],
         "place": verdict.place_index == [PLACES.index(s.place) for s in scenes],
-        "colour": verdict.color_index == [tuple(COLORS).index(s.subject.color) for s in scenes],
+        "colour": verdict.colour_index == [tuple(COLORS).index(s.subject.color) for s in scenes],
         "pattern": verdict.pattern_index == [PATTERNS.index(s.subject.pattern) for s in scenes],
     }
 

@@ -28,7 +28,7 @@ class Verdict:
     class_index: np.ndarray
     """[n] index into scene.CLASSES; the next three index COLORS, PATTERNS and PLACES. `metrics` builds these field
     names from the attributes' published names."""
-    color_index: np.ndarray
+    colour_index: np.ndarray
     pattern_index: np.ndarray
     place_index: np.ndarray
     mask: np.ndarray
@@ -129,8 +129,8 @@ class Judge:
             indices = [logits[name].argmax(1) for name in ("class", "colour", "pattern", "place")]
             parts.append([t.numpy() for t in (*indices, mask, embedding)])
         *indices, mask, embedding = (np.concatenate(column) for column in zip(*parts, strict=True))
-        class_index, color_index, pattern_index, place_index = indices
-        return Verdict(class_index, color_index, pattern_index, place_index, mask, embedding, *_layout(mask))
+        class_index, colour_index, pattern_index, place_index = indices
+        return Verdict(class_index, colour_index, pattern_index, place_index, mask, embedding, *_layout(mask))
 
 
 def _layout(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ def verdict(**fields) -> Verdict:
     zeros = np.zeros(n, int)
     defaults = {
         "class_index": zeros,
-        "color_index": zeros,
+        "colour_index": zeros,
         "pattern_index": zeros,
         "place_index": zeros,
         "mask": np.zeros((n, 4, 4)),
@@ -56,7 +56,7 @@ def test_layout_spread_by_hand():
 
 
 def test_prompt_accuracy_wants_everything_named():
-    seen = verdict(class_index=np.array([1, 1, 2]), place_index=np.array([3, 4, 3]), color_index=np.array([0, 0, 5]))
+    seen = verdict(class_index=np.array([1, 1, 2]), place_index=np.array([3, 4, 3]), colour_index=np.array([0, 0, 5]))
     wanted = {"class": CLASSES[1], "place": PLACES[3]}
     assert prompt_accuracy(seen, [wanted] * 3).tolist() == [True, False, False]
     assert prompt_accuracy(seen, [{"colour": next(iter(COLORS))}] * 3).tolist() == [True, True, False]
