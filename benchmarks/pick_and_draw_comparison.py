@@ -179,7 +179,7 @@ class Guided:
         models = {
             name: self.base(base, subject)
             if name == BASELINE
-            else self.guided(base, name, subject, prompt, palette, template)
+            else self.guided(base, name, subject, prompt, palette=palette, template=template)
             for name in names
         }
         return {name: self.plain(model, text, seeds) for name, model in models.items()}

@@ -123,9 +123,11 @@ def step_of_gradient(
 def denoised_shift(step: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:
     """D - D', which carries a moved latent through the sampler's step (Pick-and-Draw, arXiv 2401.16762, the update).
 
-    An Euler or DDIM step from the unguided latent x then ends where the same step from the guided one, x - step, would.
-    With r = next_sigma / sigma, D' + r (x - step - D') = D + r (x - D) gives D = D' - step r / (1 - r). step: of
-    `step_of_gradient`, at noise level `sigma`; 0 <= next_sigma < sigma. Returns the shape of `step`.
+    An Euler or DDIM step from the unguided latent x then ends where the same step from the guided one, x - step, would:
+    D' + r (x - step - D') = D + r (x - D), with r = next_sigma / sigma.
+    Hence D = D' - step r / (1 - r).
+
+    step: of `step_of_gradient`, at noise level `sigma`; 0 <= next_sigma < sigma. Returns the shape of `step`.
     """
     ratio = next_sigma / sigma
     return step * (-ratio / (1 - ratio))
