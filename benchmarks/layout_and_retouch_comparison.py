@@ -22,7 +22,8 @@ from ..patching.host.window import Window
 from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.mask import PER_STEP, SubjectMask, build_mask
 from ..patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
-from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
+from ..patching.layout_and_retouch.switch import Switch
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, placeholder, with_lora, word, words
@@ -138,7 +139,17 @@ class Ablation:
         """Heatmaps [n, height, width] in 0..1 of the subject's word in pictures."""
         model, latent, named = self.personalized(subject), {"samples": samples}, word(self.recipe.base, subject)
         maps = word_maps(
-            model, self.clip, latent, text, named, "all", "together", Window(0.2, 0.8), MAP_LEVELS, 0, self.vae
+            model,
+            self.clip,
+            latent,
+            text=text,
+            word=named,
+            blocks="all",
+            group_by="together",
+            window=Window(0.2, 0.8),
+            levels=MAP_LEVELS,
+            seed=0,
+            vae=self.vae,
         )
         return maps.heatmaps
 

@@ -16,7 +16,8 @@ from ..patching.host.words import find_word
 from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.mask import PER_STEP, SubjectMask, build_mask
 from ..patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
-from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
+from ..patching.layout_and_retouch.switch import Switch
 from .generate import Settings as Sampling
 from .layout_and_retouch_comparison import MAP_LEVELS, Recipe
 from .memory import peak_bytes
@@ -77,13 +78,13 @@ def whole(network: Network):
         network.personalized,
         network.clip,
         made,
-        network.text,
-        network.word,
-        "all",
-        "together",
-        Window(0.2, 0.8),
-        part(MAP_LEVELS),
-        SEED,
+        text=network.text,
+        word=network.word,
+        blocks="all",
+        group_by="together",
+        window=Window(0.2, 0.8),
+        levels=part(MAP_LEVELS),
+        seed=SEED,
     )
     rules = MaskRules(threshold=recipe.threshold)
     subject = build_mask(

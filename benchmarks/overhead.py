@@ -133,13 +133,13 @@ def attention_variants(network: Network) -> list[Variant]:
             network.model,
             network.clip,
             finished,
-            network.text,
-            network.word,
-            "all",
-            "together",
-            Window(0.2, 0.8),
-            LEVELS,
-            SEED,
+            text=network.text,
+            word=network.word,
+            blocks="all",
+            group_by="together",
+            window=Window(0.2, 0.8),
+            levels=LEVELS,
+            seed=SEED,
         )
 
     def as_many_calls():

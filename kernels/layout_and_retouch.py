@@ -1,4 +1,4 @@
-"""The equations of Layout-and-Retouch (arXiv 2407.09779): Algorithm 1, lines 9 to 11, and the adaptive mask, section 3.4.
+"""Layout-and-Retouch (arXiv 2407.09779): lines 9 to 11 of Algorithm 1, and the adaptive mask of section 3.4.
 
 Masks are [images, height, width]. Tensors of attention layers are [rows, tokens, channels].
 """
@@ -52,7 +52,7 @@ def reference_attention(
     append: bool = False,
     strength: float = 1.0,
 ) -> torch.Tensor:
-    """f = softmax(Q K_ref^T / sqrt(d)) V_ref (arXiv 2407.09779, Algorithm 1, line 10; MasaCtrl, arXiv 2304.08465, eq. 3).
+    """f = softmax(Q K_ref^T / sqrt(d)) V_ref (arXiv 2407.09779, Algorithm 1, line 10; MasaCtrl, 2304.08465, eq. 3).
 
     q: [rows, n, width]. k, v: [rows, own + sum(counts), width], the target's own tokens first, then each reference's.
     Without own tokens, `append` and `strength` have nothing to add and must be the defaults.

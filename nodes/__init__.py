@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-# The node files import the host, and only ComfyUI asks for them: `nodes.patching` stays importable on its own.
+from ._api import ComfyExtension
+from .adaptive_mask import AdaptiveMask
+from .attention_maps import LikenessAttentionMaps
+from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
+from .joint_checkpoint import LikenessLoadJointCheckpoint
+from .joint_guider import LikenessJointGuider
+from .joint_image_sampler import JointImageSampler
+from .multi_source_attn_swap import MultiSourceAttnSwap
+from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
+from .prompt_list import LikenessPromptList
+from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
+from .segment import LikenessSegment
+from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
+from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
+from .trajectory import LikenessLoadTrajectory, LikenessRecordedTrajectory, LikenessSaveTrajectory
+from .uremd_guidance import LikenessLossCurves, UREMDGuidance
 
 
 def node_classes() -> list:
     """Every public node, in the order of the menu."""
-    from .adaptive_mask import AdaptiveMask
-    from .attention_maps import LikenessAttentionMaps
-    from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
-    from .joint_checkpoint import LikenessLoadJointCheckpoint
-    from .joint_guider import LikenessJointGuider
-    from .joint_image_sampler import JointImageSampler
-    from .multi_source_attn_swap import MultiSourceAttnSwap
-    from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
-    from .prompt_list import LikenessPromptList
-    from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
-    from .segment import LikenessSegment
-    from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
-    from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
-    from .trajectory import LikenessLoadTrajectory, LikenessRecordedTrajectory, LikenessSaveTrajectory
-    from .uremd_guidance import LikenessLossCurves, UREMDGuidance
-
     return [
         StepBlendedSampler,
         LikenessStepBlendedGuider,
@@ -54,12 +53,13 @@ def node_classes() -> list:
     ]
 
 
-def comfy_entrypoint():
-    """What ComfyUI calls to learn the pack's nodes."""
-    from ._api import ComfyExtension
+class Likeness(ComfyExtension):
+    """The pack, as ComfyUI sees it."""
 
-    class Likeness(ComfyExtension):
-        async def get_node_list(self) -> list:
-            return node_classes()
+    async def get_node_list(self) -> list:
+        return node_classes()
 
+
+def comfy_entrypoint() -> ComfyExtension:
+    """The extension that ComfyUI asks for the pack's nodes."""
     return Likeness()

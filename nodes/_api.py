@@ -1,5 +1,4 @@
-"""The pack's single import of ComfyUI's node API: a change of API version, or a host that lacks a feature, is dealt
-with here alone."""
+"""The pack's single import of ComfyUI's node API, so that a change of the API version is one edit here."""
 
 from __future__ import annotations
 
@@ -33,11 +32,10 @@ CATEGORY = "Likeness"
 DEMO_CATEGORY = "Likeness/demo"
 
 ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
-"""Keyword arguments that fold an input away as an advanced one; every host accepts them, older front ends ignore them.
-"""
+"""Keyword arguments that fold an input away as advanced; every host accepts them, older front ends ignore them."""
 
 Trajectory = io.Custom("LIKENESS_TRAJECTORY")
-"""Every (sigma, latent) that a sampling run's model really saw: a `patching.features.trajectory.Trajectory`."""
+"""Every (sigma, latent) of a sampling run's model calls: a `patching.features.trajectory.Trajectory`."""
 
 ReferenceType = io.Custom("LIKENESS_REFERENCE")
 """Pictures to borrow features from: a `patching.features.references.References`."""
@@ -49,10 +47,10 @@ PaletteType = io.Custom("LIKENESS_PALETTE")
 """A subject's features: a `patching.pick_and_draw.palette.Palette`."""
 
 TemplateType = io.Custom("LIKENESS_TEMPLATE")
-"""Where a subject is to be: a `patching.pick_and_draw.template.Template`."""
+"""The place and shape of a subject: a `patching.pick_and_draw.template.Template`."""
 
 LossesType = io.Custom("LIKENESS_LOSSES")
-"""What guidance's losses did: a `patching.pick_and_draw.loss_log.LossLog`."""
+"""The losses of a guided run: a `patching.pick_and_draw.loss_log.LossLog`."""
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(io.Schema))
 
@@ -67,8 +65,7 @@ def schema(node_id: str, *, display_name: str, description: str, category: str =
 
 
 def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
-    """The two widgets `start_percent` and `end_percent` that mean the same on every node: which part of sampling it
-    acts in."""
+    """The widgets `start_percent` and `end_percent`, the part of sampling in which a node acts."""
     return [
         io.Float.Input(
             "start_percent",
@@ -77,7 +74,7 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             max=1.0,
             step=0.001,
             tooltip=(
-                "When the node starts to act, as a part of sampling: 0 is the first step (pure noise), 1 the last "
+                "Start of the node's effect, as a fraction of sampling: 0 is the first step (pure noise), 1 the last "
                 "(finished picture)."
             ),
             **ADVANCED,
@@ -88,7 +85,7 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.001,
-            tooltip="When the node stops acting, as a part of sampling: 1 acts to the end.",
+            tooltip="End of the node's effect, as a fraction of sampling: 1 is the last step.",
             **ADVANCED,
         ),
     ]

@@ -1,4 +1,4 @@
-"""AdaptiveMask: where a retouch keeps its own features, and where the layout's."""
+"""AdaptiveMask: the soft mask under which a retouch blends the target's features with the layout's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class AdaptiveMask(io.ComfyNode):
             display_name="Adaptive Mask (Layout-and-Retouch)",
             category=CATEGORY,
             description=(
-                "Makes the soft mask of the subject that Multi-Source Attention Swap blends under: from a binary mask "
-                "of the subject in the layout image and from where the subject's words act, step by step."
+                "Makes the soft mask of the subject under which Multi-Source Attention Swap blends: from a binary "
+                "mask of the subject in the layout image and from the attention of the subject's words, step by step."
             ),
             search_aliases=["layout and retouch", "soft mask", "subject mask", "distance transform"],
             is_output_node=True,
@@ -26,14 +26,14 @@ class AdaptiveMask(io.ComfyNode):
                     "subject_mask",
                     optional=True,
                     tooltip=(
-                        "The subject in the layout image: from Segment the Subject or any MASK. Not connected: the "
+                        "The subject in the layout image, from Segment the Subject or any MASK. Not connected: the "
                         "heatmap alone."
                     ),
                 ),
                 io.Mask.Input(
                     "heatmap",
                     optional=True,
-                    tooltip="Where the subject's words act in the layout image, from Attention Maps of a Word. "
+                    tooltip="Attention of the subject's words in the layout image, from Attention Maps of a Word. "
                     "Not connected: the subject mask alone.",
                 ),
                 io.Combo.Input(
@@ -58,7 +58,7 @@ class AdaptiveMask(io.ComfyNode):
                 io.String.Input(
                     "blocks",
                     default="decoder",
-                    tooltip="Whose cross-attention is averaged: names (output3), ranges, lists, encoder, decoder, all. "
+                    tooltip="Blocks whose cross-attention is averaged: names (output3), ranges, lists, encoder, decoder, all. "
                     "The paper: the decoder.",
                 ),
                 io.Float.Input(
@@ -80,8 +80,8 @@ class AdaptiveMask(io.ComfyNode):
                     step=0.001,
                     **ADVANCED,
                     tooltip=(
-                        "Smaller pieces of the mask are dropped, as a part of the picture. Neutral: 0. The paper's "
-                        "value is not known; 0.005 is our default."
+                        "Smallest piece of the mask that is kept, as a fraction of the picture. Neutral: 0. The "
+                        "paper's value is not known; 0.005 is our default."
                     ),
                 ),
                 io.Combo.Input(
@@ -100,7 +100,7 @@ class AdaptiveMask(io.ComfyNode):
                     default=CORES[0],
                     **ADVANCED,
                     tooltip=(
-                        "Where the mask is 1 outright. both: where subject mask and attention agree (our default; the "
+                        "The region where the mask is 1. both: where subject mask and attention agree (our default; the "
                         "paper does not say); subject, attention: where one of them is. Neutral: none."
                     ),
                 ),
@@ -112,14 +112,14 @@ class AdaptiveMask(io.ComfyNode):
                     step=0.01,
                     **ADVANCED,
                     tooltip=(
-                        "The mask outside the subject: how much of the target is kept there. Neutral: 0, our default; "
+                        "The mask's value outside the subject, the share of the target there. Neutral: 0, our default; "
                         "a literal reading of the paper gives 0.5."
                     ),
                 ),
                 io.Clip.Input(
                     "clip", optional=True, tooltip="The text encoder of the target's prompt, for attention per_step."
                 ),
-                io.Image.Input("image", optional=True, tooltip="The layout image, to be seen under the preview."),
+                io.Image.Input("image", optional=True, tooltip="The layout image, shown under the preview."),
             ],
             outputs=[
                 AdaptiveMaskType.Output(
@@ -128,7 +128,7 @@ class AdaptiveMask(io.ComfyNode):
                     tooltip="Connect it to Multi-Source Attention Swap.",
                 ),
                 io.Mask.Output(
-                    "mask", display_name="MASK", tooltip="The soft mask before the target has any attention of its own."
+                    "mask", display_name="MASK", tooltip="The soft mask before the target's own attention changes it."
                 ),
                 io.Image.Output(
                     "preview",

@@ -55,8 +55,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     [AdaptiveMaskType, io.Mask],
                     optional=True,
                     tooltip=(
-                        "Where the subject is in the layout image, from Adaptive Mask, or any MASK: outside, the "
-                        "layout's features are kept. Neutral: not connected."
+                        "The subject in the layout image, from Adaptive Mask or any MASK: outside it the layout's "
+                        "features are kept. Neutral: not connected."
                     ),
                 ),
                 io.Combo.Input(
@@ -64,7 +64,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     options=[FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE],
                     default=FORK,
                     tooltip=(
-                        "What follows the layout before lambda_2. fork: the target starts from the layout's own "
+                        "How the target follows the layout before lambda_2. fork: the target starts from the layout's own "
                         "latents, which costs nothing. qkv_both: queries, keys and values of all self- and "
                         "cross-attention (our reading of the paper); qk_both: without values; qk_self: queries and "
                         "keys of self-attention. Neutral: none."
@@ -76,7 +76,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     min=0,
                     max=10000,
                     tooltip=(
-                        "How many steps follow the layout; the reference acts from then on. Neutral: 0. The paper's "
+                        "The number of steps that follow the layout; the reference acts after them. Neutral: 0. The paper's "
                         "value is not known; 10 of 50 is our default."
                     ),
                 ),
@@ -86,15 +86,15 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     min=0,
                     max=10000,
                     tooltip=(
-                        "From which step on the layout's background is blended in under the mask; not below lambda_2. "
-                        "The paper's value is not known; 10 of 50 is our default. Neutral: as many as there are steps."
+                        "The first step that blends in the layout's background under the mask; not below lambda_2. "
+                        "The paper's value is not known; 10 of 50 is our default. Neutral: the number of steps."
                     ),
                 ),
                 io.String.Input(
                     "blocks",
                     default="paper",
                     tooltip=(
-                        "In which blocks the reference and the mask act: names (output6), ranges (output6-11), lists, "
+                        "Blocks in which the reference and the mask act: names (output6), ranges (output6-11), lists, "
                         "encoder, decoder, all. paper: layers 10 to 15 of SD 1.x in call order. Neutral: empty."
                     ),
                 ),
@@ -104,8 +104,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     default=REPLACE,
                     tooltip=(
                         "replace: the reference's keys and values instead of the target's own, as in the paper. "
-                        "append: both, which changes less and keeps the background; the reference's weight says how "
-                        "much of it is looked at."
+                        "append: both, which changes less and keeps the background; the reference's weight sets its "
+                        "share."
                     ),
                 ),
                 io.Combo.Input(
@@ -113,9 +113,9 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     options=[BANKED, SEQUENTIAL, BATCHED],
                     default=BANKED,
                     tooltip=(
-                        "Where features come from; the picture is the same. banked: kept in RAM from run to run, so "
-                        "that another seed or prompt costs nearly nothing. sequential: made anew in a call before "
-                        "each step, for little memory. batched: in the same call, for a GPU with room."
+                        "Source of the reference's features; the picture is the same. banked: cached in RAM from run "
+                        "to run, so that another seed or prompt costs nearly nothing. sequential: recomputed in a call "
+                        "before each step, for little memory. batched: in the same call, for a GPU with room."
                     ),
                 ),
                 io.Float.Input(
@@ -125,7 +125,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "How much of the change is made. Neutral: 0, the model as it came. The paper: 1. Below 1 the "
+                        "Strength of the whole change. Neutral: 0, the model as it came. The paper: 1. Below 1 the "
                         "sampler's own noise is kept, and fork mixes the layout's answers with the model's."
                     ),
                 ),

@@ -26,18 +26,15 @@ class LikenessReference(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's VAE."),
                 io.Conditioning.Input(
                     "conditioning",
-                    tooltip=(
-                        "The reference's own, neutral prompt, which names the subject and nothing else: 'a photo of a "
-                        "sks dog'."
-                    ),
+                    tooltip=("A neutral prompt that names the subject and nothing else: 'a photo of a sks dog'."),
                 ),
                 io.Combo.Input(
                     "source",
                     options=[INVERTED, NOISED],
                     default=INVERTED,
                     tooltip=(
-                        "How the picture gets to each noise level. inverted: DDIM inversion, the paper's way, one "
-                        "model call per step. noised: fresh noise on the picture, without any call."
+                        "How the picture is brought to each noise level. inverted: DDIM inversion, the paper's way, "
+                        "one model call per step. noised: fresh noise on the picture, without any call."
                     ),
                 ),
                 io.Int.Input(
@@ -62,7 +59,7 @@ class LikenessReference(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where the subject is in the picture; only it is borrowed. Neutral: not connected.",
+                    tooltip="The subject in the picture; only its features are borrowed. Neutral: not connected.",
                 ),
                 ReferenceType.Input(
                     "more", optional=True, tooltip="References to put before this one, to use several pictures."
@@ -89,15 +86,14 @@ class LikenessSaveReference(io.ComfyNode):
             display_name="Save Reference",
             category=CATEGORY,
             description=(
-                "Makes a reference's features for a model and a schedule ahead of time and saves them in ComfyUI's "
-                "output folder."
+                "Computes a reference's features for a model and a schedule and saves them in ComfyUI's output folder."
             ),
             search_aliases=["feature bank", "save features"],
             is_output_node=True,
             inputs=[
                 ReferenceType.Input("reference", tooltip="The pictures, from Reference Picture."),
                 io.Model.Input(
-                    "model", tooltip="The model that they will be used with; features of other weights are never used."
+                    "model", tooltip="The model of the later runs; features of other weights are never used."
                 ),
                 io.Sigmas.Input(
                     "sigmas", tooltip="The noise levels to keep: those of the sampler, from Basic Scheduler."
@@ -106,8 +102,8 @@ class LikenessSaveReference(io.ComfyNode):
                     "blocks",
                     default="paper",
                     tooltip=(
-                        "Whose features to keep, as in Multi-Source Attention Swap, whose default is paper. There is "
-                        "no neutral value."
+                        "Blocks whose features are kept, the same as in Multi-Source Attention Swap, whose default is "
+                        "paper. There is no neutral value."
                     ),
                 ),
                 io.String.Input(
@@ -117,9 +113,8 @@ class LikenessSaveReference(io.ComfyNode):
                     "negative",
                     optional=True,
                     tooltip=(
-                        "The sampler's negative prompt: the side of guidance without the prompt looks at the "
-                        "reference with it. Neutral: not connected, that half of the features is made in the first "
-                        "run."
+                        "The sampler's negative prompt, for the unconditional half of the features. Neutral: not "
+                        "connected, the first run computes that half."
                     ),
                 ),
             ],
@@ -146,7 +141,7 @@ class LikenessLoadReference(LoadFile):
             node_id="LikenessLoadReference",
             display_name="Load Reference",
             category=CATEGORY,
-            description="A reference that Save Reference wrote, with its features: pictures, prompt and mask are in the file.",
+            description="Loads a reference that Save Reference wrote: pictures, prompt, mask and features.",
             search_aliases=["feature bank", "load features"],
             inputs=[cls.file_input()],
             outputs=[

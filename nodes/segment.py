@@ -16,8 +16,8 @@ class LikenessSegment(io.ComfyNode):
             display_name="Segment the Subject",
             category=CATEGORY,
             description=(
-                "The mask of one object in a picture, by Segment Anything with a checkpoint from models/sams, found "
-                "by where a word acts, by points, or by a box."
+                "Masks one object in a picture with Segment Anything and a checkpoint from models/sams. The object is "
+                "given by the heatmap of a word, by points or by a box."
             ),
             search_aliases=["SAM", "segment anything", "mask", "cut out"],
             is_output_node=True,
@@ -48,7 +48,7 @@ class LikenessSegment(io.ComfyNode):
                     tooltip="Points on the object, in pixels: 'x,y; x,y'. Neutral: empty, the heatmap's peak alone.",
                 ),
                 io.String.Input(
-                    "outside", default="", tooltip="Points that are not on the object: 'x,y; x,y'. Neutral: empty."
+                    "outside", default="", tooltip="Points outside the object: 'x,y; x,y'. Neutral: empty."
                 ),
                 io.String.Input(
                     "box",
@@ -58,7 +58,7 @@ class LikenessSegment(io.ComfyNode):
                 io.Mask.Input(
                     "heatmap",
                     optional=True,
-                    tooltip="Where the subject's word acts, from Attention Maps of a Word: gives box and point.",
+                    tooltip="Attention of the subject's word, from Attention Maps of a Word; it gives box and point.",
                 ),
             ],
             outputs=[

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import comfy.samplers
 
 from ..patching.host.passes import sample
-from ..patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
+from ..patching.layout_and_retouch.switch import Switch
 from ._api import ADVANCED, CATEGORY, Trajectory, io, schema
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 _STEP = "step"
 _PERCENT = "percent"
@@ -22,9 +28,9 @@ def _model_inputs() -> list:
             "positive", tooltip="The prompt for the vanilla model, without the subject's placeholder word."
         ),
         io.Conditioning.Input(
-            "personalized_positive", tooltip="The same prompt with the placeholder, encoded by the personalised CLIP."
+            "personalized_positive", tooltip="The same prompt with the placeholder, encoded by the personalized CLIP."
         ),
-        io.Conditioning.Input("negative", tooltip="What both models are steered away from; neutral: an empty prompt."),
+        io.Conditioning.Input("negative", tooltip="Both models are steered away from it; neutral: an empty prompt."),
     ]
 
 
@@ -49,14 +55,14 @@ def _switch_inputs() -> list:
             "switch_by",
             options=[_STEP, _PERCENT],
             default=_STEP,
-            tooltip="Which of the next two widgets counts: a number of steps (the paper's way), or a fraction of sampling.",
+            tooltip="The widget that sets the switch: a number of steps (the paper's way) or a fraction of sampling.",
         ),
         io.Int.Input(
             "switch_step",
             default=5,
             min=0,
             max=10000,
-            tooltip="tau: how many steps belong to the vanilla model. Neutral: 0, the personalised model alone. "
+            tooltip="tau: the number of steps of the vanilla model. Neutral: 0, the personalized model alone. "
             "The paper uses 5 of 50; more follows the prompt better and the subject less.",
         ),
         io.Float.Input(
@@ -65,10 +71,7 @@ def _switch_inputs() -> list:
             min=0.0,
             max=1.0,
             step=0.001,
-            tooltip=(
-                "The fraction of sampling that belongs to the vanilla model. Neutral: 0. The paper's 5 of 50 steps "
-                "are 0.1."
-            ),
+            tooltip=("The fraction of sampling with the vanilla model. Neutral: 0. The paper's 5 of 50 steps are 0.1."),
         ),
     ]
 
@@ -78,7 +81,7 @@ def _negative_input() -> io.Conditioning.Input:
         "personalized_negative",
         optional=True,
         tooltip=(
-            "The negative prompt encoded by the personalised CLIP; neutral: not connected, negative serves both models."
+            "The negative prompt encoded by the personalized CLIP; neutral: not connected, negative serves both models."
         ),
     )
 
@@ -90,15 +93,34 @@ def _record_input() -> io.String.Input:
         optional=True,
         **ADVANCED,
         tooltip=(
-            "Whose self-attention to keep in the trajectory for Multi-Source Attention Swap, so that it need not be "
-            "computed again: 'paper' for its default blocks. Neutral: empty. SD 1.x at 512 pixels takes about 24 MiB "
+            "Blocks whose self-attention the trajectory keeps, so that Multi-Source Attention Swap need not compute it "
+            "again: 'paper' for its default blocks. Neutral: empty. SD 1.x at 512 pixels takes about 24 MiB "
             "of RAM per step."
         ),
     )
 
 
-def _switch(switch_by: str, switch_step: int, switch_percent: float, steps: int | None = None) -> Switch:
-    return Switch(steps=switch_step, of=steps) if switch_by == _STEP else Switch(percent=switch_percent)
+def _switch(by: str, step: int, percent: float, steps: int | None = None) -> Switch:
+    return Switch(steps=step, of=steps) if by == _STEP else Switch(percent=percent)
+
+
+def _guider(
+    node: str,
+    switch: Switch,
+    *,
+    model: ModelPatcher,
+    personalized_model: ModelPatcher,
+    positive: list,
+    personalized_positive: list,
+    negative: list,
+    cfg: float,
+    personalized_negative: list | None = None,
+    record_blocks: str = "",
+) -> StepBlendedGuider:
+    guider = StepBlendedGuider(model, personalized_model, switch, node, record_blocks)
+    guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
+    guider.set_cfg(cfg)
+    return guider
 
 
 class StepBlendedSampler(io.ComfyNode):
@@ -109,7 +131,7 @@ class StepBlendedSampler(io.ComfyNode):
             display_name="Step-Blended Sampler (Layout-and-Retouch)",
             category=CATEGORY,
             description="Samples with the vanilla model for the first steps, so that the prompt decides the layout, "
-            "and with the personalised model from then on, in one continuous run.",
+            "and with the personalized model from then on, in one continuous run.",
             search_aliases=["layout and retouch", "personalization", "two models"],
             inputs=[
                 *_model_inputs(),
@@ -122,14 +144,14 @@ class StepBlendedSampler(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The seed of the noise; the same seed gives what KSampler draws.",
+                    tooltip="The seed of the noise, which is the noise that KSampler draws.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=50,
                     min=1,
                     max=10000,
-                    tooltip="How many sampling steps: the paper's 50; no neutral value.",
+                    tooltip="The number of sampling steps: the paper's 50; no neutral value.",
                 ),
                 _cfg(),
                 io.Combo.Input(
@@ -150,7 +172,7 @@ class StepBlendedSampler(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="How much of the noise schedule is run. Neutral: 1, from pure noise, as in the paper.",
+                    tooltip="The fraction of the noise schedule to run. Neutral: 1, from pure noise, as in the paper.",
                 ),
                 *_switch_inputs(),
                 _negative_input(),
@@ -161,7 +183,7 @@ class StepBlendedSampler(io.ComfyNode):
                 Trajectory.Output(
                     "trajectory",
                     display_name="TRAJECTORY",
-                    tooltip="Every (sigma, latent) that the models saw, in RAM.",
+                    tooltip="Every (sigma, latent) of the model calls, in RAM.",
                 ),
             ],
         )
@@ -169,29 +191,29 @@ class StepBlendedSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        personalized_model,
-        positive,
-        personalized_positive,
-        negative,
         latent,
         seed,
         steps,
-        cfg,
         sampler,
         scheduler,
         denoise,
         switch_by,
         switch_step,
         switch_percent,
-        personalized_negative=None,
-        record_blocks="",
+        **guided,
     ) -> io.NodeOutput:
         switch = _switch(switch_by, switch_step, switch_percent, steps)
-        guider = StepBlendedGuider(model, personalized_model, switch, "StepBlendedSampler", record_blocks)
-        guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
-        guider.set_cfg(cfg)
-        samples = sample(guider, latent, seed, steps, sampler, scheduler, denoise, "StepBlendedSampler")
+        guider = _guider("StepBlendedSampler", switch, **guided)
+        samples = sample(
+            guider,
+            latent,
+            seed=seed,
+            steps=steps,
+            sampler=sampler,
+            scheduler=scheduler,
+            denoise=denoise,
+            node="StepBlendedSampler",
+        )
         return io.NodeOutput(samples, guider.trajectory)
 
 
@@ -202,28 +224,12 @@ class LikenessStepBlendedGuider(io.ComfyNode):
             node_id="LikenessStepBlendedGuider",
             display_name="Step-Blended Guider",
             category=CATEGORY,
-            description="The step-blended sampler as a guider for SamplerCustomAdvanced, with any sampler, noise and sigmas.",
+            description="The Step-Blended Sampler as a guider for SamplerCustomAdvanced: any sampler, noise and sigmas.",
             inputs=[*_model_inputs(), _cfg(), *_switch_inputs(), _negative_input(), _record_input()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
         )
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        personalized_model,
-        positive,
-        personalized_positive,
-        negative,
-        cfg,
-        switch_by,
-        switch_step,
-        switch_percent,
-        personalized_negative=None,
-        record_blocks="",
-    ) -> io.NodeOutput:
+    def execute(cls, switch_by, switch_step, switch_percent, **guided) -> io.NodeOutput:
         switch = _switch(switch_by, switch_step, switch_percent)
-        guider = StepBlendedGuider(model, personalized_model, switch, "LikenessStepBlendedGuider", record_blocks)
-        guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
-        guider.set_cfg(cfg)
-        return io.NodeOutput(guider)
+        return io.NodeOutput(_guider("LikenessStepBlendedGuider", switch, **guided))

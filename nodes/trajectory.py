@@ -19,12 +19,12 @@ class LikenessRecordedTrajectory(io.ComfyNode):
                 io.Guider.Input("guider", tooltip="The Step-Blended Guider that sampled."),
                 io.Latent.Input(
                     "latent",
-                    tooltip="The output of the SamplerCustomAdvanced that used this guider: it tells which run is meant.",
+                    tooltip="The output of the SamplerCustomAdvanced that used this guider; it identifies the run.",
                 ),
             ],
             outputs=[
                 Trajectory.Output(
-                    "trajectory", display_name="TRAJECTORY", tooltip="Every (sigma, latent) that the models saw."
+                    "trajectory", display_name="TRAJECTORY", tooltip="Every (sigma, latent) of the model calls."
                 )
             ],
         )
@@ -41,7 +41,7 @@ class LikenessSaveTrajectory(io.ComfyNode):
             node_id="LikenessSaveTrajectory",
             display_name="Save Trajectory",
             category=CATEGORY,
-            description="Saves a layout's trajectory, its prompts and its recorded features in ComfyUI's output folder.",
+            description="Saves a layout's trajectory, prompts and recorded features in ComfyUI's output folder.",
             search_aliases=["feature bank", "save layout"],
             is_output_node=True,
             inputs=[
@@ -69,8 +69,7 @@ class LikenessLoadTrajectory(LoadFile):
             display_name="Load Trajectory",
             category=CATEGORY,
             description=(
-                "A layout that Save Trajectory wrote: every (sigma, latent), its prompts and its features are in the "
-                "file."
+                "Loads a layout that Save Trajectory wrote, with every (sigma, latent), its prompts and its features."
             ),
             search_aliases=["feature bank", "load layout"],
             inputs=[cls.file_input()],

@@ -1,4 +1,4 @@
-"""References lent to a method's target rows: in the same model call, in a call before it, or from their banks.
+"""Lends references to the target rows of any method: in the same model call, in a call before it, or from banks.
 
 A patch holds a `Lending`, prepares it before the run and asks its `Lender` in every model call. The method itself is a
 `shared_attention.SharedAttention`.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
 
 BATCHED, SEQUENTIAL, BANKED = "batched", "sequential", "banked"
-"""In the same call; in a call before it; from banks that are kept in RAM from run to run. The pictures are the same."""
+"""In the same call; in a call before it; from banks in RAM that outlive the run. The pictures are the same."""
 
 Change = Callable[[int, tuple[Borrowed, ...]], SharedAttention]
 """(number of target rows, references) -> the change of self-attention for one model call."""
@@ -40,7 +40,10 @@ Change = Callable[[int, tuple[Borrowed, ...]], SharedAttention]
 
 @dataclass(frozen=True, eq=False)
 class Lending:
-    """The references of a patch, and how they are lent. blocks: whose self-attention borrows; mode: one of the three."""
+    """The references of a patch and the way they are lent.
+
+    blocks: whose self-attention borrows. mode: BATCHED, SEQUENTIAL or BANKED.
+    """
 
     node: str
     family: Family

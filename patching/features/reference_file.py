@@ -1,10 +1,10 @@
-"""References with their banks as safetensors files in ComfyUI's output folder, so that no later day's run makes them
-again."""
+"""References with their banks, as safetensors files in ComfyUI's output folder: later runs need not read them again."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,20 +15,25 @@ from ..host.families import discover, family_of, preset
 from ..host.family import LATE
 from ..host.files import Store, conditioning_of, conditioning_parts
 from ..host.passes import Denoise, run_pass
-from .bank import FeatureBank, Key, weights_of
+from .bank import Key, weights_of
 from .reference_reading import ReferenceReading
 from .references import Reference, References
 from .sources import Inverted
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
 STORE = Store("likeness", "likeness_reference", 1, "reference", "Save Reference", LOAD)
 
 
-def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negative: list | None = None) -> None:
-    """Puts the features of every reference at every noise level of SIGMAS into its bank: one model call each, and an
-    inversion.
+def fill(
+    references: References, model: ModelPatcher, sigmas: torch.Tensor, blocks: str, negative: list | None = None
+) -> None:
+    """Puts the features of every reference at every noise level of SIGMAS into its bank.
 
-    negative: the prompt that runs with guidance will lend the references; a second row of every call.
+    It costs one model call per level, and an inversion. negative: the negative prompt of later runs with guidance, a
+    second row of every call. Raises ValueError without levels or blocks, and for prompts of another model family.
     """
     chosen = parse(blocks, discover(model, SAVE), SAVE, preset(model, LATE, SAVE))
     levels = [float(s) for s in sigmas if s > 0]
@@ -56,12 +61,12 @@ def fill(references: References, model, sigmas: torch.Tensor, blocks: str, negat
 
 
 def save(references: References, prefix: str) -> Path:
-    """Writes a numbered file below the output folder."""
+    """Writes a numbered file below the output folder and returns its path."""
     return STORE.write(prefix, *parts_of(references))
 
 
 def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """References as the tensors and the metadata of a file."""
+    """Tensors and metadata of a file. Raises ValueError for prompts that are more than one plain text."""
     tensors: dict[str, torch.Tensor] = {}
     items, features = [], []
     for i, item in enumerate(references.items):
@@ -90,12 +95,12 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
 
 
 def load(name: str) -> References:
-    """Raises FileNotFoundError or ValueError in one sentence."""
+    """The references of a saved file. Raises FileNotFoundError for a missing file, ValueError for a damaged one."""
     return STORE.read(name, references_of)
 
 
 def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node: str = LOAD) -> References:
-    """What `parts_of` took apart."""
+    """The inverse of `parts_of`."""
     items, features = json.loads(facts["items"]), json.loads(facts["features"])
     found = []
     for i, item in enumerate(items):
@@ -105,9 +110,16 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
             weights: Inverted(tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), node)
             for weights, sigmas in item["inversions"].items()
         }
-        mask = tensors.get(f"{i}.mask")
         found.append(
-            Reference(latent, conditioning, item["kind"], item["seed"], mask, item["weight"], FeatureBank(), inversions)
+            Reference(
+                latent,
+                conditioning,
+                kind=item["kind"],
+                seed=item["seed"],
+                mask=tensors.get(f"{i}.mask"),
+                weight=item["weight"],
+                inversions=inversions,
+            )
         )
     # Files of the first version have no digest of a negative prompt.
     for i, n, weights, kind, layer, conditional, *digest, sigma in features:

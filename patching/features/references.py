@@ -1,10 +1,10 @@
-"""Pictures that a run borrows from: each a Source with a prompt of its own, an optional subject mask and a weight."""
+"""Reference pictures, from which a run borrows features: each with a prompt, an optional subject mask and a weight."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.samplers
 import comfy.utils
@@ -16,6 +16,11 @@ from ..host.checks import check_latent, single
 from .bank import FeatureBank, weights_of
 from .sources import Inverted, Noised, Source, invert, noised_source
 
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+
 NODE = "LikenessReference"
 INVERTED, NOISED = "inverted", "noised"
 
@@ -25,10 +30,10 @@ class Reference:
     """One picture.
 
     latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED.
-    mask: [height, width] in 0..1 over the whole picture, None is all of it; weight: of its tokens' attention, 1 is as
-    strong as the picture's own. bank, inversions: what earlier runs made of it, inversions by the weights that they
-    were made with. image: [1, height, width, 3], what the latent was made of by `vae`, to make others of other sizes,
-    which `sizes` keeps; None where it is not known.
+    seed: of the noise of NOISED. mask: [height, width] in 0..1 over the whole picture, None for all of it. weight: of
+    its tokens' attention, 1 is that of the target's own. bank: features that earlier runs read. inversions: those of
+    earlier runs, by `weights_of` the model. image, vae: [1, height, width, 3] and the VAE that encoded it, to encode
+    it again at other sizes, which `sizes` caches; None where unknown.
     """
 
     latent: dict
@@ -40,15 +45,19 @@ class Reference:
     bank: FeatureBank = field(default_factory=FeatureBank)
     inversions: dict[str, Inverted] = field(default_factory=dict)
     image: torch.Tensor | None = None
-    vae: Any = None
+    vae: VAE | None = None
     sizes: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     def source(
-        self, model, sigmas: Sequence[float], node: str, tap: Callable[[Any], Any] = lambda model: model
+        self,
+        model: ModelPatcher,
+        sigmas: Sequence[float],
+        node: str,
+        tap: Callable[[ModelPatcher], ModelPatcher] = lambda model: model,
     ) -> Source:
-        """The picture at the noise levels of a run; `inverted` costs one model call per level, the first time.
+        """The picture at the noise levels of a run; an inversion costs one model call per level, the first time.
 
-        tap: the MODEL for that, given MODEL, which may read features at every level but the highest on the way.
+        tap: makes the MODEL that the inversion calls, which may read features at every level but the highest.
         """
         if self.kind == NOISED:
             source = noised_source(model, self.latent, self.seed, node)
@@ -56,7 +65,7 @@ class Reference:
         weights = weights_of(model)
         known = self.inversions.get(weights)
         if known is None or not known.visits(sigmas):
-            # Features of other levels, and of another way to these, would only fill the RAM.
+            # Features that belong to the old inversion would only fill the RAM.
             self.bank.forget(weights)
             self.inversions.clear()
             known = self.inversions[weights] = invert(tap(model), self.conditioning, self.latent, sigmas, node)
@@ -88,40 +97,28 @@ def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def references(
     image: torch.Tensor,
-    vae,
+    vae: VAE | None,
     conditioning: list,
     kind: str,
     seed: int,
-    mask: torch.Tensor | None,
-    weight: float,
+    mask: torch.Tensor | None = None,
+    weight: float = 1.0,
     node: str = NODE,
     most_pixels: int | None = None,
 ) -> References:
-    """Encodes [n, height, width, 3] pictures, scaled down to `most_pixels` where they have more; `mask` is [1 or n,
-    height, width].
+    """Encodes pictures as references.
 
-    Raises ValueError in one sentence.
+    image: [n, height, width, 3]. mask: [height, width] or [1 or n, height, width]. most_pixels: larger pictures are
+    scaled down to it. Raises ValueError without a VAE, for a mask of another size or an empty one, and for a prompt
+    that is more than one plain text.
     """
     if vae is None:
         raise ValueError(
             f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae."
         )
     if mask is not None:
-        if mask.ndim == 2:
-            mask = mask[None]
-        # A mask that was made from the picture's latent lacks what the VAE cropped.
-        if tuple(mask.shape[1:]) not in (tuple(image.shape[1:3]), _cropped(image, vae)) or len(mask) not in (
-            1,
-            len(image),
-        ):
-            raise ValueError(
-                f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} "
-                f"of {mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
-            )
-        if bool((mask.amax((1, 2)) < 0.5).any()):
-            raise ValueError(
-                f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none."
-            )
+        mask = mask[None] if mask.ndim == 2 else mask
+        _check_mask(mask, image, vae, node)
     single(conditioning, node)
     if most_pixels is not None:
         image, mask = _no_larger(image, mask, most_pixels)
@@ -130,18 +127,32 @@ def references(
         latent = {"samples": vae.encode(image[i : i + 1, ..., :3])}
         check_latent(latent["samples"], node)
         area = _area_of(latent["samples"], image, vae)
-        inside = None if mask is None else mask[min(i, len(mask) - 1)].float().cpu()
-        if inside is not None and inside.shape == image.shape[1:3]:
-            inside = inside[area]
+        subject = None if mask is None else mask[min(i, len(mask) - 1)].float().cpu()
+        if subject is not None and subject.shape == image.shape[1:3]:
+            subject = subject[area]
         shown = image[i : i + 1, area[0], area[1], :3]
-        items.append(Reference(latent, conditioning, kind, seed, inside, weight, image=shown, vae=vae))
+        items.append(Reference(latent, conditioning, kind, seed, mask=subject, weight=weight, image=shown, vae=vae))
     return References(tuple(items))
+
+
+def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) -> None:
+    # A mask that was made from the picture's latent lacks the rows that the VAE cropped.
+    sizes = (tuple(image.shape[1:3]), _cropped(image, vae))
+    if tuple(mask.shape[1:]) not in sizes or len(mask) not in (1, len(image)):
+        raise ValueError(
+            f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} "
+            f"of {mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
+        )
+    if bool((mask.amax((1, 2)) < 0.5).any()):
+        raise ValueError(
+            f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none."
+        )
 
 
 def _no_larger(
     image: torch.Tensor, mask: torch.Tensor | None, most_pixels: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Pictures of at most so many pixels, and a mask of their size; those that have no more stay as they are."""
+    """The pictures and their masks, scaled down to at most `most_pixels`; smaller ones stay as they are."""
     height, width = image.shape[1:3]
     scale = (most_pixels / (height * width)) ** 0.5
     if scale >= 1:
@@ -151,30 +162,29 @@ def _no_larger(
     return small, None if mask is None else F.interpolate(mask[:, None].float(), (height, width), mode="area")[:, 0]
 
 
-def _area_of(samples: torch.Tensor, image: torch.Tensor, vae) -> tuple[slice, slice]:
-    """The part of a picture that is in its latent: the VAE crops what its blocks do not fill, in equal parts from both
-    sides."""
+def _area_of(samples: torch.Tensor, image: torch.Tensor, vae: VAE) -> tuple[slice, slice]:
+    """Rows and columns of a picture that its latent contains: the VAE crops both sides equally to whole latent pixels."""
     ratio = pixels_per_latent(vae)
     height, width = (n * ratio for n in samples.shape[2:])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return slice(top, top + height), slice(left, left + width)
 
 
-def _cropped(image: torch.Tensor, vae) -> tuple[int, int]:
-    """Height and width of what a VAE encodes of a picture."""
+def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
+    """Height and width of a picture after the VAE's crop."""
     ratio = pixels_per_latent(vae)
     return image.shape[1] // ratio * ratio, image.shape[2] // ratio * ratio
 
 
-def pixels_per_latent(vae) -> int:
+def pixels_per_latent(vae: VAE) -> int:
+    """The side of a latent pixel in pixels of the picture."""
     return vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
 
 
-def model_arguments(model, conditioning: list, latents: torch.Tensor) -> dict:
-    """What the host would hand to a model call for these latents: {"c_crossattn": [rows, tokens, width], "y": ...,
-    ...}.
+def model_arguments(model: BaseModel, conditioning: list, latents: torch.Tensor) -> dict:
+    """The arguments that the host passes to a model call: {"c_crossattn": [rows, tokens, width], "y": ..., ...}.
 
-    model: the BaseModel; latents: [rows, channels, height, width].
+    latents: [rows, channels, height, width].
     """
     entries = [
         {**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning

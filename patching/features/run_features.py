@@ -1,4 +1,4 @@
-"""Features of other pictures during one run: read in calls of their own, kept for the noise level, and in banks."""
+"""Features of other pictures during one run: read in calls of their own, cached for the noise level and in banks."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Side(NamedTuple):
     negative_digest: str = ""
 
     def key(self, weights: str, layer: Layer) -> Key:
+        """The key of one layer's features in the bank."""
         return Key(weights, self.kind, layer, self.conditional, self.negative_digest)
 
 
@@ -48,7 +49,7 @@ class RunFeatures:
     _arguments: dict[tuple, dict] = field(default_factory=dict)
 
     def rows(self, call: Call, role: str, conditional: bool, latents: torch.Tensor, conditioning: list) -> SourceRows:
-        """Rows of one role with its own prompt. latents: [images, channels, height, width] at the call's noise level."""
+        """Rows of one role with its own prompt. latents: [images, channels, height, width] at the call's level."""
         key = (role, conditional, call.x.device)
         if key not in self._arguments:
             self._arguments[key] = model_arguments(call.model, conditioning, latents)

@@ -1,11 +1,11 @@
-"""Sources: what gives a latent at any noise level. A recorded `trajectory.Trajectory` is one too."""
+"""Sources give the latent of a picture at any noise level. A recorded `trajectory.Trajectory` is one too."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import comfy.sample
 import torch
@@ -14,13 +14,15 @@ from ...kernels.diffusion import ddim_step, noised
 from ..host.checks import image_latent
 from ..host.passes import Denoise, run_pass
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 
 class Source(Protocol):
     """A picture at every noise level."""
 
     def at(self, sigma: float) -> torch.Tensor:
-        """[batch, channels, height, width] float32 on the CPU, in the model's latent space, as a sampler holds it at
-        `sigma`."""
+        """The latent that a sampler holds at `sigma`: [batch, channels, height, width] fp32, in the model's space."""
         ...
 
 
@@ -48,11 +50,14 @@ class Inverted:
         return sum(latent.numel() * latent.element_size() for latent in self.latents)
 
     def visits(self, sigmas: Sequence[float]) -> bool:
-        """Whether every one of these levels was recorded."""
+        """True where every one of these levels was recorded."""
         return all(any(abs(s - sigma) <= 1e-4 * max(sigma, 1e-3) for s in self.sigmas) for sigma in sigmas)
 
     def at(self, sigma: float) -> torch.Tensor:
-        """Between two recorded levels: the partial DDIM step, which is linear in sigma. ValueError above the last one."""
+        """The latent at a level; between two recorded ones the partial DDIM step, which is linear in sigma.
+
+        Raises ValueError above the last recorded level.
+        """
         last = self.sigmas[-1]
         if sigma > last * (1 + 1e-4) or sigma < 0:
             raise ValueError(
@@ -66,19 +71,19 @@ class Inverted:
         return torch.lerp(self.latents[i - 1], self.latents[i], (sigma - low) / (high - low))
 
 
-def noised_source(model, latent: dict, seed: int, node: str) -> Noised:
-    """The Source of a LATENT with the noise that KSampler would draw for the same seed."""
+def noised_source(model: ModelPatcher, latent: dict, seed: int, node: str) -> Noised:
+    """The Source of a LATENT with the noise that KSampler draws for the same seed."""
     samples = image_latent(model, latent, node)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     assert isinstance(noise, torch.Tensor)
     return Noised(model.model.process_latent_in(samples.float()), noise)
 
 
-def invert(model, conditioning: list, latent: dict, sigmas: Sequence[float], node: str) -> Inverted:
-    """DDIM inversion of a LATENT with its own prompt and without guidance: the sampler's step, run upwards
-    (`kernels.diffusion.ddim_step`).
+def invert(model: ModelPatcher, conditioning: list, latent: dict, sigmas: Sequence[float], node: str) -> Inverted:
+    """DDIM inversion of a LATENT with its own prompt and without guidance (`kernels.diffusion.ddim_step`, upwards).
 
-    sigmas: the noise levels to visit, in any order, e.g. a sampler's schedule; 0 and repeats are left out.
+    sigmas: the noise levels to visit, in any order, e.g. a sampler's schedule; 0 and repeats are left out. Raises
+    ValueError without any level above 0.
     """
     levels = sorted({float(s) for s in sigmas if s > 0})
     if not levels:
@@ -88,7 +93,7 @@ def invert(model, conditioning: list, latent: dict, sigmas: Sequence[float], nod
     def climb(denoise: Denoise, x: torch.Tensor) -> None:
         recorded.append(x.cpu())
         for low, high in zip([0.0, *levels], levels, strict=False):
-            # A network knows no sigma of 0: the clean latent passes for one of the lowest level.
+            # The network has no sigma of 0, so the clean latent is called at the lowest level.
             at = low or levels[0]
             denoised = denoise(x, at)
             x = ddim_step(x, denoised, low, high) if low else noised(x, high, (x - denoised) / at)

@@ -12,27 +12,29 @@ from ...kernels.attention import cross_attention_map, fold_repeats
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import Family, Options
 from ..host.rows import indices, take
-from ..host.run import Call
+from ..host.run import Call, Forward
 from ..host.tokens import Tokens
 from ..host.window import ALWAYS, Window
 from .bank import FeatureBank, Key
 
 
 class Sink(Protocol):
-    """Takes what a tap read."""
+    """Receives the values that a tap reads."""
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
-        """values: [rows, height * width, width], the chosen rows of the call in order; size: (height, width). On the
-        model's device."""
+        """Receives the chosen rows of one layer, on the model's device.
+
+        values: [rows, height * width, channels], rows in the call's order. size: (height, width).
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """A patch that shows some rows of some layers to a sink.
+    """A patch that reads some rows of some layers into a sink.
 
-    blocks: not empty. role, conditional: which rows; None is all of them.
-    Raises ValueError in the first call where a layer was not reached or where another patch has rearranged its rows.
+    blocks: at least one. role, conditional: the rows to read, None for all. Raises ValueError in the first call that
+    does not reach a layer, or whose rows another patch has rearranged.
     """
 
     node: str
@@ -51,7 +53,7 @@ class Tap:
     def layers(self) -> tuple[Layer, ...]:
         return layers_of(self.blocks)
 
-    def __call__(self, call: Call, forward: Callable[[Call], torch.Tensor]) -> torch.Tensor:
+    def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         rows = indices(call.rows, self.role, self.conditional)
         if not rows:
             return forward(call)
@@ -72,8 +74,7 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class HiddenStateTap(Tap):
-    """Hidden states before the self-attention's projections: half the size of its keys and values, which follow from
-    them."""
+    """Hidden states before the self-attention's projections: half the size of the keys and values they project to."""
 
     def tapped(self, reading: _Reading) -> Options:
         return self.family.tap_hidden_states(reading.call.options, self.layers, reading.hidden_states)
@@ -81,7 +82,7 @@ class HiddenStateTap(Tap):
 
 @dataclass(frozen=True, eq=False)
 class OutputTap(Tap):
-    """What self-attention gives after its output projection, before it is added to the hidden states."""
+    """Self-attention's output after its output projection, before it is added to the hidden states."""
 
     def tapped(self, reading: _Reading) -> Options:
         return self.family.tap_self_attention_output(reading.call.options, self.layers, reading.hidden_states)
@@ -91,8 +92,8 @@ class OutputTap(Tap):
 class CrossAttentionTap(Tap):
     """Cross-attention probabilities of a text's tokens, averaged over heads, in fp32.
 
-    tokens: columns of the text, in [0, prompt_length); prompt_length: the text's tokens without the repeats that the
-    host pads with.
+    tokens: columns of the text, in [0, prompt_length). prompt_length: tokens of the text without the host's padding,
+    which repeats it.
     """
 
     tokens: tuple[int, ...] = ()
@@ -110,15 +111,17 @@ class CrossAttentionTap(Tap):
         return self.family.tap_cross_attention(reading.call.options, self.layers, reading.cross_attention)
 
     def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
-        """[rows, n, len(tokens)]"""
+        """Maps of the tokens: q [rows, n, width], k [rows, m, width] -> [rows, n, len(tokens)]."""
         return token_maps(q, k, heads, self.tokens, self.prompt_length, self.node)
 
 
 def token_maps(
     q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], prompt_length: int, node: str
 ) -> torch.Tensor:
-    """[rows, n, len(tokens)] cross-attention maps of a text's tokens, wherever the host repeats the text. ValueError in
-    one sentence."""
+    """Cross-attention maps of a text's tokens, summed over the host's repeats of the text: [rows, n, len(tokens)].
+
+    q: [rows, n, width], k: [rows, m, width]. Raises ValueError where m is no multiple of prompt_length.
+    """
     length = k.shape[1]
     if length % prompt_length:
         raise ValueError(
@@ -157,7 +160,7 @@ class BankSink:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What one model call shows to one tap."""
+    """One model call's values for one tap."""
 
     tap: Tap
     call: Call

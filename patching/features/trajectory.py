@@ -1,4 +1,4 @@
-"""What a model really saw during one sampling run, kept on the CPU for a later run to follow."""
+"""The model calls of one sampling run, kept on the CPU for a later run to follow."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Trajectory:
 
     sigmas: noise levels in the variance-exploding convention, one per call.
     latents: [batch, channels, height, width] float32 on the CPU, one per call, in the model's latent space.
-    denoised: what guidance made of the model's answer to each of them, alike.
-    positive, negative: the CONDITIONING that the run ended with.
+    denoised: the guided, denoised latents of each call, of the same shape.
+    positive, negative: the CONDITIONING at the end of the run.
     bank: features of these latents, recorded in the run or by a later one.
-    sampler: `sampler_name` of the run's; empty where it is not known.
-    switch_sigma: calls above this level were the vanilla model's; infinite where none were, or it is not known.
+    sampler: `sampler_name` of the run's sampler, empty where unknown.
+    switch_sigma: calls above this level were the vanilla model's; infinite where none were or it is unknown.
     """
 
     sigmas: tuple[float, ...]
@@ -42,17 +42,18 @@ class Trajectory:
         return sum(t.numel() * t.element_size() for t in (*self.latents, *self.denoised)) + self.bank.size_in_bytes
 
     def at(self, sigma: float) -> torch.Tensor:
-        """The latent at a recorded noise level; of several calls at one level, the last.
+        """The latent at a recorded noise level; the last of several calls at one level.
 
-        Raises ValueError where the level was never visited, e.g. because the other run used another scheduler.
+        Raises ValueError for a level that was never visited, e.g. because the other run used another scheduler.
         """
         return self.latents[self._call(sigma)]
 
     def denoised_at(self, sigma: float) -> torch.Tensor:
-        """What the run made of the latent at a recorded noise level; ValueError as in `at`."""
+        """The denoised latent at a recorded noise level. Raises ValueError as `at` does."""
         return self.denoised[self._call(sigma)]
 
     def has(self, sigma: float) -> bool:
+        """True for a recorded noise level."""
         return any(_equal(recorded, sigma) for recorded in self.sigmas)
 
     def _call(self, sigma: float) -> int:
@@ -66,7 +67,7 @@ class Trajectory:
         )
 
     def describe(self) -> str:
-        """One line for the log and for whatever shows values as text."""
+        """One line for the log and for nodes that show values as text."""
         return f"{len(self)} model calls, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
 
     __str__ = describe
@@ -84,6 +85,7 @@ class TrajectoryRecorder:
         return len(self.sigmas)
 
     def record(self, sigma: float, latent: torch.Tensor, denoised: torch.Tensor) -> None:
+        """Adds one model call; copies the tensors to the CPU."""
         self.sigmas.append(sigma)
         self.latents.append(latent.to("cpu", torch.float32, copy=True))
         self.denoised.append(denoised.to("cpu", torch.float32, copy=True))
@@ -91,10 +93,20 @@ class TrajectoryRecorder:
     def finish(
         self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float
     ) -> Trajectory:
+        """The trajectory of the recorded calls, in tensors that autograd can use."""
         # The host samples in inference mode, whose tensors no later run could use with gradients.
         with torch.inference_mode(False), torch.no_grad():
             latents, denoised = (tuple(t.clone() for t in kept) for kept in (self.latents, self.denoised))
-        return Trajectory(tuple(self.sigmas), latents, denoised, positive, negative, bank, sampler, switch_sigma)
+        return Trajectory(
+            tuple(self.sigmas),
+            latents,
+            denoised,
+            positive=positive,
+            negative=negative,
+            bank=bank,
+            sampler=sampler,
+            switch_sigma=switch_sigma,
+        )
 
 
 def _equal(recorded: float, sigma: float) -> bool:

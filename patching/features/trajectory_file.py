@@ -1,5 +1,4 @@
-"""Trajectories with their banks as safetensors files in ComfyUI's output folder: another day's retouch needs no layout
-run."""
+"""Trajectories with their banks, as safetensors files in ComfyUI's output folder: a later retouch needs no layout run."""
 
 from __future__ import annotations
 
@@ -19,7 +18,10 @@ STORE = Store("likeness_trajectories", "likeness_trajectory", 1, "trajectory", "
 
 
 def save(trajectory: Trajectory, prefix: str) -> Path:
-    """Writes a numbered file below the output folder. Raises ValueError for prompts that are more than a text."""
+    """Writes a numbered file below the output folder and returns its path.
+
+    Raises ValueError for an empty trajectory and for prompts that are more than one plain text.
+    """
     if not len(trajectory):
         raise ValueError(f"{SAVE}: expected a trajectory with model calls, got an empty one; give its sampler steps.")
     tensors = {"latents": torch.stack(trajectory.latents), "denoised": torch.stack(trajectory.denoised)}
@@ -38,7 +40,7 @@ def save(trajectory: Trajectory, prefix: str) -> Path:
 
 
 def load(name: str) -> Trajectory:
-    """Raises FileNotFoundError or ValueError in one sentence."""
+    """The trajectory of a saved file. Raises FileNotFoundError for a missing file, ValueError for a damaged one."""
     return STORE.read(name, _trajectory)
 
 
@@ -54,6 +56,15 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
     )
     if not len(sigmas) == len(latents) == len(denoised):
         raise ValueError(f"{len(sigmas)} noise levels, {len(latents)} latents")
-    # The first files name neither.
+    # Files of the first version lack both.
     sampler, switch_sigma = json.loads(facts.get("sampler", '""')), json.loads(facts.get("switch_sigma", "Infinity"))
-    return Trajectory(sigmas, latents, denoised, positive, negative, bank, sampler, switch_sigma)
+    return Trajectory(
+        sigmas,
+        latents,
+        denoised,
+        positive=positive,
+        negative=negative,
+        bank=bank,
+        sampler=sampler,
+        switch_sigma=switch_sigma,
+    )

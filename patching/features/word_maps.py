@@ -1,11 +1,11 @@
-"""Where a word of the prompt acts in a picture: its cross-attention maps, read while the model denoises the noised
-picture."""
+"""Cross-attention maps of a word of the prompt, read while the model denoises the noised picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,10 @@ from ..host.words import find_word
 from .sources import noised_source
 from .taps import CrossAttentionTap
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
+
 NODE = "LikenessAttentionMaps"
 _PARTS = {"input": "encoder", "middle": "middle", "output": "decoder"}
 _GROUPS: dict[str, Callable[[Block, tuple[int, int]], str]] = {
@@ -36,8 +40,11 @@ GROUPINGS = tuple(_GROUPS)
 
 @dataclass(frozen=True)
 class WordMaps:
-    """heatmaps: [groups * images, height, width] in 0..1, all images of the first group first; preview: [images, ...]
-    RGB pictures."""
+    """Maps by group of blocks.
+
+    heatmaps: [groups * images, height, width] in 0..1, all images of the first group first. preview: [images, height,
+    width, 3], the panels of all groups side by side.
+    """
 
     groups: tuple[str, ...]
     heatmaps: torch.Tensor
@@ -46,7 +53,7 @@ class WordMaps:
 
 @dataclass(frozen=True)
 class _SummedMaps:
-    """A sink that adds up a word's maps over its tokens and over model calls, [images, height, width] per layer."""
+    """A sink that sums a word's maps over its tokens and over model calls, [images, height, width] per layer."""
 
     sums: dict[Layer, torch.Tensor] = field(default_factory=dict)
 
@@ -56,9 +63,10 @@ class _SummedMaps:
 
 
 def word_maps(
-    model,
-    clip,
+    model: ModelPatcher,
+    clip: CLIP | None,
     latent: dict,
+    *,
     text: str,
     word: str,
     blocks: str,
@@ -66,14 +74,14 @@ def word_maps(
     window: Window,
     levels: int,
     seed: int,
-    vae=None,
+    vae: VAE | None = None,
     node: str = NODE,
 ) -> WordMaps:
-    """The maps of `word` over the pictures of `latent`, grouped by blocks. Raises ValueError in one sentence for what
-    cannot be used.
+    """The maps of `word` in `text` over the pictures of a LATENT.
 
-    levels: at how many noise levels, evenly spread over the window, the picture is noised and denoised once. vae:
-    decodes the pictures for the preview; without it they are guessed from the latent.
+    group_by: one of GROUPINGS. levels: number of noise levels, evenly spread over the window, at which the picture is
+    noised and denoised once. vae: decodes the pictures for the preview; without it they are approximated from the
+    latent. Raises ValueError without a CLIP, for a word outside the text, unknown blocks, and an empty LATENT.
     """
     if clip is None:
         raise ValueError(
@@ -97,7 +105,7 @@ def word_maps(
 
     run_pass(attach(model, tap), conditioning, samples, sigmas, observe)
     pictures = pictures_of(model, latent, vae)
-    groups = _grouped(chosen, sink, group_by, _size(pictures[..., 0]))
+    groups = _grouped(chosen, sink, group_by, size_of(pictures[..., 0]))
     panels = [
         captioned(pictures, "picture"),
         *(captioned(overlay(pictures, heat), name) for name, heat in groups.items()),
@@ -113,8 +121,8 @@ def _grouped(
     for block in blocks:
         for layer in block.layers:
             maps = sink.sums[layer]
-            members.setdefault(_GROUPS[group_by](block, _size(maps)), []).append(maps)
-    largest = max((_size(m) for maps in members.values() for m in maps), key=math.prod)
+            members.setdefault(_GROUPS[group_by](block, size_of(maps)), []).append(maps)
+    largest = max((size_of(m) for maps in members.values() for m in maps), key=math.prod)
     return {
         name: min_max(
             F.interpolate(mean_heatmap(maps, largest)[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu()
@@ -123,7 +131,7 @@ def _grouped(
     }
 
 
-def _size(maps: torch.Tensor) -> tuple[int, int]:
+def size_of(maps: torch.Tensor) -> tuple[int, int]:
     """(height, width) of [images, height, width]."""
     _, height, width = maps.shape
     return height, width

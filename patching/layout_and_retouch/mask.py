@@ -142,7 +142,7 @@ def plain_mask(mask: torch.Tensor, node: str) -> SubjectMask:
 
 
 def preview(mask: SubjectMask, image: torch.Tensor | None) -> torch.Tensor:
-    """Panels side by side, [images, height, width, 3]: the layout image if given, the subject, the soft mask over it."""
+    """Panels side by side, [images, height, width, 3]: the layout image if given, the subject, the soft mask."""
     fixed, subject = mask.fixed, mask.subject.float().expand(len(mask.fixed), -1, -1)
     count, height, width = fixed.shape
     if image is None:

@@ -1,4 +1,4 @@
-"""Layout-and-Retouch, stage 2 (arXiv 2407.09779, Algorithm 1), as a patch of MODEL: attention swap and mask blending."""
+"""Layout-and-Retouch, stage 2 (arXiv 2407.09779, Algorithm 1), as a patch of MODEL."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class LayoutOfSameCall:
 
 @dataclass(frozen=True, eq=False)
 class RecordedLayout:
-    """A layout that had a call of its own. hidden: self-attention's inputs; crossed: cross-attention's, with the text."""
+    """A layout that had a call of its own. hidden: self-attention's inputs; crossed: cross-attention's and text."""
 
     hidden: dict[Layer, torch.Tensor]
     crossed: dict[Layer, tuple[torch.Tensor, torch.Tensor]]

@@ -21,7 +21,17 @@ def test_the_heat_of_the_class_word_lies_on_the_subject():
         latent = {"samples": vae.encode(torch.from_numpy(renders([scene])).float() / 255)}
         text = prompt(scene.subject.name, scene.place)
         maps = word_maps(
-            model, clip, latent, text, scene.subject.name, "output3", "together", Window(0.2, 0.8), 4, 0, vae
+            model,
+            clip,
+            latent,
+            text=text,
+            word=scene.subject.name,
+            blocks="output3",
+            group_by="together",
+            window=Window(0.2, 0.8),
+            levels=4,
+            seed=0,
+            vae=vae,
         )
         inside = torch.from_numpy(render(scene).mask > 127)
         ratios.append(float(maps.heatmaps[0][inside].mean() / maps.heatmaps[0][~inside].mean()))

@@ -56,7 +56,19 @@ def maps(
     vae=None,
 ):
     image = latent() if image is None else image
-    return word_maps(model, clip, image, text, word, blocks, group_by, window or Window(0.2, 0.8), levels, seed, vae)
+    return word_maps(
+        model,
+        clip,
+        image,
+        text=text,
+        word=word,
+        blocks=blocks,
+        group_by=group_by,
+        window=window or Window(0.2, 0.8),
+        levels=levels,
+        seed=seed,
+        vae=vae,
+    )
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 8, 8), (3, 9, 11)])

@@ -207,7 +207,8 @@ def test_a_scope_inside_a_scope_is_the_same_run():
 
 
 def test_patches_of_both_models_live_through_a_step_blended_run():
-    from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+    from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
+    from likeness.patching.layout_and_retouch.switch import Switch
 
     first, second = [], []
     vanilla, personalized = tiny_model("sd1"), tiny_model("sd1", seed=9)

@@ -16,7 +16,8 @@ from likeness.patching.host.passes import sample
 from likeness.patching.layout_and_retouch.mask import SubjectMask
 from likeness.patching.layout_and_retouch.retouch import Retouch
 from likeness.patching.layout_and_retouch.settings import NODE, RetouchSettings
-from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
+from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
 
 STEPS = 4

@@ -8,7 +8,8 @@ import torch
 from likeness.patching.features.trajectory import Trajectory
 from likeness.patching.host import passes
 from likeness.patching.layout_and_retouch import step_blended
-from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
+from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
 

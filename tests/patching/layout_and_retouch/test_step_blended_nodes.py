@@ -4,7 +4,8 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
-from likeness.nodes.step_blended import LikenessRecordedTrajectory, LikenessStepBlendedGuider, StepBlendedSampler
+from likeness.nodes.step_blended import LikenessStepBlendedGuider, StepBlendedSampler
+from likeness.nodes.trajectory import LikenessRecordedTrajectory
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
 
@@ -44,7 +45,7 @@ def test_the_guider_gives_what_the_sampler_node_gives():
         LikenessRecordedTrajectory.execute(guider, {"samples": denoised["samples"] + 1})
 
 
-def test_the_negative_of_the_personalised_model_is_its_own():
+def test_the_negative_of_the_personalized_model_is_its_own():
     negative = conditioning(tiny_model(), seed=8)
     assert not torch.equal(all_in_one(personalized_negative=negative)[0]["samples"], all_in_one()[0]["samples"])
     same = conditioning(tiny_model(), seed=1)
@@ -81,7 +82,7 @@ def test_the_log_tells_who_did_how_much(caplog):
     caplog.set_level("INFO")
     all_in_one()
     assert (
-        "StepBlendedSampler: 2 calls of the vanilla model, then 3 of the personalised one; trajectory of 5 model calls"
+        "StepBlendedSampler: 2 calls of the vanilla model, then 3 of the personalized one; trajectory of 5 model calls"
         in caplog.text
     )
     caplog.clear()
