@@ -58,7 +58,7 @@ class AdaptiveMask(io.ComfyNode):
                 io.String.Input(
                     "blocks",
                     default="decoder",
-                    tooltip="Blocks whose cross-attention is averaged: names (output3), ranges, lists, encoder, decoder, all. "
+                    tooltip="Blocks whose cross-attention is averaged: names (output3), ranges, encoder, decoder, all. "
                     "The paper: the decoder.",
                 ),
                 io.Float.Input(
@@ -100,7 +100,7 @@ class AdaptiveMask(io.ComfyNode):
                     default=CORES[0],
                     **ADVANCED,
                     tooltip=(
-                        "The region where the mask is 1. both: where subject mask and attention agree (our default; the "
+                        "Region where the mask is 1. both: where subject mask and attention agree (our default; the "
                         "paper does not say); subject, attention: where one of them is. Neutral: none."
                     ),
                 ),

@@ -64,7 +64,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     options=[FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE],
                     default=FORK,
                     tooltip=(
-                        "How the target follows the layout before lambda_2. fork: the target starts from the layout's own "
+                        "How the target follows the layout before lambda_2. fork: it starts from the layout's own "
                         "latents, which costs nothing. qkv_both: queries, keys and values of all self- and "
                         "cross-attention (our reading of the paper); qk_both: without values; qk_self: queries and "
                         "keys of self-attention. Neutral: none."
@@ -76,7 +76,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     min=0,
                     max=10000,
                     tooltip=(
-                        "The number of steps that follow the layout; the reference acts after them. Neutral: 0. The paper's "
+                        "Number of steps that follow the layout; the reference acts after them. Neutral: 0. The paper's "
                         "value is not known; 10 of 50 is our default."
                     ),
                 ),

@@ -224,7 +224,7 @@ class LikenessStepBlendedGuider(io.ComfyNode):
             node_id="LikenessStepBlendedGuider",
             display_name="Step-Blended Guider",
             category=CATEGORY,
-            description="The Step-Blended Sampler as a guider for SamplerCustomAdvanced: any sampler, noise and sigmas.",
+            description="The Step-Blended Sampler as a guider for SamplerCustomAdvanced, with any noise and sigmas.",
             inputs=[*_model_inputs(), _cfg(), *_switch_inputs(), _negative_input(), _record_input()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
         )

@@ -163,7 +163,7 @@ def _no_larger(
 
 
 def _area_of(samples: torch.Tensor, image: torch.Tensor, vae: VAE) -> tuple[slice, slice]:
-    """Rows and columns of a picture that its latent contains: the VAE crops both sides equally to whole latent pixels."""
+    """Rows and columns of a picture in its latent; the VAE crops both sides equally to whole latent pixels."""
     ratio = pixels_per_latent(vae)
     height, width = (n * ratio for n in samples.shape[2:])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
@@ -178,7 +178,7 @@ def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
 
 def pixels_per_latent(vae: VAE) -> int:
     """The side of a latent pixel in pixels of the picture."""
-    return vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
+    return int(vae.spacial_compression_encode()) if hasattr(vae, "spacial_compression_encode") else 8
 
 
 def model_arguments(model: BaseModel, conditioning: list, latents: torch.Tensor) -> dict:

@@ -1,4 +1,4 @@
-"""Trajectories with their banks, as safetensors files in ComfyUI's output folder: a later retouch needs no layout run."""
+"""Trajectories with their banks, as safetensors files in ComfyUI's output folder."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _padded(item: Reference, height: int, width: int, node: str) -> Member:
 
 
 def _scaled(item: Reference, height: int, width: int) -> Member:
-    assert item.image is not None
+    assert item.image is not None and item.vae is not None
     ratio = pixels_per_latent(item.vae)
     picture = item.image.movedim(-1, 1)
     scale = min(height * ratio / picture.shape[2], width * ratio / picture.shape[3])

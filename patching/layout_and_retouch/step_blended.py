@@ -47,7 +47,7 @@ class StepBlendedGuider(RecordingGuider):
         node: str = NODE,
         record_blocks: str = "",
     ):
-        """record_blocks: the blocks whose self-attention the trajectory's bank keeps, in the language of `blocks.parse`.
+        """record_blocks: blocks whose self-attention the trajectory's bank keeps, in the language of `blocks.parse`.
 
         Raises ValueError for models that cannot take turns on one latent, and for unknown blocks.
         """

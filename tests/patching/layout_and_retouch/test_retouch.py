@@ -263,7 +263,7 @@ def test_the_attention_of_another_pack_knows_no_weights(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_models(mode):
-    """A layout of the vanilla model first and the tuned one then, retouched by the tuned one; neither is left changed."""
+    """A layout of the vanilla model first, then the tuned one, retouched by the tuned one; neither is left changed."""
     vanilla = tiny_model("sd1")
     tuned = add_lora(vanilla)
     trajectory = layout(tuned, vanilla, switch=2)[1]

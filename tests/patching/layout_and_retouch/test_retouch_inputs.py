@@ -62,7 +62,7 @@ def test_samplers_that_can_follow_a_layout_of_euler(settings):
 
 
 def test_blending_before_the_switch_agrees_between_modes():
-    """The vanilla model's features are read where they were recorded; no mode makes them with the personalised weights."""
+    """The vanilla model's features are read where they were recorded; no mode computes them with personal weights."""
     vanilla = tiny_model("sd1")
     tuned = add_lora(vanilla)
     trajectory = layout(tuned, vanilla, switch=3, record="all")[1]
