@@ -76,8 +76,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     min=0,
                     max=10000,
                     tooltip=(
-                        "Number of steps that follow the layout; the reference acts after them. Neutral: 0. The paper's "
-                        "value is not known; 10 of 50 is our default."
+                        "Number of steps that follow the layout; the reference acts after them. Neutral: 0. The "
+                        "paper's value is not known; 10 of 50 is our default."
                     ),
                 ),
                 io.Int.Input(

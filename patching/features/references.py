@@ -176,9 +176,9 @@ def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
     return image.shape[1] // ratio * ratio, image.shape[2] // ratio * ratio
 
 
-def pixels_per_latent(vae: VAE) -> int:
+def pixels_per_latent(vae: Any) -> int:
     """The side of a latent pixel in pixels of the picture."""
-    return int(vae.spacial_compression_encode()) if hasattr(vae, "spacial_compression_encode") else 8
+    return vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
 
 
 def model_arguments(model: BaseModel, conditioning: list, latents: torch.Tensor) -> dict:

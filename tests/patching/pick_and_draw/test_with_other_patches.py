@@ -9,7 +9,8 @@ import torch
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.references import Reference
 from likeness.patching.host.run import KEY
-from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider, Switch
+from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
+from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.patching.pick_and_draw.build import guide
 from likeness.tests.patching.host.test_frozen_layers import control_network, controlled
 from likeness.tests.patching.layout_and_retouch.retouch_runs import retouched
