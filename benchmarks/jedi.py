@@ -54,8 +54,8 @@ NOTES = (
     "training_free: the vanilla model with coupled decoder blocks; training_free_uncoupled: the vanilla model alone. "
     "lora: the bundled LoRAs at strength 1, which have seen four pictures of each subject.",
     "joint_nN_ratio: N pictures sampled as one set to N plain pictures of the same sampler, one after the other, in "
-    "the same run; *_attention_share: how much of a set's time is the coupling; joint_reference_price: what one more "
-    "known member adds to a picture. The full-size network is timed over one step.",
+    "the same run; *_attention_share: the coupling's share of a set's time; joint_reference_price: extra time of one "
+    "more known member per picture. The full-size network is timed over one step.",
 )
 
 

@@ -60,12 +60,12 @@ NOTES = (
     "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the keys and values of the reference's subject are appended "
     "to the target's own. lora: at strength 0.6. textual_inversion: the reference has weight 3.",
     "III is II with the reference in all of its personalized steps; IV and V start from the layout's latents.",
-    "less: differences between rows, picture by picture, with intervals; *_above_* are their means, which are all "
-    "positive in the paper.",
+    "less: differences between rows, picture by picture, with intervals; *_above_* are their means, all positive in "
+    "the paper.",
     "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask "
     "in every step, as in the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, "
     "the subject's map and mask, and retouch, with the workflow's settings but for the blocks, which are the paper's.",
-    "memory_ratio: the peak of the tensors that a run makes, to a plain run's.",
+    "memory_ratio: peak tensor memory of a run relative to a plain run's.",
 )
 
 

@@ -35,15 +35,15 @@ TARGETS = {name: Target("at most", 1.005) for name in (NEUTRAL, f"tinyland_{NEUT
 NOTES = (
     "ratio: median over rounds of a node's run to a run of plain KSampler right before or after it, with a 95 % "
     "bootstrap interval; seconds: median of the node's runs. KSampler runs the model that the node starts with.",
-    "Each figure is the worst median among its variants. strength_zero_ratio is of those that change nothing: the "
-    "seconds that they add to a run of as many steps of a network of one level, to those of the plain run; beside a "
-    "whole run they are lost in the noise. They are the same for every network: a node that idles does nothing in its "
-    "layers.",
-    "LikenessAttentionMaps is compared to encoding the prompt and KSampler with as many steps as it looks at noise "
-    "levels, at cfg 1; a tap reads every block of both rows of every step, as the patches of the pack do, and throws "
-    "away what it reads.",
-    "A run starts with its first model loaded. A blended run includes the re-patch of the LoRA in the middle, once "
-    "however many steps.",
+    "Each figure is the worst median among its variants. strength_zero_ratio covers the variants that change nothing: "
+    "the seconds they add, measured on a network of one level over the same number of steps, relative to those of "
+    "the plain run. In a whole run they would be lost in the noise. They do not depend on the network: an idle node "
+    "does nothing in its layers.",
+    "LikenessAttentionMaps is compared to encoding the prompt and running KSampler at cfg 1 with one step per noise "
+    "level. The tap reads every block for both rows of every step, as the patches of the pack do, and discards the "
+    "values.",
+    "A run starts with its first model loaded. A blended run includes one re-patch of the LoRA in the middle, "
+    "independent of the number of steps.",
     "Figures without a prefix are of the full-size network: the U-Net of Stable Diffusion 1.5, 859 M random weights.",
 )
 

@@ -60,7 +60,7 @@ NOTES = (
     "finest, before which a gradient pass stops; all_maps: with those of every layer, as in the paper; "
     "guided_whole_ratio: template, inversion and features of a new reference, and a run guided with the nodes' "
     "default windows and blocks.",
-    "guided_extra_memory_ratio: what both losses add to the peak of a plain run's tensors, to that peak.",
+    "guided_extra_memory_ratio: extra peak tensor memory of both losses relative to a plain run's peak.",
 )
 
 

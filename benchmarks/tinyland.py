@@ -47,7 +47,7 @@ NOTES = (
     "judge_accuracy: share of unseen renders with class, color, pattern and place all right; *_judge_accuracy: one "
     "attribute alone.",
     "identity_auc: a render's identity to its own subject against its identity to any other; look_alike_auc: against "
-    "a subject that differs in one property that no caption tells, or in the pattern.",
+    "a subject that differs in one property that no caption names, or in the pattern.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted, never the place of the references. layout: spread of the subject's center and size over seeds of one "
     "prompt.",
