@@ -38,6 +38,7 @@ class Column(NamedTuple):
 
 
 REFERENCES = Column("layout_and_retouch", "24", "pictures of the subject")
+# The titles are keys of report.json, so their spelling stays.
 BASELINE = Column("layout_and_retouch", "23", "the personalised model alone")
 COLUMNS = (
     BASELINE,
