@@ -27,8 +27,9 @@ def attention_probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> tor
 def cross_attention_map(
     q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Sequence[int], budget: int = _BUDGET
 ) -> torch.Tensor:
-    """Columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads (Prompt-to-Prompt, arXiv 2208.01626).
+    """Columns `tokens` of A = softmax(Q K^T / sqrt(d)), averaged over heads (Pick-and-Draw, arXiv 2401.16762, eq. 3).
 
+    Prompt-to-Prompt (arXiv 2208.01626) introduced these maps.
     q: [rows, n, heads * d], k: [rows, m, heads * d], of any dtype. Returns [rows, n, len(tokens)] in fp32. Queries are
     taken in chunks of at most `budget` scores, so the memory does not grow with n.
     """
