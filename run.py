@@ -5,7 +5,7 @@
   demo    makes one personalised picture with a real ComfyUI, headless
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
-            PATH ...  these tests alone, at once; --quick  a verdict in three minutes; --full  the longest tests, too
+            PATH ...  these tests alone, at once; --quick  a verdict in minutes; --full  the longest tests, too
   bench   runs one benchmark: bench NAME [--quick] [--json FILE]
   train   trains the demo model, or a joint model of your own, resuming where it stopped
 

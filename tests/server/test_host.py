@@ -13,6 +13,18 @@ from likeness.demo.launcher import host as hosting
 from likeness.demo.launcher.client import DIRECT
 
 COMFYUI = Path(os.environ["COMFYUI_PATH"])
+STAND_IN = """
+import http.server, sys
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Answer).serve_forever()
+"""
+"""A main.py that answers as ComfyUI does and is up at once."""
 PROGRAM = """
 import runpy, sys, time
 from pathlib import Path
@@ -25,9 +37,9 @@ with Host(Path({comfyui!r}), arguments=("--disable-all-custom-nodes",)) as host:
 """
 
 
-def program(action: str) -> subprocess.Popen:
+def program(action: str, comfyui: Path) -> subprocess.Popen:
     text = textwrap.dedent(PROGRAM).format(
-        launch=str(hosting.PACK / "demo" / "launcher" / "launch.py"), comfyui=str(COMFYUI), action=action
+        launch=str(hosting.PACK / "demo" / "launcher" / "launch.py"), comfyui=str(comfyui), action=action
     )
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -41,9 +53,15 @@ def answers(port: str) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, None], ids=["ctrl-c", "sigterm", "error"])
-def test_the_server_ends_with_the_program(end):
-    running = program("time.sleep(120)" if end else "raise ValueError('an error')")
+@pytest.mark.parametrize(
+    ("end", "real"),
+    [(signal.SIGINT, False), (signal.SIGTERM, True), (None, False)],
+    ids=["ctrl-c", "sigterm of a real ComfyUI", "error"],
+)
+def test_the_server_ends_with_the_program(end, real, tmp_path):
+    (tmp_path / "main.py").write_text(STAND_IN)
+    action = "time.sleep(120)" if end else "raise ValueError('an error')"
+    running = program(action, COMFYUI if real else tmp_path)
     pid, port, base = running.stdout.readline().split(maxsplit=2)
     if end:
         assert answers(port)

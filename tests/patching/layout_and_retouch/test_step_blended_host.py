@@ -189,18 +189,17 @@ def hooked(model, seed, strength):
 def test_weight_hooks_of_either_prompt_are_taken_back(shared):
     vanilla = tiny_model()
     personalized = add_lora(vanilla) if shared else tiny_model(seed=9)
-    expected = [alone(vanilla), alone(personalized, 2)]
-    alone(vanilla)
+    expected = [alone(vanilla, steps=3), alone(personalized, 2, steps=3)]
+    alone(vanilla, steps=1)
     prompts = hooked(vanilla, 0, 1.0), hooked(personalized, 2, 0.5)
-    middle = run(guider_of(vanilla, personalized, Switch(steps=2), *prompts))
-    assert not torch.equal(middle, run(guider_of(vanilla, personalized, Switch(steps=2))))
+    middle = run(guider_of(vanilla, personalized, Switch(steps=2), *prompts), steps=3)
+    assert not torch.equal(middle, run(guider_of(vanilla, personalized, Switch(steps=2)), steps=3))
     assert vanilla.hook_patches == {} and personalized.hook_patches == {}
-    assert torch.equal(run(guider_of(vanilla, personalized, Switch(steps=STEPS), *prompts)), alone(vanilla, prompts[0]))
-    assert torch.equal(
-        run(guider_of(vanilla, personalized, Switch(steps=0), *prompts)), alone(personalized, prompts[1])
-    )
-    assert torch.equal(alone(vanilla), expected[0])
-    assert torch.equal(alone(personalized, 2), expected[1])
+    first, second = (run(guider_of(vanilla, personalized, Switch(steps=n), *prompts), steps=3) for n in (3, 0))
+    assert torch.equal(first, alone(vanilla, prompts[0], steps=3))
+    assert torch.equal(second, alone(personalized, prompts[1], steps=3))
+    assert torch.equal(alone(vanilla, steps=3), expected[0])
+    assert torch.equal(alone(personalized, 2, steps=3), expected[1])
 
 
 def test_one_model_with_two_prompts():
@@ -230,7 +229,7 @@ def test_masks_of_a_batch_stay_with_their_images():
 @pytest.mark.parametrize("scheduler", comfy.samplers.KSampler.SCHEDULERS)
 def test_all_steps_are_the_vanilla_model_whatever_the_scheduler_makes_of_them(scheduler):
     """Some schedulers make a step more or less than was asked for."""
-    vanilla, steps = tiny_model(), 30
+    vanilla, steps = tiny_model(), 6
     guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=steps, of=steps))
     assert torch.equal(run(guider, steps=steps, scheduler=scheduler), alone(vanilla, steps=steps, scheduler=scheduler))
 
