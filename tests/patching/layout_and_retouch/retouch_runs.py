@@ -57,7 +57,7 @@ _SETTINGS = {field.name for field in fields(RetouchSettings)}
 
 
 def retouched(model, references=(), blocks=None, **options):
-    """The MODEL with a Retouch on it. blocks: names, by default the paper's. options: of its settings and of the patch."""
+    """The MODEL with a Retouch on it. blocks: names, by default the paper's. options: its settings and fields."""
     family, every = family_of(model, "test"), discover(model, "test")
     names = preset(model, LATE, "test") if blocks is None else blocks
     chosen = tuple(b for b in every if b.name in names)
