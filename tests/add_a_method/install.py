@@ -6,7 +6,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FILES = ("kernels/style_aligned.py", "patching/style_aligned/patch.py", "nodes/style_aligned.py")
 MENU = "nodes/__init__.py"
-IMPORT, ENTRY = "    from .style_aligned import StyleAligned\n", "        StyleAligned,\n"
+IMPORT, ENTRY = "from .style_aligned import StyleAligned\n", "        StyleAligned,\n"
 
 
 def install(pack: Path) -> None:
@@ -17,6 +17,6 @@ def install(pack: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(HERE / name, target)
     lines = (pack / MENU).read_text(encoding="utf-8").splitlines(keepends=True)
-    lines.insert(next(i for i, line in enumerate(lines) if line.startswith("    from .") and line > IMPORT), IMPORT)
+    lines.insert(next(i for i, line in enumerate(lines) if line.startswith("from .") and line > IMPORT), IMPORT)
     lines.insert(lines.index("    ]\n"), ENTRY)
     (pack / MENU).write_text("".join(lines), encoding="utf-8")

@@ -1,8 +1,11 @@
 """The added method on tiny real U-Nets: its neutral settings, its modes, its reference."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from likeness.nodes.style_aligned import StyleAligned
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.references import INVERTED, NOISED, Reference, References
 from likeness.patching.style_aligned.patch import StyleAlignedSettings, style_aligned
@@ -150,3 +153,9 @@ def test_the_input_model_stays_as_it_was(model):
     options, before = repr(model.model_options), run(model)
     run(aligned(model, reference(model)))
     assert repr(model.model_options) == options and torch.equal(run(model), before)
+
+
+def test_the_widgets_are_the_settings():
+    inputs = {given.id: given for given in StyleAligned.define_schema().inputs}
+    widgets = {name: given.default for name, given in inputs.items() if name not in ("model", "reference")}
+    assert widgets == asdict(StyleAlignedSettings())
