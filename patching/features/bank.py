@@ -24,7 +24,7 @@ _NEGATIVES = 2
 
 
 class Key(NamedTuple):
-    """What identifies features in a bank.
+    """The identity of features in a bank.
 
     weights: `weights_of` the model, empty for those of a layout's own run. kind: HIDDEN states before the
     self-attention's projections, or its OUTPUT. negative_digest: `digest_of` the run's negative prompt for a picture's

@@ -26,7 +26,7 @@ _REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises for a
 
 @dataclass(frozen=True)
 class Prompts:
-    """What tells the segmenter which object is meant. points: [n, 2] (x, y) in pixels, labels: [n] 1 inside or 0
+    """The object that the segmenter is to find. points: [n, 2] (x, y) in pixels, labels: [n] 1 inside or 0
     outside; box: left, top, right, bottom."""
 
     points: np.ndarray
@@ -35,7 +35,7 @@ class Prompts:
 
 
 class _Movable(torch.nn.Module):
-    """What the host moves between devices; Sam itself does not let its `device` be set, as the host does."""
+    """The module that the host moves between devices: the host sets `device`, which Sam itself does not allow."""
 
     def __init__(self, sam: torch.nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a retouch makes of layouts and prompts that are more than one plain run with one plain text."""
+"""Retouches of layouts and prompts that are more than one plain run with one plain text."""
 
 import math
 from dataclasses import replace

@@ -1,5 +1,4 @@
-"""What the host and other packs may put on either model, and what of it must reach that model's share of a step-blended
-run."""
+"""Hooks, wrappers, guidance and ControlNets of either model reach that model's share of a step-blended run."""
 
 import comfy.controlnet
 import comfy.hooks
