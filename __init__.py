@@ -1,4 +1,4 @@
-"""Likeness: personalised picture generation for ComfyUI."""
+"""Likeness: personalized picture generation for ComfyUI."""
 
 from .nodes import comfy_entrypoint
 

@@ -2,7 +2,7 @@
 # ruff: noqa: E402, RUF005, UP010, UP031, UP036
 """python run.py demo | serve | test | bench | train
 
-  demo    makes one personalised picture with a real ComfyUI, headless
+  demo    makes one personalized picture with a real ComfyUI, headless
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
             PATH ...  these tests alone, at once; --quick  a verdict in minutes; --full  the longest tests, too

@@ -58,7 +58,7 @@ def coupled_attention(
         flat = (set_to_sequence(x, members) for x in (q, k, v))
         coupled = sequence_to_set(attention(*flat), members)
     else:
-        coupled = _masked(q, k, v, members, attention, visible)
+        coupled = _masked(q, k, v, members, attention, visible=visible)
     return coupled if strength == 1 else torch.lerp(attention(q, k, v), coupled, strength)
 
 

@@ -94,9 +94,9 @@ def adaptive_mask(heat: torch.Tensor, subject: torch.Tensor, rules: MaskRules, m
     """M = max(Normalize(D(M_u)), M_core), M_u = OR(components of M_ca that touch M_sam, M_sam) (arXiv 2407.09779, 3.4).
 
     heat: fp32 [images, height, width] in 0..1, the attention map that M_ca is thresholded from. subject: bool M_sam of
-    the same shape. Returns fp32 in {background} or [0.5, 1]: components of M_ca that do not touch the subject are
-    noise, small components of the union are dropped, D is the distance to the background, stretched to 0.5..1 over
-    the picture's subject. Where the distance is constant the mask is 1.
+    the same shape. Returns fp32 in {background} or [0.5, 1]. Components of M_ca that do not touch the subject
+    are noise, and small components of the union are dropped. D is the distance to the background, stretched to 0.5..1
+    over the picture's subject. Where the distance is constant the mask is 1.
     """
     attended = thresholded(heat, rules.threshold)
     touching = components_touching(attended, subject, morphology)

@@ -1,8 +1,8 @@
 """Pick-and-Draw (arXiv 2401.16762) except for its distance, which is in `uremd`: masks, losses, the latent's update.
 
 Equation numbers are ours. The paper has ten numbered equations, which our sources show without their numbers; we
-rebuilt them from public sources. Eq. 1-2 are latent diffusion and classifier-free guidance, which the host computes;
-eq. 3 is `attention.cross_attention_map`; eq. 7, the earth mover's distance, is only needed to define eq. 8.
+rebuilt them from public sources. Eq. 1-2 are latent diffusion and classifier-free guidance, which the host computes.
+Eq. 3 is `attention.cross_attention_map`. Eq. 7, the earth mover's distance, is only needed to define eq. 8.
 """
 
 # Torch's own annotations are incomplete.
@@ -123,9 +123,8 @@ def step_of_gradient(
 def denoised_shift(step: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:
     """D - D', which carries a moved latent through the sampler's step (Pick-and-Draw, arXiv 2401.16762, the update).
 
-    An Euler or DDIM step from the unguided latent x then ends where the same step from the guided one, x - step, would:
-    D' + r (x - step - D') = D + r (x - D), with r = next_sigma / sigma.
-    Hence D = D' - step r / (1 - r).
+    An Euler or DDIM step from the unguided latent x then ends where the same step from the guided one, x - step, would.
+    With r = next_sigma / sigma, `D' + r (x - step - D') = D + r (x - D)`. Hence `D = D' - step r / (1 - r)`.
 
     step: of `step_of_gradient`, at noise level `sigma`; 0 <= next_sigma < sigma. Returns the shape of `step`.
     """

@@ -57,7 +57,7 @@ def uremd(
     """UREMD = mean_i min_j C_ij (Pick-and-Draw, arXiv 2401.16762, eq. 9) with the cosine cost of eq. 6.
 
     generated: [n, c], palette: [m, c], of any floating dtypes. direction: GEN_TO_REF finds a palette entry for each
-    generated token; REF_TO_GEN finds a generated token for each palette entry; MAX is the larger of both, the two-sided
+    generated token. REF_TO_GEN finds a generated token for each palette entry. MAX is the larger of both, the two-sided
     REMD of eq. 8. generated_mask: bool [n], the tokens that count; a mask spares the caller a gather, which would wait
     for the device. implementation: AUTO takes Triton for fp32, fp16 and bf16 on a GPU where Triton works, else PyTorch.
     budget: the most scores that PyTorch's search holds at once; it does not change the result. palette_weight: [m]

@@ -99,8 +99,8 @@ class Lender:
     def lend(self, call: Call, forward: Forward, change: Change) -> torch.Tensor:
         """Runs a call with a change of self-attention that sees the references. [target rows, channels, height, width].
 
-        change(targets, borrowed): called once per model call, with the references as rows of the same call or as
-        features, depending on the mode and on what fits into one call.
+        change(targets, borrowed): called once per model call. The references are rows of the same call or features,
+        depending on the mode and on the size that fits into one call.
         """
         targets = len(call.x)
         shared = self.same_call(call)

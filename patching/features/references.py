@@ -109,8 +109,8 @@ def references(
     """Encodes pictures as references.
 
     image: [n, height, width, 3]. mask: [height, width] or [1 or n, height, width]. most_pixels: larger pictures are
-    scaled down to it. Raises ValueError without a VAE, for a mask of another size or an empty one, and for a prompt
-    that is more than one plain text.
+    scaled down to it. Raises ValueError without a VAE, for an empty mask or one of another size, and for a
+    combined prompt.
     """
     if vae is None:
         raise ValueError(

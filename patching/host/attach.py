@@ -126,7 +126,16 @@ class _PatchedCalls:
         if not _acts(patch, sigma, state, executor.class_obj):
             return executor(x, t, transformer_options=transformer_options, **arguments)
         rows = _rows(patch.node, state, transformer_options, len(x))
-        call = Call(state, x, t, sigma, rows, transformer_options, arguments, executor.class_obj)
+        call = Call(
+            state=state,
+            x=x,
+            t=t,
+            sigma=sigma,
+            rows=rows,
+            options=transformer_options,
+            arguments=arguments,
+            model=executor.class_obj,
+        )
         return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
 
 
@@ -140,7 +149,15 @@ class _GuidedSteps:
         guidance, state = self.guidance, RunState.of(model_options["transformer_options"])
         if state is None:
             raise RuntimeError(_outside(guidance.node))
-        step = Step(state, model, conds, x_in, timestep, float(timestep[0]), model_options)
+        step = Step(
+            state=state,
+            model=model,
+            conditions=conds,
+            x=x_in,
+            t=timestep,
+            sigma=float(timestep[0]),
+            options=model_options,
+        )
         return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
 
 

@@ -52,7 +52,13 @@ def sample(
     else:
         noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
     schedule = comfy.samplers.KSampler(
-        model, steps, model.load_device, sampler, scheduler, denoise, model.model_options
+        model,
+        steps,
+        model.load_device,
+        sampler=sampler,
+        scheduler=scheduler,
+        denoise=denoise,
+        model_options=model.model_options,
     )
     result = guider.sample(
         noise,

@@ -188,7 +188,8 @@ class _AttendHook:
     previous: Callable | None
 
     def __call__(self, q, k, v, extra_options):
-        return self.change.attend(self.layer, q, k, v, _attention(extra_options, self.previous), _tokens(extra_options))
+        attention = _attention(extra_options, self.previous)
+        return self.change.attend(self.layer, q, k, v, attention=attention, tokens=_tokens(extra_options))
 
 
 @dataclass(frozen=True)

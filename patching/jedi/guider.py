@@ -83,7 +83,16 @@ class JointGuider(comfy.samplers.CFGGuider):
         )
         try:
             self.inner_set_conds(self._conditionings(run, latent_image))
-            result = super().sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
+            result = super().sample(
+                noise,
+                latent_image,
+                sampler,
+                sigmas,
+                denoise_mask=denoise_mask,
+                callback=callback,
+                disable_pbar=disable_pbar,
+                seed=seed,
+            )
             run.report(self.node)
             return result
         finally:
@@ -116,7 +125,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         sigma = float(timestep.max())
         if not run.couples(sigma):
             return super().predict_noise(x, timestep, model_options, seed)
-        step = _Step(self, run, x, timestep, sigma, model_options)
+        step = _Step(self, run, x, timestep, sigma, options=model_options)
         if kind == TEXT_ONLY:
             return step.guided(_SET, _SET_WITHOUT_TEXT, first)
         if kind == JOINT or first == second:

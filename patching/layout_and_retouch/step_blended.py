@@ -35,8 +35,8 @@ class StepBlendedGuider(RecordingGuider):
     """Classifier-free guidance by the vanilla model first and by the personalized one from the switch on.
 
     z_{k+1} = Sample(z_k, eps(z_k, y-)) for k < tau, Sample(z_k, eps*(z_k, y)) from then on (arXiv 2407.09779, section
-    3.2). To the host this is the vanilla model's guider, so the sampler runs once and keeps its history; the calls
-    after the switch go to a second guider of the personalized model.
+    3.2). The host sees the vanilla model's guider, so the sampler runs once and keeps its history. The calls after the
+    switch go to a second guider of the personalized model.
     """
 
     def __init__(

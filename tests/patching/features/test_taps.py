@@ -128,7 +128,7 @@ def test_maps_are_the_probabilities_that_the_layer_used(family):
 
 
 @KINDS
-def test_attention_override_is_honoured(family, kind):
+def test_attention_override_is_honored(family, kind):
     plain = tiny_model(family)
     overridden, seen = plain.clone(), Override(gain=0.5)
     overridden.model_options["transformer_options"]["optimized_attention_override"] = seen

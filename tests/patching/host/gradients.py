@@ -103,7 +103,9 @@ def ours(model, x, last=None, scale=1.0, conds=None, loaded=True, **settings):
     features = Features(scale)
     with sampling(model, x, conds, loaded) as conds:
         sigma = torch.full([len(x)], SIGMA)
-        return gradient(model.model, conds, x, sigma, features.options(model, last), features.loss, "Node", **settings)
+        return gradient(
+            model.model, conds, x, sigma, features.options(model, last), loss=features.loss, node="Node", **settings
+        )
 
 
 class _OutOfPlace(TorchFunctionMode):

@@ -28,7 +28,9 @@ class Encoder:
 
 def picture(model, height, width, mask=None, encoder=None):
     image = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(4))
-    return references(image, encoder or Encoder(), conditioning(model), "noised", 0, mask, 1.0, "test").items[0]
+    return references(
+        image, encoder or Encoder(), conditioning(model), "noised", seed=0, mask=mask, weight=1.0, node="test"
+    ).items[0]
 
 
 def test_a_reference_of_the_same_size_is_taken_as_it_is():

@@ -88,7 +88,7 @@ def test_other_families(family):
 
 
 def euler_by_hand(vanilla, personalized, tau):
-    """Euler steps written out, each with the model that the paper names: k < tau vanilla, then personalised."""
+    """Euler steps written out, each with the model that the paper names: k < tau vanilla, then personalized."""
     schedule = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "euler", "normal", 1.0)
     x = None
     for k in range(STEPS):

@@ -179,7 +179,7 @@ def test_weight_hooks_of_either_prompt_are_taken_back(shared):
 
 
 def test_one_model_with_two_prompts():
-    """Textual Inversion: the weights are the same, only the personalised prompt has the subject's embedding."""
+    """Textual Inversion: the weights are the same, only the personalized prompt has the subject's embedding."""
     model = tiny_model()
     guider = guider_of(model, model, Switch(steps=2))
     result = run(guider)
