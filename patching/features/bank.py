@@ -42,8 +42,8 @@ class Key(NamedTuple):
 class FeatureBank:
     """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU; thread-safe.
 
-    Only the last two models and the last two negative prompts are kept, so that a long series of LoRA strengths or
-    negative prompts does not fill the RAM. Features of a layout's own run, which have no weights, stay.
+    Only the last two models and the last two negative prompts are kept. A long series of LoRA strengths or negative
+    prompts does not fill the RAM. Features of a layout's own run, which have no weights, stay.
     """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
