@@ -16,7 +16,9 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = Path(os.environ["COMFYUI_PATH"]).resolve() if os.environ.get("COMFYUI_PATH") else None
-WITHOUT_HOST = ("kernels", "launcher")
+TESTS = Path(__file__).resolve().parent
+WITHOUT_HOST = ("kernels", "demo/launcher")
+NEEDS_AIOHTTP = ("test_client.py", "test_picture.py")
 WITH_SERVER = ("browser", "server")
 LONGEST_FIRST = WITH_SERVER
 
@@ -31,7 +33,10 @@ _launch.alias_pack(HOST)
 
 collect_ignore: list[str] = []
 if HOST is None:
-    collect_ignore += [p.name for p in Path(__file__).parent.iterdir() if p.is_dir() and p.name not in WITHOUT_HOST]
+    kept = {TESTS / name for name in WITHOUT_HOST}
+    kept |= {parent for folder in kept for parent in folder.parents}
+    collect_ignore += [str(p) for p in (*TESTS.iterdir(), *(TESTS / "demo").iterdir()) if p.is_dir() and p not in kept]
+    collect_ignore += [str(p) for p in (TESTS / "demo").rglob("test_*.py") if p.name in NEEDS_AIOHTTP]
 else:
     _nodes = importlib.util.find_spec("nodes")
     assert _nodes is not None and _nodes.origin is not None, (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NO_WINDOWS = pytest.mark.skipif(os.name == "nt", reason="POSIX only: made of shell scripts and signals")
 
 

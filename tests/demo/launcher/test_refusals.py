@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from likeness.demo.launcher import environment, files, install
 from likeness.demo.launcher.files import Problem
-from likeness.tests.launcher.fake_programs import (
+from likeness.tests.demo.launcher.fake_programs import (
     FAKE_COMFYUI,
     VERSION,
     Bench,

@@ -14,7 +14,7 @@ import pytest
 from likeness.demo.launcher import files
 from likeness.demo.launcher.pins import TORCH
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DRIVER = """
 import sys
 sys.path.insert(0, {root!r})

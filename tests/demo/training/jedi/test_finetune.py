@@ -21,7 +21,7 @@ from likeness.demo.world.captions import caption
 from likeness.demo.world.scene import render
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
-from likeness.tests.demo import tiny_checkpoint
+from likeness.tests.demo.training.jedi import tiny_checkpoint
 from safetensors.torch import load_file, save_file
 
 CPU = torch.device("cpu")

@@ -16,9 +16,9 @@ from types import ModuleType
 
 import pytest
 from likeness.demo.launcher.environment import Environment
-from likeness.tests.launcher.fake_programs import Bench, FakePrograms, pin, write_archive
+from likeness.tests.demo.launcher.fake_programs import Bench, FakePrograms, pin, write_archive
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # The build script of a made-up source archive: it leaves a trace that it ran, and takes its time where a file says so.
 BACKEND = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from likeness.demo.launcher import environment, files
-from likeness.tests.launcher.fake_programs import Bench, assert_whole, set_free_disk
+from likeness.tests.demo.launcher.fake_programs import Bench, assert_whole, set_free_disk
 
 STEPS = ("venv", "download", "install")
 

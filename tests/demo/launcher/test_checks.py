@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NO_WINDOWS = pytest.mark.skipif(os.name == "nt", reason="POSIX only: made of shell scripts and signals")
 
 
@@ -78,7 +78,7 @@ def test_the_quick_part_is_there(run):
     ("arguments", "command"),
     [
         (["tests/kernels"], ["tests/kernels"]),
-        (["tests/launcher/test_run.py::test_x", "-x"], ["tests/launcher/test_run.py::test_x", "-x"]),
+        (["tests/demo/launcher/test_run.py::test_x", "-x"], ["tests/demo/launcher/test_run.py::test_x", "-x"]),
         (["--full", "tests/browser"], ["-m", "", "tests/browser"]),
     ],
 )
