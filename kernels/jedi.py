@@ -15,11 +15,11 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 CHANNELS = 4
 MASK_FIRST, NOISY_FIRST = "mask, noisy, clean", "noisy, mask, clean"
 ORDERS = (MASK_FIRST, NOISY_FIRST)
-"""Orders of a checkpoint's nine input channels: the paper's (section 3.2) and that of inpainting models."""
+"""Orders of a checkpoint's nine input channels: the paper's (section 6) and that of inpainting models."""
 
 
 def set_to_sequence(hidden: torch.Tensor, members: int) -> torch.Tensor:
-    """The reshape before coupled self-attention (JeDi, arXiv 2407.06187, section 3.1): a set as one long sequence.
+    """The reshape before coupled self-attention (JeDi, arXiv 2407.06187, section 3.2): a set as one long sequence.
 
     hidden: [sets * members, n, width], the members of a set one after the other. Returns [sets, members * n, width].
     """
@@ -27,7 +27,7 @@ def set_to_sequence(hidden: torch.Tensor, members: int) -> torch.Tensor:
 
 
 def sequence_to_set(hidden: torch.Tensor, members: int) -> torch.Tensor:
-    """The reshape after coupled self-attention (JeDi, arXiv 2407.06187, section 3.1), inverse of `set_to_sequence`.
+    """The reshape after coupled self-attention (JeDi, arXiv 2407.06187, section 3.2), inverse of `set_to_sequence`.
 
     hidden: [sets, members * n, width]. Returns [sets * members, n, width].
     """
@@ -44,7 +44,7 @@ def coupled_attention(
     strength: float = 1.0,
     visible: Sequence[torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
-    """Self-attention over all pictures of a set (JeDi, arXiv 2407.06187, section 3.1), in no order.
+    """Self-attention over all pictures of a set (JeDi, arXiv 2407.06187, section 3.2), in no order.
 
     q, k, v: [sets * members, n, width].
     strength: interpolates the outputs from uncoupled attention, 0, to the paper's, 1.

@@ -1,5 +1,6 @@
-"""Layout-and-Retouch (arXiv 2407.09779): lines 9 to 11 of Algorithm 1, and the adaptive mask of section 3.4.
+"""The equations of Layout-and-Retouch (arXiv 2407.09779): Algorithm 1, lines 9 to 11, and the adaptive mask.
 
+The line numbers are ours: the listing of Algorithm 1 is not in our source.
 Masks are [images, height, width]. Tensors of attention layers are [rows, tokens, channels].
 """
 
@@ -20,7 +21,7 @@ CORES = ("both", "subject", "attention", "none")
 
 @dataclass(frozen=True)
 class MaskRules:
-    """The constants of section 3.4 that the paper leaves open, with our defaults.
+    """The constants of section 3.2.2 that the paper leaves open, with our defaults.
 
     threshold: of the attention map in 0..1. minimum_area: smallest component that is kept, as a fraction of the
     picture. metric: of the distance transform, one of `morphology.METRICS`. core: one of CORES, the region where the
@@ -52,8 +53,9 @@ def reference_attention(
     append: bool = False,
     strength: float = 1.0,
 ) -> torch.Tensor:
-    """f = softmax(Q K_ref^T / sqrt(d)) V_ref (arXiv 2407.09779, Algorithm 1, line 10; MasaCtrl, 2304.08465, eq. 3).
+    """f = softmax(Q K_ref^T / sqrt(d)) V_ref (arXiv 2407.09779, Algorithm 1, line 10), as in MasaCtrl.
 
+    MasaCtrl is arXiv 2304.08465, eq. 3.
     q: [rows, n, width]. k, v: [rows, own + sum(counts), width], the target's own tokens first, then each reference's.
     Without own tokens, `append` and `strength` have nothing to add and must be the defaults.
     counts, weights: tokens of each reference and the factor of their attention; weights that are equal need no mask.
@@ -83,7 +85,7 @@ def weights_matter(weights: Sequence[float], append: bool) -> bool:
 
 
 def blended(target: torch.Tensor, layout: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """f = M * f_target + (1 - M) * f_layout (arXiv 2407.09779, section 3.3, Algorithm 1, line 11).
+    """f = M * f_target + (1 - M) * f_layout (arXiv 2407.09779, section 3.2.2, Algorithm 1, line 11).
 
     target, layout: [rows, n, width] outputs of a self-attention layer. mask: [rows or 1, n, 1], 1 keeps the target.
     """
@@ -91,8 +93,9 @@ def blended(target: torch.Tensor, layout: torch.Tensor, mask: torch.Tensor) -> t
 
 
 def adaptive_mask(heat: torch.Tensor, subject: torch.Tensor, rules: MaskRules, morphology: Morphology) -> torch.Tensor:
-    """M = max(Normalize(D(M_u)), M_core), M_u = OR(components of M_ca that touch M_sam, M_sam) (arXiv 2407.09779, 3.4).
+    """M = max(Normalize(D(M_u)), M_core) (arXiv 2407.09779, section 3.2.2), the mask of Algorithm 1, line 11.
 
+    M_u = OR(components of M_ca that touch M_sam, M_sam).
     heat: fp32 [images, height, width] in 0..1, the attention map that M_ca is thresholded from. subject: bool M_sam of
     the same shape. Returns fp32 in {background} or [0.5, 1]. Components of M_ca that do not touch the subject
     are noise, and small components of the union are dropped. D is the distance to the background, stretched to 0.5..1

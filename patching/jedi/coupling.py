@@ -1,4 +1,4 @@
-"""Coupled self-attention (JeDi, arXiv 2407.06187, section 3.1) in the layers of a network."""
+"""Coupled self-attention (JeDi, arXiv 2407.06187, section 3.2) in the layers of a network."""
 
 from __future__ import annotations
 

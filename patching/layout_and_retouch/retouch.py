@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Retouch:
-    """The patch.
+    """The patch of MODEL that runs Algorithm 1 of Layout-and-Retouch (arXiv 2407.09779).
 
     lending: the references, and the blocks where they and the mask act. every_block: all of the network's, for the
     early steps. layout_negative: CONDITIONING for a layout that is a picture. mask_blocks: whose attention the mask

@@ -1,4 +1,4 @@
-"""Step-blended denoising (Layout-and-Retouch, arXiv 2407.09779, section 3.2): one run, two models, one switch."""
+"""Step-blended denoising (Layout-and-Retouch, arXiv 2407.09779, section 3.2.1): one run, two models, one switch."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ NODE = "StepBlendedSampler"
 
 
 class StepBlendedGuider(RecordingGuider):
-    """Classifier-free guidance by the vanilla model first and by the personalized one from the switch on.
+    """Step-blended denoising (arXiv 2407.09779, section 3.2.1): the vanilla model first, then the personalized one.
 
     z_{k+1} = Sample(z_k, eps(z_k, y-)) for k < tau, Sample(z_k, eps*(z_k, y)) from then on (arXiv 2407.09779, section
-    3.2). The host sees the vanilla model's guider, so the sampler runs once and keeps its history. The calls after the
+    3.2.1). The host sees the vanilla model's guider, so the sampler runs once and keeps its history. The calls after the
     switch go to a second guider of the personalized model.
     """
 

@@ -69,10 +69,10 @@ def build(
     seed: int,
     template: str,
 ) -> None:
-    """Writes `count` sets of one subject each to the folder `out`, in the format of `sets.find_sets`.
+    """Writes `count` sets of one subject each to the folder `out` (JeDi, arXiv 2407.06187, Algorithm 1, line 6).
 
-    size: side of a member in pixels. The same seed gives the same sets. Raises Problem if a picture, a mask or a
-    background is missing or cannot be read.
+    size: side of a member in pixels. `sets.find_sets` reads the folder. The same seed gives the same sets. Raises
+    Problem if a picture, a mask or a background is missing or cannot be read.
     """
     subjects, places = find_subjects(pictures), find_backgrounds(backgrounds)
     for number in range(count):

@@ -61,7 +61,7 @@ class JointCall:
 
 
 def draw_missing(sets: int, members: int, device: torch.device) -> torch.Tensor:
-    """Draws the missing members: [sets * members], 1 with probability 1/2 each.
+    """Draws the missing members m of JeDi (arXiv 2407.06187, eq. 2): [sets * members], 1 with probability 1/2 each.
 
     A set in which every member is given is drawn again, since it would leave nothing to generate. With m_i the missing
     members, P(m) is therefore uniform over the 2^members - 1 nonzero masks, while the paper draws each m_i

@@ -1,4 +1,4 @@
-"""Folders of sets in the format of JeDi (arXiv 2407.06187, supplement): one picture and one text file per set.
+"""Folders of sets in the format of JeDi (arXiv 2407.06187, section 6): one picture and one text file per set.
 
 The members of a set are square and stacked vertically, so their number is height / width. NAME.txt beside NAME.png
 holds their captions, separated by <|split|>.
@@ -21,7 +21,10 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class PictureSet:
-    """Set of a folder. path: its picture; captions: one per member, from top to bottom."""
+    """Set of a folder, as JeDi (arXiv 2407.06187, section 6) keeps it.
+
+    path: its picture. captions: one per member, from top to bottom.
+    """
 
     path: Path
     captions: tuple[str, ...]
