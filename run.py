@@ -52,7 +52,7 @@ QUICK += [
     for name in ("layout_and_retouch", "pick_and_draw", "jedi")
 ]
 QUICK_LEAVES_OUT = (
-    "Left out: tests/add_a_method, benchmarks, browser, demo, docs and launcher, most of tests/server, the U-Nets of "
+    "Left out: tests/add_a_method, benchmarks, browser, demo and docs, most of tests/server, the U-Nets of "
     "SD2 and SDXL, and tests marked slow or full; python run.py test runs all but the last."
 )
 NOT_FULL = "Left out: tests marked full; python run.py test --full runs them."

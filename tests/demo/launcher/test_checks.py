@@ -62,7 +62,7 @@ def test_a_part_or_more_than_usual_is_run(run, tools, tmp_path: Path, capfd: pyt
     assert len(linters) == 3
     last = capfd.readouterr().out.splitlines()[-1]
     assert option not in command and command.startswith("pytest -n 2 ") and " -x; " in command
-    assert ("not full and not slow" in command) == ("tests/benchmarks" in last) == (option == "--quick")
+    assert ("not full and not slow" in command) == ("benchmarks" in last) == (option == "--quick")
     assert (" -m  -x;" in command) == (option == "--full") and "--full" not in last
 
 
