@@ -34,9 +34,9 @@ NODE = "StepBlendedSampler"
 class StepBlendedGuider(RecordingGuider):
     """Step-blended denoising (arXiv 2407.09779, section 3.2.1): the vanilla model first, then the personalized one.
 
-    z_{k+1} = Sample(z_k, eps(z_k, y-)) for k < tau, Sample(z_k, eps*(z_k, y)) from then on (arXiv 2407.09779, section
-    3.2.1). The host sees the vanilla model's guider, so the sampler runs once and keeps its history. The calls after the
-    switch go to a second guider of the personalized model.
+    z_{k+1} = Sample(z_k, eps(z_k, y-)) for k < tau, Sample(z_k, eps*(z_k, y)) from then on. The host sees the
+    vanilla model's guider, so the sampler runs once and keeps its history. The calls after the switch go to a second
+    guider of the personalized model.
     """
 
     def __init__(

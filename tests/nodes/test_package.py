@@ -92,6 +92,9 @@ def test_the_registry_reads_the_project():
     assert found.project.urls.repository.startswith("https://")
     assert re.fullmatch(r">=\d+\.\d+\.\d+", found.project.supported_comfyui_version)
     assert found.project.supported_os == ["OS Independent"]
+    assert "GPU :: NVIDIA CUDA" in found.project.supported_accelerators  # one unknown value empties the list
+    assert found.project.urls.issues.startswith("https://")
+    assert found.tool_comfy.icon.endswith("docs/icon.png") and (ROOT / "docs" / "icon.png").is_file()
     assert found.tool_comfy.display_name == "Likeness" and found.tool_comfy.publisher_id
     assert not found.tool_comfy.web, "WEB_DIRECTORY serves the folder already"
 
@@ -142,3 +145,10 @@ def test_every_subject_is_tuned_alike(folder):
         with safetensors.safe_open(path, framework="pt") as file:
             steps[path.stem] = file.metadata()["steps"]
     assert len(steps) == 12 and len(set(steps.values())) == 1, steps
+
+
+def test_links_of_the_readme_work_in_the_archive():
+    ignored = [line for line in lines(".comfyignore") if line.endswith("/")]
+    targets = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    relative = [target for target in targets if not target.startswith("https://")]
+    assert [t for t in relative if t.startswith(tuple(ignored)) or not (ROOT / t).exists()] == []
