@@ -44,6 +44,8 @@ SANS = "-apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 INK, QUIET, LINE, PAPER, WALL = "#0f172a", "#64748b", "#94a3b8", "#ffffff", "#f1f5f9"
 PAD, HEAD, ROW, CHIP, GAP, LETTER = 14, 52, 18, 22, 46, 6.9
+CHIP_LETTER = 11 * 0.605
+"""Width of a letter in a chip; monospaced, because the width of a proportional text depends on the reader's fonts."""
 WIDTH, LEFT, MIDDLE, BESIDE = 1280, 28, 900, 276
 
 
@@ -129,7 +131,7 @@ def chips(folder: str, width: int) -> list[tuple[str, int, int, int]]:
     """The imported folders, in the order of the picture: each with its place (x, y) and its width in a box's foot."""
     found, x, y = [], 0, 0
     for target in (target for target in PURPOSES if target in imports()[folder]):
-        size = round(5.2 * len(target.split("/")[-1]) + 20)
+        size = round(CHIP_LETTER * len(target.split("/")[-1])) + 16
         if x + size > width - 2 * PAD + 4:
             x, y = 0, y + CHIP
         found.append((target, x, y, size))
@@ -160,7 +162,7 @@ def drawn_box(box: Box) -> list[str]:
     for target, x, y, width in feet:
         x, y = box.left + PAD + 2 + x, top + y
         parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="17" rx="8.5" fill="{COLORS[target]}"/>')
-        parts.append(text(x + 7.5, y + 12.5, target.split("/")[-1], 11, PAPER))
+        parts.append(text(x + 8, y + 12.5, target.split("/")[-1], 11, PAPER, MONO))
     return parts
 
 
