@@ -18,7 +18,7 @@ from ..host.attach import attach, bare
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import Family
 from ..host.rows import indices
-from ..host.run import Call, Forward, RunState
+from ..host.run import Call, Forward, RunState, unprepared
 from .bank import HIDDEN, digest_of, weights_of
 from .reference_reading import ReferenceReading
 from .references import Reference
@@ -108,9 +108,18 @@ class Lender:
         return forward(self.changed(call, change(targets, borrowed)))[:targets]
 
     def changed(self, call: Call, change: SharedAttention) -> Call:
-        """The call with the change in the self-attention of the lending's blocks."""
-        settings = self.settings
-        options = settings.family.change_self_attention(call.options, layers_of(settings.blocks), change)
+        """The call with the change in the self-attention of the lending's blocks.
+
+        Raises ValueError where weights need a mask of keys and another patch computes the attention: it takes none.
+        """
+        settings, layers = self.settings, layers_of(self.settings.blocks)
+        if change.weighted and settings.family.replaces_self_attention(call.options, layers):
+            raise ValueError(
+                f"{settings.node}: expected references of weight 1 where another node replaces self-attention in "
+                f"model, got {', '.join(f'{weight:g}' for weight in change.weights)}; set weight to 1 on "
+                "LikenessReference, or remove that node."
+            )
+        options = settings.family.change_self_attention(call.options, layers, change)
         return replace(call, options=options)
 
     def same_call(self, call: Call, others: Sequence[SourceRows] = ()) -> tuple[Call, tuple[Borrowed, ...]] | None:
@@ -144,7 +153,7 @@ class Lender:
             if missing := tuple(side for side in sides if side not in parts):
                 rows = self.reference_rows(call, i, missing)
                 tokens = self.tokens_of(reference, call.x.device)
-                made = self.features.read(call, forward, layers, rows, HIDDEN, tokens)
+                made = self.features.read(call, forward, layers=layers, sources=rows, kind=HIDDEN, tokens=tokens)
                 for side, features in made.items():
                     self.features.keep(call, whole[side], features)
                 parts |= made
@@ -198,14 +207,6 @@ class Lender:
             return ""
         self._digest = self._digest or digest_of(self.negative)
         return self._digest
-
-
-def unprepared(node: str):
-    """Raises RuntimeError for a model call outside of a run that was prepared."""
-    raise RuntimeError(
-        f"{node}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's "
-        "guiders."
-    )
 
 
 def _role(i: int) -> str:

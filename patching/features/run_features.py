@@ -59,6 +59,7 @@ class RunFeatures:
         self,
         call: Call,
         forward: Forward,
+        *,
         layers: Sequence[Layer],
         sources: Sequence[SourceRows],
         kind: str,

@@ -77,6 +77,16 @@ class SharedAttention(SelfAttentionChange):
         return bool(self.references)
 
     @property
+    def weights(self) -> tuple[float, ...]:
+        """The references' weights, in their order."""
+        return tuple(b.weight for b in self.references)
+
+    @property
+    def weighted(self) -> bool:
+        """True where the weights change the attention, so that `share` needs a mask of keys."""
+        return any(weight != 1 for weight in self.weights)
+
+    @property
     def of_same_call(self) -> bool:
         """True where the references have rows in the call itself."""
         return any(b.rows for b in self.references)

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -236,6 +236,14 @@ class Demanding(Protocol):
     def batches(self) -> int:
         """Memory for activations, as a multiple of the batch; the host frees it before it loads weights."""
         ...
+
+
+def unprepared(node: str) -> NoReturn:
+    """Raises RuntimeError for a model call outside of a run that the patch has prepared; for `RunState.recall`."""
+    raise RuntimeError(
+        f"{node}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's "
+        "guiders."
+    )
 
 
 def sampler_name(sampler: Sampler) -> str:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..features.lending import BATCHED, Lending, unprepared
+from ..features.lending import BATCHED, Lending
 from ..features.shared_attention import Borrowed
 from ..features.source_rows import aligned, call_with
 from ..features.trajectory import Trajectory
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
 from ..host.rows import take
-from ..host.run import Call, Forward, RunState
+from ..host.run import Call, Forward, RunState, unprepared
 from ..host.window import Window
 from .checks import check_layout, check_steps, check_trajectory, warn_of_idle_weights
 from .mask import SubjectMask
@@ -85,7 +85,15 @@ class Retouch:
             source = source.source(bare(guider.model_patcher), levels, self.node)
         late = [s for s in levels if reached(levels, settings.lambda_2, s)]
         lender = self.lending.prepare(guider, late)
-        run = RetouchRun(settings, lender, (height, width), levels, self.layout, self.layout_negative, source)
+        run = RetouchRun(
+            settings=settings,
+            lender=lender,
+            size=(height, width),
+            levels=levels,
+            layout=self.layout,
+            layout_negative=self.layout_negative,
+            source=source,
+        )
         if self.layout is not None:
             check_layout(run, self._blended_levels(guider, run))
         state.recall((self, "run"), lambda: run)
@@ -161,14 +169,15 @@ class Retouch:
                     return take(output[targets:], order)
 
                 swap = self._swap(run, call, borrowed, layout_rows if blends else None)
-                return forward(self._swapped(run, joint, swap))[:targets]
+                return forward(run.lender.changed(joint, swap))[:targets]
         borrowed = run.lender.own_calls(call, forward)
         outputs = run.layout_outputs(call, forward) if blends else {}
 
         def layout(layer: Layer, output: torch.Tensor) -> torch.Tensor:
             return outputs[layer].to(output)
 
-        return forward(self._swapped(run, call, self._swap(run, call, borrowed, layout if blends else None)))
+        swap = self._swap(run, call, borrowed, layout if blends else None)
+        return forward(run.lender.changed(call, swap))
 
     def _swap(self, run: RetouchRun, call: Call, borrowed: tuple[Borrowed, ...], layout) -> ReferenceSwap:
         return ReferenceSwap(
@@ -179,13 +188,3 @@ class Retouch:
             layout=layout,
             mask=None if layout is None else run.mask_of(call),
         )
-
-    def _swapped(self, run: RetouchRun, call: Call, swap: ReferenceSwap) -> Call:
-        layers = layers_of(self.lending.blocks)
-        if swap.weighted and self.lending.family.replaces_self_attention(call.options, layers):
-            raise ValueError(
-                f"{self.node}: expected references of one weight where another node replaces self-attention in model, "
-                f"got {', '.join(f'{w:g}' for w in swap.weights)} with attention {self.settings.attention}; set "
-                "weight to 1 on LikenessReference, or remove that node."
-            )
-        return run.lender.changed(call, swap)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROLE = "layout"
 
 
-@dataclass(eq=False)
+@dataclass(kw_only=True, eq=False)
 class RetouchRun:
     """One run. size: (height, width) of its latents; levels: its sigmas in order; source: the layout's latents."""
 
@@ -137,7 +137,8 @@ class RetouchRun:
         if missing:
             if self.of_vanilla(call.sigma):
                 self.refuse_vanilla(call.sigma)
-            made = features.read(call, forward, layers, self.layout_rows(call, missing), OUTPUT)
+            rows = self.layout_rows(call, missing)
+            made = features.read(call, forward, layers=layers, sources=rows, kind=OUTPUT)
             for flag in missing:
                 parts[flag] = made[flag]
                 features.keep(call, self._side(flag), made[flag])

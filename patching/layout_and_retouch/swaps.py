@@ -32,12 +32,7 @@ class ReferenceSwap(SharedAttention):
     mask: Callable[[tuple[int, int]], torch.Tensor] | None = None
 
     @property
-    def weights(self) -> tuple[float, ...]:
-        return tuple(b.weight for b in self.references)
-
-    @property
     def weighted(self) -> bool:
-        """True where the references' weights change the attention, which then needs a mask of keys."""
         return weights_matter(self.weights, self.append)
 
     @property

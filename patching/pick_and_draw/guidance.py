@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import comfy.sampler_helpers
@@ -11,7 +12,7 @@ import torch
 
 from ..features.bank import weights_of
 from ..host.frozen_autograd import refuse_cached, refuse_compiled
-from ..host.run import Evaluate, RunState, Step
+from ..host.run import Evaluate, RunState, Step, unprepared
 from ..host.window import Window
 from .loss_log import LossLog
 from .palette import Palette, fill
@@ -120,7 +121,7 @@ class UREMDGuidance:
         """Denoised latents per conditioning, [images, channels, height, width] each, from the moved latent."""
         if step.x.requires_grad:  # inside another guidance's gradient
             return evaluate(step)
-        run: GuidanceRun = step.state.recall((self, "run"), _unprepared)
+        run: GuidanceRun = step.state.recall((self, "run"), partial(unprepared, self.node))
         if not run.guides(step.sigma) or run.is_side_evaluation(step):
             return evaluate(step)
         moved = run.moved(step, evaluate)
@@ -132,11 +133,4 @@ def _alike(text: torch.Tensor, other: torch.Tensor) -> bool:
     """Tells whether two prompts' features differ by rounding only."""
     return text.shape == other.shape and torch.allclose(
         text.float(), other.to(text.device).float(), rtol=0, atol=0.01 * float(text.abs().max())
-    )
-
-
-def _unprepared() -> GuidanceRun:
-    raise RuntimeError(
-        f"{NODE}: expected a run that was prepared, got a model call outside of one; sample with one of ComfyUI's "
-        "guiders."
     )

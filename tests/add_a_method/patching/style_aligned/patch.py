@@ -13,7 +13,7 @@ from ..features.lending import BANKED, Lending
 from ..features.references import References
 from ..features.shared_attention import Shared, SharedAttention
 from ..host.attach import attach
-from ..host.blocks import layers_of, parse
+from ..host.blocks import parse
 from ..host.checks import check_text
 from ..host.families import discover, family_of
 from ..host.family import Attention
@@ -65,7 +65,7 @@ class AlignedAttention(SharedAttention):
             shared.reference_q,
             attention,
             counts=shared.counts,
-            weights=[borrowed.weight for borrowed in self.references],
+            weights=self.weights,
             strength=self.strength,
         )
 
@@ -102,20 +102,8 @@ class StyleAlignment:
         return noise
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
-        self._check_weights(call)
         change = partial(AlignedAttention, strength=self.settings.strength)
         return self.lending.lender(call).lend(call, forward, change)
-
-    def _check_weights(self, call: Call) -> None:
-        """Raises ValueError where weights need a mask of keys, and another patch computes the attention."""
-        weights = [reference.weight for reference in self.lending.references]
-        weighted, family = any(weight != 1 for weight in weights), self.lending.family
-        if weighted and family.replaces_self_attention(call.options, layers_of(self.lending.blocks)):
-            raise ValueError(
-                f"{self.node}: expected references of weight 1 where another node replaces self-attention in model, "
-                f"got {', '.join(f'{weight:g}' for weight in weights)}; set weight to 1 on LikenessReference, or "
-                "remove that node."
-            )
 
 
 def style_aligned(model: ModelPatcher, references: References, settings: StyleAlignedSettings) -> ModelPatcher:
