@@ -91,8 +91,12 @@ class References:
 
 
 def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Indices of the tokens of a layer of (height, width) that a mask [height, width] holds."""
-    return inside(mask[None], size)[0].nonzero()[:, 0]
+    """Indices of the tokens of a layer of (height, width) that a mask [height, width] holds; all for an empty mask.
+
+    mask: on the CPU. It can be empty where the VAE has cropped the subject.
+    """
+    held = inside(mask[None], size)[0]
+    return (held if held.any() else ~held).nonzero()[:, 0]
 
 
 def references(
