@@ -71,7 +71,7 @@ class LikenessSegment(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, checkpoint, threshold, inside, outside, box, heatmap=None) -> io.NodeOutput:
-        prompts = segment.prompts(image, heatmap, threshold, inside, outside, box)
+        prompts = segment.prompts(image, heatmap, threshold=threshold, inside=inside, outside=outside, box=box)
         mask = segment.segment(segment.load(checkpoint), image, prompts)
         preview = overlay(image[..., :3].float().cpu(), mask)
         return io.NodeOutput(mask, preview, ui=ui.PreviewImage(preview, cls=cls))

@@ -53,7 +53,11 @@ def checkpoints() -> list[str]:
 
 
 def load(name: str):
-    """A MODEL-like patcher around a `segment_anything` Sam. Raises ValueError or FileNotFoundError in one sentence."""
+    """A ModelPatcher around a `segment_anything` Sam.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is no whole Segment Anything checkpoint, and
+    ImportError without the package.
+    """
     path = None if name == MISSING or name not in checkpoints() else folder_paths.get_full_path("sams", name)
     if path is None:
         folder = folder_paths.get_folder_paths("sams")[0]
@@ -121,10 +125,15 @@ def segment(patcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tens
 
 
 def prompts(
-    images: torch.Tensor, heatmap: torch.Tensor | None, threshold: float, inside: str, outside: str, box: str
+    images: torch.Tensor, heatmap: torch.Tensor | None, *, threshold: float, inside: str, outside: str, box: str
 ) -> list[Prompts]:
-    """One entry per picture: from the heatmap its box and peak, from the texts what they say. Raises ValueError in one
-    sentence."""
+    """The prompts of each picture: the box and the peak of its heatmap, and the points and the box of the texts.
+
+    images: [n, height, width, 3]. heatmap: [height, width] or [1 or n, height, width]; its box holds the component of
+    the peak above `threshold`. inside, outside: points "x,y; x,y" in pixels. box: "left,top,right,bottom", replaces the
+    heatmap's. Raises ValueError for texts of another form, points outside the picture, a heatmap of another size, and
+    for no prompt at all.
+    """
     height, width = images.shape[1:3]
     given = [*((p, 1) for p in _numbers(inside, 2, "inside")), *((p, 0) for p in _numbers(outside, 2, "outside"))]
     boxes = _numbers(box, 4, "box")

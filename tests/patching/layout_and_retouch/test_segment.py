@@ -15,26 +15,20 @@ def test_prompts_of_the_segmenter():
     images = torch.zeros(1, 64, 96, 3)
     heat = torch.zeros(1, 64, 96)
     heat[0, 10:20, 30:50], heat[0, 15, 40], heat[0, 50:60, 80:90] = 0.5, 1.0, 0.5
-    (found,) = segment.prompts(images, heat, 0.3, "1,2", "3,4", "")
+    (found,) = segment.prompts(images, heat, threshold=0.3, inside="1,2", outside="3,4", box="")
     assert found.box.tolist() == [30, 10, 50, 20]
     assert found.points.tolist() == [[1, 2], [3, 4], [40, 15]] and found.labels.tolist() == [1, 0, 1]
-    (found,) = segment.prompts(images, None, 0.3, "", "", "1,2,30,40")
+    (found,) = segment.prompts(images, None, threshold=0.3, inside="", outside="", box="1,2,30,40")
     assert found.box.tolist() == [1, 2, 30, 40] and len(found.points) == 0
 
 
 @pytest.mark.parametrize(
-    ("texts", "words"),
-    [
-        (("", "", ""), "which object"),
-        (("1", "", ""), "x,y"),
-        (("a,b", "", ""), "x,y"),
-        (("1,2,3", "", ""), "x,y"),
-        (("999,1", "", ""), "inside"),
-    ],
+    ("inside", "words"),
+    [("", "which object"), ("1", "x,y"), ("a,b", "x,y"), ("1,2,3", "x,y"), ("999,1", "inside")],
 )
-def test_prompts_that_say_nothing(texts, words):
+def test_prompts_that_say_nothing(inside, words):
     with pytest.raises(ValueError, match=words):
-        segment.prompts(torch.zeros(1, 64, 64, 3), None, 0.3, *texts)
+        segment.prompts(torch.zeros(1, 64, 64, 3), None, threshold=0.3, inside=inside, outside="", box="")
 
 
 @pytest.fixture
@@ -74,7 +68,9 @@ def test_a_checkpoint_of_random_weights_segments(sams, sizes):
     image = torch.from_numpy(np.random.default_rng(0).random((1, 48, 80, 3), np.float32))
     model = segment.load("sam.safetensors")
     assert model.model.sam.image_encoder.img_size == sizes.pixels
-    found = segment.segment(model, image, segment.prompts(image, None, 0.3, "40,20", "", ""))
+    found = segment.segment(
+        model, image, segment.prompts(image, None, threshold=0.3, inside="40,20", outside="", box="")
+    )
     assert found.shape == (1, 48, 80) and set(found.unique().tolist()) <= {0.0, 1.0}
 
 
