@@ -15,7 +15,7 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 CHANNELS = 4
 MASK_FIRST, NOISY_FIRST = "mask, noisy, clean", "noisy, mask, clean"
 ORDERS = (MASK_FIRST, NOISY_FIRST)
-"""Orders of a checkpoint's nine input channels: the paper's (section 6) and that of inpainting models."""
+"""Orders of a checkpoint's nine input channels: the paper's (supplement, section 6) and that of inpainting models."""
 
 
 def set_to_sequence(hidden: torch.Tensor, members: int) -> torch.Tensor:
@@ -83,7 +83,7 @@ def _masked(
 
 
 def given_channels(clean: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
-    """The network's extra input channels, cat[m, x_0 (1 - m)] (JeDi, arXiv 2407.06187, supplement).
+    """The network's extra input channels, cat[m, x_0 (1 - m)] (JeDi, arXiv 2407.06187, supplement, section 6).
 
     clean: [rows, 4, height, width] clean latents.
     missing: [rows], 1 for a picture to generate and 0 for a given one. The polarity follows from the formula; the
@@ -108,7 +108,7 @@ def noisy_first(order: str) -> tuple[int, ...]:
 
 
 def arranged(x: torch.Tensor, order: str, one_is_missing: bool = True) -> torch.Tensor:
-    """Reorders cat[noisy, m, x_0 (1 - m)] for a checkpoint (JeDi, arXiv 2407.06187, supplement).
+    """Reorders cat[noisy, m, x_0 (1 - m)] for a checkpoint (JeDi, arXiv 2407.06187, supplement, section 6).
 
     x: [rows, 9, height, width], the inverse of the permutation `noisy_first(order)` is applied.
     order: one of ORDERS. one_is_missing: keeps the paper's polarity of m; otherwise the network gets 1 - m.

@@ -1,4 +1,4 @@
-"""The equations of Layout-and-Retouch (arXiv 2407.09779): Algorithm 1, lines 9 to 11, and the adaptive mask.
+"""The equations of Layout-and-Retouch (arXiv 2407.09779): Algorithm 1, lines 9 to 12.
 
 The line numbers are ours: the listing of Algorithm 1 is not in our source.
 Masks are [images, height, width]. Tensors of attention layers are [rows, tokens, channels].
@@ -93,7 +93,7 @@ def blended(target: torch.Tensor, layout: torch.Tensor, mask: torch.Tensor) -> t
 
 
 def adaptive_mask(heat: torch.Tensor, subject: torch.Tensor, rules: MaskRules, morphology: Morphology) -> torch.Tensor:
-    """M = max(Normalize(D(M_u)), M_core) (arXiv 2407.09779, section 3.2.2), the mask of Algorithm 1, line 11.
+    """M = max(Normalize(D(M_u)), M_core) (arXiv 2407.09779, section 3.2.2), Algorithm 1, line 12.
 
     M_u = OR(components of M_ca that touch M_sam, M_sam).
     heat: fp32 [images, height, width] in 0..1, the attention map that M_ca is thresholded from. subject: bool M_sam of

@@ -52,7 +52,7 @@ class UNet:
         """Names of the blocks in a preset.
 
         LATE: layers 10 to 15 of SD 1.x's 16, as in MasaCtrl (arXiv 2304.08465), and the same share of other networks.
-        MIDDLE: the decoder's middle resolution, of two the finer: up_blocks.2 of SD 1.x.
+        MIDDLE: the decoder's middle resolution, the finer one of an even number: up_blocks.2 of SD 1.x.
         COARSE: all resolutions of the decoder but the finest: up_blocks.1 and 2 of SD 1.x.
         """
         if name == LATE:

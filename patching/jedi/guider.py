@@ -190,7 +190,7 @@ class _Step:
         return generated
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
-        """Hidden states of uncoupled pictures at the coupled layers; caches the prediction for guidance as well."""
+        """Hidden states of uncoupled pictures at the coupled layers; also caches the prediction for guidance."""
         seen: dict[Layer, torch.Tensor] = {}
 
         def read(layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:

@@ -11,7 +11,7 @@ import torch
 from ...kernels.layout_and_retouch import weights_matter
 from ..features.trajectory import Trajectory
 from ..host.checks import single
-from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, Layout, RetouchSettings, prompts_of
+from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, REPLACE, Layout, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
     from .run import RetouchRun
@@ -95,10 +95,11 @@ def warn_of_idle_weights(weights: Sequence[float], append: bool) -> None:
     """Logs a warning where references have weights that cancel in the softmax."""
     if any(w != 1 for w in weights) and not weights_matter(weights, append):
         logging.warning(
-            "%s: a weight of %g changes nothing, because with attention replace a weight counts against other "
+            "%s: a weight of %g changes nothing, because with attention %s a weight counts against other "
             "references only; set attention to %s to weigh the reference against the target.",
             NODE,
             weights[0],
+            REPLACE,
             APPEND,
         )
 

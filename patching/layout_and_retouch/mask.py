@@ -124,7 +124,10 @@ def _check_shapes(subject: torch.Tensor, heat: torch.Tensor) -> None:
             "make both of the same layout image."
         )
     if len({len(subject), len(heat)} - {1}) > 1:
-        raise ValueError(f"{NODE}: expected as many heatmaps as subject masks, got {len(heat)} and {len(subject)}.")
+        raise ValueError(
+            f"{NODE}: expected as many heatmaps as subject masks, got {len(heat)} and {len(subject)}; make both of the "
+            "same layout images."
+        )
 
 
 def _size_text(mask: torch.Tensor) -> str:

@@ -30,7 +30,7 @@ class RecordingGuider(comfy.samplers.CFGGuider):
 
 
 class Started(NamedTuple):
-    """The arguments that the sampler started with, from which the personalized model is prepared as well."""
+    """The sampler's arguments at its start, from which the personalized model is prepared too."""
 
     options: dict
     sigmas: torch.Tensor

@@ -38,7 +38,10 @@ def save(palette: Palette, prefix: str) -> Path:
 
 
 def load(name: str) -> Palette:
-    """Reads a saved palette by its name below the folder. Raises FileNotFoundError or ValueError in one sentence."""
+    """Reads a saved palette by its name below the folder.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one.
+    """
     return STORE.read(name, _palette)
 
 

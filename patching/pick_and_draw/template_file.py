@@ -35,7 +35,10 @@ def save(template: Template, prefix: str) -> Path:
 
 
 def load(name: str) -> Template:
-    """Reads a saved template by its name below the folder. Raises FileNotFoundError or ValueError in one sentence."""
+    """Reads a saved template by its name below the folder.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one.
+    """
     return STORE.read(name, _template)
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "papers.md"
 VERDICT = re.compile(r"faithful|deviates: .+|not computed: .+")
 NUMBERED = {
-    "2401.16762": [f"eq. {number}" for number in range(1, 12)],
+    "2401.16762": [f"eq. {number}" for number in range(1, 11)],
     "2407.09779": [f"line {number}" for number in range(1, 15)],
     "2407.06187": [f"eq. {number}" for number in range(1, 5)] + [f"S3, line {number}" for number in range(1, 10)],
 }
