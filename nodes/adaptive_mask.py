@@ -16,8 +16,8 @@ class AdaptiveMask(io.ComfyNode):
             display_name="Adaptive Mask (Layout-and-Retouch)",
             category=CATEGORY,
             description=(
-                "Makes the soft mask of the subject under which Multi-Source Attention Swap blends: from a binary "
-                "mask of the subject in the layout image and from the attention of the subject's words, step by step."
+                "Makes the soft mask of the subject for Multi-Source Attention Swap, at every step. Its sources are a "
+                "mask of the subject in the layout image and the attention to the subject's words."
             ),
             search_aliases=["layout and retouch", "soft mask", "subject mask", "distance transform"],
             is_output_node=True,
@@ -53,7 +53,7 @@ class AdaptiveMask(io.ComfyNode):
                     tooltip="The prompt that the target is sampled with. Neutral: empty, for attention recorded.",
                 ),
                 io.String.Input(
-                    "word", default="", tooltip="The subject's words in it. Neutral: empty, for attention recorded."
+                    "word", default="", tooltip="The subject's words in text. Neutral: empty, for attention recorded."
                 ),
                 io.String.Input(
                     "blocks",
@@ -68,8 +68,8 @@ class AdaptiveMask(io.ComfyNode):
                     max=0.99,
                     step=0.01,
                     tooltip=(
-                        "Attention above this part of its range belongs to the subject. Neutral: 0.99, hardly any. "
-                        "The paper's value is not known; MasaCtrl, which it follows, uses 0.1."
+                        "Attention, scaled to 0..1, above which a place belongs to the subject. Neutral: 0.99, hardly "
+                        "any place. The paper's value is not known; MasaCtrl, which it follows, uses 0.1."
                     ),
                 ),
                 io.Float.Input(

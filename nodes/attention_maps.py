@@ -21,8 +21,8 @@ class LikenessAttentionMaps(io.ComfyNode):
             display_name="Attention Maps of a Word",
             category=CATEGORY,
             description=(
-                "Maps a picture's attention to a word of the prompt: the cross-attention to the word's tokens while "
-                "the model denoises the noised picture, as a mask per group of blocks."
+                "Maps a picture's attention to a word of the prompt, as a mask per group of blocks. It is the "
+                "cross-attention to the word's tokens while the model denoises the noised picture."
             ),
             search_aliases=["cross attention", "heatmap", "attention map", "DAAM", "word mask"],
             is_output_node=True,

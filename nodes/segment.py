@@ -38,8 +38,8 @@ class LikenessSegment(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "Heat above this part of its range makes the box. Neutral: 0, the whole picture. The paper "
-                        "does not say how it prompts; 0.3 is ours."
+                        "Heat, from 0 to 1, above which the area around the peak makes the box. Neutral: 0, the "
+                        "whole picture. The paper does not say how it prompts; 0.3 is ours."
                     ),
                 ),
                 io.String.Input(
@@ -53,7 +53,7 @@ class LikenessSegment(io.ComfyNode):
                 io.String.Input(
                     "box",
                     default="",
-                    tooltip="A box around it: 'left,top,right,bottom'. Neutral: empty, the box of the heatmap.",
+                    tooltip="A box around the object: 'left,top,right,bottom'. Neutral: empty, the box of the heatmap.",
                 ),
                 io.Mask.Input(
                     "heatmap",

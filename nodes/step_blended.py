@@ -30,7 +30,7 @@ def _model_inputs() -> list:
         io.Conditioning.Input(
             "personalized_positive", tooltip="The same prompt with the placeholder, encoded by the personalized CLIP."
         ),
-        io.Conditioning.Input("negative", tooltip="Both models are steered away from it; neutral: an empty prompt."),
+        io.Conditioning.Input("negative", tooltip="The negative prompt of both models. Neutral: an empty prompt."),
     ]
 
 
@@ -130,8 +130,10 @@ class StepBlendedSampler(io.ComfyNode):
             node_id="StepBlendedSampler",
             display_name="Step-Blended Sampler (Layout-and-Retouch)",
             category=CATEGORY,
-            description="Samples with the vanilla model for the first steps, so that the prompt decides the layout, "
-            "and with the personalized model from then on, in one continuous run.",
+            description=(
+                "Samples with the vanilla model first, so that the prompt decides the layout, then with the "
+                "personalized model, in one continuous run."
+            ),
             search_aliases=["layout and retouch", "personalization", "two models"],
             inputs=[
                 *_model_inputs(),

@@ -1,8 +1,9 @@
 """Rules for prose and files that a machine can check. Standard library only, without ComfyUI."""
 
 import ast
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ SOURCE = [
     *(p for top in ("nodes", "patching", "kernels", "demo", "benchmarks") for p in sorted((ROOT / top).rglob("*.py"))),
 ]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "web" / "docs").glob("*.md")),
+]
+NODES = sorted((ROOT / "nodes").glob("*.py"))
 MOST_WORDS, MOST_LINES, MEAN_LINES, MOST_SKIPS = 25, 300, 150, 10
 
 BEGINNINGS = re.compile(r"(as|from|how|if|of|that|what|when|where|whether|which|who|whose|whom|why)\b", re.IGNORECASE)
@@ -60,6 +67,35 @@ def words(sentence: str) -> list[str]:
     return [word for word in re.sub(r"\[[^][]*\]|\([^()]*\)", "x", sentence).split() if re.search(r"\w", word)]
 
 
+def paragraphs(page: str) -> list[str]:
+    """Paragraphs, headings, list items and table cells of a Markdown page, without code, markup and addresses."""
+    page = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    page = re.sub(r"\n\n(( {4,}.*)?\n)+", "\n\n", page)  # indented code
+    page = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", page)
+    page = re.sub(r"^[|: -]+$", "", page, flags=re.MULTILINE)  # rules of tables
+    page = re.sub(r"^ *(#+|[*-]|\d+\.) +|^\|| \|(?= |$)", "\n\n", page, flags=re.MULTILINE).replace("*", "")
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", page) if part.strip()]
+
+
+def shown_texts(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of a node file's string literals other than docstrings: tooltips, descriptions and messages."""
+    known = {text for _, text in docstrings(path)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in known:
+            yield node.lineno, node.value
+
+
+def too_long(texts: Iterable[tuple[object, str]]) -> str:
+    """Report of the sentences with more than MOST_WORDS words, empty if there are none."""
+    found = [
+        f"{place}: {len(words(sentence))} words: {sentence}"
+        for place, text in texts
+        for sentence in sentences(text)
+        if len(words(sentence)) > MOST_WORDS
+    ]
+    return "\n".join(found)
+
+
 @pytest.mark.parametrize("path", SOURCE, ids=name_of)
 def test_docstrings_begin_with_a_noun_or_a_verb(path):
     found = [f"{line}: {text.split()[0]}" for line, text in docstrings(path) if BEGINNINGS.match(text.strip())]
@@ -68,16 +104,32 @@ def test_docstrings_begin_with_a_noun_or_a_verb(path):
 
 @pytest.mark.parametrize("path", SOURCE, ids=name_of)
 def test_sentences_are_short(path):
-    found = [
-        f"{line}: {len(words(s))} words: {s}"
-        for line, text in docstrings(path)
-        for s in sentences(text)
-        if len(words(s)) > MOST_WORDS
-    ]
-    assert not found, "\n".join(found)
+    report = too_long(docstrings(path))
+    assert not report, report
 
 
-@pytest.mark.parametrize("path", [*SOURCE, *(path for path in TESTS if path != Path(__file__).resolve())], ids=name_of)
+@pytest.mark.parametrize("path", NODES, ids=name_of)
+def test_sentences_of_widgets_are_short(path):
+    report = too_long(shown_texts(path))
+    assert not report, report
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_sentences_of_pages_are_short(path):
+    report = too_long((path.name, text) for text in paragraphs(path.read_text(encoding="utf-8")))
+    assert not report, report
+
+
+def test_sentences_of_the_list_of_nodes_are_short():
+    report = too_long(json.loads((ROOT / "node_list.json").read_text(encoding="utf-8")).items())
+    assert not report, report
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*SOURCE, *(path for path in TESTS if path != Path(__file__).resolve()), *PAGES, ROOT / "node_list.json"],
+    ids=name_of,
+)
 def test_spelling_is_american(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [
@@ -111,3 +163,34 @@ def test_the_formatter_is_rarely_overruled():
 )
 def test_sentences_are_found(text, expected):
     assert [len(words(sentence)) for sentence in sentences(text)] == expected
+
+
+PAGE = """# Head
+
+One sentence. Another
+of *five* words [here](there.md).
+
+    code is skipped
+
+* item, `code`
+  goes on
+
+| a | b |
+|---|---|
+| one cell. More | |
+
+```python
+skipped()
+```
+"""
+
+
+def test_paragraphs_of_a_page_are_found():
+    assert paragraphs(PAGE) == [
+        "Head",
+        "One sentence. Another of five words here.",
+        "item, `code` goes on",
+        "a",
+        "b",
+        "one cell. More",
+    ]
