@@ -7,6 +7,7 @@ imported code is; the row of names at a box's foot lists every folder that it im
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 from dataclasses import dataclass
 from html import escape
@@ -71,6 +72,7 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
+@functools.cache
 def imports() -> dict[str, set[str]]:
     """For each folder of the picture, the other folders that its files import."""
     found: dict[str, set[str]] = {folder: set() for folder in PURPOSES}

@@ -23,7 +23,8 @@ CHECKPOINTED = pytest.mark.parametrize("checkpointed", [False, True], ids=["kept
 
 def inference_model(family="sd1", dtype=torch.float32):
     """A MODEL loaded in inference mode; its own seed gives it weights that no other test file shares."""
-    model = tiny_model(family, dtype, seed=41)
+    with torch.inference_mode():
+        model = tiny_model(family, dtype, seed=41)
     assert all(p.is_inference() and not p.requires_grad for p in model.model.diffusion_model.parameters())
     return model
 
