@@ -19,7 +19,6 @@ from likeness.tests.patching.host.gradients import (
 )
 from likeness.tests.patching.tiny_models import _base_model, conditioning
 
-
 pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
