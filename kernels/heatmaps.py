@@ -1,4 +1,4 @@
-"""Heatmaps of attention maps, and their colors."""
+"""Heatmaps of attention maps, the tokens inside a mask, and colors."""
 
 # Torch's own annotations are incomplete.
 # pyright: reportUnknownMemberType=false
@@ -37,6 +37,17 @@ def min_max(maps: torch.Tensor) -> torch.Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     span = high - low
     return torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps))
+
+
+def inside(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """{j : M(j) = 1}, the tokens that the picked features come from (Pick-and-Draw, arXiv 2401.16762, eq. 5).
+
+    masks: [images, height, width] in 0..1 or bool; size: the (height, width) of a layer's tokens. Returns bool [images,
+    height * width], the tokens that a mask fills at least half. A subject smaller than that keeps the tokens that it
+    fills most; an empty mask has none.
+    """
+    filled = F.interpolate(masks[:, None].float(), size, mode="area")[:, 0].flatten(1)
+    return (filled >= filled.amax(1, keepdim=True).clamp(max=0.5)) & (filled > 0)
 
 
 def colors(values: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 Equation numbers are ours. The paper has ten numbered equations, which our sources show without their numbers; we
 rebuilt them from public sources. Eq. 1-2 are latent diffusion and classifier-free guidance, which the host computes.
-Eq. 3 is `attention.cross_attention_map`. Eq. 7, the earth mover's distance, is only needed to define eq. 8.
+Eq. 3 is `attention.cross_attention_map`, eq. 5 is `heatmaps.inside`. Eq. 7, the earth mover's distance, is only needed
+to define eq. 8.
 """
 
 # Torch's own annotations are incomplete.
@@ -31,17 +32,6 @@ def saliency_mask(maps: Sequence[torch.Tensor], size: tuple[int, int], threshold
     [images, *size].
     """
     return min_max(mean_heatmap([m.detach() for m in maps], size)) > threshold
-
-
-def inside(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """{j : M(j) = 1}, the tokens that the picked features come from (Pick-and-Draw, arXiv 2401.16762, eq. 5).
-
-    masks: [images, height, width] in 0..1 or bool; size: the (height, width) of a layer's tokens. Returns bool [images,
-    height * width], the tokens that a mask fills at least half. A subject smaller than that keeps the tokens that it
-    fills most; an empty mask has none.
-    """
-    filled = F.interpolate(masks[:, None].float(), size, mode="area")[:, 0].flatten(1)
-    return (filled >= filled.amax(1, keepdim=True).clamp(max=0.5)) & (filled > 0)
 
 
 def scaled_to(wanted: torch.Tensor, found: torch.Tensor) -> torch.Tensor:

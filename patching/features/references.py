@@ -11,7 +11,7 @@ import comfy.utils
 import torch
 import torch.nn.functional as F
 
-from ...kernels.pick_and_draw import inside
+from ...kernels.heatmaps import inside
 from ..host.checks import check_latent, single
 from .bank import FeatureBank, weights_of
 from .sources import Inverted, Noised, Source, invert, noised_source

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ...kernels.pick_and_draw import inside, layout_loss, saliency_mask, score
+from ...kernels.heatmaps import inside
+from ...kernels.pick_and_draw import layout_loss, saliency_mask, score
 from ...kernels.uremd import uremd
 from ..features.taps import token_maps
 from ..host.blocks import Layer

@@ -1,10 +1,10 @@
-"""Heatmaps: sizes, ranges and colors."""
+"""Heatmaps: sizes, ranges, tokens inside a mask and colors."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.kernels.heatmaps import colors, mean_heatmap, min_max, overlay
+from likeness.kernels.heatmaps import colors, inside, mean_heatmap, min_max, overlay
 
 
 def test_mean_of_equal_sizes_is_the_mean():
@@ -47,3 +47,17 @@ def test_overlay_mixes_gray_and_heat(strength):
     result = overlay(image, heat, strength)
     gray = 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
     torch.testing.assert_close(result, (1 - strength) * gray[..., None] + strength * colors(heat))
+
+
+def test_a_mask_holds_the_tokens_that_it_fills_at_least_half():
+    """Tokens of 2 x 2 pixels, filled by 1, 1/2, 1/4 and 0."""
+    mask = torch.tensor([[[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]])
+    assert inside(mask, (2, 2)).tolist() == [[True, True, False, False]]
+    assert torch.equal(inside(mask.bool(), (2, 2)), inside(mask, (2, 2)))
+
+
+def test_a_subject_smaller_than_a_token_keeps_the_token_that_it_fills_most():
+    masks = torch.zeros(3, 4, 4)
+    masks[0, 3, 3] = masks[1, 0, 0] = masks[1, 1, 3] = 1
+    corner, two, none = inside(masks, (2, 2)).tolist()
+    assert corner == [False, False, False, True] and two == [True, True, False, False] and not any(none)

@@ -11,7 +11,6 @@ from likeness.kernels.pick_and_draw import (
     RAW,
     denoised_shift,
     gaussian_smoothed,
-    inside,
     layout_loss,
     saliency_mask,
     scaled_to,
@@ -56,20 +55,6 @@ def test_saliency_of_each_image_is_its_own_and_has_no_graph():
     found = saliency_mask([pair * torch.tensor([1.0, 100.0]).view(2, 1, 1)], (5, 5), 0.6)
     assert not found.requires_grad and 0 < int(found[0].sum()) < 25
     assert torch.equal(found, torch.cat([saliency_mask([m[None]], (5, 5), 0.6) for m in pair]))
-
-
-def test_a_mask_holds_the_tokens_that_it_fills_at_least_half():
-    """Tokens of 2 x 2 pixels, filled by 1, 1/2, 1/4 and 0."""
-    mask = torch.tensor([[[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]])
-    assert inside(mask, (2, 2)).tolist() == [[True, True, False, False]]
-    assert torch.equal(inside(mask.bool(), (2, 2)), inside(mask, (2, 2)))
-
-
-def test_a_subject_smaller_than_a_token_keeps_the_token_that_it_fills_most():
-    masks = torch.zeros(3, 4, 4)
-    masks[0, 3, 3] = masks[1, 0, 0] = masks[1, 1, 3] = 1
-    corner, two, none = inside(masks, (2, 2)).tolist()
-    assert corner == [False, False, False, True] and two == [True, True, False, False] and not any(none)
 
 
 def test_a_drawn_mask_gets_the_size_and_the_sum_of_the_generated_map():
