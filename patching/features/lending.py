@@ -78,7 +78,7 @@ class Lending:
         return call.state.recall((self, "lender"), partial(unprepared, self.node))
 
     def _read(self, weights: str, reference: Reference, negative: list | None, model: ModelPatcher) -> ModelPatcher:
-        """The MODEL for an inversion; with a bank to fill it reads the features on the way."""
+        """The MODEL for an inversion; in mode BANKED it also reads the features into the bank."""
         if self.mode != BANKED:
             return model
         reading = ReferenceReading(self.node, self.family, self.blocks, reference, weights, negative, inversion=True)
@@ -203,7 +203,7 @@ class Lender:
         return torch.cat([parts[self.side(flag)][layer].to(device).expand(call.images, -1, -1) for flag in call.flags])
 
     def _negative_digest(self, conditional: bool) -> str:
-        if conditional or self.negative is None:
+        if conditional or self.negative is None or not self.features.banked:
             return ""
         self._digest = self._digest or digest_of(self.negative)
         return self._digest
