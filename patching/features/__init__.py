@@ -1,1 +1,1 @@
-"""Pictures that a run borrows from: read, kept and lent to other runs. Knows no paper."""
+"""Pictures from which a run borrows features: read, kept and lent. Knows no paper."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from comfy.conds import CONDCrossAttn
 
-from ..host.family import Options
 from ..host.rows import Row
 from ..host.run import Call
 
@@ -45,7 +44,7 @@ def call_of(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     x = torch.cat([s.latents for s in sources])
     options = {
         **call.options,
-        "cond_or_uncond": [_index(call.options, s.conditional) for s in sources],
+        "cond_or_uncond": [_index(s.conditional) for s in sources],
         "uuids": [None] * len(sources),
     }
     return replace(call, x=x, t=call.t[:1].expand(len(x)), rows=_rows(sources), options=options, arguments=arguments)
@@ -61,7 +60,7 @@ def call_with(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     given = call.options.get("cond_or_uncond", (0,))
     options = {
         **call.options,
-        "cond_or_uncond": [*given, *(_index(call.options, s.conditional) for s in sources)],
+        "cond_or_uncond": [*given, *(_index(s.conditional) for s in sources)],
         "uuids": [*call.options.get("uuids", [None] * len(given)), *[None] * len(sources)],
     }
     rows = (*call.rows, *_rows(sources))
@@ -124,6 +123,6 @@ def _rows(sources: Sequence[SourceRows]) -> tuple[Row, ...]:
     return tuple(Row(s.role, i, s.conditional) for s in sources for i in range(len(s.latents)))
 
 
-def _index(options: Options, conditional: bool) -> int:
+def _index(conditional: bool) -> int:
     """The index of a side among the conditionings of plain guidance, which is the order that other patches expect."""
     return 0 if conditional else 1

@@ -33,9 +33,8 @@ class SubjectMask:
     """The mask that goes from AdaptiveMask to MultiSourceAttnSwap.
 
     subject: bool [1 or images, height, width] over the layout image. fixed: fp32 of the same shape in 0..1, the mask
-    without any attention of the target; it serves until there is some. tokens, prompt_length: the subject's words in
-    the target's prompt, empty for a mask that stays fixed. blocks: whose attention is averaged, in the language of
-    `blocks.parse`.
+    used until the target's attention is known. tokens, prompt_length: the subject's words in the target's prompt, empty
+    for a mask that stays fixed. blocks: whose attention is averaged, in the language of `blocks.parse`.
     """
 
     subject: torch.Tensor
@@ -191,7 +190,7 @@ class MaskRun:
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         """Keeps the maps of one layer: values [rows, height * width, tokens]."""
         images = len({row.image for row in call.rows if row.role == TARGET})
-        # Combined prompts come as one chunk of all pictures each.
+        # Each of several combined prompts is a chunk of all pictures.
         maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, images)).mean(0)
         with self._lock:
             self._maps.setdefault(call.sigma, []).append(maps)

@@ -21,7 +21,7 @@ from .checks import check_layout, check_steps, check_trajectory, warn_of_idle_we
 from .mask import SubjectMask
 from .run import RetouchRun, reached, starting_noise
 from .settings import FORK, NONE, QK_SELF, QKV_BOTH, Layout, RetouchSettings
-from .swaps import LayoutInputs, LayoutOfSameCall, LayoutSwap, RecordedLayout, ReferenceSwap
+from .swaps import LayoutInputs, LayoutOfSameCall, LayoutOutput, LayoutSwap, RecordedLayout, ReferenceSwap
 
 if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
@@ -179,7 +179,9 @@ class Retouch:
         swap = self._swap(run, call, borrowed, layout if blends else None)
         return forward(run.lender.changed(call, swap))
 
-    def _swap(self, run: RetouchRun, call: Call, borrowed: tuple[Borrowed, ...], layout) -> ReferenceSwap:
+    def _swap(
+        self, run: RetouchRun, call: Call, borrowed: tuple[Borrowed, ...], layout: LayoutOutput | None
+    ) -> ReferenceSwap:
         return ReferenceSwap(
             targets=len(call.x),
             references=borrowed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.model_patcher
@@ -17,6 +18,9 @@ import torch
 from ...kernels.heatmaps import min_max
 from ...kernels.morphology import SCIPY
 from . import segmenter
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 NODE = "LikenessSegment"
 MISSING = "none found: put sam_vit_b_01ec64.pth into models/sams"
@@ -52,7 +56,7 @@ def checkpoints() -> list[str]:
     return [name for name in folder_paths.get_filename_list("sams") if os.path.splitext(name)[1].lower() in _EXTENSIONS]
 
 
-def load(name: str):
+def load(name: str) -> ModelPatcher:
     """A ModelPatcher around a `segment_anything` Sam.
 
     Raises FileNotFoundError for a missing file, ValueError for one that is no whole Segment Anything checkpoint, and
@@ -101,7 +105,7 @@ def load(name: str):
     )
 
 
-def segment(patcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tensor:
+def segment(patcher: ModelPatcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tensor:
     """The best mask of each picture's object. images: [n, height, width, 3] in 0..1. Returns [n, height, width] of 0
     and 1."""
     from segment_anything import SamPredictor

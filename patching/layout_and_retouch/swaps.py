@@ -16,19 +16,22 @@ from ..host.rows import take
 from ..host.tokens import Tokens
 from .settings import FORK, NODE
 
+LayoutOutput = Callable[[Layer, torch.Tensor], torch.Tensor]
+"""(layer, output of the whole call) -> the layout's outputs for the target's rows, [targets, n, width]."""
+
 
 @dataclass(frozen=True, eq=False)
 class ReferenceSwap(SharedAttention):
     """The target's rows attend to the references, and the layout's outputs are blended in under the mask.
 
     Layout-and-Retouch (arXiv 2407.09779), Algorithm 1, lines 10 and 11. append: keep the target's own keys and values.
-    strength: of the whole change, 1 is the paper's. layout(layer, output): the layout's outputs for the target's rows.
-    mask(size): [targets, n, 1]. Without layout and mask nothing is blended.
+    strength: of the whole change, 1 is the paper's. mask((height, width)): [targets, n, 1]. Without layout and mask
+    nothing is blended.
     """
 
     append: bool = False
     strength: float = 1.0
-    layout: Callable[[Layer, torch.Tensor], torch.Tensor] | None = None
+    layout: LayoutOutput | None = None
     mask: Callable[[tuple[int, int]], torch.Tensor] | None = None
 
     @property

@@ -57,7 +57,7 @@ def guide(
         raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
     if terms.appearance is not None and widgets.threshold >= 1:
         raise ValueError(
-            f"{NODE}: expected threshold below 1, got {widgets.threshold:g}, which no place is above; lower threshold."
+            f"{NODE}: expected threshold below 1, got {widgets.threshold:g}, which no map exceeds; lower threshold."
         )
     if not terms.present or widgets.step_size == 0:
         log.start(())

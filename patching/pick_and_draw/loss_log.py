@@ -38,7 +38,7 @@ class LossLog:
         self.entries.append((sigma, {name: loss.detach() for name, loss in named.items() if loss is not None}))
 
     def note_finite(self, finite: torch.Tensor) -> None:
-        """Adds whether each image's gradient was finite, bool of any shape."""
+        """Adds one flag per image, True for a finite gradient; bool of any shape."""
         self._finite.append(finite.detach())
 
     def _report(self) -> None:
@@ -51,7 +51,8 @@ class LossLog:
         if self._finite and not self._warned and not bool(self._finite[-1].all()):
             self._warned = True
             logging.warning(
-                "%s: a gradient was not a finite number; its step was skipped, and so will be others like it.", NODE
+                "%s: a gradient was not finite, so its step was skipped; later ones are skipped without a warning.",
+                NODE,
             )
 
     def finish(self) -> None:

@@ -61,7 +61,7 @@ def test_both_sides_are_kept_also_of_texts_that_cannot_share_a_call(tokens):
     found = {(key.conditional, key.negative_digest, sigma) for key, sigma, _ in item.bank.items()}
     wanted = [s for s in levels(model) if s > 0]
     assert len(found) == 2 * len(wanted)
-    assert {(conditional, lent) for conditional, lent, _ in found} == {(True, ""), (False, digest_of(negative))}
+    assert {(conditional, digest) for conditional, digest, _ in found} == {(True, ""), (False, digest_of(negative))}
 
 
 def test_prompts_of_another_family_are_not_kept():

@@ -178,7 +178,7 @@ def test_each_side_looks_at_its_own(family, mode):
     assert far(run_ksampler(other, **settings), run_ksampler(model, **settings))
 
 
-def test_what_else_a_negative_prompt_carries_is_not_lent():
+def test_references_get_the_text_of_a_negative_prompt_alone():
     model = tiny_model("sdxl")
     patched = retouched(model, [reference(model)], mode=SEQUENTIAL, early_swap=NONE, lambda_2=0)
     positive, negative = conditioning(model, seed=POSITIVE), conditioning(model, seed=NEGATIVE)

@@ -6,7 +6,7 @@ import folder_paths
 import pytest
 import torch
 from likeness.patching.features.references import INVERTED, NOISED
-from likeness.patching.host import files as saved_files
+from likeness.patching.host import files
 from likeness.patching.pick_and_draw import palette_file, template_file
 from likeness.patching.pick_and_draw.build_template import draw_template
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
@@ -98,7 +98,7 @@ def test_a_write_that_fails_leaves_nothing(output, monkeypatch):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(saved_files, "save_file", broken)
+    monkeypatch.setattr(files, "save_file", broken)
     with pytest.raises(OSError, match="disk full"):
         palette_file.save(palette(model_of()), "one")
     assert not [path for path in output.rglob("*") if path.is_file()]

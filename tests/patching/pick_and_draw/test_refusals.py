@@ -50,7 +50,7 @@ def test_a_run_without_any_step_to_guide_is_told(caplog):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"threshold": 1.0}, "expected threshold below 1, got 1, which no place is above"),
+        ({"threshold": 1.0}, "expected threshold below 1, got 1, which no map exceeds"),
         ({"word": "dog"}, "expected a word of the prompt (a, photo, of, red, cat, on, table), got 'dog'"),
     ],
 )
