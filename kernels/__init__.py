@@ -1,1 +1,1 @@
-"""The mathematics of the pack: torch only, no host."""
+"""The mathematics of the pack: functions of tensors, without ComfyUI."""
