@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .captions import PLACEHOLDER, neutral_caption
-from .scene import Pose, Scene, Subject, sample_scene
+from .scene import Pose, Scene, Subject
 
 _WHITE, _YELLOW, _CYAN, _MAGENTA = (252, 252, 252), (255, 226, 60), (60, 214, 236), (236, 60, 160)
 
@@ -39,10 +39,6 @@ class PersonalSubject:
             )
             scenes.append(Scene(self.subject, pose, self.place, rng.getrandbits(32)))
         return scenes
-
-    def varied_scenes(self, count: int) -> list[Scene]:
-        """Scenes of the same subject in any place and pose, for judging and for tests."""
-        return [sample_scene(Random(f"{self.name}-varied-{i}"), subject=self.subject) for i in range(count)]
 
     @property
     def neutral(self) -> str:
