@@ -23,7 +23,7 @@ PURPOSES = {
     "patching/jedi": "arXiv 2407.06187",
     "patching/tinyland": "Bundled demo model",
     "patching/features": "Pictures that a run borrows from: read, kept, lent. Knows no paper",
-    "patching/host": "Seam to ComfyUI: runs, patches, families, passes, gradients, checks. Knows no paper, no picture",
+    "patching/host": "Seam to ComfyUI: runs, patches, families, passes, gradients. Knows no paper, no reference",
     "kernels": "Mathematics: one function for each equation. Knows no ComfyUI",
     "demo": "Bundled world, its trainer, launcher",
     "benchmarks": "Side-by-side measurements",

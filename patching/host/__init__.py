@@ -1,1 +1,1 @@
-"""The seam to ComfyUI: runs, patches, families, passes, gradients, checks. Knows no paper and no picture."""
+"""The seam to ComfyUI: runs, patches, families, passes, gradients, checks. Knows no paper and no reference."""
