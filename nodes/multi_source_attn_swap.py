@@ -149,4 +149,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, reference, layout=None, mask=None, layout_negative=None, **widgets) -> io.NodeOutput:
-        return io.NodeOutput(retouch(model, reference, layout, mask, RetouchSettings(**widgets), layout_negative))
+        settings = RetouchSettings(**widgets)
+        return io.NodeOutput(
+            retouch(model, reference, layout=layout, mask=mask, settings=settings, layout_negative=layout_negative)
+        )

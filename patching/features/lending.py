@@ -81,7 +81,15 @@ class Lending:
         """The MODEL for an inversion; in mode BANKED it also reads the features into the bank."""
         if self.mode != BANKED:
             return model
-        reading = ReferenceReading(self.node, self.family, self.blocks, reference, weights, negative, inversion=True)
+        reading = ReferenceReading(
+            self.node,
+            self.family,
+            self.blocks,
+            reference=reference,
+            weights=weights,
+            negative=negative,
+            inversion=True,
+        )
         return attach(model, reading)
 
 

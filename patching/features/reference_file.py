@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
-STORE = Store("likeness", "likeness_reference", 1, "reference", "Save Reference", LOAD)
+STORE = Store(
+    folder="likeness",
+    form="likeness_reference",
+    version=1,
+    what="reference",
+    saver="Save Reference",
+    loader=LOAD,
+)
 
 
 def fill(
@@ -56,7 +63,8 @@ def fill(
             for sigma in levels:
                 denoise(source.at(sigma).to(clean), sigma)
 
-        reading = ReferenceReading(SAVE, family_of(model, SAVE), chosen, item, weights, negative)
+        family = family_of(model, SAVE)
+        reading = ReferenceReading(SAVE, family, chosen, reference=item, weights=weights, negative=negative)
         run_pass(attach(model, reading), item.conditioning, image_latent(model, item.latent, SAVE), levels, observe)
 
 

@@ -112,7 +112,7 @@ class CrossAttentionTap(Tap):
 
     def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
         """Maps of the tokens: q [rows, n, width], k [rows, m, width] -> [rows, n, len(tokens)]."""
-        return token_maps(q, k, heads, self.tokens, self.prompt_length, self.node)
+        return token_maps(q, k, heads, tokens=self.tokens, prompt_length=self.prompt_length, node=self.node)
 
 
 def token_maps(

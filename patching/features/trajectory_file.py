@@ -14,7 +14,14 @@ from .bank import FeatureBank, Key
 from .trajectory import Trajectory
 
 SAVE, LOAD = "LikenessSaveTrajectory", "LikenessLoadTrajectory"
-STORE = Store("likeness_trajectories", "likeness_trajectory", 1, "trajectory", "Save Trajectory", LOAD)
+STORE = Store(
+    folder="likeness_trajectories",
+    form="likeness_trajectory",
+    version=1,
+    what="trajectory",
+    saver="Save Trajectory",
+    loader=LOAD,
+)
 
 
 def save(trajectory: Trajectory, prefix: str) -> Path:

@@ -46,7 +46,7 @@ def sizes(state: Mapping[str, torch.Tensor]) -> Sizes | None:
     except (KeyError, ValueError, IndexError, AttributeError, TypeError):
         return None
     global_blocks = tuple(block for block, (rows, _) in enumerate(relative) if rows != 2 * _WINDOW - 1)
-    return Sizes(width, depth, heads, global_blocks, tokens, patch)
+    return Sizes(width=width, depth=depth, heads=heads, global_blocks=global_blocks, tokens=tokens, patch=patch)
 
 
 def build(found: Sizes) -> torch.nn.Module:

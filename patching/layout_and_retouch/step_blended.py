@@ -200,7 +200,14 @@ class _Run:
     ):
         """A SAMPLER_SAMPLE wrapper that keeps the sampler's arguments."""
         options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
-        self.started = Started(options, sigmas, extra_args.get("seed"), noise, latent_image, denoise_mask)
+        self.started = Started(
+            options=options,
+            sigmas=sigmas,
+            seed=extra_args.get("seed"),
+            noise=noise,
+            latent_image=latent_image,
+            denoise_mask=denoise_mask,
+        )
         return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
 
 
