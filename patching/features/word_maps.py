@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay
 from ..host.attach import attach
 from ..host.blocks import Block, Layer, parse
-from ..host.checks import image_latent
+from ..host.checks import given_clip, image_latent
 from ..host.families import discover, family_of
 from ..host.passes import Denoise, noise_levels, run_pass
 from ..host.previews import captioned, pictures_of
@@ -83,11 +83,7 @@ def word_maps(
     noised and denoised once. vae: decodes the pictures for the preview; without it they are approximated from the
     latent. Raises ValueError without a CLIP, for a word outside the text, unknown blocks, and an empty LATENT.
     """
-    if clip is None:
-        raise ValueError(
-            f"{node}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
-            "clip."
-        )
+    clip = given_clip(clip, node)
     family, chosen = family_of(model, node), parse(blocks, discover(model, node), node)
     samples = image_latent(model, latent, node)
     sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)

@@ -8,6 +8,7 @@ import torch
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
 
 
 def check_latent(samples: torch.Tensor, node: str) -> None:
@@ -51,6 +52,16 @@ def check_text(model: ModelPatcher, conditioning: list, what: str, node: str) ->
             f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got "
             f"{got}; connect a {what} made with a checkpoint of this model's family."
         )
+
+
+def given_clip(clip: CLIP | None, node: str) -> CLIP:
+    """The CLIP. Raises ValueError for None, which a checkpoint without text encoder gives."""
+    if clip is None:
+        raise ValueError(
+            f"{node}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
+            "clip."
+        )
+    return clip
 
 
 def describe_sampling(model: ModelPatcher) -> str:

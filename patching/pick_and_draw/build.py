@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..host.attach import attach_guidance
 from ..host.blocks import Block, layers_of, parse
-from ..host.checks import check_text
+from ..host.checks import check_text, given_clip
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE
 from ..host.window import Window
@@ -41,11 +41,7 @@ def guide(
         raise ValueError(
             f"{NODE}: expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate."
         )
-    if clip is None:
-        raise ValueError(
-            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
-            "clip."
-        )
+    clip = given_clip(clip, NODE)
     family, available = family_of(model, NODE), discover(model, NODE)
     words = find_word(clip, widgets.text, widgets.word, NODE)
     terms = Terms(

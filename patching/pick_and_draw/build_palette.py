@@ -11,7 +11,7 @@ from ..features.references import Reference, References, references
 from ..features.word_maps import word_maps
 from ..host.attach import bare
 from ..host.blocks import parse
-from ..host.checks import image_latent, single
+from ..host.checks import given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE, MIDDLE
 from ..host.window import Window
@@ -85,11 +85,8 @@ def build_palette(
         raise ValueError(
             f"{NODE}: expected start_percent below end_percent, got an empty window; change them on this node."
         )
-    if clip is None and (picture.conditioning is None or picture.mask is None):
-        raise ValueError(
-            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
-            "clip."
-        )
+    if picture.conditioning is None or picture.mask is None:
+        clip = given_clip(clip, NODE)
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
     single(conditioning, NODE)
     made = _references(model, picture, conditioning, source=source, seed=seed, weight=weight)

@@ -11,6 +11,7 @@ import torch
 from ..features.taps import CrossAttentionTap
 from ..host.attach import attach
 from ..host.blocks import Layer, parse
+from ..host.checks import given_clip
 from ..host.families import discover, family_of
 from ..host.passes import sample
 from ..host.run import Call
@@ -69,11 +70,7 @@ def recorder_of(
 
     Raises ValueError in one sentence.
     """
-    if clip is None:
-        raise ValueError(
-            f"{NODE}: expected a CLIP, got none, as from a checkpoint without text encoder; connect a CLIP loader to "
-            "clip."
-        )
+    clip = given_clip(clip, NODE)
     family, chosen = family_of(model, NODE), parse(blocks, discover(model, NODE), NODE)
     if not chosen or window.empty:
         raise ValueError(
