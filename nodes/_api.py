@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from comfy_api.latest import ComfyExtension, io, ui
 
+from ..patching.host.notices import Notices, notices_of
+
 if TYPE_CHECKING:
     from ..patching.host.files import Store
 
@@ -14,6 +16,7 @@ __all__ = [
     "ADVANCED",
     "CATEGORY",
     "DEMO_CATEGORY",
+    "TELLS",
     "AdaptiveMaskType",
     "ComfyExtension",
     "LoadFile",
@@ -23,6 +26,8 @@ __all__ = [
     "TemplateType",
     "Trajectory",
     "io",
+    "notices",
+    "output",
     "schema",
     "ui",
     "window_inputs",
@@ -33,6 +38,9 @@ DEMO_CATEGORY = "Likeness/demo"
 
 ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 """Keyword arguments that fold an input away as advanced; every host accepts them, older front ends ignore them."""
+
+TELLS = [io.Hidden.unique_id]
+"""Value of `hidden` for a node with `notices`: they need its id."""
 
 Trajectory = io.Custom("LIKENESS_TRAJECTORY")
 """Every (sigma, latent) of a sampling run's model calls: a `patching.features.trajectory.Trajectory`."""
@@ -89,6 +97,25 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             **ADVANCED,
         ),
     ]
+
+
+def notices(node: type[io.ComfyNode]) -> Notices:
+    """The Notices of an execution that begins; the node's schema must have `hidden=TELLS`."""
+    found: io.Schema = node.SCHEMA or node.define_schema()
+    return notices_of(found.display_name, None if node.hidden is None else node.hidden.unique_id)
+
+
+def output(told: Notices, *values: Any, shown: Any = None) -> io.NodeOutput:
+    """A node's output that also carries what it has told, as text, so that the prompt's history keeps it.
+
+    shown: a picture or text of `ui`.
+    """
+    sentences = told.take()
+    if shown is None:
+        return io.NodeOutput(*values, ui={"text": sentences}) if sentences else io.NodeOutput(*values)
+    parts = shown.as_dict()
+    # Always with text: where a node is executed once per entry of a list, the host keeps the keys of the first alone.
+    return io.NodeOutput(*values, ui={**parts, "text": (*parts.get("text", ()), *sentences)})
 
 
 class LoadFile(io.ComfyNode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..patching.host.notices import Notices
 from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, joint_guider
 from ..patching.jedi.format import ORDERS
 from ..patching.jedi.guider import JointGuider
@@ -209,6 +210,7 @@ def guider_of(
     references: list | None,
     caption: list | None,
     widgets: dict[str, list],
+    told: Notices,
 ) -> JointGuider:
     """The guider of a node's inputs. Raises ValueError as `build.joint_guider`."""
     values = {name: one(node, name, widgets[name]) for name in Widgets.__dataclass_fields__ if widgets.get(name)}
@@ -220,4 +222,5 @@ def guider_of(
         captions=caption or (),
         widgets=Widgets(**values),
         node=node,
+        notices=told,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._api import CATEGORY, io, schema
+from ._api import CATEGORY, TELLS, io, notices, output, schema
 from ._joint import cfg_input, coupling_inputs, guider_of, optional_inputs, set_inputs
 
 NODE = "LikenessJointGuider"
@@ -23,10 +23,12 @@ class LikenessJointGuider(io.ComfyNode):
             is_input_list=True,
             inputs=[*set_inputs(), cfg_input(), *coupling_inputs(), *optional_inputs()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
+            hidden=TELLS,
         )
 
     @classmethod
     def execute(cls, model, positive, negative, references=None, caption=None, **widgets) -> io.NodeOutput:
+        told = notices(cls)
         guider = guider_of(
             NODE,
             model=model,
@@ -35,5 +37,6 @@ class LikenessJointGuider(io.ComfyNode):
             references=references,
             caption=caption,
             widgets=widgets,
+            told=told,
         )
-        return io.NodeOutput(guider)
+        return output(told, guider)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 
 from ..patching.jedi.sampling import sample_set
-from ._api import CATEGORY, io, schema
+from ._api import CATEGORY, TELLS, io, notices, output, schema
 from ._joint import cfg_input, coupling_inputs, guider_of, one, optional_inputs, set_inputs
 
 NODE = "JointImageSampler"
@@ -76,6 +76,7 @@ class JointImageSampler(io.ComfyNode):
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="One picture per prompt, in prompt order.")
             ],
+            hidden=TELLS,
         )
 
     @classmethod
@@ -94,6 +95,7 @@ class JointImageSampler(io.ComfyNode):
         caption=None,
         **widgets,
     ) -> io.NodeOutput:
+        told = notices(cls)
         guider = guider_of(
             NODE,
             model=model,
@@ -102,6 +104,7 @@ class JointImageSampler(io.ComfyNode):
             references=references,
             caption=caption,
             widgets=widgets,
+            told=told,
         )
         made = sample_set(
             guider,
@@ -114,4 +117,4 @@ class JointImageSampler(io.ComfyNode):
             denoise=one(NODE, "denoise", denoise),
             node=NODE,
         )
-        return io.NodeOutput(made)
+        return output(told, made)

@@ -14,7 +14,19 @@ from ..patching.layout_and_retouch.settings import (
     REPLACE,
     RetouchSettings,
 )
-from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, ReferenceType, Trajectory, io, schema, window_inputs
+from ._api import (
+    ADVANCED,
+    CATEGORY,
+    TELLS,
+    AdaptiveMaskType,
+    ReferenceType,
+    Trajectory,
+    io,
+    notices,
+    output,
+    schema,
+    window_inputs,
+)
 
 
 class MultiSourceAttnSwap(io.ComfyNode):
@@ -145,11 +157,20 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     "model", display_name="MODEL", tooltip="The model that retouches; sample with it as usual."
                 )
             ],
+            hidden=TELLS,
         )
 
     @classmethod
     def execute(cls, model, reference, layout=None, mask=None, layout_negative=None, **widgets) -> io.NodeOutput:
         settings = RetouchSettings(**widgets)
-        return io.NodeOutput(
-            retouch(model, reference, layout=layout, mask=mask, settings=settings, layout_negative=layout_negative)
+        told = notices(cls)
+        made = retouch(
+            model,
+            reference,
+            layout=layout,
+            mask=mask,
+            settings=settings,
+            layout_negative=layout_negative,
+            notices=told,
         )
+        return output(told, made)

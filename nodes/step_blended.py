@@ -9,10 +9,12 @@ import comfy.samplers
 from ..patching.host.passes import sample
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
 from ..patching.layout_and_retouch.switch import Switch
-from ._api import ADVANCED, CATEGORY, Trajectory, io, schema
+from ._api import ADVANCED, CATEGORY, TELLS, Trajectory, io, notices, output, schema
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+    from ..patching.host.notices import Notices
 
 _STEP = "step"
 _PERCENT = "percent"
@@ -107,6 +109,7 @@ def _switch(by: str, step: int, percent: float, steps: int | None = None) -> Swi
 def _guider(
     node: str,
     switch: Switch,
+    told: Notices,
     *,
     model: ModelPatcher,
     personalized_model: ModelPatcher,
@@ -117,7 +120,7 @@ def _guider(
     personalized_negative: list | None = None,
     record_blocks: str = "",
 ) -> StepBlendedGuider:
-    guider = StepBlendedGuider(model, personalized_model, switch, node, record_blocks)
+    guider = StepBlendedGuider(model, personalized_model, switch, node, record_blocks, told)
     guider.set_blended_conds(positive, personalized_positive, negative, personalized_negative)
     guider.set_cfg(cfg)
     return guider
@@ -188,6 +191,7 @@ class StepBlendedSampler(io.ComfyNode):
                     tooltip="Every (sigma, latent) of the model calls, in RAM.",
                 ),
             ],
+            hidden=TELLS,
         )
 
     @classmethod
@@ -205,7 +209,8 @@ class StepBlendedSampler(io.ComfyNode):
         **guided,
     ) -> io.NodeOutput:
         switch = _switch(switch_by, switch_step, switch_percent, steps)
-        guider = _guider("StepBlendedSampler", switch, **guided)
+        told = notices(cls)
+        guider = _guider("StepBlendedSampler", switch, told, **guided)
         samples = sample(
             guider,
             latent,
@@ -216,7 +221,7 @@ class StepBlendedSampler(io.ComfyNode):
             denoise=denoise,
             node="StepBlendedSampler",
         )
-        return io.NodeOutput(samples, guider.trajectory)
+        return output(told, samples, guider.trajectory)
 
 
 class LikenessStepBlendedGuider(io.ComfyNode):
@@ -229,9 +234,11 @@ class LikenessStepBlendedGuider(io.ComfyNode):
             description="The Step-Blended Sampler as a guider for SamplerCustomAdvanced, with any noise and sigmas.",
             inputs=[*_model_inputs(), _cfg(), *_switch_inputs(), _negative_input(), _record_input()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
+            hidden=TELLS,
         )
 
     @classmethod
     def execute(cls, switch_by, switch_step, switch_percent, **guided) -> io.NodeOutput:
         switch = _switch(switch_by, switch_step, switch_percent)
-        return io.NodeOutput(_guider("LikenessStepBlendedGuider", switch, **guided))
+        told = notices(cls)
+        return output(told, _guider("LikenessStepBlendedGuider", switch, told, **guided))

@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING
 
 from ..kernels.pick_and_draw import RAW, RELATIVE
 from ..kernels.uremd import DIRECTIONS
-from ..patching.host.live_text import text_on
 from ..patching.pick_and_draw.build import guide
 from ..patching.pick_and_draw.loss_plot import plot
 from ..patching.pick_and_draw.settings import Widgets
-from ._api import ADVANCED, CATEGORY, LossesType, PaletteType, TemplateType, io, schema, ui
+from ._api import (
+    ADVANCED,
+    CATEGORY,
+    TELLS,
+    LossesType,
+    PaletteType,
+    TemplateType,
+    io,
+    notices,
+    output,
+    schema,
+    ui,
+)
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -203,7 +214,7 @@ class UREMDGuidance(io.ComfyNode):
                     "losses", display_name="LOSSES", tooltip="The losses during sampling, for Loss Curves."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=TELLS,
         )
 
     @classmethod
@@ -215,8 +226,8 @@ class UREMDGuidance(io.ComfyNode):
         template: Template | None = None,
         **widgets,
     ) -> io.NodeOutput:
-        show = text_on(None if cls.hidden is None else cls.hidden.unique_id)
-        return io.NodeOutput(*guide(model, clip, palette, template, Widgets(**widgets), show=show))
+        told = notices(cls)
+        return output(told, *guide(model, clip, palette, template, Widgets(**widgets), notices=told))
 
 
 class LikenessLossCurves(io.ComfyNode):

@@ -12,8 +12,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from .family import Options
+from .notices import Notices
 from .rows import Row, conditional_chunks, rows_of_call
-from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, sampler_name
+from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, Telling, sampler_name
 from .window import SigmaWindow
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def _living(model: ModelPatcher, patch: Patch | Guidance) -> ModelPatcher:
     clone = model.clone()
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _live)
+    if isinstance(patch, Telling):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Start(patch.notices))
     if isinstance(patch, Prepared):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
     if isinstance(patch, Demanding) and patch.batches > 1:
@@ -87,6 +90,17 @@ def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     with run_scope(executor.class_obj, sigmas) as state:
         state.sampler = sampler_name(sampler)
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """OUTER_SAMPLE wrapper: removes what an earlier run has told."""
+
+    notices: Notices
+
+    def __call__(self, executor, *args, **kwargs):
+        self.notices.start()
+        return executor(*args, **kwargs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ an error. The patched MODEL carries wrappers only and occupies no slot of the ho
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, runtime_chec
 import torch
 
 from .family import Options
+from .notices import Notices
 from .rows import Row
 from .window import Window
 
@@ -88,17 +88,10 @@ class RunState:
         self._acted[patch] = self._acted.get(patch, False) or acted
 
     def report(self) -> None:
-        """Logs a warning for every patch whose window contained no noise level of the run."""
+        """Warns of every patch whose window contained no noise level of the run."""
         for patch, acted in self._acted.items():
             if not acted:
-                w = patch.window
-                logging.warning(
-                    "%s had no effect on this run: none of its noise levels lies between start_percent %g and "
-                    "end_percent %g.",
-                    patch.node,
-                    w.start_percent,
-                    w.end_percent,
-                )
+                notices_of_patch(patch).tell(no_effect(patch.window))
 
     def at_end(self, act: Callable[[], None]) -> None:
         """Calls `act` when the run ends, even by an error."""
@@ -226,6 +219,27 @@ class Prepared(Protocol):
     ) -> torch.Tensor:
         """The noise to start from. Called with a RunState in place, before the guider loads its model."""
         ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A patch with the Notices of the node that made it."""
+
+    @property
+    def notices(self) -> Notices: ...
+
+
+def notices_of_patch(patch: Patch | Guidance) -> Notices:
+    """A patch's Notices, or new ones that write to the log alone."""
+    return patch.notices if isinstance(patch, Telling) else Notices(patch.node)
+
+
+def no_effect(window: Window) -> str:
+    """The sentence for a window that contains no noise level of a run."""
+    return (
+        f"no effect on this run, because none of its noise levels lies between start_percent {window.start_percent:g} "
+        f"and end_percent {window.end_percent:g}; widen them."
+    )
 
 
 @runtime_checkable

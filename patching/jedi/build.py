@@ -12,6 +12,7 @@ from ..features.references import References
 from ..host.blocks import parse
 from ..host.checks import check_text, single
 from ..host.families import discover
+from ..host.notices import Notices
 from ..host.passes import GUIDANCE_FUNCTIONS
 from ..host.run import KEY
 from ..host.window import Window
@@ -56,6 +57,7 @@ def joint_guider(
     widgets: Widgets,
     node: str,
     pictures: int | None = None,
+    notices: Notices | None = None,
 ) -> JointGuider:
     """The guider of a set.
 
@@ -63,6 +65,7 @@ def joint_guider(
     references, captions: see `members.known_members`.
     node: the node's name for messages.
     pictures: pictures per set, None for the whole batch.
+    notices: those of the node, for warnings.
     Raises ValueError for inputs that do not fit the model or each other.
     """
     available = discover(model, node)
@@ -96,7 +99,15 @@ def joint_guider(
     )
     if known and not settings.shares(len(prompts) + len(known)):
         known = ()
-    guider = JointGuider(model, settings=settings, prompts=prompts, negative=negative, references=known, node=node)
+    guider = JointGuider(
+        model,
+        settings=settings,
+        prompts=prompts,
+        negative=negative,
+        references=known,
+        node=node,
+        notices=notices,
+    )
     guider.set_cfg(widgets.cfg)
     return guider
 

@@ -15,6 +15,7 @@ from ..features.references import Reference
 from ..host.blocks import Layer
 from ..host.checks import check_latent
 from ..host.family import Options
+from ..host.notices import Notices
 from ..host.tokens import Tokens
 from .format import JointFormat
 from .members import fitted
@@ -46,6 +47,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         negative: list,
         references: Sequence[Reference],
         node: str,
+        notices: Notices | None = None,
     ):
         """prompts: CONDITIONINGs of one entry each, one per picture or one for all."""
         model = model.clone()
@@ -56,6 +58,7 @@ class JointGuider(comfy.samplers.CFGGuider):
             model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _ChannelOrder(settings.format))
         super().__init__(model)
         self.settings, self.node = settings, node
+        self.notices = notices or Notices(node)
         self._prompts: tuple[list, ...] = tuple(prompts)
         self._negative, self._references = negative, tuple(references)
         self._run: JointRun | None = None
@@ -63,6 +66,7 @@ class JointGuider(comfy.samplers.CFGGuider):
     def sample(
         self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
     ):
+        self.notices.start()
         check_latent(latent_image, self.node)
         rows, _, height, width = latent_image.shape
         count = self.settings.pictures or rows
@@ -93,7 +97,7 @@ class JointGuider(comfy.samplers.CFGGuider):
                 disable_pbar=disable_pbar,
                 seed=seed,
             )
-            run.report(self.node)
+            run.report(self.notices)
             return result
         finally:
             self._run = None

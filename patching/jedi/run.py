@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -15,6 +14,8 @@ from ..features.bank import digest_of
 from ..features.references import Reference
 from ..host.blocks import Block, Layer, layers_of
 from ..host.families import family_of
+from ..host.notices import Notices
+from ..host.run import no_effect
 from ..host.window import ALWAYS, Window
 from .coupling import Chunks, Coupling
 from .format import JointFormat
@@ -104,23 +105,15 @@ class JointRun:
         """True if queries are blended at a noise level."""
         return self.settings.query_blend > 0 and self._blended.contains(sigma)
 
-    def report(self, node: str) -> None:
-        """Logs a warning if coupling or query blending was asked for but never took place."""
+    def report(self, notices: Notices) -> None:
+        """Warns if coupling or query blending was asked for but never took place."""
         s = self.settings
         if s.shares(len(self._members)) and not self._coupled:
-            logging.warning(
-                "%s had no effect on this run: none of its noise levels lies between start_percent %g and end_percent "
-                "%g.",
-                node,
-                s.window.start_percent,
-                s.window.end_percent,
-            )
+            notices.tell(no_effect(s.window))
         elif self._coupled and s.query_blend > 0 and not self._has_blended:
-            logging.warning(
-                "%s: query_blend had no effect on this run: none of its coupled noise levels lies before "
-                "query_blend_end %g.",
-                node,
-                s.query_blend_end,
+            notices.tell(
+                "query_blend had no effect on this run, because none of its coupled noise levels lies before "
+                f"query_blend_end {s.query_blend_end:g}; raise query_blend_end."
             )
 
     def with_references(self, x: torch.Tensor, sigma: float) -> torch.Tensor:

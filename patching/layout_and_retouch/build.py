@@ -15,6 +15,7 @@ from ..host.blocks import parse
 from ..host.checks import check_text
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
+from ..host.notices import Notices
 from .checks import check_settings
 from .mask import SubjectMask, plain_mask
 from .retouch import Retouch
@@ -31,9 +32,12 @@ def retouch(
     mask: SubjectMask | torch.Tensor | None,
     settings: RetouchSettings,
     layout_negative: list | None = None,
+    *,
+    notices: Notices | None = None,
 ) -> ModelPatcher:
     """A clone of MODEL with the retouch attached; a plain clone where the settings are neutral.
 
+    notices: those of the node, for warnings.
     Raises ValueError for inputs of another model family, unknown blocks and settings that contradict each other.
     """
     family, available = family_of(model, NODE), discover(model, NODE)
@@ -56,6 +60,7 @@ def retouch(
         layout_negative=layout_negative,
         mask=soft,
         mask_blocks=parse(soft.blocks, available, soft.node) if soft is not None and soft.follows else (),
+        notices=notices or Notices(NODE),
     )
     return attach(model, patch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import torch
 from ...kernels.layout_and_retouch import weights_matter
 from ..features.trajectory import Trajectory
 from ..host.checks import single
+from ..host.notices import Notices
 from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, REPLACE, Layout, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
@@ -91,16 +91,12 @@ def check_layout(run: RetouchRun, blended: Sequence[float]) -> None:
             single(prompt, NODE, f"{name} prompt of the layout")
 
 
-def warn_of_idle_weights(weights: Sequence[float], append: bool) -> None:
-    """Logs a warning where references have weights that cancel in the softmax."""
+def warn_of_idle_weights(weights: Sequence[float], append: bool, notices: Notices) -> None:
+    """Warns where references have weights that cancel in the softmax."""
     if any(w != 1 for w in weights) and not weights_matter(weights, append):
-        logging.warning(
-            "%s: a weight of %g changes nothing, because with attention %s a weight counts against other "
-            "references only; set attention to %s to weigh the reference against the target.",
-            NODE,
-            weights[0],
-            REPLACE,
-            APPEND,
+        notices.tell(
+            f"a weight of {weights[0]:g} changes nothing, because with attention {REPLACE} a weight counts against "
+            f"other references only; set attention to {APPEND} to weigh the reference against the target."
         )
 
 

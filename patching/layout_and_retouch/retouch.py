@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from ..features.source_rows import aligned, call_with
 from ..features.trajectory import Trajectory
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
+from ..host.notices import Notices
 from ..host.rows import take
 from ..host.run import Call, Forward, RunState, unprepared
 from ..host.window import Window
 from .checks import check_layout, check_steps, check_trajectory, warn_of_idle_weights
 from .mask import SubjectMask
 from .run import RetouchRun, reached, starting_noise
-from .settings import FORK, NONE, QK_SELF, QKV_BOTH, Layout, RetouchSettings
+from .settings import FORK, NODE, NONE, QK_SELF, QKV_BOTH, Layout, RetouchSettings
 from .swaps import LayoutInputs, LayoutOfSameCall, LayoutOutput, LayoutSwap, RecordedLayout, ReferenceSwap
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Retouch:
     layout_negative: list | None = None
     mask: SubjectMask | None = None
     mask_blocks: tuple[Block, ...] = ()
+    notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
 
     @property
     def node(self) -> str:
@@ -79,7 +81,7 @@ class Retouch:
             check_trajectory(self.layout, noise, levels, settings, state.sampler)
         if self.mask is not None:
             self.mask.check(images, height, width)
-        warn_of_idle_weights([r.weight for r in self.lending.references], settings.append)
+        warn_of_idle_weights([r.weight for r in self.lending.references], settings.append, self.notices)
         source = self.layout
         if source is not None and not isinstance(source, Trajectory):
             source = source.source(bare(guider.model_patcher), levels, self.node)

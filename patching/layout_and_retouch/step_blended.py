@@ -20,6 +20,7 @@ from ..host.blocks import parse
 from ..host.checks import check_latent, check_models
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
+from ..host.notices import Notices
 from ..host.run import sampler_name
 from ..host.same import same, same_model
 from .personalized_phase import PersonalizedPhase, RecordingGuider, Started
@@ -46,6 +47,7 @@ class StepBlendedGuider(RecordingGuider):
         switch: Switch,
         node: str = NODE,
         record_blocks: str = "",
+        notices: Notices | None = None,
     ):
         """record_blocks: blocks whose self-attention the trajectory's bank keeps, in the language of `blocks.parse`.
 
@@ -63,6 +65,7 @@ class StepBlendedGuider(RecordingGuider):
         # Hooks are registered on the patcher, so the two phases need one each even if the models are the same object.
         self.second = PersonalizedPhase(personalized.clone() if personalized is vanilla else personalized)
         self.switch, self.node = switch, node
+        self.notices = notices or Notices(node)
         self._final_conds: tuple[list, list] = ([], [])
         self.trajectory: Trajectory | None = None
         self._result: torch.Tensor | None = None
@@ -91,6 +94,7 @@ class StepBlendedGuider(RecordingGuider):
 
     def sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
         check_latent(latent_image, self.node)
+        self.notices.start()
         self.trajectory = self._result = None
         if len(sigmas) == 0:
             self.trajectory, self._result = Trajectory((), ()), latent_image
@@ -170,10 +174,9 @@ class StepBlendedGuider(RecordingGuider):
             trajectory.describe(),
         )
         if math.isfinite(run.switch_sigma) and not (first and second):
-            logging.warning(
-                "%s: the %s model did nothing, because the run never reached its part; move the switch.",
-                self.node,
-                "personalized" if first else "vanilla",
+            self.notices.tell(
+                f"the {'personalized' if first else 'vanilla'} model did nothing, because the run never reached its "
+                "part; move the switch."
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..host.attach import attach_guidance
@@ -10,6 +9,7 @@ from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_text, given_clip
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE
+from ..host.notices import Notices
 from ..host.window import Window
 from ..host.words import find_word
 from .guidance import UREMDGuidance
@@ -30,13 +30,13 @@ def guide(
     template: Template | None,
     widgets: Widgets,
     *,
-    show: Callable[[str], None] | None = None,
+    notices: Notices | None = None,
 ) -> tuple[ModelPatcher, LossLog]:
     """A guided clone of MODEL, or a plain one where the widgets are neutral, and the log of its losses.
 
-    show: gets one line per guided step. Raises ValueError in one sentence.
+    notices: those of the node, for warnings and the current losses. Raises ValueError in one sentence.
     """
-    log = LossLog(show)
+    log = LossLog(notices or Notices(NODE))
     if palette is None and template is None:
         raise ValueError(
             f"{NODE}: expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate."

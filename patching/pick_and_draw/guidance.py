@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import torch
 
 from ..features.bank import weights_of
 from ..host.frozen_autograd import refuse_cached, refuse_compiled
+from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared
 from ..host.window import Window
 from .loss_log import LossLog
@@ -39,6 +39,11 @@ class UREMDGuidance:
     def window(self) -> Window:
         """The part of sampling in which a term acts."""
         return self.settings.terms.window
+
+    @property
+    def notices(self) -> Notices:
+        """Those of the node, which also show the losses."""
+        return self.log.notices
 
     @property
     def batches(self) -> int:
@@ -92,10 +97,9 @@ class UREMDGuidance:
         entries = [entry for entry in state.prompts() if entry.get("cross_attn") is not None]
         alike = [e for e in entries if self.prompt is None or _alike(e["cross_attn"], self.prompt)]
         if entries and not alike:
-            logging.warning(
-                "%s: expected text to be the sampler's positive prompt, got another one, so the words may be looked "
-                "for in wrong places; write the same into text.",
-                self.node,
+            self.notices.tell(
+                "expected text to be the sampler's positive prompt, got another one, so the words may be looked for in "
+                "wrong places; write the same into text."
             )
         guided = alike or entries
         if any(entry.get("area") is not None or entry.get("set_area_to_bounds") for entry in guided):
@@ -109,12 +113,9 @@ class UREMDGuidance:
     def _warn(self, run: GuidanceRun) -> None:
         """Warns of each loss that acts at no step of the run."""
         for name in run.idle():
-            logging.warning(
-                "%s: expected steps between %s_start and %s_end, got none in this run, so that loss does nothing; "
-                "change them.",
-                self.node,
-                name,
-                name,
+            self.notices.tell(
+                f"expected steps between {name}_start and {name}_end, got none in this run, so that loss does nothing; "
+                "change them."
             )
 
     def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from ..host.notices import Notices
 from .settings import NODE
 
 
@@ -16,11 +15,11 @@ from .settings import NODE
 class LossLog:
     """Both losses at every gradient step of the latest run. Numbers stay on the device until they are asked for.
 
-    show: gets one line per guided step, a step late, so that no step waits for the device. levels: the run's guided
+    notices: show one line per guided step, a step late, so that no step waits for the device. levels: the run's guided
     noise levels, None before the first run. entries: (noise level, {term: losses [images]}) of each gradient step.
     """
 
-    show: Callable[[str], None] | None = None
+    notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
     levels: tuple[float, ...] | None = None
     entries: list[tuple[float, dict[str, torch.Tensor]]] = field(default_factory=list)
     _finite: list[torch.Tensor] = field(default_factory=list)
@@ -43,16 +42,15 @@ class LossLog:
 
     def _report(self) -> None:
         """Shows the latest entry, and warns once of a gradient that was not finite."""
-        if self.entries and self.show is not None:
+        if self.entries and self.notices.node_id is not None:
             levels = self.levels or ()
             step = sum(level >= self.entries[-1][0] for level in levels)
             values = (f"{name} {float(loss.mean()):.4f}" for name, loss in self.entries[-1][1].items())
-            self.show(f"guided step {step} of {len(levels)}: {', '.join(values)}")
+            self.notices.show(f"guided step {step} of {len(levels)}: {', '.join(values)}")
         if self._finite and not self._warned and not bool(self._finite[-1].all()):
             self._warned = True
-            logging.warning(
-                "%s: a gradient was not finite, so its step was skipped; later ones are skipped without a warning.",
-                NODE,
+            self.notices.tell(
+                "a gradient was not finite, so its step was skipped; later ones are skipped without a warning."
             )
 
     def finish(self) -> None:

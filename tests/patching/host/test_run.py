@@ -124,7 +124,7 @@ def test_an_idle_patch_changes_no_bit_and_says_so(family, window, caplog):
     with caplog.at_level(logging.WARNING):
         result = run_ksampler(attach(model, Probe(log, window=window, gain=0.5)), denoise=0.4)
     assert torch.equal(result, run_ksampler(model, denoise=0.4)) and not log
-    assert [r.getMessage() for r in caplog.records if "Probe had no effect on this run" in r.getMessage()]
+    assert [r.getMessage() for r in caplog.records if "Probe: no effect on this run" in r.getMessage()]
 
 
 def test_an_active_patch_acts_and_is_silent(caplog):

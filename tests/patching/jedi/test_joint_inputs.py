@@ -142,7 +142,7 @@ def test_another_order_than_the_checkpoint_says():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"start_percent": 0.3, "end_percent": 0.31}, "had no effect on this run"),
+        ({"start_percent": 0.3, "end_percent": 0.31}, "no effect on this run"),
         ({"start_percent": 0.6, "query_blend": 0.9, "query_blend_end": 0.1}, "query_blend had no effect on this run"),
         ({"start_percent": 0.3, "end_percent": 0.3}, ""),
         ({"query_blend": 0.9, "query_blend_end": 0.1}, ""),

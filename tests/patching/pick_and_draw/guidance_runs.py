@@ -175,9 +175,9 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def guided(model, palette=None, template=None, family="sd1", show=None, **changes):
+def guided(model, palette=None, template=None, family="sd1", notices=None, **changes):
     """The guided MODEL and its LossLog."""
-    return guide(model, clip_of(family), palette, template, replace(WIDGETS, **changes), show=show)
+    return guide(model, clip_of(family), palette, template, replace(WIDGETS, **changes), notices=notices)
 
 
 def noise_of(*seeds: int, side: int = SIDE) -> torch.Tensor:

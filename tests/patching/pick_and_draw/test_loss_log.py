@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from likeness.patching.host.live_text import text_on
+from likeness.patching.host.notices import Notices
 from likeness.patching.pick_and_draw.loss_log import LossLog
 from likeness.patching.pick_and_draw.loss_plot import plot
 from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, palette, recorded, sampled
@@ -11,8 +11,19 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of
 LEVELS = (3.0, 2.0, 1.0)
 
 
-def logged(show=None, appearance=((1.0, 3.0), (0.5, 1.5), (0.25, 0.75))):
-    log = LossLog(show)
+class Lines(Notices):
+    """Keeps every live line."""
+
+    def __init__(self):
+        super().__init__("UREMDGuidance", "7")
+        self.kept = []
+
+    def show(self, line):
+        self.kept.append(line)
+
+
+def logged(notices=None, appearance=((1.0, 3.0), (0.5, 1.5), (0.25, 0.75))):
+    log = LossLog(notices or Lines())
     log.start(LEVELS)
     for sigma, losses in zip(LEVELS, appearance, strict=True):
         log.note(sigma, torch.tensor(losses), None)
@@ -21,44 +32,23 @@ def logged(show=None, appearance=((1.0, 3.0), (0.5, 1.5), (0.25, 0.75))):
 
 
 def test_every_step_is_told_once_when_it_is_over():
-    lines = []
-    logged(lines.append)
-    assert lines == [f"guided step {n} of 3: appearance {loss:.4f}" for n, loss in ((1, 2.0), (2, 1.0), (3, 0.5))]
+    lines = Lines()
+    logged(lines)
+    assert lines.kept == [f"guided step {n} of 3: appearance {loss:.4f}" for n, loss in ((1, 2.0), (2, 1.0), (3, 0.5))]
 
 
 @pytest.mark.usefixtures("as_the_host_runs")
 def test_a_run_tells_its_losses():
-    model, lines = model_of(), []
-    patched, log = guided(model, palette(model), recorded(), show=lines.append)
+    model, lines = model_of(), Lines()
+    patched, log = guided(model, palette(model), recorded(), notices=lines)
     sampled(patched)
     expected = [
         ", ".join(f"{name} {float(loss.mean()):.4f}" for name, loss in losses.items()) for _, losses in log.entries
     ]
     assert (
-        lines == [f"guided step {n + 1} of {len(expected)}: {text}" for n, text in enumerate(expected)]
-        and len(lines) == 2
+        lines.kept == [f"guided step {n + 1} of {len(expected)}: {text}" for n, text in enumerate(expected)]
+        and len(lines.kept) == 2
     )
-
-
-def test_a_line_goes_to_the_node_that_runs(monkeypatch):
-    from server import PromptServer
-
-    class Server:
-        def __init__(self):
-            self.sent = []
-
-        def send_progress_text(self, text, node_id):
-            self.sent.append((text, node_id))
-
-    server = Server()
-    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
-    show = text_on("7")
-    assert show is not None
-    show("loss")
-    assert server.sent == [("loss", "7")]
-    assert text_on(None) is None
-    monkeypatch.setattr(PromptServer, "instance", None, raising=False)
-    assert text_on("7") is None
 
 
 def red(picture):
