@@ -13,7 +13,10 @@ BENCHMARKS = {
     "pick-and-draw": "the losses of Pick-and-Draw on four base models, and their cost",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
+    "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
 }
+OPTIONS = {"gpu": ("seconds", "json_file")}
+"""Options that a benchmark takes besides --quick, by the names of its arguments."""
 
 
 def main(arguments: list[str]) -> None:
@@ -30,8 +33,12 @@ def main(arguments: list[str]) -> None:
         action="store_true",
         help="a small sample within five minutes on two cores; only printed, not compared to the targets",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON to FILE")
+    parser.add_argument(
+        "--json", dest="json_file", type=Path, metavar="FILE", help="also write the JSON to FILE; gpu goes on from it"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="gpu: time to measure in (510)")
     options = parser.parse_args(arguments)
+    own = chosen_options(parser, options)
 
     import torch
 
@@ -41,17 +48,28 @@ def main(arguments: list[str]) -> None:
 
     try:
         with torch.inference_mode():  # as ComfyUI runs its nodes
-            result = benchmark.run(quick=options.quick)
+            result = benchmark.run(quick=options.quick, **own)
     except (FileNotFoundError, ValueError) as error:  # missing or truncated weights
         raise SystemExit(f"bench {options.name}: {error}") from error
     if options.quick:  # targets are for the sizes and samples of full runs
         result = dataclasses.replace(result, targets={})
     print(report.table(result), flush=True)
     written = [] if options.quick else report.publish(result, report.RESULTS)
-    if options.json:
-        written.append(report.write_json(result.as_dict(), options.json))
+    if options.json_file:
+        written.append(report.write_json(result.as_dict(), options.json_file))
     for path in written:
         print(f"written: {path}", flush=True)
+
+
+def chosen_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, object]:
+    """Options that were given and that the benchmark takes; ends the program where it takes none of that name."""
+    own = {name for names in OPTIONS.values() for name in names}
+    given = {name: getattr(options, name) for name in own if getattr(options, name) is not None}
+    taken = OPTIONS.get(options.name, ())
+    for name in given:
+        if name not in (*taken, "json_file"):
+            parser.error(f"--{name} is not an option of {options.name}; leave it out.")
+    return {name: value for name, value in given.items() if name in taken}
 
 
 def module_of(name: str) -> str:

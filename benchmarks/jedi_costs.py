@@ -60,25 +60,15 @@ def one_by_one(network: Network, count: int) -> None:
         plain(network, network.model)
 
 
-def costs_of(network: Network, seconds: float) -> dict[str, float]:
-    """Ratios: time and memory of sets of several sizes, the coupling's share of the time, and the price of one more
-    reference."""
+def set_variants(network: Network, sizes: tuple[int, ...] | None = None) -> list[Variant]:
+    """Sets of several sizes beside as many plain pictures, four pictures not coupled, and one more reference."""
 
-    def set_of(count: int) -> Variant:
+    def beside_plain(name: str, figure: str, count: int, blocks: str = "all") -> Variant:
         return Variant(
-            f"a set of {count}",
-            f"joint_n{count}_ratio",
+            name,
+            figure,
             network.model,
-            lambda: pictures(network, count),
-            lambda: one_by_one(network, count),
-        )
-
-    def apart(count: int) -> Variant:
-        return Variant(
-            f"{count} in one batch, not coupled",
-            f"joint_n{count}_uncoupled_ratio",
-            network.model,
-            lambda: pictures(network, count, blocks=""),
+            lambda: pictures(network, count, blocks=blocks),
             lambda: one_by_one(network, count),
         )
 
@@ -89,8 +79,14 @@ def costs_of(network: Network, seconds: float) -> dict[str, float]:
         lambda: pictures(network, 1, 2),
         lambda: pictures(network, 1, 1),
     )
-    timings = {t.variant.figure: t for t in compare([*(set_of(n) for n in SIZES), apart(4), priced], seconds)}
-    figures = {name: timing.ratio[0] for name, timing in timings.items()}
+    sets = [beside_plain(f"a set of {n}", f"joint_n{n}_ratio", n) for n in sizes or SIZES]
+    return [*sets, beside_plain("4 in one batch, not coupled", "joint_n4_uncoupled_ratio", 4, ""), priced]
+
+
+def costs_of(network: Network, seconds: float) -> dict[str, float]:
+    """Ratios: time and memory of sets of several sizes, the coupling's share of the time, and the price of one more
+    reference."""
+    figures = {t.variant.figure: t.ratio[0] for t in compare(set_variants(network), seconds)}
     coupled, alone = figures["joint_n4_ratio"], figures.pop("joint_n4_uncoupled_ratio")
     figures["joint_n4_attention_share"] = (coupled - alone) / coupled
     figures["joint_reference_price"] = figures.pop("joint_two_references_ratio") - 1

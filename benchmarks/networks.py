@@ -33,14 +33,34 @@ FULL_SIZE_CONFIG = {
     "adm_in_channels": None,
     "use_temporal_attention": False,
 }
-SMALL_CONFIG = {
-    **FULL_SIZE_CONFIG,
+_ONE_LEVEL = {
     "model_channels": 32,
     "num_res_blocks": [1],
     "channel_mult": [1],
     "transformer_depth": [1],
     "transformer_depth_output": [1, 1],
 }
+SMALL_CONFIG = {**FULL_SIZE_CONFIG, **_ONE_LEVEL}
+SDXL_CONFIG = {
+    **FULL_SIZE_CONFIG,
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": [1, 2, 4],
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "transformer_depth_middle": 10,
+    "context_dim": 2048,
+    "use_linear_in_transformer": True,
+    "adm_in_channels": 2816,
+    "num_classes": "sequential",
+}
+SMALL_SDXL_CONFIG = {
+    **SDXL_CONFIG,
+    **_ONE_LEVEL,
+    "model_channels": 64,
+    "context_dim": 768,
+    "adm_in_channels": 6 * 256 + 768,
+}
+"""A network for the text encoder of Stable Diffusion 1.x, which a rehearsal on a CPU can afford."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +124,47 @@ def small_network(steps: int) -> Network:
     return random_network("one level", "small_", SMALL_CONFIG, torch.float32, 2, steps)
 
 
-def random_network(name: str, prefix: str, unet: dict, dtype: torch.dtype, side: int, steps: int) -> Network:
+def sdxl_network(dtype: torch.dtype, side: int, steps: int) -> Network:
+    """Makes a U-Net of SDXL's shape with random weights, and its two text encoders."""
+    return random_network("SDXL size", "", SDXL_CONFIG, dtype, side, steps, comfy.supported_models.SDXL)
+
+
+def small_sdxl_network(dtype: torch.dtype, side: int, steps: int) -> Network:
+    """Makes a network of one level that takes SDXL's conditioning, with one small text encoder."""
+    config = comfy.supported_models.SDXL
+    return random_network("one level of SDXL", "small_", SMALL_SDXL_CONFIG, dtype, side, steps, config)
+
+
+def random_network(
+    name: str,
+    prefix: str,
+    unet: dict,
+    dtype: torch.dtype,
+    side: int,
+    steps: int,
+    kind: type[comfy.supported_models.SD15] | type[comfy.supported_models.SDXL] = comfy.supported_models.SD15,
+) -> Network:
     device = comfy.model_management.get_torch_device()
-    config = comfy.supported_models.SD15(unet)
+    config = kind(unet)
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
     randomize(base.diffusion_model)
     model = CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
     assert personalized is not None
-    clip = comfy.sd.CLIP(config.clip_target())
+    texts = comfy.supported_models.SD15(unet) if unet["context_dim"] == 768 else config
+    clip = comfy.sd.CLIP(texts.clip_target())
     randomize(clip.cond_stage_model)
     return network(name, prefix, model, personalized, clip, "cat", side, steps)
 
 
 def randomize(module: torch.nn.Module) -> None:
     """Fills the weights that ComfyUI's layers leave uninitialized: small random weights, neutral norms."""
+    device = comfy.model_management.get_torch_device()
     for name, weight in module.named_parameters():
         if weight.ndim > 1:
-            weight.data.uniform_(-0.03, 0.03)
+            # A GPU draws billions of numbers in the time that a CPU takes for millions.
+            weight.data.copy_(torch.empty_like(weight, device=device).uniform_(-0.03, 0.03))
         else:
             weight.data.fill_(float(name.endswith("weight")))
 

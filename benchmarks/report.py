@@ -78,8 +78,9 @@ class Target:
 class Report:
     """Result of a benchmark.
 
-    rows: dicts {"name": text, METRIC: [mean, low, high], ...}. figures: None for a figure that this machine cannot
-    measure. notes and picture appear only on the Markdown page.
+    rows: dicts {"name": text, METRIC: [mean, low, high], ...}, or [value] for a metric without an interval. figures:
+    None for a figure that this machine cannot measure. notes and picture appear only on the Markdown page, entries only
+    in the JSON. apart: rows with another first metric have another table.
     """
 
     bench: str
@@ -89,6 +90,8 @@ class Report:
     notes: tuple[str, ...] = ()
     picture: Image.Image | None = None
     picture_caption: str = ""
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    apart: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, the same for every benchmark."""
@@ -99,6 +102,7 @@ class Report:
             "machine": machine(),
             "rows": [{k: v if k == "name" else [_rounded(x) for x in v] for k, v in row.items()} for row in self.rows],
             "figures": {k: None if v is None else _rounded(v) for k, v in self.figures.items()},
+            **self.entries,
         }
 
 
@@ -129,28 +133,29 @@ def _rounded(value: float) -> float:
 def table(report: Report) -> str:
     """Formats rows and figures as aligned plain text."""
     parts = [f"{report.bench}: {machine()}"]
-    parts += [_aligned(cells) for cells in (_row_cells(report), _figure_cells(report)) if len(cells) > 1]
+    parts += [_aligned(cells) for cells in (*_row_cells(report), _figure_cells(report)) if len(cells) > 1]
     return "\n\n".join(parts)
 
 
 def markdown(report: Report, facts: Mapping[str, Any], picture: str | None = None) -> str:
     """Formats the committed page: the tables, the notes, and the picture if there is one."""
     parts = [f"# {report.bench}", f"{facts['machine']}; commit {facts['commit']}, {facts['date']}."]
-    parts += [_piped(cells) for cells in (_row_cells(report), _figure_cells(report)) if len(cells) > 1]
+    parts += [_piped(cells) for cells in (*_row_cells(report), _figure_cells(report)) if len(cells) > 1]
     if picture:
         parts += [f"![{report.picture_caption}]({picture})", report.picture_caption]
     parts += ["\n".join(f"* {note}" for note in report.notes)] if report.notes else []
     return "\n\n".join(parts) + "\n"
 
 
-def publish(report: Report, folder: Path) -> list[Path]:
-    """Writes NAME.json, NAME.md and the picture, each whole or not at all."""
+def publish(report: Report, folder: Path, name: str = "") -> list[Path]:
+    """Writes NAME.json, NAME.md and the picture, each whole or not at all; NAME is the benchmark's if none is given."""
     facts, picture, written = report.as_dict(), None, []
+    name = name or report.bench
     if report.picture is not None:
-        picture = f"{report.bench}.jpg"
+        picture = f"{name}.jpg"
         written.append(_write(folder / picture, report.picture))
-    written.append(_write(folder / f"{report.bench}.md", markdown(report, facts, picture).encode()))
-    return [*written, write_json(facts, folder / f"{report.bench}.json")]
+    written.append(_write(folder / f"{name}.md", markdown(report, facts, picture).encode()))
+    return [*written, write_json(facts, folder / f"{name}.json")]
 
 
 def write_json(facts: Mapping[str, Any], path: Path) -> Path:
@@ -171,15 +176,22 @@ def _write(path: Path, content: bytes | Image.Image) -> Path:
     return path
 
 
-def _row_cells(report: Report) -> list[list[str]]:
-    metrics = list(dict.fromkeys(k for row in report.rows for k in row if k != "name"))
-    lines = [[row["name"], *(_shown(row[m]) if m in row else "-" for m in metrics)] for row in report.rows]
+def _row_cells(report: Report) -> list[list[list[str]]]:
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for row in report.rows:
+        tables.setdefault(next(key for key in row if key != "name") if report.apart else "", []).append(row)
+    return [_cells(rows) for rows in tables.values()]
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    metrics = list(dict.fromkeys(k for row in rows for k in row if k != "name"))
+    lines = [[row["name"], *(_shown(row[m]) if m in row else "-" for m in metrics)] for row in rows]
     return [["", *metrics], *lines]
 
 
 def _shown(interval: Sequence[float]) -> str:
-    middle, low, high = interval
-    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+    middle, *ends = interval
+    return f"{middle:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else f"{middle:.3f}"
 
 
 def _figure_cells(report: Report) -> list[list[str]]:

@@ -39,16 +39,12 @@ def uremd_costs(quick: bool) -> dict[str, float | None]:
 
 
 def _of_size(tokens: int, whole: bool, seconds: float) -> dict[str, float | None]:
-    generated, palette = _tokens(tokens, torch.float32)
-    runs = {
-        "uremd": _kernel(generated, palette, AUTO),
-        "torch": _kernel(generated, palette, TORCH),
-        "matmul": lambda: generated.detach() @ palette.T,
-    }
+    generated, palette = random_tokens(tokens, torch.float32)
+    runs = runs_of(generated, palette)
     if not torch.cuda.is_available():
         del runs["torch"]  # AUTO runs the same
-    if whole:
-        runs["matrix"] = _matrix(generated, palette)
+    if not whole:
+        del runs["matrix"]
     took = _seconds(runs, seconds)
     ours = took.pop("uremd")
     figures: dict[str, float | None] = {f"uremd_seconds_{tokens}": ours}
@@ -61,13 +57,24 @@ def _of_size(tokens: int, whole: bool, seconds: float) -> dict[str, float | None
     return figures
 
 
+def runs_of(generated: torch.Tensor, palette: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """Ways to the loss and its gradient by name, and the bare product of the tokens."""
+    return {
+        "uremd": _kernel(generated, palette, AUTO),
+        "torch": _kernel(generated, palette, TORCH),
+        "matmul": lambda: generated.detach() @ palette.T,
+        "matrix": _matrix(generated, palette),
+    }
+
+
 def _speedup(dtype: torch.dtype) -> float:
-    generated, palette = _tokens(4096, dtype)
+    generated, palette = random_tokens(4096, dtype)
     took = _seconds({"matrix": _matrix(generated, palette), "triton": _kernel(generated, palette, TRITON)}, 2.0)
     return took["matrix"] / took["triton"]
 
 
-def _tokens(tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def random_tokens(tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of a generated picture, which takes the gradient, and of a palette: each [tokens, channels]."""
     generator = torch.Generator().manual_seed(SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generated, palette = (torch.randn(tokens, SIZES[tokens], generator=generator).to(device, dtype) for _ in range(2))
@@ -83,15 +90,22 @@ def _matrix(generated: torch.Tensor, palette: torch.Tensor) -> Callable[[], obje
 
 
 def _seconds(runs: dict[str, Callable[[], object]], budget: float) -> dict[str, float]:
-    """Median seconds of each run, timed in rounds over all of them, so that a busy machine slows them alike.
+    """Median seconds of each run."""
+    return {name: statistics.median(values) for name, values in rounds(runs, budget).items()}
 
-    At least one round is timed, after one warm-up run.
+
+def rounds(runs: dict[str, Callable[[], object]], budget: float, fewest: int = 1) -> dict[str, list[float]]:
+    """Seconds of each run, timed in rounds over all of them, so that a busy machine slows them alike.
+
+    At least `fewest` rounds are timed, after one warm-up run.
     """
     took: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     start = time.perf_counter()
-    while not all(took.values()) or time.perf_counter() - start < budget:
+    done = 0
+    while done < fewest or time.perf_counter() - start < budget:
         for name, run in runs.items():
             took[name].append(seconds_of(run))
-    return {name: statistics.median(values) for name, values in took.items()}
+        done += 1
+    return took

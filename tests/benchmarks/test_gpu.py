@@ -1,0 +1,131 @@
+"""`run.py bench gpu`: its rows at small sizes, what it keeps, and where it stops."""
+
+import json
+import math
+
+import comfy.supported_models
+import pytest
+import torch
+from likeness.benchmarks import gpu, gpu_rows, networks
+from likeness.benchmarks.gpu_rows import Amounts, Group, Row
+from likeness.benchmarks.waits import counted_waits
+
+TINY = Amounts(steps=2, seconds=0.0, fewest_rounds=1, sets=(2,), tokens=(1024,), small=True)
+
+
+@pytest.fixture
+def fake_groups(monkeypatch):
+    """Two groups of two rows whose measures are functions of a dict by row name; returns it and the rows measured."""
+    measures, done = {}, []
+
+    def row(name):
+        def measure():
+            done.append(name)
+            return measures.get(name, lambda: ({"time ratio": [2.0, 1.0, 3.0]}, {f"{name}_ratio": 2.0}))()
+
+        return Row(name, measure)
+
+    made = [Group("first", lambda _: [row("a"), row("b")]), Group("second", lambda _: [row("c"), row("d")])]
+    monkeypatch.setattr(gpu, "groups", lambda: made)
+    return measures, done
+
+
+def test_another_run_goes_on_after_the_last_row(fake_groups, tmp_path, monkeypatch):
+    measures, done = fake_groups
+    file = tmp_path / "gpu.json"
+    measures["c"] = lambda: pytest.fail("interrupted")
+    with pytest.raises(pytest.fail.Exception):
+        gpu.run(True, json_file=file)
+    assert [row["name"] for row in json.loads(file.read_text())["rows"]] == ["a", "b"]
+    del measures["c"]
+    whole = gpu.run(True, json_file=file)
+    assert done == ["a", "b", "c", "c", "d"]
+    assert [row["name"] for row in whole.rows] == ["a", "b", "c", "d"] and len(whole.figures) == 4
+    assert file.with_suffix(".md").read_text().count("2.000 [1.000, 3.000]") == 4
+    monkeypatch.setattr(gpu, "code", lambda: "changed")
+    gpu.run(True, json_file=file)
+    assert done[5:] == ["a", "b", "c", "d"]
+
+
+def test_a_failed_row_is_told_and_tried_again(fake_groups, tmp_path):
+    measures, done = fake_groups
+    measures["a"] = lambda: 1 / 0
+    result = gpu.run(True, json_file=tmp_path / "gpu.json")
+    assert [row["name"] for row in result.rows] == ["b", "c", "d"]
+    assert "Failed: a: division by zero" in result.notes and result.notes[-1] == "Not measured yet: first."
+    del measures["a"]
+    result = gpu.run(True, json_file=tmp_path / "gpu.json")
+    assert done == ["a", "b", "c", "d", "a"] and result.notes == gpu.NOTES
+
+
+def test_a_row_that_would_end_too_late_is_left_out(fake_groups, monkeypatch):
+    measures, done = fake_groups
+    clock = [0.0]
+
+    def lasting(seconds):
+        clock[0] += seconds
+        return {}, {}
+
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: clock[0])
+    measures.update({name: lambda: lasting(10) for name in "abcd"})
+    gpu.run(True, seconds=25)
+    assert done == ["a", "b"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_full_run_wants_a_gpu():
+    with pytest.raises(ValueError, match=r"expected an NVIDIA GPU, found none; bench gpu --quick"):
+        gpu.run(False)
+
+
+def test_rows_of_the_methods(one_level, monkeypatch):
+    monkeypatch.setattr(gpu_rows.Networks, "_make", lambda *_: one_level)
+    monkeypatch.setattr(gpu_rows, "small_network", lambda _: one_level)
+    made = gpu_rows.Networks(TINY)
+    known = {group.name: group for group in gpu_rows.groups()}
+    with torch.inference_mode(), gpu.silence():
+        for name in ("sd15_bf16 methods", "sdxl_fp16 idle", "appearance loss"):
+            rows = known[name].rows(made)
+            assert len({row.name for row in rows}) == len(rows) == (1 if "idle" in name else 3)
+            for row in rows:
+                metrics, figures = row.measure()
+                values = [value for interval in metrics.values() for value in interval]
+                assert figures and all(math.isfinite(value) for value in values), row.name
+                if "methods" in name:
+                    assert metrics["peak GiB"][0] > 0 and metrics["waits per step of the reference"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "parameters"),
+    [
+        (comfy.supported_models.SD15, networks.FULL_SIZE_CONFIG, 859_520_964),
+        (comfy.supported_models.SDXL, networks.SDXL_CONFIG, 2_567_463_684),
+    ],
+)
+def test_networks_have_the_published_sizes(kind, config, parameters):
+    """Parameters of the published checkpoints' U-Nets."""
+    made = kind(config).get_model({}, "", device=torch.device("meta"))
+    assert sum(p.numel() for p in made.diffusion_model.parameters()) == parameters
+
+
+def test_the_small_sdxl_network_takes_sdxls_conditioning():
+    made = comfy.supported_models.SDXL(networks.SMALL_SDXL_CONFIG).get_model({}, "", device=torch.device("cpu"))
+    networks.randomize(made.diffusion_model)
+    adm = made.encode_adm(pooled_output=torch.zeros(1, 768), width=32, height=32)
+    with torch.inference_mode():
+        out = made.diffusion_model(torch.randn(1, 4, 4, 4), torch.ones(1), context=torch.zeros(1, 77, 768), y=adm)
+    assert out.shape == (1, 4, 4, 4) and out.isfinite().all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU counts in its own way")
+def test_waits_are_reads_of_values():
+    x = torch.arange(6.0)
+    with counted_waits() as waits:
+        y = (x * 2).sum() + x[2:4].mean()
+        y = torch.where(x > 2, x, y)
+        x[torch.tensor([1, 2])] = 0.0
+    assert waits.count == 0
+    for read in (lambda: y[0].item(), lambda: bool(y[1] > 0), lambda: x[x > 2], lambda: x.nonzero()):
+        with counted_waits() as waits:
+            read()
+        assert waits.count >= 1
