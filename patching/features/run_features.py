@@ -50,7 +50,7 @@ class RunFeatures:
 
     def rows(self, call: Call, role: str, conditional: bool, latents: torch.Tensor, conditioning: list) -> SourceRows:
         """Rows of one role with its own prompt. latents: [images, channels, height, width] at the call's level."""
-        key = (role, conditional, call.x.device)
+        key = (role, conditional, call.x.device, len(latents))
         if key not in self._arguments:
             self._arguments[key] = model_arguments(call.model, conditioning, latents)
         return SourceRows(role, conditional, latents, self._arguments[key])

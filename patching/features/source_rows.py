@@ -79,13 +79,17 @@ def calls_of(call: Call, sources: Sequence[SourceRows]) -> list[Call]:
 def aligned(call: Call, sources: Sequence[SourceRows], counts: Sequence[int] | None = None) -> tuple[int, ...]:
     """The index of the source row with the same prompt side and picture, for every target row.
 
-    counts: rows per source, by default one per picture; a source of one row serves every picture.
+    counts: rows per source, one for all pictures or one for each of the run; by default one per picture of the call.
     """
-    images = call.images
+    images, own = call.images, counts is None
     counts = counts or [images] * len(sources)
     starts = {s.conditional: sum(counts[:i]) for i, s in enumerate(sources)}
     widths = {s.conditional: counts[i] for i, s in enumerate(sources)}
-    return tuple(starts[row.conditional] + (i % images) % widths[row.conditional] for i, row in enumerate(call.rows))
+    numbers = [i % images if own else row.image for i, row in enumerate(call.rows)]
+    return tuple(
+        starts[row.conditional] + number % widths[row.conditional]
+        for number, row in zip(numbers, call.rows, strict=True)
+    )
 
 
 def concat_arguments(parts: Sequence[dict]) -> dict | None:

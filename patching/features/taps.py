@@ -44,6 +44,8 @@ class Tap:
     window: Window = ALWAYS
     role: str | None = None
     conditional: bool | None = None
+    whole: bool = False
+    """True for a sink that needs all pictures of the run in every call."""
 
     def __post_init__(self):
         if not self.blocks:
@@ -57,6 +59,8 @@ class Tap:
         rows = indices(call.rows, self.role, self.conditional)
         if not rows:
             return forward(call)
+        if self.whole and not call.shown.whole:
+            raise ValueError(call.shown.refusal(self.node))
         reading = _Reading(self, call, rows, set(self.layers))
         result = forward(replace(call, options=self.tapped(reading)))
         if reading.missing:

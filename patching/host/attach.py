@@ -15,6 +15,7 @@ from .family import Options
 from .notices import Notices
 from .rows import Row, conditional_chunks, rows_of_call
 from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, Telling, sampler_name
+from .shown import Shown, shown_areas, shown_images
 from .window import SigmaWindow
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def run_scope(guider: CFGGuider, sigmas: torch.Tensor) -> Iterator[RunState]:
 
 def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     with run_scope(executor.class_obj, sigmas) as state:
-        state.sampler = sampler_name(sampler)
+        state.sampler, state.shape = sampler_name(sampler), tuple(noise.shape)
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
 
@@ -139,7 +140,11 @@ class _PatchedCalls:
         sigma = float(t[0])
         if not _acts(patch, sigma, state, executor.class_obj):
             return executor(x, t, transformer_options=transformer_options, **arguments)
-        rows = _rows(patch.node, state, transformer_options, len(x))
+        shown = _shown(state, transformer_options, x, len(transformer_options.get("cond_or_uncond", (0,))))
+        rows = _rows(patch.node, state, transformer_options, len(x), images=shown.images)
+        if shown.count > shown.batch and len({row.conditional for row in rows}) > 1:
+            # Rows of a part with and without the prompt may alternate in any way.
+            raise ValueError(shown.refusal(patch.node, ", or let it call the model for one part at a time"))
         call = Call(
             state=state,
             x=x,
@@ -149,6 +154,7 @@ class _PatchedCalls:
             options=transformer_options,
             arguments=arguments,
             model=executor.class_obj,
+            shown=shown,
         )
         return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
 
@@ -171,6 +177,7 @@ class _GuidedSteps:
             t=timestep,
             sigma=float(timestep[0]),
             options=model_options,
+            shown=_shown(state, model_options["transformer_options"], x_in, 1),
         )
         return guidance(step, lambda s: executor(s.model, s.conditions, s.x, s.t, s.options))
 
@@ -190,7 +197,7 @@ def _outside(node: str) -> str:
     )
 
 
-def _rows(node: str, state: RunState, options: Options, count: int) -> tuple[Row, ...]:
+def _rows(node: str, state: RunState, options: Options, count: int, images: tuple[int, ...] | None) -> tuple[Row, ...]:
     chunks = options.get("cond_or_uncond", (0,))
     if count % len(chunks):
         raise ValueError(
@@ -198,4 +205,16 @@ def _rows(node: str, state: RunState, options: Options, count: int) -> tuple[Row
             "prompts; remove the node that rearranges model calls from model."
         )
     conditional = conditional_chunks(chunks, options.get("uuids", ()), state.owners())
-    return rows_of_call(conditional, count // len(chunks))
+    return rows_of_call(conditional, count // len(chunks), images=images)
+
+
+def _shown(state: RunState, options: Options, x: torch.Tensor, chunks: int) -> Shown:
+    """The part of the run in latents of `chunks` prompts, [rows, channels, height, width]."""
+    count, seen, uuids = len(x) // chunks, (x.shape[-2], x.shape[-1]), options.get("uuids", ())
+    if not state.shape or (uuids and not any(uuids)):
+        # Another patch's own call, with pictures of its own.
+        return Shown(count, seen, count, seen, tuple(range(count)), areas=shown_areas([None] * chunks, seen, seen))
+    batch, size = state.shape[0], (state.shape[-2], state.shape[-1])
+    entries = [state.entry(uuid) for uuid in uuids] if len(uuids) == chunks else [None] * chunks
+    images = shown_images(options, count, batch)
+    return Shown(batch, size, count, seen, images, areas=shown_areas(entries, seen, size))

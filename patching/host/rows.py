@@ -21,16 +21,19 @@ class Row(NamedTuple):
     conditional: bool
 
 
-def rows_of_call(conditional: Sequence[bool], batch: int, roles: Sequence[str] | None = None) -> tuple[Row, ...]:
-    """The rows of a call in order: the host stacks one chunk of the whole latent batch per conditioning.
+def rows_of_call(
+    conditional: Sequence[bool], batch: int, roles: Sequence[str] | None = None, images: Sequence[int] | None = None
+) -> tuple[Row, ...]:
+    """The rows of a call in order: the host stacks one chunk of the call's latents per conditioning.
 
     conditional: one entry per chunk. batch: rows per chunk. roles: one name per row of the batch, TARGET by default.
+    images: the number of each row of the batch, counted within its role by default.
     Raises ValueError if the number of roles is not `batch`.
     """
     roles = (TARGET,) * batch if roles is None else tuple(roles)
     if len(roles) != batch:
         raise ValueError(f"rows_of_call: expected {batch} roles, one per latent of the batch, got {len(roles)}.")
-    images = [roles[:i].count(role) for i, role in enumerate(roles)]
+    images = [roles[:i].count(role) for i, role in enumerate(roles)] if images is None else images
     return tuple(Row(role, image, c) for c in conditional for role, image in zip(roles, images, strict=True))
 
 

@@ -16,6 +16,7 @@ import torch
 from .family import Options
 from .notices import Notices
 from .rows import Row
+from .shown import Shown
 from .window import Window
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class RunState:
         """The schedule of the run."""
         self.sampler = ""
         """The sampler by `sampler_name`; empty if unknown."""
+        self.shape: tuple[int, ...] = ()
+        """[pictures, channels, height, width] of the run's latents; empty if unknown."""
         self._guider: CFGGuider | None = guider
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
@@ -68,6 +71,12 @@ class RunState:
         return {
             name: frozenset(c.get("uuid") for c in entries) for name, entries in conds.items() if entries is not None
         }
+
+    def entry(self, uuid: Hashable) -> dict | None:
+        """The entry of the guider's conditionings with a uuid; None for one of another origin."""
+        conds = getattr(self._guider, "conds", {})
+        found = (c for entries in conds.values() if entries is not None for c in entries if c.get("uuid") == uuid)
+        return next(found, None)
 
     def prompts(self) -> list:
         """The entries of the guider's conditionings other than negative ones."""
@@ -116,6 +125,7 @@ class Call:
     options: the call's transformer_options.
     arguments: all other arguments of the host's apply_model by name.
     model: the host's BaseModel, which encodes further prompts.
+    shown: the part of the run that the target's rows show.
     """
 
     state: RunState
@@ -126,6 +136,7 @@ class Call:
     options: Options
     arguments: dict[str, Any]
     model: BaseModel
+    shown: Shown
 
     @property
     def chunks(self) -> int:
@@ -170,6 +181,7 @@ class Step:
     x: [images, channels, height, width] noisy latents in the model's space. t: [images] their noise levels, all equal
         to `sigma`.
     options: the guider's model_options.
+    shown: the part of the run that the latents show.
     """
 
     state: RunState
@@ -179,6 +191,7 @@ class Step:
     t: torch.Tensor
     sigma: float
     options: Options
+    shown: Shown
 
 
 Evaluate = Callable[[Step], list[torch.Tensor]]

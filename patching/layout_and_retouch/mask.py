@@ -164,7 +164,7 @@ class MaskRun:
     mask: SubjectMask
     size: tuple[int, int]
     device: torch.device
-    _maps: dict[float, list[torch.Tensor]] = field(default_factory=dict)
+    _maps: dict[float, dict[Layer, list[tuple[tuple[int, ...], torch.Tensor]]]] = field(default_factory=dict)
     _made: dict[tuple, torch.Tensor] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -189,11 +189,11 @@ class MaskRun:
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         """Keeps the maps of one layer: values [rows, height * width, tokens]."""
-        images = len({row.image for row in call.rows if row.role == TARGET})
+        images = tuple(dict.fromkeys(row.image for row in call.rows if row.role == TARGET))
         # Each of several combined prompts is a chunk of all pictures.
-        maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, images)).mean(0)
+        maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, len(images))).mean(0)
         with self._lock:
-            self._maps.setdefault(call.sigma, []).append(maps)
+            self._maps.setdefault(call.sigma, {}).setdefault(layer, []).append((images, maps))
 
     def at(self, sigma: float, size: tuple[int, int]) -> torch.Tensor:
         """The mask of a step at a layer of (height, width): [1 or images, height * width, 1].
@@ -217,7 +217,7 @@ class MaskRun:
         before = [s for s in self._maps if s > sigma]
         if not before:
             return self._fixed
-        heat = min_max(mean_heatmap(self._maps[min(before)], self.size))
+        heat = min_max(mean_heatmap([_of_all(parts) for parts in self._maps[min(before)].values()], self.size))
         return adaptive_mask(heat, self._subject.expand(len(heat), -1, -1), self.mask.rules, TORCH)
 
     def _forget(self, sigma: float) -> None:
@@ -226,3 +226,15 @@ class MaskRun:
             del self._maps[s]
         for key in [k for k in self._made if k[0] > sigma]:
             del self._made[key]
+
+
+def _of_all(parts: list[tuple[tuple[int, ...], torch.Tensor]]) -> torch.Tensor:
+    """One layer's maps of all pictures, [images, height, width], from those of one or several calls, averaged.
+
+    parts: numbers of the pictures, and their maps.
+    """
+    by_image: dict[int, list[torch.Tensor]] = {}
+    for images, maps in parts:
+        for image, one in zip(images, maps, strict=True):
+            by_image.setdefault(image, []).append(one)
+    return torch.stack([torch.stack(by_image[i]).mean(0) for i in sorted(by_image)])

@@ -113,14 +113,9 @@ class Retouch:
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), partial(unprepared, self.node))
-        if run.source is not None and call.x.shape[2:] != run.size:
-            raise ValueError(
-                f"{self.node}: expected prompts for the whole picture, as the layout has it, got one for an area of "
-                f"{8 * call.x.shape[3]} x {8 * call.x.shape[2]} pixels; remove the area from the sampler's prompts, "
-                "or disconnect layout."
-            )
         if run.mask is None and self.mask is not None:
             run.start_mask(self.mask, call.x.device)
+        run.refuse_parts(call)
         step = self._late if run.late(call.sigma) else self._early
         if run.mask is not None and run.mask.mask.follows and run.blends_next(call.sigma):
             tap = run.mask.tap(self.lending.family, self.mask_blocks)
@@ -134,10 +129,10 @@ class Retouch:
             return forward(call)
         if settings.early_swap == FORK:
             # The target is the layout here, so the network need not run.
-            answer = run.layout_denoised(call).to(call.x).expand(call.images, -1, -1, -1).repeat(call.chunks, 1, 1, 1)
+            answer = call.shown.of_latents(run.layout_denoised(call).to(call.x), self.node)
             return answer if settings.strength == 1 else torch.lerp(forward(call), answer, settings.strength)
         if settings.mode == BATCHED:
-            sources = run.layout_rows(call, call.flags)
+            sources = run.layout_rows(call, call.flags, own=False)
             joint = call_with(call, sources)
             if joint is not None:
                 inputs = LayoutOfSameCall(targets, aligned(call, sources))
@@ -161,7 +156,7 @@ class Retouch:
         blends = run.mask is not None and run.source is not None and run.blends(call.sigma)
         # Features of the vanilla model are read from the layout's bank in every mode.
         if self.settings.mode == BATCHED and not (blends and run.of_vanilla(call.sigma)):
-            rows = run.layout_rows(call, call.flags) if blends else []
+            rows = run.layout_rows(call, call.flags, own=False) if blends else []
             shared = run.lender.same_call(call, rows)
             if shared is not None:
                 joint, borrowed = shared

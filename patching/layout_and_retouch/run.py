@@ -20,7 +20,7 @@ from ..host.rows import take
 from ..host.run import Call, Forward
 from ..host.window import SAME_LEVEL
 from .mask import MaskRun, SubjectMask
-from .settings import NODE, Layout, RetouchSettings, prompts_of
+from .settings import FORK, NODE, NONE, Layout, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
@@ -66,7 +66,7 @@ class RetouchRun:
         assert running is not None
 
         def mask(size: tuple[int, int]) -> torch.Tensor:
-            return running.at(call.sigma, size).expand(call.images, -1, -1).repeat(call.chunks, 1, 1)
+            return call.shown.of_pictures(running.at(call.sigma, size), NODE).repeat(call.chunks, 1, 1)
 
         return mask
 
@@ -82,10 +82,26 @@ class RetouchRun:
         start, end = source.at(above), source.at(below)
         return end - below * (start - end) / (above - below)
 
-    def layout_rows(self, call: Call, flags: Sequence[bool]) -> list[SourceRows]:
-        """The layout's rows at the call's noise level, one group per side of guidance."""
+    def refuse_parts(self, call: Call) -> None:
+        """Raises ValueError for a call that shows a part of the run for which the layout has no part of its own."""
+        if self.source is None or call.shown.whole:
+            return
+        shown, alike = call.shown, len(self.source.at(call.sigma)) == 1
+        latents_only = self.mask is None if self.late(call.sigma) else self.settings.early_swap in (FORK, NONE)
+        if (shown.images is None and not alike) or (None in shown.areas and not self.late(call.sigma)):
+            raise ValueError(shown.refusal(NODE, ", or disconnect layout"))
+        if shown.seen != shown.size and not latents_only:
+            raise ValueError(shown.refusal(NODE, ", or disconnect layout"))
+
+    def layout_rows(self, call: Call, flags: Sequence[bool], own: bool = True) -> list[SourceRows]:
+        """The layout's rows at the call's noise level, one group per side of guidance.
+
+        own: for a call of their own, of all pictures; otherwise those of the call's pictures.
+        """
         assert self.source is not None and self.layout is not None
         latents = self.source.at(call.sigma).to(call.x)
+        if not own and len(latents) > 1:
+            latents = call.shown.of_pictures(latents, NODE)
         positive, negative = prompts_of(self.layout, self.layout_negative)
         features = self.lender.features
         return [
@@ -143,7 +159,9 @@ class RetouchRun:
                 parts[flag] = made[flag]
                 features.keep(call, self._side(flag), made[flag])
         return {
-            layer: torch.cat([parts[flag][layer].to(call.x.device).expand(call.images, -1, -1) for flag in call.flags])
+            layer: torch.cat(
+                [call.shown.of_pictures(parts[flag][layer].to(call.x.device), NODE) for flag in call.flags]
+            )
             for layer in layers
         }
 

@@ -59,7 +59,7 @@ class StepBlendedGuider(RecordingGuider):
         if record_blocks.strip():
             chosen = parse(record_blocks, discover(personalized, node), node, preset(personalized, LATE, node))
             if chosen:
-                tap = OutputTap(node, family_of(personalized, node), chosen, self._features)
+                tap = OutputTap(node, family_of(personalized, node), chosen, self._features, whole=True)
                 vanilla, personalized = attach(vanilla, tap), attach(personalized, tap)
         super().__init__(vanilla)
         # Hooks are registered on the patcher, so the two phases need one each even if the models are the same object.

@@ -101,7 +101,8 @@ def test_areas_in_the_samplers_prompt():
     with pytest.raises(
         ValueError, match=r"MultiSourceAttnSwap: expected prompts for the whole picture, .* 64 x 32 pixels"
     ):
-        run_ksampler(retouched(model, [reference(model)], layout=layout(model)[1]), positive, steps=STEPS)
+        patched = retouched(model, [reference(model)], layout=layout(model)[1], early_swap=QKV_BOTH)
+        run_ksampler(patched, positive, steps=STEPS)
     assert torch.isfinite(run_ksampler(retouched(model, [reference(model)]), positive, steps=STEPS)).all()
 
 
