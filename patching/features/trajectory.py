@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from ..host.predictions import Answer
+from ..host.window import SAME_LEVEL
 from .bank import FeatureBank
 
 _TOLERANCE = 1e-4
@@ -23,6 +26,10 @@ class Trajectory:
     bank: features of these latents, recorded in the run or by a later one.
     sampler: `sampler_name` of the run's sampler, empty where unknown.
     switch_sigma: calls above this level were the vanilla model's; infinite where none were or it is unknown.
+    conditional, unconditional: the answers before guidance, of the same shape; empty where the sampler had no use for
+    them. schedule: the run's noise levels, one per step; starts: the call with which each step begins. Both are empty
+    where unknown. seed: of the run's noise, None where unknown.
+    vanilla_positive, vanilla_negative: the CONDITIONING of the vanilla model's calls, empty where unknown.
     """
 
     sigmas: tuple[float, ...]
@@ -33,38 +40,76 @@ class Trajectory:
     bank: FeatureBank = field(default_factory=FeatureBank)
     sampler: str = ""
     switch_sigma: float = math.inf
+    conditional: tuple[torch.Tensor, ...] = ()
+    unconditional: tuple[torch.Tensor, ...] = ()
+    schedule: tuple[float, ...] = ()
+    starts: tuple[int, ...] = ()
+    seed: int | None = None
+    vanilla_positive: list = field(default_factory=list)
+    vanilla_negative: list = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sigmas)
 
     @property
     def size_in_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (*self.latents, *self.denoised)) + self.bank.size_in_bytes
+        tensors = (*self.latents, *self.denoised, *self.conditional, *self.unconditional)
+        return sum(t.numel() * t.element_size() for t in tensors) + self.bank.size_in_bytes
 
     def at(self, sigma: float) -> torch.Tensor:
-        """The latent at a recorded noise level; the last of several calls at one level.
+        """The latent at a noise level: a step's own, or one on the line between the two nearest recorded ones.
 
-        Raises ValueError for a level that was never visited, e.g. because the other run used another scheduler.
+        Raises ValueError for a level outside the run, e.g. because the other run used another scheduler.
         """
-        return self.latents[self._call(sigma)]
-
-    def denoised_at(self, sigma: float) -> torch.Tensor:
-        """The denoised latent at a recorded noise level. Raises ValueError as `at` does."""
-        return self.denoised[self._call(sigma)]
+        exact = [i for i in range(len(self)) if same_level(self.sigmas[i], sigma)]
+        if exact:
+            first = set(self.step_starts)
+            return self.latents[next((i for i in exact if i in first), exact[-1])]
+        above, below = (self._nearest(sigma, side) for side in (1, -1))
+        if above is None or below is None:
+            levels = ", ".join(f"{s:.3f}" for s in self.sigmas[:4])
+            raise ValueError(
+                f"TRAJECTORY: expected a noise level of the recorded run ({levels}, ...), got sigma {sigma:.4f}; "
+                "give both samplers the same steps, scheduler, denoise and kind of sampler."
+            )
+        high, low = self.sigmas[above], self.sigmas[below]
+        return torch.lerp(self.latents[below], self.latents[above], (sigma - low) / (high - low))
 
     def has(self, sigma: float) -> bool:
         """True for a recorded noise level."""
-        return any(_equal(recorded, sigma) for recorded in self.sigmas)
+        return any(same_level(recorded, sigma) for recorded in self.sigmas)
 
-    def _call(self, sigma: float) -> int:
-        for i in reversed(range(len(self))):
-            if _equal(self.sigmas[i], sigma):
-                return i
-        levels = ", ".join(f"{s:.3f}" for s in self.sigmas[:4])
-        raise ValueError(
-            f"TRAJECTORY: expected a noise level that was recorded ({levels}, ...), got sigma {sigma:.4f}; "
-            "give both samplers the same steps, scheduler, denoise and kind of sampler."
-        )
+    def visits_once(self, sigma: float) -> bool:
+        """True for a noise level of a single model call."""
+        return sum(same_level(recorded, sigma) for recorded in self.sigmas) == 1
+
+    def answer(self, call: int) -> Answer:
+        """The answer to one call."""
+        sides = (self.conditional[call], self.unconditional[call]) if self.conditional else (None, None)
+        return Answer(self.denoised[call], *sides)
+
+    @property
+    def step_starts(self) -> tuple[int, ...]:
+        """The call with which each step begins; where unknown, the first call at each lower noise level."""
+        if self.starts:
+            return self.starts
+        lowest = [math.inf, *(min(self.sigmas[: i + 1]) for i in range(len(self)))]
+        return tuple(i for i, s in enumerate(self.sigmas) if s * SAME_LEVEL < lowest[i])
+
+    @property
+    def step_levels(self) -> tuple[float, ...]:
+        """The noise level of each step; where unknown, that of each step's first call."""
+        return self.schedule or tuple(self.sigmas[i] for i in self.step_starts)
+
+    def calls_above(self, level: float) -> int:
+        """The number of calls of the steps that begin above a noise level."""
+        below = [i for i in self.step_starts if self.sigmas[i] <= level * SAME_LEVEL]
+        return min(below, default=len(self))
+
+    def _nearest(self, sigma: float, side: int) -> int | None:
+        """The step's first call that is nearest to a level, above it for a side of 1, below it for -1."""
+        calls = [i for i in self.step_starts if (self.sigmas[i] - sigma) * side > 0]
+        return min(calls, key=lambda i: abs(self.sigmas[i] - sigma), default=None)
 
     def describe(self) -> str:
         """One line for the log and for nodes that show values as text."""
@@ -79,24 +124,29 @@ class TrajectoryRecorder:
 
     sigmas: list[float] = field(default_factory=list)
     latents: list[torch.Tensor] = field(default_factory=list)
-    denoised: list[torch.Tensor] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sigmas)
 
-    def record(self, sigma: float, latent: torch.Tensor, denoised: torch.Tensor) -> None:
+    def record(self, sigma: float, latent: torch.Tensor, answer: Answer) -> None:
         """Adds one model call; copies the tensors to the CPU."""
         self.sigmas.append(sigma)
-        self.latents.append(latent.to("cpu", torch.float32, copy=True))
-        self.denoised.append(denoised.to("cpu", torch.float32, copy=True))
+        self.latents.append(_kept(latent))
+        self.answers.append(answer.each(_kept))
 
-    def finish(
-        self, positive: list, negative: list, bank: FeatureBank, sampler: str, switch_sigma: float
-    ) -> Trajectory:
-        """The trajectory of the recorded calls, in tensors that autograd can use."""
+    def step(self) -> None:
+        """Notes that a sampler reports a step, which most do after its first call."""
+        if self.sigmas:
+            self.starts.append(len(self.sigmas) - 1)
+
+    def finish(self, positive: list, negative: list, bank: FeatureBank, **facts) -> Trajectory:
+        """The trajectory of the recorded calls, in tensors that autograd can use. facts: its other fields."""
         # The host samples in inference mode, whose tensors no later run could use with gradients.
         with torch.inference_mode(False), torch.no_grad():
-            latents, denoised = (tuple(t.clone() for t in kept) for kept in (self.latents, self.denoised))
+            latents = _usable(self.latents)
+            denoised, conditional, unconditional = (_usable([a[i] for a in self.answers]) for i in range(3))
         return Trajectory(
             tuple(self.sigmas),
             latents,
@@ -104,10 +154,30 @@ class TrajectoryRecorder:
             positive=positive,
             negative=negative,
             bank=bank,
-            sampler=sampler,
-            switch_sigma=switch_sigma,
+            conditional=conditional,
+            unconditional=unconditional,
+            starts=self._first_calls(),
+            **facts,
         )
 
+    def _first_calls(self) -> tuple[int, ...]:
+        """The call with which each step begins."""
+        reported = tuple(dict.fromkeys(self.starts))
+        # A sampler with adaptive steps reports each step after its last call.
+        ended = bool(reported) and reported[0] > 0
+        return (0, *(call + 1 for call in reported[:-1])) if ended else reported
 
-def _equal(recorded: float, sigma: float) -> bool:
+
+def same_level(recorded: float, sigma: float) -> bool:
+    """True for noise levels that differ by rounding alone."""
     return abs(recorded - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)
+
+
+def _kept(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("cpu", torch.float32, copy=True)
+
+
+def _usable(tensors: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:
+    """Copies of the tensors; none where one is missing."""
+    kept = [t.clone() for t in tensors if t is not None]
+    return tuple(kept) if len(kept) == len(tensors) else ()

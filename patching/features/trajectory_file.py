@@ -23,6 +23,11 @@ STORE = Store(
     loader=LOAD,
 )
 
+_LATENTS = ("latents", "denoised", "conditional", "unconditional")
+_FINAL = ("positive", "negative")
+_VANILLA = ("vanilla_positive", "vanilla_negative")
+_FACTS = ("sampler", "switch_sigma", "schedule", "starts", "seed")
+
 
 def save(trajectory: Trajectory, prefix: str) -> Path:
     """Writes a numbered file below the output folder and returns its path.
@@ -31,18 +36,22 @@ def save(trajectory: Trajectory, prefix: str) -> Path:
     """
     if not len(trajectory):
         raise ValueError(f"{SAVE}: expected a trajectory with model calls, got an empty one; give its sampler steps.")
-    tensors = {"latents": torch.stack(trajectory.latents), "denoised": torch.stack(trajectory.denoised)}
+    tensors = {name: torch.stack(getattr(trajectory, name)) for name in _LATENTS if getattr(trajectory, name)}
     numbers = {}
-    for name, conditioning in (("positive", trajectory.positive), ("negative", trajectory.negative)):
-        single(conditioning, SAVE)
+    prompts = {name: getattr(trajectory, name) for name in (*_FINAL, *_VANILLA)}
+    for name, conditioning in prompts.items():
+        if name in _FINAL:
+            single(conditioning, SAVE)
+        elif len(conditioning) != 1:
+            continue  # a later run asks for it where it needs it
         parts, numbers[name] = conditioning_parts(name, conditioning)
         tensors |= parts
     features = []
     for n, (key, sigma, values) in enumerate(trajectory.bank.items()):
         tensors[f"features.{n}"] = values
         features.append([n, key.weights, key.kind, list(key.layer), key.conditional, sigma])
-    facts = {"sigmas": trajectory.sigmas, "conditioning": numbers, "features": features, "sampler": trajectory.sampler}
-    facts["switch_sigma"] = trajectory.switch_sigma
+    facts = {"sigmas": trajectory.sigmas, "conditioning": numbers, "features": features}
+    facts |= {name: getattr(trajectory, name) for name in _FACTS}
     return STORE.write(prefix, tensors, {name: json.dumps(value) for name, value in facts.items()})
 
 
@@ -55,23 +64,14 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
     numbers, bank = json.loads(facts["conditioning"]), FeatureBank()
     for n, weights, kind, layer, conditional, sigma in json.loads(facts["features"]):
         bank.put(Key(weights, kind, Layer(*layer), conditional), sigma, tensors[f"features.{n}"])
-    positive, negative = (conditioning_of(name, tensors, numbers[name], LOAD) for name in ("positive", "negative"))
-    sigmas, latents, denoised = (
-        tuple(json.loads(facts["sigmas"])),
-        tuple(tensors["latents"]),
-        tuple(tensors["denoised"]),
-    )
-    if not len(sigmas) == len(latents) == len(denoised):
-        raise ValueError(f"{len(sigmas)} noise levels, {len(latents)} latents")
-    # Files of the first version lack both.
-    sampler, switch_sigma = json.loads(facts.get("sampler", '""')), json.loads(facts.get("switch_sigma", "Infinity"))
-    return Trajectory(
-        sigmas,
-        latents,
-        denoised,
-        positive=positive,
-        negative=negative,
-        bank=bank,
-        sampler=sampler,
-        switch_sigma=switch_sigma,
-    )
+    prompts = {
+        name: conditioning_of(name, tensors, numbers[name], LOAD) for name in (*_FINAL, *_VANILLA) if name in numbers
+    }
+    latents = {name: tuple(tensors[name]) for name in _LATENTS if name in tensors}
+    sigmas = tuple(json.loads(facts["sigmas"]))
+    if any(len(sigmas) != len(found) for found in latents.values()):
+        raise ValueError(f"{len(sigmas)} noise levels, {len(latents['latents'])} latents")
+    # Files of the first version lack some of them.
+    known = {name: json.loads(facts[name]) for name in _FACTS if name in facts}
+    known |= {name: tuple(known[name]) for name in ("schedule", "starts") if name in known}
+    return Trajectory(sigmas, bank=bank, **latents, **prompts, **known)

@@ -13,6 +13,7 @@ from comfy.patcher_extension import WrappersMP
 
 from .family import Options
 from .notices import Notices
+from .predictions import Answering, Prediction
 from .rows import Row, conditional_chunks, rows_of_call
 from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, Telling, sampler_name
 from .shown import Shown, shown_areas, shown_images
@@ -50,6 +51,8 @@ def _living(model: ModelPatcher, patch: Patch | Guidance) -> ModelPatcher:
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Start(patch.notices))
     if isinstance(patch, Prepared):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _Preparation(patch))
+    if isinstance(patch, Answering):
+        clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, _AnsweredPredictions(patch))
     if isinstance(patch, Demanding) and patch.batches > 1:
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _MemoryForBatches(patch.batches))
     return clone
@@ -63,6 +66,7 @@ def bare(model: ModelPatcher) -> ModelPatcher:
         WrappersMP.PREPARE_SAMPLING,
         WrappersMP.CALC_COND_BATCH,
         WrappersMP.APPLY_MODEL,
+        WrappersMP.PREDICT_NOISE,
     ):
         clone.remove_wrappers_with_key(kind, KEY)
     return clone
@@ -110,10 +114,42 @@ class _Preparation:
 
     patch: Prepared
 
-    def __call__(self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+    def __call__(
+        self,
+        executor,
+        noise,
+        latent_image,
+        sampler,
+        sigmas,
+        denoise_mask=None,
+        callback=None,
+        disable_pbar=False,
+        seed=None,
+        **kwargs,
+    ):
+        guider = executor.class_obj
         if not self.patch.window.empty:
-            noise = self.patch.prepare(executor.class_obj, noise, latent_image, sigmas, denoise_mask)
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+            noise = self.patch.prepare(guider, noise, latent_image, sigmas, denoise_mask)
+            state = RunState.of(guider.model_options["transformer_options"])
+            seed = seed if state is None or state.seed is None else state.seed
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _AnsweredPredictions:
+    """PREDICT_NOISE wrapper: lets a patch answer the sampler."""
+
+    patch: Answering
+
+    def __call__(self, executor, x, timestep, model_options={}, seed=None):
+        guider = executor.class_obj
+        state = RunState.of(guider.model_options["transformer_options"])
+        if state is None:
+            return executor(x, timestep, model_options, seed)
+        prediction = Prediction(
+            state=state, guider=guider, x=x, t=timestep, sigma=float(timestep.max()), options=model_options
+        )
+        return self.patch.answer(prediction, lambda p: executor(p.x, p.t, p.options, seed))
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,6 +47,8 @@ class RunState:
         """The sampler by `sampler_name`; empty if unknown."""
         self.shape: tuple[int, ...] = ()
         """[pictures, channels, height, width] of the run's latents; empty if unknown."""
+        self.seed: int | None = None
+        """Takes the place of the seed of noise that the sampler adds, if a patch sets it before the run."""
         self._guider: CFGGuider | None = guider
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...kernels.layout_and_retouch import weights_matter
-from ..features.trajectory import Trajectory
+from ..features.trajectory import Trajectory, same_level
 from ..host.checks import single
 from ..host.notices import Notices
+from ..host.window import SigmaWindow
 from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, REPLACE, Layout, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
     from .run import RetouchRun
+
+_ADAPTIVE = "dpm_adaptive"
 
 
 def check_settings(settings: RetouchSettings, layout: Layout | None, masked: bool) -> None:
@@ -45,7 +48,12 @@ def check_steps(settings: RetouchSettings, steps: int, masked: bool) -> None:
 
 
 def check_trajectory(
-    layout: Trajectory, noise: torch.Tensor, levels: Sequence[float], settings: RetouchSettings, sampler: str
+    layout: Trajectory,
+    noise: torch.Tensor,
+    levels: Sequence[float],
+    settings: RetouchSettings,
+    sampler: str,
+    masked: bool,
 ) -> None:
     """Raises ValueError for a trajectory of another size, other noise levels or another sampler than the run's.
 
@@ -61,17 +69,50 @@ def check_trajectory(
             f"{NODE}: expected a trajectory of latents {_shape_text(wanted)}, as the sampler's, got "
             f"{_shape_text(given)}; give both samplers one latent."
         )
-    missing = [s for s in levels if not layout.has(s)]
+    steps = layout.step_levels
+    missing = [s for s in levels if not any(same_level(step, s) for step in steps) and not layout.has(s)]
     if missing:
         raise ValueError(
             f"{NODE}: expected a trajectory with the sampler's noise levels, got none at sigma "
             f"{missing[0]:.4f}; give both samplers the same steps, scheduler and denoise."
         )
-    if settings.early_swap == FORK and settings.lambda_2 and layout.sampler not in ("", sampler):
+    forks = settings.early_swap == FORK and settings.lambda_2 > 0
+    if forks and layout.sampler not in ("", sampler):
         raise ValueError(
             f"{NODE}: expected the layout's sampler, {layout.sampler}, for early_swap {FORK}, got {sampler}, "
             "which would leave the layout's latents; give both samplers one sampler, or set early_swap to "
             f"{QKV_BOTH}."
+        )
+    if _ADAPTIVE in sampler and (settings.follows_live or masked):
+        raise ValueError(
+            f"{NODE}: expected a sampler whose steps have the layout's noise levels, got {_ADAPTIVE}, which chooses "
+            f"its own; sample with another, or disconnect mask and set early_swap to {FORK}."
+        )
+
+
+def check_fork_window(settings: RetouchSettings, window: SigmaWindow, early: Sequence[float]) -> None:
+    """Raises ValueError for a fork that would begin in the middle of the run.
+
+    early: the run's noise levels before lambda_2.
+    """
+    if settings.early_swap == FORK and any(sigma > window.start_sigma for sigma in early):
+        raise ValueError(
+            f"{NODE}: expected start_percent 0 for early_swap {FORK}, which follows the layout from its first step "
+            f"on, got {settings.start_percent:g}; set start_percent to 0, or early_swap to {QKV_BOTH}."
+        )
+
+
+def check_beginning(settings: RetouchSettings, noise: torch.Tensor) -> None:
+    """Raises ValueError for a layout without steps of its own in a run that continues another one.
+
+    noise: the host's, all zeros in a run that continues another.
+    """
+    follows = settings.early_swap != NONE and settings.lambda_2 > 0
+    if follows and not torch.count_nonzero(noise):
+        raise ValueError(
+            f"{NODE}: expected a run from its first step on, where lambda_2 counts steps, got one without noise that "
+            "continues another; connect the TRAJECTORY of a Step-Blended Sampler to layout, whose steps are known, "
+            "or set lambda_2 to 0."
         )
 
 

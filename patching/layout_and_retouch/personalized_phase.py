@@ -11,6 +11,7 @@ import comfy.samplers
 import torch
 
 from ..features.trajectory import TrajectoryRecorder
+from ..host.predictions import Answer, watch
 from ..host.same import added
 
 if TYPE_CHECKING:
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
 
 
 class RecordingGuider(comfy.samplers.CFGGuider):
-    """Classifier-free guidance that records its model calls while it has a recorder."""
+    """Classifier-free guidance that records what the sampler asks and gets, while it has a recorder."""
 
     recorder: TrajectoryRecorder | None = None
 
-    def predict_noise(self, x, timestep, model_options={}, seed=None):
-        denoised = super().predict_noise(x, timestep, model_options, seed)
-        if self.recorder is not None:
-            self.recorder.record(float(timestep.max()), x, denoised)
+    def outer_predict_noise(self, x, timestep, model_options={}, seed=None):
+        recorder = self.recorder
+        if recorder is None:
+            return super().outer_predict_noise(x, timestep, model_options, seed)
+        watched, sides = watch(model_options, self)
+        denoised = super().outer_predict_noise(x, timestep, watched, seed)
+        recorder.record(float(timestep.max()), x, Answer(denoised, *sides.found))
         return denoised
 
 

@@ -15,12 +15,21 @@ from ..features.trajectory import Trajectory
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
 from ..host.notices import Notices
+from ..host.predictions import Answer, Predict, Prediction
 from ..host.rows import take
 from ..host.run import Call, Forward, RunState, unprepared
 from ..host.window import Window
-from .checks import check_layout, check_steps, check_trajectory, warn_of_idle_weights
+from .checks import (
+    check_beginning,
+    check_fork_window,
+    check_layout,
+    check_steps,
+    check_trajectory,
+    warn_of_idle_weights,
+)
 from .mask import SubjectMask
-from .run import RetouchRun, reached, starting_noise
+from .path import path_of, reached
+from .run import RetouchRun, starting_noise
 from .settings import FORK, NODE, NONE, QK_SELF, QKV_BOTH, Layout, RetouchSettings
 from .swaps import LayoutInputs, LayoutOfSameCall, LayoutOutput, LayoutSwap, RecordedLayout, ReferenceSwap
 
@@ -74,42 +83,69 @@ class Retouch:
         """
         images, _, height, width = noise.shape
         settings, levels = self.settings, tuple(float(s) for s in sigmas[:-1])
-        check_steps(settings, len(levels), self.mask is not None)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
         if isinstance(self.layout, Trajectory):
-            check_trajectory(self.layout, noise, levels, settings, state.sampler)
+            check_trajectory(self.layout, noise, levels, settings, state.sampler, self.mask is not None)
         if self.mask is not None:
             self.mask.check(images, height, width)
         warn_of_idle_weights([r.weight for r in self.lending.references], settings.append, self.notices)
         source = self.layout
         if source is not None and not isinstance(source, Trajectory):
+            check_beginning(settings, noise)
             source = source.source(bare(guider.model_patcher), levels, self.node)
-        late = [s for s in levels if reached(levels, settings.lambda_2, s)]
-        lender = self.lending.prepare(guider, late)
+        exact = settings.early_swap == FORK and settings.strength == 1
+        path = None
+        if source is not None:
+            path = path_of(source, levels, state.sampler, strict=exact and denoise_mask is None)
+        steps = levels if path is None else path.steps
+        check_steps(settings, len(steps), self.mask is not None)
+        window = self.window.resolve(guider.model_patcher.get_model_object("model_sampling"))
+        early = [s for s in levels if not reached(steps, settings.lambda_2, s)]
+        if path is not None:
+            check_fork_window(settings, window, early)
         run = RetouchRun(
             settings=settings,
-            lender=lender,
+            lender=self.lending.prepare(guider, [s for s in levels if s not in early]),
             size=(height, width),
             levels=levels,
             layout=self.layout,
             layout_negative=self.layout_negative,
-            source=source,
+            window=window,
+            path=path,
         )
         if self.layout is not None:
-            check_layout(run, self._blended_levels(guider, run))
+            check_layout(run, self._blended_levels(run))
         state.recall((self, "run"), lambda: run)
         # Mixing two noises lowers their variance, so below strength 1 the run keeps its own.
-        if source is None or settings.early_swap == NONE or settings.strength < 1:
+        if source is None or settings.early_swap == NONE or settings.strength < 1 or levels[0] not in early:
             return noise
+        if exact and isinstance(source, Trajectory):
+            state.seed = source.seed
         return starting_noise(guider, noise, latent_image, sigmas, source)
 
-    def _blended_levels(self, guider: CFGGuider, run: RetouchRun) -> list[float]:
+    def _blended_levels(self, run: RetouchRun) -> list[float]:
         """The noise levels at which the layout is blended in."""
-        if self.mask is None:
-            return []
-        window = self.window.resolve(guider.model_patcher.get_model_object("model_sampling"))
-        return [s for s in run.levels if run.blends(s) and window.contains(s)]
+        return [] if self.mask is None else [s for s in run.levels if run.blends(s) and run.window.contains(s)]
+
+    def answer(self, prediction: Prediction, predict: Predict) -> torch.Tensor:
+        """Answers the steps that fork, with the layout's answers in place of the model's."""
+        run: RetouchRun = prediction.state.recall((self, "run"), partial(unprepared, self.node))
+        path, strength = run.path, self.settings.strength
+        if path is None:
+            return predict(prediction)
+        path.advance(prediction.sigma)
+        path.check(prediction.x)
+        if not run.forks(prediction.sigma):
+            return predict(prediction)
+        x = prediction.x
+        answer = path.answer(prediction.sigma).each(lambda t: t.to(x).expand_as(x))
+        if strength < 1:
+            watched, sides = prediction.watched()
+            denoised = predict(watched)
+            answer = Answer(denoised, *sides.found).toward(answer, strength)
+        prediction.tell(answer)
+        return answer.denoised
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), partial(unprepared, self.node))
@@ -125,12 +161,15 @@ class Retouch:
     def _early(self, run: RetouchRun, call: Call, forward: Forward) -> torch.Tensor:
         """A step before lambda_2, which follows the layout."""
         settings, targets = self.settings, len(call.x)
-        if run.source is None or settings.early_swap == NONE:
+        if run.path is None or settings.early_swap == NONE:
             return forward(call)
         if settings.early_swap == FORK:
-            # The target is the layout here, so the network need not run.
-            answer = call.shown.of_latents(run.layout_denoised(call).to(call.x), self.node)
-            return answer if settings.strength == 1 else torch.lerp(forward(call), answer, settings.strength)
+            if not run.path.started:
+                raise ValueError(
+                    f"{NODE}: expected a guider whose predictions patches can answer for early_swap {FORK}, got one "
+                    f"that hides them; sample with CFGGuider, or set early_swap to {QKV_BOTH}."
+                )
+            return forward(call)
         if settings.mode == BATCHED:
             sources = run.layout_rows(call, call.flags, own=False)
             joint = call_with(call, sources)
@@ -153,7 +192,7 @@ class Retouch:
     def _late(self, run: RetouchRun, call: Call, forward: Forward) -> torch.Tensor:
         """A step from lambda_2 on, which borrows from the references and blends the layout in under the mask."""
         targets = len(call.x)
-        blends = run.mask is not None and run.source is not None and run.blends(call.sigma)
+        blends = run.mask is not None and run.path is not None and run.blends(call.sigma)
         # Features of the vanilla model are read from the layout's bank in every mode.
         if self.settings.mode == BATCHED and not (blends and run.of_vanilla(call.sigma)):
             rows = run.layout_rows(call, call.flags, own=False) if blends else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,19 +18,25 @@ from ..features.trajectory import Trajectory
 from ..host.blocks import Layer, layers_of
 from ..host.rows import take
 from ..host.run import Call, Forward
-from ..host.window import SAME_LEVEL
+from ..host.window import SigmaWindow
 from .mask import MaskRun, SubjectMask
+from .path import LayoutPath, reached
 from .settings import FORK, NODE, NONE, Layout, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
 
 _ROLE = "layout"
+EVERYWHERE = SigmaWindow(math.inf, -math.inf)
 
 
 @dataclass(kw_only=True, eq=False)
 class RetouchRun:
-    """One run. size: (height, width) of its latents; levels: its sigmas in order; source: the layout's latents."""
+    """One run.
+
+    size: (height, width) of its latents. levels: its sigmas, one per step. window: where the node acts. path: of the
+    layout, None without one.
+    """
 
     settings: RetouchSettings
     lender: Lender
@@ -38,8 +44,15 @@ class RetouchRun:
     levels: tuple[float, ...]
     layout: Layout | None = None
     layout_negative: list | None = None
-    source: Source | None = None
+    window: SigmaWindow = EVERYWHERE
+    path: LayoutPath | None = None
     mask: MaskRun | None = None
+    _latest: dict[bool, tuple[tuple, Features]] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """The noise levels on which lambda_2 and lambda_3 count steps: the layout's where it has been sampled."""
+        return self.levels if self.path is None else self.path.steps
 
     def late(self, sigma: float) -> bool:
         """True from step lambda_2 on."""
@@ -52,10 +65,17 @@ class RetouchRun:
     def blends_next(self, sigma: float) -> bool:
         """True where the mask of a later step reads the attention maps of this one."""
         lambda_3 = self.settings.lambda_3
-        return lambda_3 < len(self.levels) and self._reached(sigma, max(0, lambda_3 - 1))
+        return lambda_3 < len(self.steps) and self._reached(sigma, max(0, lambda_3 - 1))
 
     def _reached(self, sigma: float, step: int) -> bool:
+        if self.path is not None:
+            return self.path.reached(step, sigma)
         return reached(self.levels, step, sigma)
+
+    def forks(self, sigma: float) -> bool:
+        """True in a step whose answers are the layout's."""
+        early = self.path is not None and self.settings.early_swap == FORK
+        return early and self.window.contains(sigma) and not self.late(sigma)
 
     def start_mask(self, mask: SubjectMask, device: torch.device) -> None:
         self.mask = MaskRun(mask, self.size, device)
@@ -70,27 +90,14 @@ class RetouchRun:
 
         return mask
 
-    def layout_denoised(self, call: Call) -> torch.Tensor:
-        """The denoised latents with which a sampler stays on the layout's latents."""
-        source, sigma = self.source, call.sigma
-        if isinstance(source, Trajectory):
-            return source.denoised_at(sigma)
-        assert source is not None
-        # Some samplers also call between two steps, where the path is a straight line from one to the other.
-        above = min((s for s in self.levels if s >= sigma / SAME_LEVEL), default=sigma)
-        below = max((s for s in (*self.levels, 0.0) if s < sigma / SAME_LEVEL), default=0.0)
-        start, end = source.at(above), source.at(below)
-        return end - below * (start - end) / (above - below)
-
     def refuse_parts(self, call: Call) -> None:
         """Raises ValueError for a call that shows a part of the run for which the layout has no part of its own."""
-        if self.source is None or call.shown.whole:
+        late = self.late(call.sigma)
+        unused = self.mask is None if late else self.settings.early_swap in (FORK, NONE)
+        if self.path is None or call.shown.whole or unused:
             return
-        shown, alike = call.shown, len(self.source.at(call.sigma)) == 1
-        latents_only = self.mask is None if self.late(call.sigma) else self.settings.early_swap in (FORK, NONE)
-        if (shown.images is None and not alike) or (None in shown.areas and not self.late(call.sigma)):
-            raise ValueError(shown.refusal(NODE, ", or disconnect layout"))
-        if shown.seen != shown.size and not latents_only:
+        shown, alike = call.shown, len(self.path.latents(call.sigma)) == 1
+        if (shown.images is None and not alike) or (None in shown.areas and not late) or shown.seen != shown.size:
             raise ValueError(shown.refusal(NODE, ", or disconnect layout"))
 
     def layout_rows(self, call: Call, flags: Sequence[bool], own: bool = True) -> list[SourceRows]:
@@ -98,8 +105,8 @@ class RetouchRun:
 
         own: for a call of their own, of all pictures; otherwise those of the call's pictures.
         """
-        assert self.source is not None and self.layout is not None
-        latents = self.source.at(call.sigma).to(call.x)
+        assert self.path is not None and self.layout is not None
+        latents = self.path.latents(call.sigma).to(call.x)
         if not own and len(latents) > 1:
             latents = call.shown.of_pictures(latents, NODE)
         positive, negative = prompts_of(self.layout, self.layout_negative)
@@ -145,7 +152,7 @@ class RetouchRun:
         parts: dict[bool, Features] = {}
         missing = []
         for flag in dict.fromkeys(call.flags):
-            known = features.known(call, self._side(flag), layers, self._weights(call.sigma))
+            known = self._known(call, flag, layers)
             if known is None:
                 missing.append(flag)
             else:
@@ -157,13 +164,35 @@ class RetouchRun:
             made = features.read(call, forward, layers=layers, sources=rows, kind=OUTPUT)
             for flag in missing:
                 parts[flag] = made[flag]
-                features.keep(call, self._side(flag), made[flag])
+                self._keep(call, flag, made[flag])
         return {
             layer: torch.cat(
                 [call.shown.of_pictures(parts[flag][layer].to(call.x.device), NODE) for flag in call.flags]
             )
             for layer in layers
         }
+
+    def _known(self, call: Call, flag: bool, layers: Sequence[Layer]) -> Features | None:
+        """The layout's outputs at the sampler's current call, from the bank or from the last of its own calls."""
+        latest = self._latest.get(flag)
+        if latest is not None and latest[0] == self._moment(call):
+            return latest[1]
+        if self._is_one_call(call.sigma) or self.of_vanilla(call.sigma):
+            return self.lender.features.in_bank(self._side(flag), call.sigma, layers, self._weights(call.sigma))
+        return None
+
+    def _keep(self, call: Call, flag: bool, made: Features) -> None:
+        self._latest[flag] = (self._moment(call), made)
+        if self._is_one_call(call.sigma):
+            self.lender.features.keep(call, self._side(flag), made)
+
+    def _moment(self, call: Call) -> tuple:
+        assert self.path is not None
+        return (call.sigma, self.path.call, call.x.device)
+
+    def _is_one_call(self, sigma: float) -> bool:
+        """True where a noise level tells the layout's latents, as it does unless a sampler looks twice at it."""
+        return not isinstance(self.layout, Trajectory) or self.layout.visits_once(sigma)
 
     def layout_is_known(self, sigma: float, flag: bool) -> bool:
         """True where the bank holds the layout's outputs at a noise level, so that its rows need not be run."""
@@ -191,11 +220,6 @@ class RetouchRun:
             f"the vanilla model's steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the "
             "same blocks into its record_blocks."
         )
-
-
-def reached(levels: Sequence[float], step: int, sigma: float) -> bool:
-    """True from a step on. levels: the run's falling sigmas, one per step."""
-    return step < len(levels) and sigma <= levels[step] * SAME_LEVEL
 
 
 def starting_noise(

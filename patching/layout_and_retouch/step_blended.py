@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ class StepBlendedGuider(RecordingGuider):
         self.second = PersonalizedPhase(personalized.clone() if personalized is vanilla else personalized)
         self.switch, self.node = switch, node
         self.notices = notices or Notices(node)
+        self._vanilla_conds: tuple[list, list] = ([], [])
         self._final_conds: tuple[list, list] = ([], [])
         self.trajectory: Trajectory | None = None
         self._result: torch.Tensor | None = None
@@ -85,6 +87,7 @@ class StepBlendedGuider(RecordingGuider):
             personalized_positive,
             negative if personalized_negative is None else personalized_negative,
         )
+        self._vanilla_conds = (positive, negative)
         self.set_conds(positive, negative)
         self.second.set_conds(*self._final_conds)
 
@@ -92,7 +95,9 @@ class StepBlendedGuider(RecordingGuider):
         super().set_cfg(cfg)
         self.second.set_cfg(cfg)
 
-    def sample(self, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    def sample(
+        self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
+    ):
         check_latent(latent_image, self.node)
         self.notices.start()
         self.trajectory = self._result = None
@@ -106,12 +111,23 @@ class StepBlendedGuider(RecordingGuider):
         sample = super().sample
         if switch >= float(sigmas[0]):
             run.vanilla_calls, sample = 0, self.second.sample
+        steps = _Steps(recorder, callback)
         try:
-            result = sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            result = sample(noise, latent_image, sampler, sigmas, denoise_mask, steps, disable_pbar, seed)
         finally:
             self._run = self.recorder = self.second.recorder = None
             self._features.bank = None
-        self.trajectory, self._result = recorder.finish(*self._final_conds, bank, sampler_name(sampler), switch), result
+        self._result = result
+        self.trajectory = recorder.finish(
+            *self._final_conds,
+            bank,
+            sampler=sampler_name(sampler),
+            switch_sigma=switch,
+            schedule=tuple(sigmas[:-1].tolist()),
+            seed=seed,
+            vanilla_positive=self._vanilla_conds[0],
+            vanilla_negative=self._vanilla_conds[1],
+        )
         self._report(run, self.trajectory)
         return result
 
@@ -212,6 +228,19 @@ class _Run:
             denoise_mask=denoise_mask,
         )
         return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The host's callback after the first model call of each step: tells the recorder, then the node."""
+
+    recorder: TrajectoryRecorder
+    callback: Callable | None
+
+    def __call__(self, *args, **kwargs) -> None:
+        self.recorder.step()
+        if self.callback is not None:
+            self.callback(*args, **kwargs)
 
 
 def recorded(guider: comfy.samplers.CFGGuider, latent: dict) -> Trajectory:
