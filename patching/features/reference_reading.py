@@ -8,10 +8,11 @@ import torch
 
 from ..host.blocks import Block
 from ..host.family import Family
+from ..host.passes import call_arguments
 from ..host.run import Call, Forward
 from ..host.window import ALWAYS, Window
 from .bank import HIDDEN, digest_of
-from .references import Reference, model_arguments
+from .references import Reference
 from .source_rows import SourceRows, call_of, call_with
 from .taps import BankSink, HiddenStateTap
 
@@ -61,4 +62,4 @@ class ReferenceReading:
     def _arguments(self, call: Call) -> dict:
         negative = self.negative
         assert negative is not None
-        return call.state.recall((self, call.x.device), lambda: model_arguments(call.model, negative, call.x))
+        return call.state.recall((self, call.x.device), lambda: call_arguments(call.model, negative, call.x, False))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import comfy.samplers
 import comfy.utils
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,6 @@ from .bank import FeatureBank, weights_of
 from .sources import Inverted, Noised, Source, invert, noised_source
 
 if TYPE_CHECKING:
-    from comfy.model_base import BaseModel
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
@@ -183,20 +181,3 @@ def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
 def pixels_per_latent(vae: Any) -> int:
     """The side of a latent pixel in pixels of the picture."""
     return vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
-
-
-def model_arguments(model: BaseModel, conditioning: list, latents: torch.Tensor) -> dict:
-    """The arguments that the host passes to a model call: {"c_crossattn": [rows, tokens, width], "y": ..., ...}.
-
-    latents: [rows, channels, height, width].
-    """
-    entries = [
-        {**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning
-    ]
-    (entry,) = comfy.samplers.encode_model_conds(model.extra_conds, entries, latents, latents.device, "positive")
-    rows = len(latents)
-    conds = {
-        k: c.process_cond(batch_size=rows, device=latents.device, area=None).cond
-        for k, c in entry["model_conds"].items()
-    }
-    return {k: c.to(latents.device) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}

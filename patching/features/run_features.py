@@ -10,11 +10,11 @@ import torch
 
 from ..host.blocks import Layer
 from ..host.family import Family
+from ..host.passes import call_arguments
 from ..host.rows import indices, take
 from ..host.run import Call, Forward
 from ..host.tokens import Tokens
 from .bank import HIDDEN, FeatureBank, Key
-from .references import model_arguments
 from .source_rows import SourceRows, calls_of
 
 Features = dict[Layer, torch.Tensor]
@@ -48,11 +48,24 @@ class RunFeatures:
     _latest: dict[tuple, tuple[float, Features]] = field(default_factory=dict)
     _arguments: dict[tuple, dict] = field(default_factory=dict)
 
-    def rows(self, call: Call, role: str, conditional: bool, latents: torch.Tensor, conditioning: list) -> SourceRows:
-        """Rows of one role with its own prompt. latents: [images, channels, height, width] at the call's level."""
+    def rows(
+        self,
+        call: Call,
+        role: str,
+        conditional: bool,
+        latents: torch.Tensor,
+        conditioning: list,
+        of_run: bool = False,
+    ) -> SourceRows:
+        """Rows of one role with its own prompt. latents: [images, channels, height, width] at the call's level.
+
+        of_run: True for a picture that has the run's own latent image and noise mask, as an inpainting model sees them.
+        """
         key = (role, conditional, call.x.device, len(latents))
         if key not in self._arguments:
-            self._arguments[key] = model_arguments(call.model, conditioning, latents)
+            self._arguments[key] = call_arguments(
+                call.model, conditioning, latents, conditional, call.state.inputs if of_run else None
+            )
         return SourceRows(role, conditional, latents, self._arguments[key])
 
     def read(

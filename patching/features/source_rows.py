@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from comfy.conds import CONDCrossAttn
 
+from ..host.passes import without_boxes
 from ..host.rows import Row
 from ..host.run import Call
 
@@ -17,7 +18,7 @@ class SourceRows:
     """Rows of one role on one side of guidance.
 
     latents: [images, channels, height, width] at the call's noise level. arguments: those of the model for these rows,
-    as `references.model_arguments` makes them.
+    as `passes.call_arguments` makes them.
     """
 
     role: str
@@ -43,7 +44,7 @@ def call_of(call: Call, sources: Sequence[SourceRows]) -> Call | None:
         return None
     x = torch.cat([s.latents for s in sources])
     options = {
-        **call.options,
+        **without_boxes(call.options),
         "cond_or_uncond": [_index(s.conditional) for s in sources],
         "uuids": [None] * len(sources),
     }
@@ -51,10 +52,12 @@ def call_of(call: Call, sources: Sequence[SourceRows]) -> Call | None:
 
 
 def call_with(call: Call, sources: Sequence[SourceRows]) -> Call | None:
-    """The call with the sources' rows after the target's; None where one call cannot hold them."""
+    """The call with the sources' rows after the target's; None where one call cannot hold them, as with GLIGEN."""
     sources = [s.repeated(call.images) for s in sources]
     arguments = concat_arguments([call.arguments, *(s.arguments for s in sources)])
     if arguments is None or any(s.latents.shape[1:] != call.x.shape[1:] for s in sources):
+        return None
+    if without_boxes(call.options) is not call.options:
         return None
     x = torch.cat([call.x, *(s.latents for s in sources)])
     given = call.options.get("cond_or_uncond", (0,))

@@ -15,7 +15,7 @@ from .family import Options
 from .notices import Notices
 from .predictions import Answering, Prediction
 from .rows import Row, conditional_chunks, rows_of_call
-from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunState, Step, Telling, sampler_name
+from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunInputs, RunState, Step, Telling, sampler_name
 from .shown import Shown, shown_areas, shown_images
 from .window import SigmaWindow
 
@@ -91,10 +91,22 @@ def run_scope(guider: CFGGuider, sigmas: torch.Tensor) -> Iterator[RunState]:
         state.close()
 
 
-def _live(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+def _live(
+    executor,
+    noise,
+    latent_image,
+    sampler,
+    sigmas,
+    denoise_mask=None,
+    callback=None,
+    disable_pbar=False,
+    seed=None,
+    **kwargs,
+):
     with run_scope(executor.class_obj, sigmas) as state:
         state.sampler, state.shape = sampler_name(sampler), tuple(noise.shape)
-        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        state.inputs = RunInputs(latent_image, denoise_mask, seed or 0)
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,12 @@ import latent_preview
 import torch
 
 from .checks import check_latent
+from .family import Options
+from .run import RunInputs
 from .window import ModelSampling, Window
 
 if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
     from comfy.model_patcher import ModelPatcher
     from comfy.samplers import CFGGuider
 
@@ -25,6 +28,7 @@ Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 """Model options that hold other packs' guidance functions."""
 
+_BOXES = "middle_patch"
 _RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")  # fields that only an empty latent has
 
 
@@ -119,6 +123,53 @@ class _Pass:
 
         self._function(denoise, x)
         return x
+
+
+def call_arguments(
+    model: BaseModel,
+    conditioning: list,
+    latents: torch.Tensor,
+    conditional: bool,
+    inputs: RunInputs | None = None,
+) -> dict:
+    """The arguments that the host passes to a model call: {"c_crossattn": [rows, tokens, width], "y": ..., ...}.
+
+    latents: [rows, channels, height, width]. inputs: those of the run that the rows belong to; by default they are a
+    picture without a latent image or noise mask, which an inpainting model makes as a whole.
+    """
+    entries = [
+        {**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning
+    ]
+    inputs = inputs or RunInputs()
+    image = inputs.latent_image
+    image = torch.zeros_like(latents) if image is None else image.to(latents)
+    if torch.count_nonzero(image):
+        image = model.process_latent_in(image)
+    (entry,) = comfy.samplers.encode_model_conds(
+        model.extra_conds,
+        entries,
+        latents,
+        latents.device,
+        "positive" if conditional else "negative",
+        latent_image=image,
+        denoise_mask=inputs.denoise_mask,
+        seed=inputs.seed,
+    )
+    rows = len(latents)
+    conds = {
+        k: c.process_cond(batch_size=rows, device=latents.device, area=None).cond
+        for k, c in entry["model_conds"].items()
+    }
+    return {k: c.to(latents.device) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}
+
+
+def without_boxes(options: Options) -> Options:
+    """The options without GLIGEN's boxes, which belong to the rows of one prompt; the same object without any."""
+    patches = options.get("patches", {})
+    kept = [patch for patch in patches.get(_BOXES, ()) if getattr(patch, "__module__", "") != "comfy.gligen"]
+    if len(kept) == len(patches.get(_BOXES, ())):
+        return options
+    return {**options, "patches": {**patches, _BOXES: kept}}
 
 
 def noise_levels(window: Window, count: int, model_sampling: ModelSampling, node: str) -> tuple[float, ...]:

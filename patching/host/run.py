@@ -37,6 +37,18 @@ _OF_THE_TEXT = (
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False)
+class RunInputs:
+    """What a sampler was given besides noise. latent_image: [images, channels, height, width], as in a LATENT.
+
+    denoise_mask: [images, channels, height, width], None without one.
+    """
+
+    latent_image: torch.Tensor | None = None
+    denoise_mask: torch.Tensor | None = None
+    seed: int = 0
+
+
 class RunState:
     """State of one sampling run; safe to use from the threads of several devices."""
 
@@ -47,6 +59,8 @@ class RunState:
         """The sampler by `sampler_name`; empty if unknown."""
         self.shape: tuple[int, ...] = ()
         """[pictures, channels, height, width] of the run's latents; empty if unknown."""
+        self.inputs = RunInputs()
+        """The inputs of the run."""
         self.seed: int | None = None
         """Takes the place of the seed of noise that the sampler adds, if a patch sets it before the run."""
         self._guider: CFGGuider | None = guider
@@ -114,6 +128,7 @@ class RunState:
         self._memory.clear()
         self._acted.clear()
         self._guider = None
+        self.inputs = RunInputs()
         for act in endings:
             act()
 

@@ -122,7 +122,7 @@ class Retouch:
             return noise
         if exact and isinstance(source, Trajectory):
             state.seed = source.seed
-        return starting_noise(guider, noise, latent_image, sigmas, source)
+        return starting_noise(guider, noise, latent_image, sigmas, source, denoise_mask)
 
     def _blended_levels(self, run: RetouchRun) -> list[float]:
         """The noise levels at which the layout is blended in."""

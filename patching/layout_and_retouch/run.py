@@ -112,7 +112,8 @@ class RetouchRun:
         positive, negative = prompts_of(self.layout, self.layout_negative)
         features = self.lender.features
         return [
-            features.rows(call, _ROLE, flag, latents, positive if flag else negative) for flag in dict.fromkeys(flags)
+            features.rows(call, _ROLE, flag, latents, positive if flag else negative, of_run=True)
+            for flag in dict.fromkeys(flags)
         ]
 
     def layout_inputs(
@@ -223,11 +224,16 @@ class RetouchRun:
 
 
 def starting_noise(
-    guider: CFGGuider, noise: torch.Tensor, latent_image: torch.Tensor, sigmas: torch.Tensor, layout: Source
+    guider: CFGGuider,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sigmas: torch.Tensor,
+    layout: Source,
+    denoise_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The noise from which the host makes the layout's latent at the run's first noise level.
 
-    noise, latent_image: the host's, [images, channels, height, width].
+    noise, latent_image, denoise_mask: the host's, [images, channels, height, width].
     """
     model = guider.model_patcher
     sampling: Any = model.get_model_object("model_sampling")
@@ -237,7 +243,17 @@ def starting_noise(
         inside = model.model.process_latent_in(latent_image)
     largest = float(sampling.sigma_max)
     fully = math.isclose(largest, float(first), rel_tol=1e-05) or float(first) > largest
-    base = sampling.noise_scaling(first, torch.zeros_like(noise), inside, fully)
-    unit = sampling.noise_scaling(first, torch.ones_like(noise), torch.zeros_like(inside), fully)
+
+    def scaled(full: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """The host's latent without noise, and what a noise of 1 adds to it."""
+        zero, one = torch.zeros_like(noise), torch.ones_like(noise)
+        return sampling.noise_scaling(first, zero, inside, full), sampling.noise_scaling(first, one, 0 * inside, full)
+
+    base, unit = scaled(fully)
+    if denoise_mask is not None and fully:
+        # Where the picture is kept, the host never scales as for the highest level.
+        kept_base, kept_unit = scaled(False)
+        weight = denoise_mask.to(noise)
+        base, unit = torch.lerp(kept_base, base, weight), torch.lerp(kept_unit, unit, weight)
     wanted = layout.at(float(first)).to(noise).expand_as(noise)
     return (wanted - base) / unit
