@@ -134,8 +134,8 @@ def call_arguments(
 ) -> dict:
     """The arguments that the host passes to a model call: {"c_crossattn": [rows, tokens, width], "y": ..., ...}.
 
-    latents: [rows, channels, height, width]. inputs: those of the run that the rows belong to; by default they are a
-    picture without a latent image or noise mask, which an inpainting model makes as a whole.
+    latents: [rows, channels, height, width]. inputs: those of the rows' run. By default the rows have no latent
+    image and no noise mask: an inpainting model makes all of their picture.
     """
     entries = [
         {**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning

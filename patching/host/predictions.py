@@ -1,4 +1,4 @@
-"""What a sampler asks its guider for, and patches that answer in the guider's place."""
+"""Predictions that a sampler asks its guider for, and patches that answer in the guider's place."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class RunInputs:
-    """What a sampler was given besides noise. latent_image: [images, channels, height, width], as in a LATENT.
+    """Inputs of a sampler besides noise. latent_image: [images, channels, height, width], as in a LATENT.
 
     denoise_mask: [images, channels, height, width], None without one.
     """
