@@ -6,27 +6,26 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from ..host.blocks import Layer
-
-if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
+from ..host.fingerprint import Fingerprint
 
 HIDDEN = "hidden"
 OUTPUT = "output"
 _TOLERANCE = 1e-4
-_SAMPLE = 64
 _MODELS = 2
 _NEGATIVES = 2
+_NOT_ENCODED = ("pooled_output", "model_conds", "uuid")
+"""Entries of a CONDITIONING that count by themselves, or that the host makes of the others."""
 
 
 class Key(NamedTuple):
     """The identity of features in a bank.
 
-    weights: `weights_of` the model, empty for those of a layout's own run. kind: HIDDEN states before the
+    weights: the name of the model's `Identity`, empty for those of a layout's own run. kind: HIDDEN states before the
     self-attention's projections, or its OUTPUT. negative_digest: `digest_of` the run's negative prompt for a picture's
     unconditional rows, empty for features of the picture's own prompt.
     """
@@ -43,7 +42,7 @@ class FeatureBank:
     """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU; thread-safe.
 
     Only the last two models and the last two negative prompts are kept. A long series of LoRA strengths or negative
-    prompts does not fill the RAM. Features of a layout's own run, which have no weights, stay.
+    prompts does not fill the RAM. Features of a layout's own run, which belong to no model, stay.
     """
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
@@ -63,7 +62,7 @@ class FeatureBank:
                 self._drop(lambda k, stale=stale: k.negative_digest == stale)
 
     def forget(self, weights: str) -> None:
-        """Drops the features that were recorded with a model's weights."""
+        """Drops the features that a model of this identity made."""
         with self._lock:
             self._drop(lambda k: k.weights == weights)
 
@@ -96,48 +95,16 @@ class FeatureBank:
         return f"{levels} noise levels of {layers} layers, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
 
 
-def weights_of(model: ModelPatcher) -> str:
-    """A digest of a MODEL's weights that stays the same across sessions: clones share it, a LoRA's strength changes it.
-
-    It covers a slice of every parameter and of every weight patch.
-    """
-    digest = hashlib.sha256(type(model.model).__name__.encode())
-    slices = []
-    for name, parameter in model.model.diffusion_model.named_parameters():
-        digest.update(name.encode())
-        # The host keeps a backup of every weight that it has patched in place.
-        kept = model.backup.get(f"diffusion_model.{name}")
-        slices.append(_slice(parameter if kept is None else kept.weight))
-    # One transfer per device, so that a network on a GPU is waited for once.
-    for device in dict.fromkeys(s.device for s in slices):
-        digest.update(torch.cat([s for s in slices if s.device == device]).cpu().numpy().tobytes())
-    for key in sorted(map(str, model.patches)):
-        for patch in model.patches.get(key, ()):
-            digest.update(f"{key} {patch[0]} {patch[2]}".encode())
-            for tensor in _tensors(patch[1]):
-                digest.update(_slice(tensor).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def digest_of(conditioning: list) -> str:
-    """A digest of the text of a plain CONDITIONING."""
+    """A digest of a plain CONDITIONING: its text, and what the model encodes beside it, such as SDXL's sizes."""
     text, rest = conditioning[0]
     digest = hashlib.sha256()
     for tensor in (text, rest.get("pooled_output")):
         if tensor is not None:
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    beside = {k: v for k, v in rest.items() if v is not None and k not in _NOT_ENCODED}
+    if beside:
+        fingerprint = Fingerprint({})
+        fingerprint.add(beside)
+        digest.update(fingerprint.hexdigest().encode())
     return digest.hexdigest()[:16]
-
-
-def _slice(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().flatten()[:_SAMPLE].float()
-
-
-def _tensors(value) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-    else:
-        yield from _tensors(getattr(value, "weights", ()))

@@ -17,11 +17,13 @@ import torch
 from ..host.attach import attach, bare
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import Family
+from ..host.identity import Identity, identity_in_run, network_options
+from ..host.notices import Notices
 from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
-from .bank import HIDDEN, digest_of, weights_of
+from .bank import HIDDEN, digest_of
 from .reference_reading import ReferenceReading
-from .references import Reference
+from .references import Reference, keep_for
 from .run_features import ChosenTokens, Features, RunFeatures, Side
 from .shared_attention import Borrowed, SharedAttention
 from .source_rows import SourceRows, call_with
@@ -56,19 +58,25 @@ class Lending:
         """Batch sizes that a call takes, for `run.Demanding`."""
         return 1 + len(self.references) if self.mode == BATCHED else 1
 
-    def prepare(self, guider: CFGGuider, sigmas: Sequence[float]) -> Lender:
+    def prepare(self, guider: CFGGuider, sigmas: Sequence[float], notices: Notices | None = None) -> Lender:
         """The lender of a run that is about to start; inverts the references where no earlier run did.
 
-        sigmas: the noise levels at which `lender` is used. Call it in the patch's `prepare`.
+        sigmas: the noise levels at which `lender` is used. notices: of the patch's node. Call it in the patch's
+        `prepare`.
         """
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
-        model, weights = bare(guider.model_patcher), weights_of(guider.model_patcher)
-        lender = Lender(self, RunFeatures(self.family, weights, self.mode == BANKED), state.negative())
+        patched, identity = guider.model_patcher, identity_in_run(guider)
+        plain = network_options(patched.model_options["transformer_options"], patched.wrappers)
+        lender = Lender(self, RunFeatures(self.family, identity, self.mode == BANKED, plain), state.negative())
         if sigmas:
             negative = lender.negative if _uses_negative(guider) else None
+            keeping = [r for r in self.references if r.inverted or self.mode == BANKED]
+            keep_for(keeping, identity, state, notices or Notices(self.node))
             lender.sources = [
-                reference.source(model, sigmas, self.node, partial(self._read, weights, reference, negative))
+                reference.source(
+                    bare(patched), sigmas, self.node, identity, partial(self._read, identity, reference, negative)
+                )
                 for reference in self.references
             ]
         return state.recall((self, "lender"), lambda: lender)
@@ -77,7 +85,9 @@ class Lending:
         """The lender of a call's run. Raises RuntimeError where `prepare` was not called."""
         return call.state.recall((self, "lender"), partial(unprepared, self.node))
 
-    def _read(self, weights: str, reference: Reference, negative: list | None, model: ModelPatcher) -> ModelPatcher:
+    def _read(
+        self, identity: Identity, reference: Reference, negative: list | None, model: ModelPatcher
+    ) -> ModelPatcher:
         """The MODEL for an inversion; in mode BANKED it also reads the features into the bank."""
         if self.mode != BANKED:
             return model
@@ -86,7 +96,7 @@ class Lending:
             self.family,
             self.blocks,
             reference=reference,
-            weights=weights,
+            weights=identity.name,
             negative=negative,
             inversion=True,
         )

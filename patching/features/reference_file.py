@@ -14,8 +14,9 @@ from ..host.checks import check_text, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
 from ..host.files import Store, conditioning_of, conditioning_parts
+from ..host.identity import identity_of, lasting
 from ..host.passes import Denoise, run_pass
-from .bank import Key, weights_of
+from .bank import Key
 from .reference_reading import ReferenceReading
 from .references import Reference, References
 from .sources import Inverted
@@ -50,21 +51,26 @@ def fill(
             "set blocks."
         )
     model = bare(model)
-    weights = weights_of(model)
+    identity = identity_of(model)
+    if not identity.lasts:
+        raise ValueError(
+            f"{SAVE}: expected a model that a later run can recognize, got one with {', '.join(identity.unknown)}; "
+            "remove the node that adds it from model, or use the reference without saving its features."
+        )
     for item in references.items:
         check_text(model, item.conditioning, "reference", SAVE)
     if negative is not None:
         single(negative, SAVE, "negative prompt")
         check_text(model, negative, "negative prompt", SAVE)
     for item in references.items:
-        source = item.source(model, levels, SAVE)
+        source = item.source(model, levels, SAVE, identity)
 
         def observe(denoise: Denoise, clean: torch.Tensor, source=source) -> None:
             for sigma in levels:
                 denoise(source.at(sigma).to(clean), sigma)
 
         family = family_of(model, SAVE)
-        reading = ReferenceReading(SAVE, family, chosen, reference=item, weights=weights, negative=negative)
+        reading = ReferenceReading(SAVE, family, chosen, reference=item, weights=identity.name, negative=negative)
         run_pass(attach(model, reading), item.conditioning, image_latent(model, item.latent, SAVE), levels, observe)
 
 
@@ -85,6 +91,8 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
             tensors[f"{i}.mask"] = item.mask
         inversions = {}
         for weights, inversion in item.inversions.items():
+            if not lasting(weights):
+                continue
             tensors[f"{i}.inversion.{weights}"] = torch.stack(inversion.latents)
             inversions[weights] = inversion.sigmas
         items.append(
@@ -96,7 +104,8 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
                 "inversions": inversions,
             }
         )
-        for n, (key, sigma, values) in enumerate(item.bank.items()):
+        kept = [entry for entry in item.bank.items() if lasting(entry[0].weights)]
+        for n, (key, sigma, values) in enumerate(kept):
             tensors[f"{i}.features.{n}"] = values
             features.append([i, n, key.weights, key.kind, list(key.layer), key.conditional, key.negative_digest, sigma])
     return tensors, {"items": json.dumps(items), "features": json.dumps(features)}
@@ -127,6 +136,7 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
                 mask=tensors.get(f"{i}.mask"),
                 weight=item["weight"],
                 inversions=inversions,
+                saved=True,
             )
         )
     # Files of the first version have no digest of a negative prompt.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.utils
@@ -12,8 +13,12 @@ import torch.nn.functional as F
 
 from ...kernels.heatmaps import inside
 from ..host.checks import check_latent, single
-from .bank import FeatureBank, weights_of
+from ..host.identity import Identity
+from ..host.notices import Notices
+from ..host.run import RunState
+from .bank import FeatureBank
 from .sources import Inverted, Noised, Source, invert, noised_source
+from .trajectory import Trajectory
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
 NODE = "LikenessReference"
 INVERTED, NOISED = "inverted", "noised"
+_MODELS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +36,8 @@ class Reference:
     latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED.
     seed: of the noise of NOISED. mask: [height, width] in 0..1 over the whole picture, None for all of it. weight: of
     its tokens' attention, 1 is that of the target's own. bank: features that earlier runs read. inversions: those of
-    earlier runs, by `weights_of` the model. image, vae: [1, height, width, 3] and the VAE that encoded it, to encode
-    it again at other sizes, which `sizes` caches; None where unknown.
+    earlier runs, by the name of the model's `Identity`, at most two. image, vae: [1, height, width, 3] and the VAE that
+    encoded it, to encode it again at other sizes, which `sizes` caches; None where unknown. saved: read from a file.
     """
 
     latent: dict
@@ -45,29 +51,48 @@ class Reference:
     image: torch.Tensor | None = None
     vae: VAE | None = None
     sizes: dict[tuple[int, int], Any] = field(default_factory=dict)
+    saved: bool = False
 
     def source(
         self,
         model: ModelPatcher,
         sigmas: Sequence[float],
         node: str,
+        identity: Identity,
         tap: Callable[[ModelPatcher], ModelPatcher] = lambda model: model,
     ) -> Source:
         """The picture at the noise levels of a run; an inversion costs one model call per level, the first time.
 
-        tap: makes the MODEL that the inversion calls, which may read features at every level but the highest.
+        identity: of the model. tap: makes the MODEL that the inversion calls, which may read features at every level
+        but the highest.
         """
         if self.kind == NOISED:
             source = noised_source(model, self.latent, self.seed, node)
             return Noised(source.clean.float(), source.noise)
-        weights = weights_of(model)
-        known = self.inversions.get(weights)
+        name = identity.name
+        known = self.inversions.get(name)
         if known is None or not known.visits(sigmas):
             # Features that belong to the old inversion would only fill the RAM.
-            self.bank.forget(weights)
-            self.inversions.clear()
-            known = self.inversions[weights] = invert(tap(model), self.conditioning, self.latent, sigmas, node)
+            self.forget(name)
+            known = self.inversions[name] = invert(tap(model), self.conditioning, self.latent, sigmas, node)
+            for stale in list(self.inversions)[:-_MODELS]:
+                self.forget(stale)
         return known
+
+    @property
+    def inverted(self) -> bool:
+        """True where its latents come from an inversion by the model."""
+        return self.kind == INVERTED
+
+    def made_by(self, identity: str) -> bool:
+        """True where a model of this identity made something that is kept; also where nothing is kept at all."""
+        known = {*self.inversions, *(key.weights for key, _, _ in self.bank.items())}
+        return not known or identity in known
+
+    def forget(self, identity: str) -> None:
+        """Drops what a model of this identity made."""
+        self.bank.forget(identity)
+        self.inversions.pop(identity, None)
 
     def tokens(self, size: tuple[int, int]) -> torch.Tensor | None:
         """Indices of the tokens inside the mask at a layer of (height, width); None for all."""
@@ -85,6 +110,26 @@ class References:
             f"{r.kind} reference of {8 * r.latent['samples'].shape[3]} x {8 * r.latent['samples'].shape[2]} pixels, "
             f"weight {r.weight:g}, {'masked' if r.mask is not None else 'whole'}; {r.bank.describe()}"
             for r in self.items
+        )
+
+
+def keep_for(kept: Sequence[Reference | Trajectory], identity: Identity, state: RunState, notices: Notices) -> None:
+    """Keeps what a run makes of these pictures no longer than a later run could recognize its model.
+
+    It tells the user what is computed again, also where a saved file holds the features of another model.
+    """
+    if not identity.lasts and kept:
+        notices.inform(
+            "features and inversions of pictures are computed in every run, since a later run cannot recognize what "
+            f"changes model ({', '.join(identity.unknown)}); without that node they are computed once."
+        )
+        for picture in kept:
+            state.at_end(partial(picture.forget, identity.name))
+    strange = [p for p in kept if isinstance(p, Reference) and p.saved and not p.made_by(identity.name)]
+    if strange and identity.lasts:
+        notices.inform(
+            "the saved features belong to another model, or to this one with other patches or of an older version of "
+            "this pack, so this run computes its own."
         )
 
 

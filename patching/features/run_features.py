@@ -9,10 +9,12 @@ from typing import NamedTuple
 import torch
 
 from ..host.blocks import Layer
-from ..host.family import Family
+from ..host.family import Family, Options
+from ..host.identity import Identity, hooks_of, is_plain, network_options
 from ..host.passes import call_arguments
 from ..host.rows import indices, take
 from ..host.run import Call, Forward
+from ..host.same import same
 from ..host.tokens import Tokens
 from .bank import HIDDEN, FeatureBank, Key
 from .source_rows import SourceRows, calls_of
@@ -38,14 +40,39 @@ class Side(NamedTuple):
         return Key(weights, self.kind, layer, self.conditional, self.negative_digest)
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Features that a call has read, with what they depend on within a run: the noise level, the call's options and its prompt's hooks."""
+
+    sigma: float
+    options: Options
+    hooks: object
+    features: Features
+
+    @staticmethod
+    def by(call: Call, features: Features) -> Made:
+        """The features that a call has read."""
+        return Made(call.sigma, network_options(call.options), hooks_of(call.model), features)
+
+    def holds_for(self, call: Call) -> bool:
+        """True where a call would read the same features."""
+        alike = self.sigma == call.sigma and self.hooks is hooks_of(call.model)
+        return alike and same(self.options, network_options(call.options))
+
+
 @dataclass(eq=False)
 class RunFeatures:
-    """The features of one run. weights: `bank.weights_of` its MODEL; banked: read from and written to the banks."""
+    """The features of one run.
+
+    identity: of its MODEL. banked: read from and written to the banks. plain: `network_options` of its MODEL; only
+    calls with these may use the banks.
+    """
 
     family: Family
-    weights: str
+    identity: Identity
     banked: bool
-    _latest: dict[tuple, tuple[float, Features]] = field(default_factory=dict)
+    plain: Options
+    _latest: dict[tuple, Made] = field(default_factory=dict)
     _arguments: dict[tuple, dict] = field(default_factory=dict)
 
     def rows(
@@ -102,20 +129,26 @@ class RunFeatures:
         weights: see `in_bank`.
         """
         latest = self._latest.get((side.role, side.conditional, call.x.device))
-        if latest is not None and latest[0] == call.sigma:
-            return latest[1]
-        return self.in_bank(side, call.sigma, layers, weights)
+        if latest is not None and latest.holds_for(call):
+            return latest.features
+        return self.in_bank(side, call.sigma, layers, self.good_for(call) if weights is None else weights)
+
+    def good_for(self, call: Call) -> tuple[str, ...]:
+        """The models whose features in the banks are good for a call; "" stands for a layout's own run."""
+        if not self.banked:
+            return ()
+        return ("", self.identity.name) if is_plain(call.model, call.options, self.plain) else ("",)
 
     def in_bank(
         self, side: Side, sigma: float, layers: Sequence[Layer], weights: Sequence[str] | None = None
     ) -> Features | None:
         """The bank's features of all `layers` at a noise level; None where one is missing.
 
-        weights: those whose features are good, in order of preference. By default none without a bank, otherwise those
-        without weights (a layout's own run recorded them), then the run's.
+        weights: the models whose features are good, in order of preference. By default none without a bank, otherwise
+        those of no model (a layout's own run recorded them), then the run's.
         """
         if weights is None:
-            weights = ("", self.weights) if self.banked else ()
+            weights = ("", self.identity.name) if self.banked else ()
         for name in weights:
             found: Features = {}
             for layer in layers:
@@ -129,7 +162,7 @@ class RunFeatures:
 
     def keep(self, call: Call, side: Side, features: Features) -> None:
         """Keeps features for later calls at the same noise level, and in the bank for later runs."""
-        self._latest[side.role, side.conditional, call.x.device] = (call.sigma, features)
-        if self.banked:
+        self._latest[side.role, side.conditional, call.x.device] = Made.by(call, features)
+        if self.banked and is_plain(call.model, call.options, self.plain):
             for layer, values in features.items():
-                side.bank.put(side.key(self.weights, layer), call.sigma, values)
+                side.bank.put(side.key(self.identity.name, layer), call.sigma, values)

@@ -111,6 +111,15 @@ class Trajectory:
         calls = [i for i in self.step_starts if (self.sigmas[i] - sigma) * side > 0]
         return min(calls, key=lambda i: abs(self.sigmas[i] - sigma), default=None)
 
+    @property
+    def inverted(self) -> bool:
+        """False: its latents were recorded."""
+        return False
+
+    def forget(self, identity: str) -> None:
+        """Drops the features that a model of this identity made."""
+        self.bank.forget(identity)
+
     def describe(self) -> str:
         """One line for the log and for nodes that show values as text."""
         return f"{len(self)} model calls, {self.size_in_bytes / 2**20:.2f} MiB of RAM"

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..features.lending import BATCHED, Lending
+from ..features.lending import BANKED, BATCHED, Lending
+from ..features.references import keep_for
 from ..features.shared_attention import Borrowed
 from ..features.source_rows import aligned, call_with
 from ..features.trajectory import Trajectory
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
+from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.predictions import Answer, Predict, Prediction
 from ..host.rows import take
@@ -90,10 +92,12 @@ class Retouch:
         if self.mask is not None:
             self.mask.check(images, height, width)
         warn_of_idle_weights([r.weight for r in self.lending.references], settings.append, self.notices)
-        source = self.layout
+        source, identity = self.layout, identity_in_run(guider)
+        if source is not None and (source.inverted or settings.mode == BANKED):
+            keep_for([source], identity, state, self.notices)
         if source is not None and not isinstance(source, Trajectory):
             check_beginning(settings, noise)
-            source = source.source(bare(guider.model_patcher), levels, self.node)
+            source = source.source(bare(guider.model_patcher), levels, self.node, identity)
         exact = settings.early_swap == FORK and settings.strength == 1
         path = None
         if source is not None:
@@ -106,7 +110,7 @@ class Retouch:
             check_fork_window(settings, window, early)
         run = RetouchRun(
             settings=settings,
-            lender=self.lending.prepare(guider, [s for s in levels if s not in early]),
+            lender=self.lending.prepare(guider, [s for s in levels if s not in early], self.notices),
             size=(height, width),
             levels=levels,
             layout=self.layout,

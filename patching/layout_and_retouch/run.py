@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..features.bank import OUTPUT
+from ..features.bank import OUTPUT, digest_of
 from ..features.lending import Lender
-from ..features.run_features import Features, Side
+from ..features.run_features import Features, Made, Side
 from ..features.source_rows import SourceRows, aligned, calls_of
 from ..features.sources import Source
 from ..features.trajectory import Trajectory
@@ -47,7 +47,8 @@ class RetouchRun:
     window: SigmaWindow = EVERYWHERE
     path: LayoutPath | None = None
     mask: MaskRun | None = None
-    _latest: dict[bool, tuple[tuple, Features]] = field(default_factory=dict)
+    _latest: dict[bool, tuple[tuple, Made]] = field(default_factory=dict)
+    _digest: str = ""
 
     @property
     def steps(self) -> tuple[float, ...]:
@@ -176,14 +177,16 @@ class RetouchRun:
     def _known(self, call: Call, flag: bool, layers: Sequence[Layer]) -> Features | None:
         """The layout's outputs at the sampler's current call, from the bank or from the last of its own calls."""
         latest = self._latest.get(flag)
-        if latest is not None and latest[0] == self._moment(call):
-            return latest[1]
+        if latest is not None and latest[0] == self._moment(call) and latest[1].holds_for(call):
+            return latest[1].features
         if self._is_one_call(call.sigma) or self.of_vanilla(call.sigma):
-            return self.lender.features.in_bank(self._side(flag), call.sigma, layers, self._weights(call.sigma))
+            weights, features = self._weights(call.sigma), self.lender.features
+            weights = features.good_for(call) if weights is None else weights
+            return features.in_bank(self._side(flag), call.sigma, layers, weights)
         return None
 
     def _keep(self, call: Call, flag: bool, made: Features) -> None:
-        self._latest[flag] = (self._moment(call), made)
+        self._latest[flag] = (self._moment(call), Made.by(call, made))
         if self._is_one_call(call.sigma):
             self.lender.features.keep(call, self._side(flag), made)
 
@@ -204,7 +207,15 @@ class RetouchRun:
 
     def _side(self, flag: bool) -> Side:
         assert self.layout is not None
-        return Side(_ROLE, flag, OUTPUT, self.layout.bank)
+        return Side(_ROLE, flag, OUTPUT, self.layout.bank, self._negative_digest(flag))
+
+    def _negative_digest(self, flag: bool) -> str:
+        """The digest of the prompt of a picture's unconditional rows, which a trajectory has of its own."""
+        if flag or isinstance(self.layout, Trajectory) or self.layout_negative is None:
+            return ""
+        if not self._digest:
+            self._digest = digest_of(self.layout_negative)
+        return self._digest
 
     def _weights(self, sigma: float) -> tuple[str, ...] | None:
         """The features of the vanilla model's steps are those that the layout's own run recorded, in every mode."""

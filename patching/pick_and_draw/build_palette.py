@@ -14,6 +14,7 @@ from ..host.blocks import parse
 from ..host.checks import given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE, MIDDLE
+from ..host.identity import identity_of
 from ..host.window import Window
 from .palette import NODE, Palette, fill
 from .previews import preview_palette
@@ -129,7 +130,13 @@ def _fill_ahead(palette: Palette, model: ModelPatcher, sigmas: torch.Tensor) -> 
             f"{NODE}: expected noise levels between start_percent and end_percent in sigmas, got none of "
             f"{len(schedule)}; connect the sampler's SIGMAS, widen the window, or disconnect sigmas."
         )
-    fill(palette, model, levels, schedule, NODE)
+    identity = identity_of(model)
+    if not identity.lasts:
+        raise ValueError(
+            f"{NODE}: expected a model that a later run can recognize, got one with {', '.join(identity.unknown)}; "
+            "disconnect sigmas, so that each run computes its features, or remove the node that adds it from model."
+        )
+    fill(palette, model, levels, schedule, NODE, identity=identity)
 
 
 def _references(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import comfy.sampler_helpers
 import torch
 
-from ..features.bank import weights_of
+from ..features.references import keep_for
 from ..host.frozen_autograd import refuse_cached, refuse_compiled
+from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared
 from ..host.window import Window
@@ -72,13 +73,14 @@ class UREMDGuidance:
         mask = None
         if denoise_mask is not None:
             mask = comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
+        identity = identity_in_run(guider)
         run = GuidanceRun(
             settings=self.settings,
             palette=self.palette,
             template=self.template,
             log=self.log,
             images=len(noise),
-            weights=weights_of(model),
+            weights=identity.name,
             sigmas=sigmas.tolist(),
             model_sampling=model.get_model_object("model_sampling"),
             prompts=self._prompts(state),
@@ -86,7 +88,9 @@ class UREMDGuidance:
         )
         self._warn(run)
         if self.palette is not None and run.palette_levels:
-            fill(self.palette, model, run.palette_levels, [s for s in run.sigmas if s > 0], self.node)
+            schedule = [s for s in run.sigmas if s > 0]
+            keep_for(self.palette.references.items, identity, state, self.notices)
+            fill(self.palette, model, run.palette_levels, schedule, self.node, identity=identity)
         self.log.start(run.levels)
         state.at_end(self.log.finish)
         state.recall((self, "run"), lambda: run)

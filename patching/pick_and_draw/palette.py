@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..features.bank import HIDDEN, Key, weights_of
+from ..features.bank import HIDDEN, Key
 from ..features.references import Reference, References
 from ..features.taps import BankSink, HiddenStateTap
 from ..host.attach import attach, bare
 from ..host.blocks import Layer, layers_of, parse
 from ..host.checks import image_latent
 from ..host.families import discover, family_of
+from ..host.identity import Identity, identity_of
 from ..host.passes import Denoise, noise_levels, run_pass
 from ..host.window import ALWAYS, Window
 
@@ -59,23 +60,32 @@ class Palette:
         return [(values[0], weight) for values, weight in found if values is not None]
 
 
-def fill(palette: Palette, model: ModelPatcher, levels: Sequence[float], schedule: Sequence[float], node: str) -> None:
+def fill(
+    palette: Palette,
+    model: ModelPatcher,
+    levels: Sequence[float],
+    schedule: Sequence[float],
+    node: str,
+    identity: Identity | None = None,
+) -> None:
     """Computes the features that the references' banks lack at these noise levels.
 
     This costs one model call per level, and for inverted references an inversion along the whole schedule. model: the
-    MODEL that will be guided; the pack's own patches on it do not act on a reference.
+    MODEL that will be guided; the pack's own patches on it do not act on a reference. identity: of this
+    model, found here by default.
     """
     model, family = bare(model), family_of(model, node)
     blocks = parse(" ".join(palette.blocks), discover(model, node), node)
     layers = layers_of(blocks)
-    weights = weights_of(model)
+    identity = identity or identity_of(model)
+    weights = identity.name
     # Inversion starts at a clean picture, which a schedule that ends early does not reach.
     rest = noise_levels(ALWAYS, _REST_LEVELS, model.get_model_object("model_sampling"), node)
     schedule = [*schedule, *(s for s in rest if s < min(schedule))]
     for item in palette.references.items:
         if not _missing(item, weights, layers, levels):
             continue
-        source = item.source(model, schedule, node)  # an inversion along another schedule empties the bank
+        source = item.source(model, schedule, node, identity)  # an inversion along another schedule empties the bank
         missing = _missing(item, weights, layers, levels)
         tap = HiddenStateTap(node, family, blocks, BankSink(HIDDEN, weights, item.bank, item.tokens))
 

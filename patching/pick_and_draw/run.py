@@ -28,7 +28,7 @@ from .template import Template
 class GuidanceRun:
     """The memory of one run; the run's state holds it and forgets it.
 
-    images: the batch size; weights: the digest of the guided model's weights; sigmas: the schedule; prompts: the uuids
+    images: the batch size; weights: the name of the guided model's identity; sigmas: the schedule; prompts: the uuids
     of the guided prompts; mask: inpainting mask, 1 where the latent may change, broadcasts over the latent.
     """
 
