@@ -64,7 +64,7 @@ def test_prompts_are_told_apart():
 def test_another_schedule_does_not_pile_up():
     model = tiny_model("sd1")
     item = reference(model, kind=INVERTED)
-    settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=4, attention=APPEND, mode=BANKED)
+    settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=STEPS, attention=APPEND, mode=BANKED)
     patched = retouch(model, References((item,)), None, None, settings)
     run(patched)
     size = item.bank.size_in_bytes

@@ -40,7 +40,7 @@ def test_a_saved_reference_gives_the_same_picture(output, family, kind):
     model = tiny_model(family)
     subject = disc()[0]
     given = References((reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind, weight=2.0)))
-    settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=4, attention=APPEND, mode=BANKED)
+    settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=STEPS, attention=APPEND, mode=BANKED)
     expected = run(retouch(model, given, None, None, settings))
     saved_references.fill(given, model, torch.tensor(levels(model)), "paper", conditioning(model, seed=NEGATIVE))
     path = saved_references.save(given, "subject")
@@ -89,7 +89,7 @@ def test_a_reference_of_the_first_files(output):
 def test_a_saved_layout_is_followed_like_the_first(output, family):
     model = tiny_model(family)
     picture, trajectory = layout(model, record="all")
-    settings = RetouchSettings(early_swap=FORK, lambda_2=2, lambda_3=4, mode=BANKED)
+    settings = RetouchSettings(early_swap=FORK, lambda_2=2, lambda_3=STEPS, mode=BANKED)
     items = References((reference(model),))
     expected = run(retouch(model, items, trajectory, None, settings))
     path = saved_trajectories.save(trajectory, "layout")

@@ -14,7 +14,7 @@ from likeness.patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from likeness.patching.jedi.sampling import sample_set
 from likeness.tests.patching.tiny_models import conditioning, latent
 
-STEPS = 3
+STEPS = 2
 NEGATIVE = 11
 WIDGETS = Widgets(
     cfg=4.0,

@@ -20,7 +20,7 @@ from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
 from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
 
-STEPS = 4
+STEPS = 3
 POSITIVE, NEGATIVE, NEUTRAL = 10, 11, 12
 
 

@@ -10,7 +10,7 @@ from likeness.patching.host.rows import rows_of_call
 from likeness.patching.layout_and_retouch.build import retouch
 from likeness.patching.layout_and_retouch.mask import PER_STEP, RECORDED, MaskRun, build_mask, preview
 from likeness.patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
-from likeness.tests.patching.layout_and_retouch.retouch_runs import disc, layout, mask, reference, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import STEPS, disc, layout, mask, reference, run
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 
 
@@ -197,7 +197,7 @@ def test_conditioning_is_not_changed_by_a_reference():
             References((Reference({"samples": torch.randn(1, 4, 8, 8)}, given, INVERTED, 0),)),
             None,
             None,
-            RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=4, mode=SEQUENTIAL),
+            RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=STEPS, mode=SEQUENTIAL),
         )
     )
     assert torch.equal(given[0][0], before[0]) and set(given[0][1]) == before[1]

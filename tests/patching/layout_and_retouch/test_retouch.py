@@ -27,16 +27,25 @@ def far(a, b):
     return float((a - b).abs().mean() / b.abs().mean()) > 1e-3
 
 
-@pytest.mark.parametrize("attention", [REPLACE, APPEND])
-@pytest.mark.parametrize("kind", [NOISED, INVERTED])
+# Each pair of the three choices.
+@pytest.mark.parametrize(
+    ("family", "attention", "kind"),
+    [
+        ("sd1", REPLACE, NOISED),
+        ("sd1", APPEND, INVERTED),
+        ("sd2", REPLACE, INVERTED),
+        ("sd2", APPEND, NOISED),
+        ("sdxl", REPLACE, NOISED),
+        ("sdxl", APPEND, INVERTED),
+    ],
+)
 def test_modes_agree(family, attention, kind):
     model = tiny_model(family)
     subject = torch.zeros(64, 64)
     subject[8:56, 16:48] = 1
     settings = {"attention": attention, "mask": mask(tokens=(1, 3), prompt_length=7), "early_swap": NONE}
-    results = []
+    results, trajectory = [], layout(model)[1]
     for mode in MODES:
-        trajectory = layout(model)[1]
         items = [reference(model, kind=kind, mask=subject), reference(model, 21, kind=kind)]
         results.append(run(retouched(model, items, layout=trajectory, mode=mode, **settings)))
     close(results[1], results[0])
@@ -63,7 +72,7 @@ def test_fork_is_the_layout_until_lambda_2(sampler):
     """With all steps forked, the result is the layout itself: the network never runs."""
     model = tiny_model("sd1")
     picture, trajectory = layout(model, sampler=sampler)
-    patched = retouched(model, [reference(model)], layout=trajectory, early_swap=FORK, lambda_2=4)
+    patched = retouched(model, [reference(model)], layout=trajectory, early_swap=FORK, lambda_2=STEPS)
     torch.testing.assert_close(run(patched, sampler=sampler, prompt=NEUTRAL), picture, rtol=1e-5, atol=1e-5)
 
 
@@ -73,7 +82,7 @@ def test_fork_of_a_picture_ends_at_the_picture(sampler, kind):
     """dpm_2 also calls the model between two steps."""
     model = tiny_model("sd1")
     picture = reference(model, kind=kind)
-    patched = retouched(model, [reference(model)], layout=picture, early_swap=FORK, lambda_2=4)
+    patched = retouched(model, [reference(model)], layout=picture, early_swap=FORK, lambda_2=STEPS)
     torch.testing.assert_close(run(patched, sampler=sampler), picture.latent["samples"], rtol=1e-4, atol=1e-4)
 
 
@@ -130,14 +139,15 @@ def test_blending_from_the_end_on_is_no_mask(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("settings", [{"apart": True}, {}], ids=["apart", "together"])
-def test_cond_and_uncond_apart(mode, settings):
+def test_cond_and_uncond_apart(mode):
     model = tiny_model("sd1")
     trajectory = layout(model)[1]
     patched = retouched(
         model, [reference(model)], layout=trajectory, mask=mask(tokens=(1,), prompt_length=7), mode=mode
     )
-    close(run(patched, **settings), run(patched))
+    together = run(patched)
+    close(run(patched, apart=True), together)
+    assert torch.equal(run(patched), together)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -150,18 +160,16 @@ def test_cfg_1(mode):
     assert far(run(patched, cfg=1.0), run(model, cfg=1.0))
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("batch", "height", "width"), [(2, 8, 8), (5, 9, 7), (1, 5, 11)])
-def test_batches_and_odd_sizes(family, mode, batch, height, width):
-    model = tiny_model(family)
-    trajectory = layout(model, batch=batch, height=height, width=width)[1]
-    size = {"batch": batch, "height": height, "width": width}
+def test_batches_and_odd_sizes(family, batch, height, width):
+    model, steps = tiny_model(family), 2
+    trajectory = layout(model, batch=batch, height=height, width=width, steps=steps)[1]
+    size = {"batch": batch, "height": height, "width": width, "steps": steps}
     settings = {"layout": trajectory, "mask": mask(height, width, tokens=(1,), prompt_length=7)}
     items = [reference(model, height=12, width=8)]  # at its own resolution
-    close(
-        run(retouched(model, items, mode=mode, **settings), **size),
-        run(retouched(model, items, mode=SEQUENTIAL, **settings), **size),
-    )
+    batched, sequential, banked = (run(retouched(model, items, mode=mode, **settings), **size) for mode in MODES)
+    close(batched, sequential)
+    close(banked, sequential)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -190,13 +198,24 @@ def test_references_get_the_text_of_a_negative_prompt_alone():
     assert far(run_ksampler(patched, positive, combined, image), expected)
 
 
-@pytest.mark.parametrize("early", [NONE, FORK, QKV_BOTH])
-@pytest.mark.parametrize("attention", [REPLACE, APPEND])
-@pytest.mark.parametrize("mode", MODES)
-def test_strength_grows_from_nothing(attention, mode, early):
+@pytest.fixture(scope="module")
+def other_noise():
+    """A layout of other noise, and the picture without a retouch."""
+    return layout(tiny_model("sd1"), seed=4)[1], run(tiny_model("sd1"))
+
+
+# Each pair of the three choices.
+@pytest.mark.parametrize(
+    ("attention", "mode", "early"),
+    [
+        ((REPLACE, APPEND)[(i + j) % 2], mode, early)
+        for i, mode in enumerate(MODES)
+        for j, early in enumerate((NONE, FORK, QKV_BOTH))
+    ],
+)
+def test_strength_grows_from_nothing(attention, mode, early, other_noise):
     """Also where the layout has other noise."""
-    model = tiny_model("sd1")
-    trajectory, plain = layout(model, seed=4)[1], run(tiny_model("sd1"))
+    model, (trajectory, plain) = tiny_model("sd1"), other_noise
     settings = {"attention": attention, "mode": mode, "layout": trajectory, "early_swap": early, "mask": mask()}
     results = [run(retouched(model, [reference(model)], strength=s, **settings)) for s in (1e-6, 0.5, 1.0)]
     distances = [float((r - plain).square().mean()) for r in results]
@@ -205,14 +224,15 @@ def test_strength_grows_from_nothing(attention, mode, early):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_image_as_layout(mode):
-    model = tiny_model("sd1")
-    picture = layout(model)[0]
+    model, steps = tiny_model("sd1"), 4
+    picture = layout(model, steps=steps)[0]
     source = reference(model, kind=INVERTED)
     source.latent["samples"] = picture
     result = run(
-        retouched(model, [reference(model)], layout=source, mask=mask(value=0.0), lambda_2=2, lambda_3=2, mode=mode)
+        retouched(model, [reference(model)], layout=source, mask=mask(value=0.0), lambda_2=2, lambda_3=2, mode=mode),
+        steps=steps,
     )
-    assert torch.isfinite(result).all() and far(result, run(model))
+    assert torch.isfinite(result).all() and far(result, run(model, steps=steps))
 
 
 def test_texts_of_other_lengths():
