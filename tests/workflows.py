@@ -7,7 +7,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
-SHORT = {"steps": 4, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
+SHORT = {"steps": 3, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
 """Shorter values of inputs, by their names, which agree with each other."""
 
 
@@ -28,3 +28,14 @@ def shortened(prompt: dict) -> dict:
         if entry["class_type"] == "LikenessPromptList":
             entry["inputs"]["text"] = "\n".join(entry["inputs"]["text"].splitlines()[:2])
     return prompt
+
+
+def covering(wanted: set[str]) -> list[str]:
+    """Names of few workflows that contain every node of `wanted`, greedily chosen."""
+    nodes = {name: wanted & {entry["class_type"] for entry in api(name).values()} for name in NAMES}
+    chosen: list[str] = []
+    while missing := wanted - set().union(*(nodes[name] for name in chosen)):
+        best = max(NAMES, key=lambda name: len(nodes[name] & missing))
+        assert nodes[best] & missing, f"no workflow has {sorted(missing)}"
+        chosen.append(best)
+    return chosen

@@ -17,9 +17,9 @@ from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[2]
-FEW_STEPS = generate.Settings(steps=4)
+FEW_STEPS = generate.Settings(steps=3)
 FEW = {
-    base: replace(recipe, switch_step=2, lambda_2=2, lambda_3=2, alone_from=3)
+    base: replace(recipe, switch_step=1, lambda_2=1, lambda_3=2, alone_from=2)
     for base, recipe in layout_and_retouch.RECIPES.items()
 }
 PAIR = tuple(SUBJECTS.values())[:2]
@@ -43,7 +43,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
     small = grid.Grid(PAIR, prompts=1, seeds=2)
     monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 2), 0))
-    monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 2, 4))
+    monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 1, 3))
     monkeypatch.setattr(
         layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0)
     )
@@ -55,7 +55,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     assert names[10:18] == [
         f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")
     ]
-    assert names[18:] == [f"tau {tau} of 4" for tau in (0, 2, 4)]
+    assert names[18:] == [f"tau {tau} of 3" for tau in (0, 1, 3)]
     assert set(result.targets) <= set(data["figures"])
     assert result.picture.size[0] > 16 * 128
     assert "V IV + adaptive mask, lora" in report.table(result)
@@ -99,7 +99,7 @@ def test_figures_are_differences_of_means():
 def test_rows_start_from_the_same_noise(random_weights):
     """Row IV is the layout of row II until lambda_2: with lambda_2 at the end it is row II."""
     with torch.inference_mode():
-        ablation = Ablation(random_weights, FEW_STEPS, Recipe(switch_step=2, lambda_2=4, lambda_3=4))
+        ablation = Ablation(random_weights, FEW_STEPS, Recipe(switch_step=2, lambda_2=3, lambda_3=3))
         cell = ablation.cell(("II", "IV"), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
     torch.testing.assert_close(cell["IV"], cell["II"], rtol=1e-4, atol=1e-4)
 

@@ -17,5 +17,5 @@ def still_serving(client, workflow):
     yield
     prompt = workflow("demo_model")
     only(prompt, "KSampler").update(seed=time.time_ns() % 10**9, steps=1)
-    only(prompt, "EmptyLatentImage")["batch_size"] = 1
+    only(prompt, "EmptyLatentImage").update(batch_size=1, width=64, height=64)
     assert client.run(prompt).images()

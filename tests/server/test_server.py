@@ -13,6 +13,7 @@ from likeness.demo.launcher.client import Interrupted
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.nodes import node_classes
 from likeness.tests.server.prompts import only
+from likeness.tests.workflows import SHORT
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +84,7 @@ def test_workflow_runs(client, workflow, name):
         assert result.images("30")
         return
     sampled = [p for p in steps if p.kind in SAMPLERS and p.maximum]
-    assert sampled and max(p.value for p in sampled) == 4 == sampled[-1].maximum
+    assert sampled and max(p.value for p in sampled) == SHORT["steps"] == sampled[-1].maximum
 
 
 def test_reference_pictures_arrive_whole(client, workflow, pack):

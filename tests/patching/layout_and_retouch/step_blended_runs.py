@@ -5,7 +5,7 @@ from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler
 from likeness.tests.patching.two_models import zeros
 
-STEPS = 6
+STEPS = 5
 
 
 def guider_of(vanilla, personalized, switch, positive=0, personalized_positive=2, cfg=4.0):

@@ -1,5 +1,7 @@
 """Retouches beside other packs, with weights, and with inputs that they refuse or must not change."""
 
+import functools
+
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
@@ -27,10 +29,13 @@ def far(a, b):
 
 def test_a_weight_of_one_is_neutral_and_a_small_one_forgets_the_reference():
     model = tiny_model("sd1")
-    one, two = (lambda w: reference(model, weight=w)), (lambda w: reference(model, 21, weight=w))
-    both = run(retouched(model, [one(1.0), two(1.0)]))
-    close(run(retouched(model, [one(1.0), two(1e-7)])), run(retouched(model, [one(1.0)])))
-    assert far(run(retouched(model, [one(1.0), two(3.0)])), both)
+    one, two = reference(model), functools.partial(reference, model, 21)
+
+    def drawn(*items):
+        return run(retouched(model, items), steps=4)
+
+    close(drawn(one, two(weight=1e-7)), drawn(one))
+    assert far(drawn(one, two(weight=3.0)), drawn(one, two(weight=1.0)))
 
 
 def test_a_weight_without_anything_to_weigh_against_is_told(caplog):

@@ -13,7 +13,7 @@ from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
 
-STEPS = 5
+STEPS = 4
 
 
 def blended(
@@ -56,7 +56,14 @@ def models(request):
     return vanilla, add_lora(vanilla) if request.param == "lora" else tiny_model(seed=9)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun"])
+@pytest.mark.parametrize(
+    ("models", "sampler"),
+    [
+        *((kind, sampler) for kind in ("lora", "checkpoint") for sampler in ("euler", "dpmpp_2m")),
+        *(("lora", "ddim"), ("checkpoint", "dpmpp_2m_sde"), ("checkpoint", "heun")),
+    ],
+    indirect=["models"],
+)
 def test_ends_of_the_switch_are_the_models_alone(models, sampler):
     vanilla, personalized = models
     none, _ = blended(vanilla, personalized, Switch(steps=0), sampler=sampler)
@@ -273,7 +280,7 @@ def test_refuses_what_cannot_be_blended():
     vanilla = tiny_model()
     personalized = add_lora(vanilla)
     with pytest.raises(
-        ValueError, match="StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 6"
+        ValueError, match=f"StepBlendedSampler: expected switch_step between 0 and the run's {STEPS} steps, got 6"
     ):
         blended(vanilla, personalized, Switch(steps=6))
     with pytest.raises(ValueError, match=r"one latent format, got SD15 .* and SDXL "):
