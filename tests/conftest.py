@@ -20,7 +20,7 @@ TESTS = Path(__file__).resolve().parent
 WITHOUT_HOST = ("kernels", "demo/launcher")
 NEEDS_AIOHTTP = ("test_client.py", "test_picture.py")
 WITH_SERVER = ("browser", "server")
-LONGEST_FIRST = WITH_SERVER
+LONGEST_FIRST = (*WITH_SERVER, "training", "benchmarks", "layout_and_retouch", "pick_and_draw", "jedi", "host")
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
 settings.load_profile("untimed")
