@@ -10,10 +10,19 @@ from likeness.demo.judge.network import Judge, Network
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.patching.tinyland.model import UNET_CONFIG
 from likeness.tests.random_weights import write_joint
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def narrow():
+    """Halves Tinyland's width: what a benchmark computes of random weights is the same for every width."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(UNET_CONFIG, "model_channels", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
 def random_weights(tmp_path_factory):
     """Folder with the layout of demo/weights, LoRAs of the first two subjects and an embedding of the first."""
     folder = tmp_path_factory.mktemp("weights")
