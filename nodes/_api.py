@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from comfy_api.latest import ComfyExtension, io, ui
 
 from ..patching.host.notices import Notices, notices_of
+from ._validate import check, valid
 
 if TYPE_CHECKING:
     from ..patching.host.files import Store
@@ -131,6 +132,11 @@ class LoadFile(io.ComfyNode):
             options=cls.store.names() or [cls.store.nothing],
             tooltip=f"A file below output/{cls.store.folder}.",
         )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        """True, or a sentence for a file that is not there, which the host shows on the node."""
+        return valid(check(cls.store.existing, file))
 
     @classmethod
     def fingerprint_inputs(cls, file: str = ""):

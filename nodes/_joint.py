@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..patching.host.blocks import check_names
 from ..patching.host.notices import Notices
-from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, joint_guider
+from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, check_guidance, joint_guider
 from ..patching.jedi.format import ORDERS
 from ..patching.jedi.guider import JointGuider
 from ..patching.jedi.run import NOISES, PRESETS
 from ._api import ADVANCED, ReferenceType, io, window_inputs
+from ._validate import check, in_options, linked, valid
 
 
 def set_inputs() -> list:
@@ -223,4 +225,17 @@ def guider_of(
         widgets=Widgets(**values),
         node=node,
         notices=told,
+    )
+
+
+def valid_set(
+    cls: type[io.ComfyNode], node: str, guidance: list | None, blocks: list | None, input_types: list | None
+) -> bool | str:
+    """The result of `validate_inputs` for lists of one value, as the host gives them to a node that takes lists."""
+    types, chosen = (input_types or [{}])[0], guidance and guidance[0]
+    return valid(
+        check(in_options, cls, guidance=chosen),
+        check(linked, cls, types),
+        check(check_guidance, chosen, "references" in types, node),
+        check(check_names, blocks and blocks[0], node),
     )

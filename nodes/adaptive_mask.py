@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from ..kernels.layout_and_retouch import CORES, MaskRules
 from ..kernels.morphology import METRICS
-from ..patching.layout_and_retouch.mask import PER_STEP, RECORDED, build_mask, preview
+from ..patching.host.blocks import check_names
+from ..patching.host.words import check_word
+from ..patching.layout_and_retouch.mask import NODE, PER_STEP, RECORDED, build_mask, check_sources, preview
 from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, io, schema, ui
+from ._validate import check, in_options, linked, valid
 
 
 class AdaptiveMask(io.ComfyNode):
@@ -136,6 +139,18 @@ class AdaptiveMask(io.ComfyNode):
                     tooltip="The layout image, the subject in it, and the mask over it.",
                 ),
             ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, attention=None, text=None, word=None, blocks=None, input_types=None) -> bool | str:
+        types = input_types or {}
+        masked, follows = "subject_mask" in types or "heatmap" in types, attention == PER_STEP
+        return valid(
+            check(in_options, cls, attention=attention),
+            check(linked, cls, types),
+            check(check_sources, attention, masked, "clip" in types),
+            check(check_names, blocks, NODE, needed=follows),
+            check(check_word, text if follows else None, word, NODE),
         )
 
     @classmethod

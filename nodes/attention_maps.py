@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..patching.features.word_maps import GROUPINGS, word_maps
-from ..patching.host.window import Window
+from ..patching.features.word_maps import GROUPINGS, NODE, word_maps
+from ..patching.host.blocks import check_names
+from ..patching.host.window import Window, check_order
+from ..patching.host.words import check_word
 from ._api import CATEGORY, io, schema, ui, window_inputs
+from ._validate import check, in_range, valid
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -111,6 +114,15 @@ class LikenessAttentionMaps(io.ComfyNode):
                     tooltip="The groups' names in the order of the heatmaps, one per line.",
                 ),
             ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, text=None, word=None, blocks=None, start_percent=None, end_percent=None) -> bool | str:
+        return valid(
+            check(in_range, cls, start_percent=start_percent, end_percent=end_percent),
+            check(check_word, text, word, NODE),
+            check(check_names, blocks, NODE, needed=True),
+            check(check_order, start_percent, end_percent, NODE),
         )
 
     @classmethod

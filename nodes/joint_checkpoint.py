@@ -6,6 +6,7 @@ import folder_paths
 
 from ..patching.jedi import checkpoint
 from ._api import CATEGORY, io, schema
+from ._validate import check, valid
 
 
 class LikenessLoadJointCheckpoint(io.ComfyNode):
@@ -30,6 +31,10 @@ class LikenessLoadJointCheckpoint(io.ComfyNode):
                 io.Vae.Output("vae", display_name="VAE", tooltip="Its autoencoder."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, ckpt_name=None) -> bool | str:
+        return valid(check(checkpoint.existing, ckpt_name))
 
     @classmethod
     def execute(cls, ckpt_name: str) -> io.NodeOutput:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._api import CATEGORY, TELLS, io, notices, output, schema
-from ._joint import cfg_input, coupling_inputs, guider_of, optional_inputs, set_inputs
+from ._joint import cfg_input, coupling_inputs, guider_of, optional_inputs, set_inputs, valid_set
 
 NODE = "LikenessJointGuider"
 
@@ -25,6 +25,10 @@ class LikenessJointGuider(io.ComfyNode):
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
             hidden=TELLS,
         )
+
+    @classmethod
+    def validate_inputs(cls, guidance=None, blocks=None, input_types=None) -> bool | str:
+        return valid_set(cls, NODE, guidance, blocks, input_types)
 
     @classmethod
     def execute(cls, model, positive, negative, references=None, caption=None, **widgets) -> io.NodeOutput:

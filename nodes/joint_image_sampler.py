@@ -6,7 +6,7 @@ import comfy.samplers
 
 from ..patching.jedi.sampling import sample_set
 from ._api import CATEGORY, TELLS, io, notices, output, schema
-from ._joint import cfg_input, coupling_inputs, guider_of, one, optional_inputs, set_inputs
+from ._joint import cfg_input, coupling_inputs, guider_of, one, optional_inputs, set_inputs, valid_set
 
 NODE = "JointImageSampler"
 
@@ -78,6 +78,10 @@ class JointImageSampler(io.ComfyNode):
             ],
             hidden=TELLS,
         )
+
+    @classmethod
+    def validate_inputs(cls, guidance=None, blocks=None, input_types=None) -> bool | str:
+        return valid_set(cls, NODE, guidance, blocks, input_types)
 
     @classmethod
     def execute(

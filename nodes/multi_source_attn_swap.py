@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
+from ..patching.host.blocks import check_names
 from ..patching.layout_and_retouch.build import retouch
+from ..patching.layout_and_retouch.checks import check_settings
 from ..patching.layout_and_retouch.settings import (
     APPEND,
     FORK,
+    NODE,
     NONE,
     QK_BOTH,
     QK_SELF,
@@ -27,6 +30,7 @@ from ._api import (
     schema,
     window_inputs,
 )
+from ._validate import check, in_options, in_range, linked, valid
 
 
 class MultiSourceAttnSwap(io.ComfyNode):
@@ -159,6 +163,22 @@ class MultiSourceAttnSwap(io.ComfyNode):
             ],
             hidden=TELLS,
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, early_swap=None, lambda_2=None, lambda_3=None, blocks=None, input_types=None
+    ) -> bool | str:
+        types = input_types or {}
+        checks = [
+            check(in_options, cls, early_swap=early_swap),
+            check(in_range, cls, lambda_2=lambda_2, lambda_3=lambda_3),
+            check(linked, cls, types),
+            check(check_names, blocks, NODE, paper=True),
+        ]
+        if early_swap is not None and lambda_2 is not None and lambda_3 is not None:
+            settings = RetouchSettings(early_swap=early_swap, lambda_2=lambda_2, lambda_3=lambda_3)
+            checks.append(check(check_settings, settings, "layout" in types, "mask" in types))
+        return valid(*checks)
 
     @classmethod
     def execute(cls, model, reference, layout=None, mask=None, layout_negative=None, **widgets) -> io.NodeOutput:

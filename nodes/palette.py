@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patching.features.references import INVERTED, NOISED
-from ..patching.host.window import Window
+from ..patching.host.blocks import check_names
+from ..patching.host.window import Window, check_window
+from ..patching.host.words import check_word
 from ..patching.pick_and_draw import palette_file
-from ..patching.pick_and_draw.build_palette import Picture, build_palette
+from ..patching.pick_and_draw.build_palette import Picture, build_palette, check_pictures
+from ..patching.pick_and_draw.palette import NODE
 from ._api import ADVANCED, CATEGORY, LoadFile, PaletteType, io, schema, ui, window_inputs
+from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
     import torch
@@ -148,6 +152,29 @@ class AppearancePalette(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        text=None,
+        word=None,
+        blocks=None,
+        map_blocks=None,
+        start_percent=None,
+        end_percent=None,
+        input_types=None,
+    ) -> bool | str:
+        types = input_types or {}
+        reads_words = "mask" not in types
+        return valid(
+            check(in_range, cls, start_percent=start_percent, end_percent=end_percent),
+            check(linked, cls, types),
+            check(check_pictures, "image" in types, "latent" in types),
+            check(check_names, blocks, NODE, paper=True, needed=True),
+            check(check_names, map_blocks if reads_words else None, NODE, "map_blocks", paper=True, needed=True),
+            check(check_window, start_percent, end_percent, NODE),
+            check(check_word, text if reads_words else None, word, NODE),
+        )
+
+    @classmethod
     def execute(
         cls,
         model: ModelPatcher,
@@ -203,6 +230,10 @@ class LikenessSavePalette(io.ComfyNode):
             ],
             outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="The same palette.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        return valid(check(palette_file.STORE.check_prefix, filename_prefix))
 
     @classmethod
     def execute(cls, palette: Palette, filename_prefix: str, after: dict | None = None) -> io.NodeOutput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..patching.jedi import prompts
 from ._api import CATEGORY, io, schema
+from ._validate import check, valid
 
 
 class LikenessPromptList(io.ComfyNode):
@@ -39,6 +40,10 @@ class LikenessPromptList(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, text=None) -> bool | str:
+        return valid(check(prompts.check_lines, text))
 
     @classmethod
     def execute(cls, clip, text: str, prefix: str = "") -> io.NodeOutput:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ..patching.features import reference_file
 from ..patching.features.references import INVERTED, NOISED, References, references
+from ..patching.host.blocks import check_names
 from ._api import CATEGORY, LoadFile, ReferenceType, io, schema, ui
+from ._validate import check, valid
 
 
 class LikenessReference(io.ComfyNode):
@@ -123,6 +125,13 @@ class LikenessSaveReference(io.ComfyNode):
                     "reference", display_name="REFERENCE", tooltip="The same pictures, with their features."
                 )
             ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, blocks=None, filename_prefix=None) -> bool | str:
+        return valid(
+            check(check_names, blocks, reference_file.SAVE, paper=True, needed=True),
+            check(reference_file.STORE.check_prefix, filename_prefix),
         )
 
     @classmethod

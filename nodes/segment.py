@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..kernels.heatmaps import overlay
 from ..patching.layout_and_retouch import segment
 from ._api import CATEGORY, io, schema, ui
+from ._validate import check, linked, valid
 
 
 class LikenessSegment(io.ComfyNode):
@@ -67,6 +68,15 @@ class LikenessSegment(io.ComfyNode):
                 ),
                 io.Image.Output("preview", display_name="PREVIEW", tooltip="The mask over the picture."),
             ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint=None, inside=None, outside=None, box=None, input_types=None) -> bool | str:
+        types = input_types or {}
+        return valid(
+            check(linked, cls, types),
+            check(segment.check_texts, inside, outside, box, "heatmap" in types),
+            check(segment.existing, checkpoint),
         )
 
     @classmethod

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import comfy.samplers
 
+from ..patching.host.blocks import check_names
 from ..patching.host.passes import sample
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
-from ..patching.layout_and_retouch.switch import Switch
+from ..patching.layout_and_retouch.switch import Switch, check_step
 from ._api import ADVANCED, CATEGORY, TELLS, Trajectory, io, notices, output, schema
+from ._validate import check, in_options, in_range, valid
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -195,6 +197,15 @@ class StepBlendedSampler(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, steps=None, switch_by=None, switch_step=None, record_blocks=None) -> bool | str:
+        return valid(
+            check(in_options, cls, switch_by=switch_by),
+            check(in_range, cls, steps=steps, switch_step=switch_step),
+            check(check_step, switch_step if switch_by == _STEP else None, steps, "StepBlendedSampler"),
+            check(check_names, record_blocks, "StepBlendedSampler", "record_blocks", paper=True),
+        )
+
+    @classmethod
     def execute(
         cls,
         latent,
@@ -236,6 +247,10 @@ class LikenessStepBlendedGuider(io.ComfyNode):
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
             hidden=TELLS,
         )
+
+    @classmethod
+    def validate_inputs(cls, record_blocks=None) -> bool | str:
+        return valid(check(check_names, record_blocks, "LikenessStepBlendedGuider", "record_blocks", paper=True))
 
     @classmethod
     def execute(cls, switch_by, switch_step, switch_percent, **guided) -> io.NodeOutput:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import comfy.samplers
 
-from ..patching.host.window import Window
+from ..patching.host.blocks import check_names
+from ..patching.host.window import Window, check_window
+from ..patching.host.words import check_word
 from ..patching.pick_and_draw import template_file
-from ..patching.pick_and_draw.build_template import Sampling, draw_template, record_template
+from ..patching.pick_and_draw.build_template import Sampling, check_boxes, draw_template, record_template
 from ..patching.pick_and_draw.previews import preview_template
+from ..patching.pick_and_draw.template import NODE
 from ._api import CATEGORY, LoadFile, TemplateType, io, schema, ui, window_inputs
+from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
     import torch
@@ -132,6 +136,31 @@ class LayoutTemplate(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        text=None,
+        word=None,
+        blocks=None,
+        start_percent=None,
+        end_percent=None,
+        boxes=None,
+        input_types=None,
+    ) -> bool | str:
+        types = input_types or {}
+        checks = [
+            check(in_range, cls, start_percent=start_percent, end_percent=end_percent),
+            check(linked, cls, types),
+            check(check_boxes, boxes, "mask" in types),
+        ]
+        if "mask" not in types and boxes is not None and not boxes.strip():
+            checks += [
+                check(check_names, blocks, NODE, needed=True),
+                check(check_window, start_percent, end_percent, NODE),
+                check(check_word, text, word, NODE),
+            ]
+        return valid(*checks)
+
+    @classmethod
     def execute(
         cls,
         model: ModelPatcher,
@@ -184,6 +213,10 @@ class LikenessSaveTemplate(io.ComfyNode):
             ],
             outputs=[TemplateType.Output("template", display_name="TEMPLATE", tooltip="The same template.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        return valid(check(template_file.STORE.check_prefix, filename_prefix))
 
     @classmethod
     def execute(cls, template: Template, filename_prefix: str) -> io.NodeOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..patching.features import trajectory_file
 from ..patching.layout_and_retouch.step_blended import recorded
 from ._api import CATEGORY, LoadFile, Trajectory, io, schema, ui
+from ._validate import check, valid
 
 
 class LikenessRecordedTrajectory(io.ComfyNode):
@@ -52,6 +53,10 @@ class LikenessSaveTrajectory(io.ComfyNode):
             ],
             outputs=[Trajectory.Output("trajectory", display_name="TRAJECTORY", tooltip="The same trajectory.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        return valid(check(trajectory_file.STORE.check_prefix, filename_prefix))
 
     @classmethod
     def execute(cls, trajectory, filename_prefix) -> io.NodeOutput:

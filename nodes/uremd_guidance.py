@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from ..kernels.pick_and_draw import RAW, RELATIVE
 from ..kernels.uremd import DIRECTIONS
-from ..patching.pick_and_draw.build import guide
+from ..patching.host.blocks import check_names
+from ..patching.host.words import check_word
+from ..patching.pick_and_draw.build import check_sources, guide
 from ..patching.pick_and_draw.loss_plot import plot
-from ..patching.pick_and_draw.settings import Widgets
+from ..patching.pick_and_draw.settings import NODE, Widgets
 from ._api import (
     ADVANCED,
     CATEGORY,
@@ -22,6 +24,7 @@ from ._api import (
     schema,
     ui,
 )
+from ._validate import check, linked, valid
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -215,6 +218,17 @@ class UREMDGuidance(io.ComfyNode):
                 ),
             ],
             hidden=TELLS,
+        )
+
+    @classmethod
+    def validate_inputs(cls, text=None, word=None, layout_blocks=None, map_blocks=None, input_types=None) -> bool | str:
+        types = input_types or {}
+        return valid(
+            check(linked, cls, types),
+            check(check_sources, "palette" in types, "template" in types),
+            check(check_word, text, word, NODE),
+            check(check_names, layout_blocks, NODE, "layout_blocks"),
+            check(check_names, map_blocks, NODE, "map_blocks", paper=True, needed="palette" in types),
         )
 
     @classmethod

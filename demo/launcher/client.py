@@ -97,13 +97,19 @@ class Client:
         return json.loads(self.get("/object_info"))
 
     def queue(self, prompt: Prompt, client_id: str = "") -> str:
-        """Queues a prompt and returns its id. Raises Rejected if it is not valid."""
+        """Queues a prompt and returns its id. Raises Rejected if any of it is not valid."""
         try:
-            return self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"]
+            reply = self.post("/prompt", {"prompt": prompt, "client_id": client_id})
         except urllib.error.HTTPError as error:
             if error.code != 400:
                 raise
             raise Rejected(json.loads(error.read())) from error
+        if reply.get("node_errors"):
+            # The host would run the outputs that do not depend on the invalid node, and leave out the others.
+            self.post("/queue", {"delete": [reply["prompt_id"]]})
+            self.post("/interrupt", {"prompt_id": reply["prompt_id"]})
+            raise Rejected(reply)
+        return reply["prompt_id"]
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})

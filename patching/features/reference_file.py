@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..host.attach import attach, bare
-from ..host.blocks import Layer, parse
+from ..host.blocks import Layer, check_names, parse
 from ..host.checks import check_text, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
@@ -43,12 +43,12 @@ def fill(
     It costs one model call per level, and an inversion. negative: the negative prompt of later runs with guidance, a
     second row of every call. Raises ValueError without levels or blocks, and for prompts of another model family.
     """
+    check_names(blocks, SAVE, paper=True, needed=True)
     chosen = parse(blocks, discover(model, SAVE), SAVE, preset(model, LATE, SAVE))
     levels = [float(s) for s in sigmas if s > 0]
-    if not levels or not chosen:
+    if not levels:
         raise ValueError(
-            f"{SAVE}: expected noise levels and blocks to keep, got {len(levels)} and {len(chosen)}; connect sigmas, "
-            "set blocks."
+            f"{SAVE}: expected noise levels to keep, got none above 0; connect the sampler's SIGMAS to sigmas."
         )
     model = bare(model)
     identity = identity_of(model)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay
 from ..host.attach import attach
-from ..host.blocks import Block, Layer, parse
+from ..host.blocks import Block, Layer, check_names, parse
 from ..host.checks import given_clip, image_latent
 from ..host.families import discover, family_of
 from ..host.passes import Denoise, noise_levels, run_pass
@@ -84,6 +84,7 @@ def word_maps(
     latent. Raises ValueError without a CLIP, for a word outside the text, unknown blocks, and an empty LATENT.
     """
     clip = given_clip(clip, node)
+    check_names(blocks, node, needed=True)
     family, chosen = family_of(model, node), parse(blocks, discover(model, node), node)
     samples = image_latent(model, latent, node)
     sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)

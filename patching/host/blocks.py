@@ -44,28 +44,53 @@ def layers_of(blocks: Iterable[Block]) -> tuple[Layer, ...]:
     return tuple(layer for block in blocks for layer in block.layers)
 
 
-def parse(text: str, available: Sequence[Block], node: str, paper: Sequence[str] = ()) -> tuple[Block, ...]:
+def parse(
+    text: str, available: Sequence[Block], node: str, paper: Sequence[str] = (), widget: str = "blocks"
+) -> tuple[Block, ...]:
     """The blocks named in a widget's text, in call order and without duplicates; none for an empty text.
 
     text: names ("input4"), ranges ("output3-8") and presets ("encoder", "decoder", "all", "paper"), in any case,
         separated by commas or spaces. A range covers the blocks with attention in it.
     available: the model's blocks in call order.
     paper: the block names of the preset "paper" on this node; names that the model lacks are skipped.
+    widget: the name of the widget that holds the text.
     Raises ValueError for a name or range that the model lacks, listing the available ones.
     """
     chosen: set[Block] = set()
-    for word in re.split(r"[\s,;]+", text.lower()):
-        if not word:
-            continue
+    for word in _words(text):
         found = [b for b in available if _matches(word, b, paper)] if _inside(word, available) else []
         if not found:
-            presets = (*PRESETS, "paper") if paper else PRESETS
             raise ValueError(
-                f"{node}: expected blocks among {', '.join(b.name for b in available)} or one of {', '.join(presets)}, "
-                f"got '{word}'; change blocks on this node."
+                f"{node}: expected blocks among {', '.join(b.name for b in available)} or one of "
+                f"{', '.join(_presets(bool(paper)))}, got '{word}'; change {widget}."
             )
         chosen.update(found)
     return tuple(b for b in available if b in chosen)
+
+
+def check_names(text: str, node: str, widget: str = "blocks", *, paper: bool = False, needed: bool = False) -> None:
+    """Raises ValueError for text that no model could have blocks for.
+
+    paper: the widget has the preset "paper". needed: the text must name a block.
+    """
+    presets = _presets(paper)
+    if needed and not _words(text):
+        raise ValueError(f"{node}: expected at least one block, got none; write {presets[-1]} into {widget}.")
+    for word in _words(text):
+        span = _range(word)
+        if word not in presets and (span is None or span[1] > span[2]):
+            raise ValueError(
+                f"{node}: expected blocks such as output4 or output3-8, or one of {', '.join(presets)}, got '{word}'; "
+                f"change {widget}."
+            )
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,;]+", text.lower()) if word]
+
+
+def _presets(paper: bool) -> tuple[str, ...]:
+    return (*PRESETS, "paper") if paper else tuple(PRESETS)
 
 
 def _range(word: str) -> tuple[str, int, int] | None:

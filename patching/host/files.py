@@ -46,11 +46,7 @@ class Store:
 
         Raises ValueError for a prefix that leads out of the folder.
         """
-        if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
-            node = self.loader.replace("Load", "Save")
-            raise ValueError(
-                f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
-            )
+        self.check_prefix(prefix)
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
             f"{self.folder}/{prefix}", folder_paths.get_output_directory()
         )
@@ -66,6 +62,14 @@ class Store:
             temporary.unlink(missing_ok=True)
         return path
 
+    def check_prefix(self, prefix: str) -> None:
+        """Raises ValueError for a prefix that leads out of the folder."""
+        if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
+            node = self.loader.replace("Load", "Save")
+            raise ValueError(
+                f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
+            )
+
     def names(self) -> list[str]:
         """Names of the saved files, relative to the folder, sorted."""
         return (
@@ -78,17 +82,21 @@ class Store:
         """The path of a name listed by `names`, else None, so that no name leads out of the folder."""
         return self._root / name if name in self.names() else None
 
+    def existing(self, name: str) -> Path:
+        """The path of a name listed by `names`. Raises FileNotFoundError for another one."""
+        path, names = self.path_of(name), self.names()
+        if path is None:
+            advice = f"choose one of {', '.join(names)}" if names else f"save one with {self.saver} first"
+            got = "none" if name == self.nothing else repr(name)
+            raise FileNotFoundError(f"{self.loader}: expected a saved {self.what}, got {got}; {advice}.")
+        return path
+
     def read(self, name: str, make: Callable[[dict[str, torch.Tensor], dict[str, str]], T]) -> T:
         """make(tensors, metadata) of a file.
 
         Raises FileNotFoundError for an unknown name, ValueError for a broken file or another format.
         """
-        path = self.path_of(name)
-        if path is None:
-            raise FileNotFoundError(
-                f"{self.loader}: expected a saved {self.what}, got {name!r}; choose one of "
-                f"{', '.join(self.names()) or 'those that you save'}."
-            )
+        path = self.existing(name)
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

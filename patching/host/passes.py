@@ -15,7 +15,7 @@ import torch
 from .checks import check_latent
 from .family import Options
 from .run import RunInputs
-from .window import ModelSampling, Window
+from .window import ModelSampling, Window, check_order
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -178,10 +178,7 @@ def noise_levels(window: Window, count: int, model_sampling: ModelSampling, node
     Raises ValueError if the window starts after its end.
     """
     start, end = window.start_percent, window.end_percent
-    if start > end:
-        raise ValueError(
-            f"{node}: expected start_percent up to end_percent, got {start:g} and {end:g}; swap them on this node."
-        )
+    check_order(start, end, node)
     percents = [start + (i + 0.5) * (end - start) / count for i in range(count)]
     low, high = float(model_sampling.sigma_min), float(model_sampling.sigma_max)
     found = {min(max(float(model_sampling.percent_to_sigma(p)), low), high) for p in percents}

@@ -42,3 +42,19 @@ class Window:
 
 
 ALWAYS = Window()
+
+
+def check_order(start_percent: float, end_percent: float, node: str) -> None:
+    """Raises ValueError for a reversed window."""
+    if start_percent > end_percent:
+        raise ValueError(
+            f"{node}: expected start_percent up to end_percent, got {start_percent:g} and {end_percent:g}; swap them."
+        )
+
+
+def check_window(start_percent: float, end_percent: float, node: str) -> None:
+    """Raises ValueError for a window without any part of sampling, on a node that needs one."""
+    if start_percent >= end_percent:
+        raise ValueError(
+            f"{node}: expected start_percent below end_percent, got {start_percent:g} and {end_percent:g}; change them."
+        )

@@ -30,6 +30,7 @@ def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
     Weights such as "(cat:1.2)" and "embedding:name" are read as in CLIPTextEncode. The chunks of a long prompt are
     counted consecutively. Raises ValueError if the text does not contain the word.
     """
+    check_word(text, word, node)
     chunks = _chunks(clip, text)
     columns = [
         sum(map(len, chunks[:i])) + j for i, chunk in enumerate(chunks) for j, token in enumerate(chunk) if token[2]
@@ -37,17 +38,27 @@ def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
     prompt = [token for chunk in chunks for token in chunk if token[2]]
     wanted = [token for chunk in _chunks(clip, word) for token in chunk if token[2]]
     found = []
-    if wanted and _stands_in(_plain(word), _plain(text)):
+    if wanted:
         starts = [i for i in range(len(prompt) - len(wanted) + 1) if _same_tokens(prompt[i : i + len(wanted)], wanted)]
         starts = [i for i in starts if i == 0 or _ends_word(clip, prompt[i - 1], wanted[-1])]
         found = sorted({columns[i + j] for i in starts for j in range(len(wanted))})
     if not found:
-        words = dict.fromkeys(re.findall(r"[^\s,.;!?()]+", _plain(text)))
-        raise ValueError(
-            f"{node}: expected a word of the prompt ({', '.join(words) or 'which is empty'}), got '{word}'; change "
-            "word."
-        )
+        raise ValueError(_not_in_text(text, word, node))
     return WordTokens(tuple(found), sum(map(len, chunks)))
+
+
+def check_word(text: str, word: str, node: str) -> None:
+    """Raises ValueError if `text` does not contain `word`; needs no text encoder."""
+    if not _plain(text):
+        raise ValueError(f"{node}: expected a prompt, got an empty one; write the prompt with the word into text.")
+    if not _plain(word) or not _stands_in(_plain(word), _plain(text)):
+        raise ValueError(_not_in_text(text, word, node))
+
+
+def _not_in_text(text: str, word: str, node: str) -> str:
+    words = dict.fromkeys(re.findall(r"[^\s,.;!?()]+", _plain(text)))
+    got = f"'{word}'" if word.strip() else "none"
+    return f"{node}: expected a word of the prompt ({', '.join(words)}), got {got}; change word."
 
 
 def _chunks(clip: CLIP, text: str) -> list[list[tuple[Any, float, int]]]:

@@ -70,12 +70,7 @@ def joint_guider(
     """
     available = discover(model, node)
     known = known_members(model, references, captions, negative, node)
-    if widgets.guidance != JOINT and not known:
-        # Without references the other presets would silently equal JOINT.
-        raise ValueError(
-            f"{node}: expected references for guidance {widgets.guidance}, got none; connect references, or set "
-            f"guidance to {JOINT}."
-        )
+    check_guidance(widgets.guidance, bool(known), node)
     for prompt in prompts:
         single(prompt, node)
         check_text(model, prompt, "prompt", node)
@@ -110,6 +105,15 @@ def joint_guider(
     )
     guider.set_cfg(widgets.cfg)
     return guider
+
+
+def check_guidance(guidance: str, known: bool, node: str) -> None:
+    """Raises ValueError for guidance by references where none are known, which would silently equal JOINT."""
+    if guidance != JOINT and not known:
+        raise ValueError(
+            f"{node}: expected references for guidance {guidance}, got none; connect references, or set guidance to "
+            f"{JOINT}."
+        )
 
 
 def _refuse_other_patches(model: ModelPatcher, guidance: str, node: str) -> None:

@@ -23,11 +23,7 @@ def load(name: str) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
 
     Raises FileNotFoundError for a missing file, ValueError for one that is no joint checkpoint.
     """
-    path = folder_paths.get_full_path("checkpoints", name)
-    if path is None:
-        raise FileNotFoundError(
-            f"{NODE}: expected a checkpoint in models/checkpoints, got {name}, which is not there; choose another file."
-        )
+    path = existing(name)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             stated = JointFormat.of(file.metadata())
@@ -46,6 +42,18 @@ def load(name: str) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
     model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path, embedding_directory=embeddings)
     assert model is not None
     return with_format(model, stated), clip, vae
+
+
+def existing(name: str) -> str:
+    """The path of a file in ComfyUI's checkpoints folders. Raises FileNotFoundError for a missing one."""
+    path = folder_paths.get_full_path("checkpoints", name)
+    if path is None:
+        advice = "put one there" if name == NO_FILES else "choose another file"
+        raise FileNotFoundError(
+            f"{NODE}: expected a checkpoint in models/checkpoints, got "
+            f"{'none' if name == NO_FILES else name}; {advice}."
+        )
+    return path
 
 
 def with_format(model: ModelPatcher, stated: JointFormat) -> ModelPatcher:

@@ -24,10 +24,15 @@ def encode_lines(clip: CLIP | None, text: str, prefix: str) -> list[list]:
     """
     if clip is None:
         raise ValueError(f"{NODE}: expected a CLIP, got none, as from a checkpoint without one; connect a CLIP loader.")
+    check_lines(text)
     lines = [f"{prefix.strip()} {line.strip()}".strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f"{NODE}: expected at least one prompt, got none; write one prompt per line.")
     return [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]
+
+
+def check_lines(text: str) -> None:
+    """Raises ValueError for a text without lines."""
+    if not text.strip():
+        raise ValueError(f"{NODE}: expected at least one prompt, got none; write one prompt per line into text.")
 
 
 def stacked(texts: Sequence[list], pooled: bool, node: str) -> list:

@@ -43,7 +43,7 @@ def retouch(
     family, available = family_of(model, NODE), discover(model, NODE)
     blocks = parse(settings.blocks, available, NODE, preset(model, LATE, NODE))
     source = _layout(layout)
-    check_settings(settings, source, mask is not None)
+    check_settings(settings, source is not None, mask is not None)
     for item in references.items:
         check_text(model, item.conditioning, "reference", NODE)
     if source is not None:

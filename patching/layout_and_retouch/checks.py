@@ -12,7 +12,7 @@ from ..features.trajectory import Trajectory, same_level
 from ..host.checks import single
 from ..host.notices import Notices
 from ..host.window import SigmaWindow
-from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, REPLACE, Layout, RetouchSettings, prompts_of
+from .settings import APPEND, FORK, NODE, NONE, QKV_BOTH, REPLACE, RetouchSettings, prompts_of
 
 if TYPE_CHECKING:
     from .run import RetouchRun
@@ -20,18 +20,21 @@ if TYPE_CHECKING:
 _ADAPTIVE = "dpm_adaptive"
 
 
-def check_settings(settings: RetouchSettings, layout: Layout | None, masked: bool) -> None:
-    """Raises ValueError for settings that contradict each other or leave the layout without a use."""
+def check_settings(settings: RetouchSettings, follows: bool, masked: bool) -> None:
+    """Raises ValueError for settings that contradict each other or leave the layout without a use.
+
+    follows: there is a layout. masked: there is a mask.
+    """
     if settings.lambda_3 < settings.lambda_2:
         raise ValueError(
             f"{NODE}: expected lambda_3 not below lambda_2, got {settings.lambda_3} and {settings.lambda_2}; raise "
             "lambda_3: before lambda_2 the target is the layout."
         )
-    if masked and layout is None:
+    if masked and not follows:
         raise ValueError(
             f"{NODE}: expected a layout for the mask to blend with, got none; connect layout, or disconnect mask."
         )
-    if layout is not None and not masked and (settings.early_swap == NONE or settings.lambda_2 == 0):
+    if follows and not masked and (settings.early_swap == NONE or settings.lambda_2 == 0):
         raise ValueError(
             f"{NODE}: expected a use for the layout, got early_swap {settings.early_swap}, lambda_2 "
             f"{settings.lambda_2} and no mask; set early_swap to {FORK}, raise lambda_2, or connect mask."

@@ -82,8 +82,7 @@ def build_mask(
     empty or of two sizes.
     """
     subject, heat = (None if m is None else (m[None] if m.ndim == 2 else m).float().cpu() for m in (subject, heatmap))
-    if subject is None and heat is None:
-        raise ValueError(f"{NODE}: expected subject_mask or heatmap, got neither; connect one of them.")
+    check_sources(attention, subject is not None or heat is not None, clip is not None)
     if subject is not None and heat is not None:
         _check_shapes(subject, heat)
     heat = None if heat is None else min_max(heat)
@@ -107,13 +106,20 @@ def build_mask(
         )
     if attention == RECORDED:
         return SubjectMask(chosen, fixed, rules, blocks=blocks)
-    if clip is None:
-        raise ValueError(
-            f"{NODE}: expected clip, text and word for attention {PER_STEP}, got no clip; connect it, or use "
-            f"{RECORDED}."
-        )
+    assert clip is not None
     where = find_word(clip, text, word, NODE)
     return SubjectMask(chosen, fixed, rules, tokens=where.tokens, prompt_length=where.prompt_length, blocks=blocks)
+
+
+def check_sources(attention: str, masked: bool, encodes: bool) -> None:
+    """Raises ValueError for a node without a mask, or without the CLIP that attention PER_STEP needs."""
+    if not masked:
+        raise ValueError(f"{NODE}: expected subject_mask or heatmap, got neither; connect one of them.")
+    if attention == PER_STEP and not encodes:
+        raise ValueError(
+            f"{NODE}: expected clip, text and word for attention {PER_STEP}, got no clip; connect it, or set attention "
+            f"to {RECORDED}."
+        )
 
 
 def _check_shapes(subject: torch.Tensor, heat: torch.Tensor) -> None:

@@ -62,13 +62,7 @@ def load(name: str) -> ModelPatcher:
     Raises FileNotFoundError for a missing file, ValueError for one that is no whole Segment Anything checkpoint, and
     ImportError without the package.
     """
-    path = None if name == MISSING or name not in checkpoints() else folder_paths.get_full_path("sams", name)
-    if path is None:
-        folder = folder_paths.get_folder_paths("sams")[0]
-        raise FileNotFoundError(
-            f"{NODE}: expected a Segment Anything checkpoint, such as sam_vit_b_01ec64.pth, in {folder}, got "
-            f"{name!r}; download one there, or connect any other MASK instead of this node's."
-        )
+    path = existing(name)
     try:
         # Never unpickles code, however old the host's torch is.
         state = comfy.utils.load_torch_file(path, safe_load=True)
@@ -105,6 +99,18 @@ def load(name: str) -> ModelPatcher:
     )
 
 
+def existing(name: str) -> str:
+    """The path of a checkpoint in models/sams. Raises FileNotFoundError for a missing one."""
+    path = None if name == MISSING or name not in checkpoints() else folder_paths.get_full_path("sams", name)
+    if path is None:
+        folder = folder_paths.get_folder_paths("sams")[0]
+        raise FileNotFoundError(
+            f"{NODE}: expected a Segment Anything checkpoint, such as sam_vit_b_01ec64.pth, in {folder}, got "
+            f"{'none' if name == MISSING else repr(name)}; download one there, or connect another MASK instead."
+        )
+    return path
+
+
 def segment(patcher: ModelPatcher, images: torch.Tensor, prompts: list[Prompts]) -> torch.Tensor:
     """The best mask of each picture's object. images: [n, height, width, 3] in 0..1. Returns [n, height, width] of 0
     and 1."""
@@ -139,10 +145,9 @@ def prompts(
     for no prompt at all.
     """
     height, width = images.shape[1:3]
+    check_texts(inside, outside, box, heatmap is not None)
     given = [*((p, 1) for p in _numbers(inside, 2, "inside")), *((p, 0) for p in _numbers(outside, 2, "outside"))]
     boxes = _numbers(box, 4, "box")
-    if len(boxes) > 1:
-        raise ValueError(f"{NODE}: expected one box, got {len(boxes)}; keep the one around the subject.")
     for x, y in [p for p, _ in given] + [corner for b in boxes for corner in ((b[0], b[1]), (b[2], b[3]))]:
         if not (0 <= x <= width and 0 <= y <= height):
             raise ValueError(
@@ -158,10 +163,6 @@ def prompts(
                 f"{heatmap.shape[2]} x {heatmap.shape[1]}; make it of the same picture."
             )
         found = [_box_and_peak(heat, threshold) for heat in min_max(heatmap.float().cpu())]
-    if found is None and not given and not boxes:
-        raise ValueError(
-            f"{NODE}: expected heatmap, inside or box to tell which object is meant, got none; connect or write one."
-        )
     result = []
     for i in range(len(images)):
         points, own = list(given), np.array(boxes[0], np.float32) if boxes else None
@@ -172,6 +173,20 @@ def prompts(
         coordinates = np.array([p for p, _ in points], np.float32).reshape(-1, 2)
         result.append(Prompts(coordinates, np.array([label for _, label in points], np.int64), own))
     return result
+
+
+def check_texts(inside: str, outside: str, box: str, heated: bool) -> None:
+    """Raises ValueError for texts of another form, and where nothing tells which object is meant.
+
+    heated: there is a heatmap.
+    """
+    points, boxes = _numbers(inside, 2, "inside") + _numbers(outside, 2, "outside"), _numbers(box, 4, "box")
+    if len(boxes) > 1:
+        raise ValueError(f"{NODE}: expected one box, got {len(boxes)}; keep the one around the subject.")
+    if not heated and not points and not boxes:
+        raise ValueError(
+            f"{NODE}: expected heatmap, inside or box to tell which object is meant, got none; connect or write one."
+        )
 
 
 def _box_and_peak(heat: torch.Tensor, threshold: float) -> tuple[np.ndarray, tuple[float, ...]]:

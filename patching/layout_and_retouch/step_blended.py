@@ -58,7 +58,9 @@ class StepBlendedGuider(RecordingGuider):
         self._given = (vanilla, personalized)
         self._features = BankSink(OUTPUT, "")
         if record_blocks.strip():
-            chosen = parse(record_blocks, discover(personalized, node), node, preset(personalized, LATE, node))
+            chosen = parse(
+                record_blocks, discover(personalized, node), node, preset(personalized, LATE, node), "record_blocks"
+            )
             if chosen:
                 tap = OutputTap(node, family_of(personalized, node), chosen, self._features, whole=True)
                 vanilla, personalized = attach(vanilla, tap), attach(personalized, tap)

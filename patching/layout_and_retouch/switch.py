@@ -11,6 +11,15 @@ import torch
 from ..host.window import SAME_LEVEL
 
 
+def check_step(switch_step: int, steps: int, node: str) -> None:
+    """Raises ValueError for a switch after the last step."""
+    if switch_step > steps:
+        raise ValueError(
+            f"{node}: expected switch_step within the run's {steps} steps, got {switch_step}; lower switch_step or "
+            "raise steps."
+        )
+
+
 @dataclass(frozen=True)
 class Switch:
     """After `steps` sampling steps, or at a fraction `percent` of sampling, whichever is given.
@@ -35,10 +44,12 @@ class Switch:
         assert self.steps is not None
         run = len(sigmas) - 1
         last = run if self.of is None else self.of
-        if not 0 <= self.steps <= last:
+        if self.of is not None:
+            check_step(self.steps, last, node)
+        elif self.steps > last:
             raise ValueError(
-                f"{node}: expected switch_step between 0 and the run's {last} steps, got {self.steps}; lower "
-                "switch_step or raise steps."
+                f"{node}: expected switch_step within the {last} steps of this run, got {self.steps}; lower "
+                "switch_step, or set switch_by to percent, which also fits a part of the schedule."
             )
         if self.steps == 0:
             return math.inf

@@ -37,10 +37,7 @@ def guide(
     notices: those of the node, for warnings and the current losses. Raises ValueError in one sentence.
     """
     log = LossLog(notices or Notices(NODE))
-    if palette is None and template is None:
-        raise ValueError(
-            f"{NODE}: expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate."
-        )
+    check_sources(palette is not None, template is not None)
     clip = given_clip(clip, NODE)
     family, available = family_of(model, NODE), discover(model, NODE)
     words = find_word(clip, widgets.text, widgets.word, NODE)
@@ -48,9 +45,9 @@ def guide(
         appearance=None if palette is None else _appearance(model, palette, widgets, family.name, available),
         layout=None if template is None else _layout(template, widgets, family.name, available),
     )
-    map_blocks = parse(widgets.map_blocks, available, NODE, preset(model, COARSE, NODE))
+    map_blocks = parse(widgets.map_blocks, available, NODE, preset(model, COARSE, NODE), "map_blocks")
     if terms.appearance is not None and not map_blocks:
-        raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
+        raise ValueError(f"{NODE}: expected at least one block, got none; write paper into map_blocks.")
     if terms.appearance is not None and widgets.threshold >= 1:
         raise ValueError(
             f"{NODE}: expected threshold below 1, got {widgets.threshold:g}, which no map exceeds; lower threshold."
@@ -80,6 +77,14 @@ def guide(
     return attach_guidance(model, guidance), log
 
 
+def check_sources(palette: bool, template: bool) -> None:
+    """Raises ValueError for a node without both."""
+    if not palette and not template:
+        raise ValueError(
+            f"{NODE}: expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate."
+        )
+
+
 def _appearance(
     model: ModelPatcher, palette: Palette, widgets: Widgets, family: str, available: tuple[Block, ...]
 ) -> Term | None:
@@ -100,7 +105,7 @@ def _appearance(
 
 def _layout(template: Template, widgets: Widgets, family: str, available: tuple[Block, ...]) -> Term | None:
     """The layout term; None where it does nothing."""
-    blocks = parse(widgets.layout_blocks, available, NODE)
+    blocks = parse(widgets.layout_blocks, available, NODE, widget="layout_blocks")
     _check_template(template, family, blocks)
     return _term(widgets.layout_weight, Window(widgets.layout_start, widgets.layout_end), blocks)
 

@@ -10,12 +10,12 @@ import torch
 from ..features.references import Reference, References, references
 from ..features.word_maps import word_maps
 from ..host.attach import bare
-from ..host.blocks import parse
+from ..host.blocks import check_names, parse
 from ..host.checks import given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE, MIDDLE
 from ..host.identity import identity_of
-from ..host.window import Window
+from ..host.window import Window, check_window
 from .palette import NODE, Palette, fill
 from .previews import preview_palette
 
@@ -77,15 +77,9 @@ def build_palette(
     source: INVERTED or NOISED; sigmas: noise levels to compute features for now, None leaves that to the first run.
     Raises ValueError in one sentence.
     """
+    check_names(blocks, NODE, paper=True, needed=True)
+    check_window(window.start_percent, window.end_percent, NODE)
     chosen = parse(blocks, discover(model, NODE), NODE, preset(model, MIDDLE, NODE))
-    if not chosen:
-        raise ValueError(
-            f"{NODE}: expected at least one block to take features from, got none; change blocks on this node."
-        )
-    if window.empty:
-        raise ValueError(
-            f"{NODE}: expected start_percent below end_percent, got an empty window; change them on this node."
-        )
     if picture.conditioning is None or picture.mask is None:
         clip = given_clip(clip, NODE)
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
@@ -143,11 +137,7 @@ def _references(
     model: ModelPatcher, picture: Picture, conditioning: list, *, source: str, seed: int, weight: float
 ) -> References:
     """One reference per image or latent of the picture's batch, with its mask where there is one."""
-    if (picture.image is None) == (picture.latent is None):
-        raise ValueError(
-            f"{NODE}: expected a picture, as image with vae or as latent, got "
-            f"{'both' if picture.latent else 'neither'}; connect one of them."
-        )
+    check_pictures(picture.image is not None, picture.latent is not None)
     if picture.image is not None:
         # A photograph's millions of pixels would fill the memory, and show the subject at a size that the network has
         # never seen.
@@ -174,6 +164,15 @@ def _references(
     )
 
 
+def check_pictures(image: bool, latent: bool) -> None:
+    """Raises ValueError unless there is exactly one of them."""
+    if image == latent:
+        raise ValueError(
+            f"{NODE}: expected a picture, as image with vae or as latent, got {'both' if latent else 'neither'}; "
+            "connect one of them."
+        )
+
+
 def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Tensor | None]:
     """The mask of each latent, [height, width] on the CPU; raises ValueError for an empty one."""
     if mask is None:
@@ -190,9 +189,8 @@ def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Te
 
 def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, picture: Picture) -> Reference:
     """The reference with the saliency mask of its subject's words (eq. 4), one average over noise levels."""
-    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE))
-    if not chosen:
-        raise ValueError(f"{NODE}: expected at least one block in map_blocks, got none; write paper, or decoder.")
+    check_names(picture.map_blocks, NODE, "map_blocks", paper=True, needed=True)
+    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE), "map_blocks")
     maps = word_maps(
         bare(model),
         clip,

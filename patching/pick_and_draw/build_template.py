@@ -10,12 +10,12 @@ import torch
 
 from ..features.taps import CrossAttentionTap
 from ..host.attach import attach
-from ..host.blocks import Layer, parse
+from ..host.blocks import Layer, check_names, parse
 from ..host.checks import given_clip
 from ..host.families import discover, family_of
 from ..host.passes import sample
 from ..host.run import Call
-from ..host.window import Window
+from ..host.window import Window, check_window
 from ..host.words import find_word
 from .template import NODE, Template
 
@@ -71,12 +71,9 @@ def recorder_of(
     Raises ValueError in one sentence.
     """
     clip = given_clip(clip, NODE)
+    check_names(blocks, NODE, needed=True)
+    check_window(window.start_percent, window.end_percent, NODE)
     family, chosen = family_of(model, NODE), parse(blocks, discover(model, NODE), NODE)
-    if not chosen or window.empty:
-        raise ValueError(
-            f"{NODE}: expected blocks and a window to record in, got {len(chosen)} blocks from "
-            f"{window.start_percent:g} to {window.end_percent:g}; change blocks, start_percent or end_percent."
-        )
     where = find_word(clip, text, word, NODE)
     recorder = Recorder(family.name)
     tap = CrossAttentionTap(
@@ -124,8 +121,7 @@ def draw_template(model: ModelPatcher, mask: torch.Tensor | None, boxes: str, la
     mask: [height, width] or [images, height, width]; latent: gives the size of boxes. Raises ValueError in one
     sentence.
     """
-    if mask is not None and boxes.strip():
-        raise ValueError(f"{NODE}: expected a mask or boxes, got both; disconnect mask or empty boxes.")
+    check_boxes(boxes, mask is not None)
     if mask is None:
         height, width = (8 * n for n in latent["samples"].shape[-2:])
         mask = _boxes(boxes, height, width)[None]
@@ -133,6 +129,13 @@ def draw_template(model: ModelPatcher, mask: torch.Tensor | None, boxes: str, la
     if bool((mask.amax((1, 2)) <= 0).any()):
         raise ValueError(f"{NODE}: expected a mask with the subject in it, got an empty one; draw the subject's place.")
     return Template(family_of(model, NODE).name, mask=mask)
+
+
+def check_boxes(boxes: str, masked: bool) -> None:
+    """Raises ValueError for boxes beside a mask, and for text that is no boxes."""
+    if masked and boxes.strip():
+        raise ValueError(f"{NODE}: expected a mask or boxes, got both; disconnect mask or empty boxes.")
+    _boxes(boxes, 1, 1)
 
 
 def _boxes(text: str, height: int, width: int) -> torch.Tensor:

@@ -41,9 +41,10 @@ class Template:
     def check(self, noise: torch.Tensor, node: str) -> None:
         """Raises ValueError where it cannot guide a latent [images, channels, height, width]."""
         if self.images not in (1, len(noise)):
+            wanted = "one image" if len(noise) == 1 else f"one image or of {len(noise)}"
             raise ValueError(
-                f"{node}: expected a template of 1 image or {len(noise)}, as the sampler's latent, got {self.images}; "
-                "give LayoutTemplate and the sampler one latent."
+                f"{node}: expected a template of {wanted}, as the sampler's latent has, got one of {self.images}; "
+                "connect the sampler's latent to LayoutTemplate too."
             )
         if self.maps:
             height, width = max(

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from likeness.demo.launcher.client import Failed
+from likeness.demo.launcher.client import Failed, Rejected
 from PIL import Image
 
 PUBLIC = (
@@ -22,18 +22,27 @@ def only(prompt: dict, kind: str) -> dict:
     return found
 
 
-def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> Failed:
-    """Runs a prompt that must fail; its message must contain `expected` and be a sentence of one of our nodes."""
-    with pytest.raises(Failed) as caught:
+def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> str:
+    """Runs a prompt that must fail, or be refused before it runs.
+
+    Its message, the result, must contain `expected` and be a sentence of one of our nodes.
+    """
+    with pytest.raises((Failed, Rejected)) as caught:
         client.run(prompt)
-    said = caught.value.sentence
+    said = refusal(caught.value) if isinstance(caught.value, Rejected) else caught.value.sentence
     for words in expected:
         assert words in said, said
     if sentences:
         assert "\n" not in said and said.endswith("."), said
         assert "expected" in said and ("got" in said or "found" in said), said
         assert re.match(rf"({PUBLIC}): ", said), said
-    return caught.value
+    return said
+
+
+def refusal(rejected: Rejected) -> str:
+    """The sentence with which one of our nodes refused its widgets; the host repeats it for each of them."""
+    (sentence,) = {said.split(" - ", 1)[1] for found in rejected.errors.values() for said in found}
+    return sentence
 
 
 def pictures(client, result, node: str) -> list[np.ndarray]:

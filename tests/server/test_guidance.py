@@ -113,7 +113,7 @@ class TestBadInput:
     def test_a_palette_without_a_subject(self, client, workflow):
         prompt = guided_run(workflow)
         only(prompt, "AppearancePalette")["threshold"] = 1.0
-        said = failure(client, prompt, "AppearancePalette", "'fish'", "threshold 1").sentence
+        said = failure(client, prompt, "AppearancePalette", "'fish'", "threshold 1")
         assert "lower threshold" in said and "connect mask" in said
 
     @pytest.mark.parametrize("node", ["AppearancePalette", "LayoutTemplate", "UREMDGuidance"])

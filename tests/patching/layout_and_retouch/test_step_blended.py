@@ -273,7 +273,7 @@ def test_refuses_what_cannot_be_blended():
     vanilla = tiny_model()
     personalized = add_lora(vanilla)
     with pytest.raises(
-        ValueError, match=f"StepBlendedSampler: expected switch_step between 0 and the run's {STEPS} steps, got 6"
+        ValueError, match=f"StepBlendedSampler: expected switch_step within the {STEPS} steps of this run, got 6"
     ):
         blended(vanilla, personalized, Switch(steps=6))
     with pytest.raises(ValueError, match=r"one latent format, got SD15 .* and SDXL "):

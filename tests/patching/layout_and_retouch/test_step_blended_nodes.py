@@ -60,12 +60,12 @@ def test_each_switch_widget_counts_when_it_is_chosen():
 
 def test_refusals_name_the_node_that_refuses():
     with pytest.raises(
-        ValueError, match=r"^StepBlendedSampler: expected switch_step between 0 and the run's 5 steps, got 9; "
+        ValueError, match=r"^StepBlendedSampler: expected switch_step within the run's 5 steps, got 9; "
     ):
         all_in_one(switch_step=9)
     (guider,) = LikenessStepBlendedGuider.execute(**inputs(switch_step=9)).result
     with pytest.raises(
-        ValueError, match=r"^LikenessStepBlendedGuider: expected switch_step between 0 and the run's 5 steps, got 9; "
+        ValueError, match=r"^LikenessStepBlendedGuider: expected switch_step within the 5 steps of this run, got 9; "
     ):
         custom(guider)
     with pytest.raises(ValueError, match=r"^LikenessStepBlendedGuider: expected models with one latent format"):

@@ -101,10 +101,10 @@ def test_the_preview_shows_picture_mask_and_features():
         ({"mask": torch.zeros(1, 128, 128)}, "expected a mask with the subject in it for each of 1 pictures"),
         ({"latent": None}, "expected a picture, as image with vae or as latent, got neither"),
         ({"word": "dog", "mask": None}, "expected a word of the prompt"),
-        ({"blocks": ""}, "expected at least one block to take features from, got none"),
+        ({"blocks": ""}, "expected at least one block, got none; write paper into blocks"),
         ({"blocks": "output99"}, "output99"),
         ({"window": Window(0.5, 0.5)}, "expected start_percent below end_percent"),
-        ({"map_blocks": "", "mask": None}, "expected at least one block in map_blocks"),
+        ({"map_blocks": "", "mask": None}, "expected at least one block, got none; write paper into map_blocks"),
     ],
 )
 def test_a_palette_refuses(changes, message):

@@ -84,7 +84,7 @@ def test_it_refuses_a_template_of_another_shape():
         None,
         type(both)(both.family, {la: {s: m.repeat(3, 1, 1) for s, m in x.items()} for la, x in both.maps.items()}),
     )
-    with pytest.raises(ValueError, match="expected a template of 1 image or 2"):
+    with pytest.raises(ValueError, match="expected a template of one image or of 2"):
         run(patched, noise=two)
 
 

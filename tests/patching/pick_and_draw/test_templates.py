@@ -110,7 +110,7 @@ def test_a_template_refuses():
         draw_template(model, torch.ones(1, 64, 64), "0 0 1 1", nothing)
     with pytest.raises(ValueError, match="expected a word of the prompt"):
         template(model, text=CAPTION, word="dog")
-    with pytest.raises(ValueError, match="expected blocks and a window to record in"):
+    with pytest.raises(ValueError, match=r"expected start_percent below end_percent, got 0\.5 and 0\.2"):
         template(model, window=Window(0.5, 0.2))
 
 
