@@ -179,6 +179,8 @@ def main(arguments):
     variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
     if command == "test":
         return run_tests(install.tools_python(cache, python), variables, rest)
+    if command == "bench" and "fuzz" in rest:
+        python = install.tools_python(cache, python)  # it draws its graphs with hypothesis
     return hand_over(
         [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, clean_variables(**variables)
     )

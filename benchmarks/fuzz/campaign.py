@@ -1,0 +1,130 @@
+"""A campaign of fuzzed graphs: draws them, runs them, shrinks what fails and keeps its graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from ...demo.launcher.client import Prompt
+from ..kept import cache_folder
+from ..report import Report, write_json
+from .graphs import Case, cases
+from .oracle import Fault, Oracle
+from .server import Server, serving
+
+QUICK_COUNT, COUNT = 5, 500
+SHRINK_SECONDS = 120.0
+NOTES = ("A graph is valid or nearly so. Each fault is counted once; its graphs are in the folder that is printed.",)
+
+
+class _Found(Exception):
+    """A graph with a fault."""
+
+    def __init__(self, fault: Fault):
+        self.fault = fault
+        super().__init__(fault.signature)
+
+
+class Judge:
+    """Verdicts on cases, each made once. A fault whose signature is known does not count again."""
+
+    def __init__(self, oracle: Callable[[Case], Fault | None]):
+        self._oracle = oracle
+        self._verdicts: dict[str, Fault | None] = {}
+        self.known: dict[str, tuple[Fault, Case]] = {}
+        self.runs = 0
+        self._shrinking: str | None = None
+        self._until = 0.0
+
+    def __call__(self, case: Case) -> None:
+        """Raises _Found for a new fault."""
+        key = json.dumps([case.prompt, case.before], sort_keys=True)
+        if key not in self._verdicts:
+            if self._shrinking and time.monotonic() > self._until:
+                return  # shrunk for long enough; seen graphs keep their verdicts
+            self._verdicts[key] = self._oracle(case)
+            self.runs += 1
+        fault = self._verdicts[key]
+        if fault is None or fault.signature in self.known:
+            return
+        if self._shrinking is None:
+            self._shrinking, self._until = fault.signature, time.monotonic() + SHRINK_SECONDS
+        if fault.signature == self._shrinking:
+            raise _Found(fault)
+
+    def keep(self, fault: Fault, case: Case) -> None:
+        self.known[fault.signature], self._shrinking = (fault, case), None
+
+
+def search(
+    judge: Judge, schemas: dict[str, Any], first_seed: int, count: int, found: Callable[[Fault, Case], None]
+) -> None:
+    """Tries `count` graphs; `found` gets every new fault with its shrunk case."""
+    left, round_seed = count, first_seed
+    while left > 0:
+        runs = judge.runs
+        if (new := _first_fault(judge, schemas, round_seed, left)) is None:
+            return
+        judge.keep(*new)
+        found(*new)
+        left -= max(1, judge.runs - runs)
+        round_seed += 1
+
+
+def _first_fault(judge: Judge, schemas: dict[str, Any], round_seed: int, count: int) -> tuple[Fault, Case] | None:
+    """Tries graphs until one has a new fault, and shrinks it."""
+    failing: list[Case] = []
+
+    @seed(round_seed)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+        report_multiple_bugs=False,
+    )
+    @given(cases(schemas))
+    def attempt(case: Case) -> None:
+        try:
+            judge(case)
+        except _Found:
+            failing.append(case)
+            raise
+
+    try:
+        attempt()
+    except _Found as error:
+        return error.fault, failing[-1]
+    return None
+
+
+def run(quick: bool, seed: int = 0, count: int | None = None) -> Report:
+    """Runs a campaign against the ComfyUI of this environment."""
+    count = count or (QUICK_COUNT if quick else COUNT)
+    folder = cache_folder() / "fuzz"
+    with serving(Path(os.environ["COMFYUI_PATH"])) as server:
+        judge = Judge(Oracle(server))
+
+        def found(fault: Fault, case: Case) -> None:
+            path = folder / f"{seed}-{len(judge.known)}.json"
+            write_json({"fault": vars(fault), "prompt": case.prompt, "before": case.before}, path)
+            print(f"{fault.signature}\n    {path}", flush=True)
+
+        search(judge, server.schemas, seed, count, found)
+    kinds: dict[str, float | None] = {"graphs": float(judge.runs), "faults": float(len(judge.known))}
+    rows = [{"name": signature, "nodes": [float(len(case.prompt))]} for signature, (_, case) in judge.known.items()]
+    return Report("fuzz", rows, kinds, {}, NOTES)
+
+
+def replay(path: Path, server: Server) -> Fault | None:
+    """Judges a kept graph again."""
+    kept: dict[str, Prompt | None] = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["prompt"] is not None
+    return Oracle(server)(Case(kept["prompt"], kept["before"]))

@@ -1,0 +1,210 @@
+"""Graphs over all nodes of the pack, valid or nearly so."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ...demo.launcher.client import Prompt
+from . import parts
+from .builder import TEXTS, WORDS, Builder, Draw
+from .parts import DEMO, TINY, Scene, encoded, latent, negative, patched, picture, positive, sampled
+from .prompts import Link, nodes_of
+
+RETOUCH, GUIDANCE = "MultiSourceAttnSwap", "UREMDGuidance"
+SETS = ("JointImageSampler", "LikenessJointGuider")
+BLENDED = ("StepBlendedSampler", "LikenessStepBlendedGuider")
+NEUTRAL: dict[str, tuple[dict[str, Any], ...]] = {
+    RETOUCH: ({"strength": 0.0}, {"blocks": ""}),
+    GUIDANCE: ({"step_size": 0.0}, {"appearance_weight": 0.0, "layout_weight": 0.0}),
+}
+"""Documented values at which a patch leaves the model unchanged, silently."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph; before: one that differs in a single place and runs first, to leave behind what it can."""
+
+    prompt: Prompt
+    before: Prompt | None = None
+
+
+@st.composite
+def cases(draw: Draw, schemas: dict[str, Any], methods: tuple[str, ...] = ()) -> Case:
+    b = Builder(draw, schemas)
+    method = b.one_of(*(methods or METHODS))
+    s = parts.scene(b, b.one_of(DEMO, *TINY) if method != "set" else b.one_of(DEMO, DEMO, *TINY))
+    made = METHODS[method](b, s)
+    b.add("FuzzResult", latent=made)
+    ours = [node for node, entry in b.prompt.items() if is_ours(entry["class_type"])]
+    before = None
+    if (patches := nodes_of(b.prompt, RETOUCH, GUIDANCE)) and b.rarely():
+        node = b.one_of(*patches)
+        b.prompt[node]["inputs"] |= b.one_of(*NEUTRAL[b.prompt[node]["class_type"]])
+        return Case(b.prompt)
+    for _ in range(b.number(0, 3)):
+        b.change(ours)
+    if b.one_of(False, False, True):
+        before = copy.deepcopy(b.prompt)
+        b.change(s.patched if s.patched and b.maybe() else list(b.prompt))
+    return Case(b.prompt, before)
+
+
+def is_ours(kind: str) -> bool:
+    return kind.startswith("Likeness") or kind in (RETOUCH, GUIDANCE, *SETS, *BLENDED, *_OTHERS)
+
+
+_OTHERS = ("AdaptiveMask", "AppearancePalette", "LayoutTemplate")
+
+
+def _retouch(b: Builder, s: Scene) -> Link:
+    return _sample(b, s, _swapped(b, s, patched(b, s, s.model)))
+
+
+def _guidance(b: Builder, s: Scene) -> Link:
+    guided = _guided(b, s, patched(b, s, s.model))
+    made = _sample(b, s, guided)
+    if b.maybe():
+        b.add("LikenessLossCurves", losses=[guided[0], 1], latent=made)
+    return made
+
+
+def _both(b: Builder, s: Scene) -> Link:
+    return _sample(b, s, _guided(b, s, _swapped(b, s, patched(b, s, s.model, 1))))
+
+
+def _sample(b: Builder, s: Scene, model: Link) -> Link:
+    return sampled(b, s, patched(b, s, model, 1), (positive(b, s), negative(b, s)), latent(b, s))
+
+
+def _reference(b: Builder, s: Scene) -> Link:
+    asked: dict[str, Any] = {"image": picture(b, s), "vae": s.vae, "conditioning": encoded(b, s, TEXTS[1])}
+    asked["source"] = b.one_of("inverted", "noised")
+    if b.maybe():
+        asked["mask"] = _mask(b, s)
+    made = b.add("LikenessReference", **asked)
+    if b.rarely():
+        sigmas = b.add("BasicScheduler", model=s.model, denoise=1.0)
+        made = b.add("LikenessSaveReference", reference=made, model=s.model, sigmas=sigmas, blocks="all")
+    return b.add("LikenessReference", **asked | {"seed": 9, "more": made}) if b.rarely() else made
+
+
+def _mask(b: Builder, s: Scene) -> Link:
+    if b.maybe():
+        pixels = b.add("FuzzImage", width=s.width, height=s.height, count=1, seed=6)
+        return b.add("ImageToMask", image=pixels, channel="red")
+    value = b.one_of(1.0, 0.0) if b.rarely() else 1.0
+    return b.add("SolidMask", value=value, width=s.width, height=s.height)
+
+
+def _saved(b: Builder, kind: str, made: Link) -> Link:
+    """The same, saved to a file on the way or not."""
+    return b.add(f"LikenessSave{kind.capitalize()}", **{kind: made}) if b.rarely() else made
+
+
+def _swapped(b: Builder, s: Scene, model: Link) -> Link:
+    steps = b.common["steps"]
+    asked: dict[str, Any] = {"model": model, "reference": _reference(b, s), "early_swap": b.one_of("none", "fork")}
+    asked |= {"lambda_2": steps // 2, "lambda_3": steps // 2, "mode": b.one_of("banked", "batched", "sequential")}
+    asked |= {"attention": b.one_of("replace", "append"), "blocks": b.one_of("all", "paper", "decoder", "middle0")}
+    kind = b.one_of("nothing", "sampler", "guider", "reference") if b.maybe() else "nothing"
+    if kind == "sampler":
+        asked["layout"] = _saved(b, "trajectory", [_blended_sampler(b, s)[0], 1])
+    elif kind == "guider":
+        guided = _blended_guider(b, s)
+        made = parts.custom(b, s, s.model, guided, latent(b, s))
+        asked["layout"] = b.add("LikenessRecordedTrajectory", guider=guided, latent=made)
+    elif kind == "reference":
+        asked["layout"] = _reference(b, s)
+    if b.maybe():
+        asked["mask"] = _mask(b, s) if b.maybe() else _adaptive_mask(b, s)
+    return b.add(RETOUCH, **asked)
+
+
+def _adaptive_mask(b: Builder, s: Scene) -> Link:
+    asked: dict[str, Any] = {"text": s.text, "word": s.word, "clip": s.clip, "subject_mask": _mask(b, s)}
+    asked["blocks"] = "all"
+    if b.maybe():
+        asked["heatmap"] = _maps_of(b, s)
+    return b.add("AdaptiveMask", **asked)
+
+
+def _guided(b: Builder, s: Scene, model: Link) -> Link:
+    asked: dict[str, Any] = {"model": model, "clip": s.clip, "text": s.text, "word": s.word}
+    kind = b.one_of("palette", "template", "both")
+    if kind != "template":
+        made: dict[str, Any] = {"model": s.model, "clip": s.clip, "text": TEXTS[1], "word": s.word}
+        made |= {"image": picture(b, s), "vae": s.vae, "source": b.one_of("inverted", "noised")}
+        asked["palette"] = _saved(b, "palette", b.add("AppearancePalette", **made))
+    if kind != "palette":
+        made = {"model": s.vanilla, "clip": s.clip, "text": TEXTS[1], "word": s.word, "negative": encoded(b, s, "")}
+        asked["template"] = _saved(b, "template", b.add("LayoutTemplate", **made, latent=latent(b, s)))
+    asked |= {"appearance_start": 0.0, "appearance_end": 1.0, "layout_end": 1.0, "step_size": 0.1}
+    return b.add(GUIDANCE, **asked)
+
+
+def _blend(b: Builder, s: Scene) -> dict[str, Any]:
+    asked = {"model": s.vanilla, "personalized_model": patched(b, s, s.model, 1), "positive": encoded(b, s, TEXTS[1])}
+    asked |= {"personalized_positive": encoded(b, s), "negative": encoded(b, s, "")}
+    return asked | {"switch_step": max(1, b.common["steps"] // 2), "record_blocks": b.one_of("", "paper", "all")}
+
+
+def _blended_sampler(b: Builder, s: Scene) -> Link:
+    return b.add("StepBlendedSampler", **_blend(b, s), latent=latent(b, s))
+
+
+def _blended_guider(b: Builder, s: Scene) -> Link:
+    return b.add("LikenessStepBlendedGuider", **_blend(b, s))
+
+
+def _blended(b: Builder, s: Scene) -> Link:
+    return _blended_sampler(b, s) if b.maybe() else parts.custom(b, s, s.model, _blended_guider(b, s), latent(b, s))
+
+
+def _set(b: Builder, s: Scene) -> Link:
+    model = s.model
+    if s.family == DEMO and b.maybe():
+        model = b.add("LikenessDemoJointModel")
+    asked: dict[str, Any] = {"model": patched(b, s, model), "negative": encoded(b, s, "")}
+    asked["blocks"] = b.one_of("all", "decoder", "middle0")
+    asked["positive"] = positive(b, s)
+    if b.maybe():
+        lines = "\n".join(("a photo of a fish in the snow", "a photo of a fish at night")[: b.one_of(2, 1)])
+        asked["positive"] = b.add("LikenessPromptList", clip=s.clip, text=lines)
+    if b.maybe():
+        size = {"width": s.width, "height": s.height, "count": 1, "seed": 5}
+        pixels = b.add("FuzzImage", **size)
+        asked["references"] = _reference(b, s) if b.maybe() else b.add("VAEEncode", pixels=pixels, vae=s.vae)
+        if b.maybe():
+            asked["caption"] = encoded(b, s, TEXTS[1])
+    if b.maybe():
+        return b.add("JointImageSampler", **asked, latent=latent(b, s))
+    return parts.custom(b, s, model, b.add("LikenessJointGuider", **asked), latent(b, s))
+
+
+def _maps_of(b: Builder, s: Scene) -> Link:
+    model = patched(b, s, s.model, 1)
+    pixels = b.add("FuzzImage", width=s.width, height=s.height, count=s.batch, seed=7)
+    looked_at = latent(b, s) if b.rarely() else b.add("VAEEncode", pixels=pixels, vae=s.vae)
+    word = b.one_of(*WORDS) if b.rarely() else s.word
+    asked = {"model": model, "clip": s.clip, "latent": looked_at, "text": s.text, "word": word}
+    return b.add("LikenessAttentionMaps", **asked)
+
+
+def _maps(b: Builder, s: Scene) -> Link:
+    """Attention maps as the mask of a retouch's reference, or of the latent's noise."""
+    start = b.add("SetLatentNoiseMask", samples=latent(b, s), mask=_maps_of(b, s))
+    return sampled(b, s, s.model, (encoded(b, s), negative(b, s)), start)
+
+
+METHODS = {
+    "retouch": _retouch,
+    "guidance": _guidance,
+    "set": _set,
+    "blended": _blended,
+    "maps": _maps,
+    "both": _both,
+}

@@ -1,0 +1,136 @@
+"""The fuzzer's ComfyUI: one long-lived server, what a prompt gives, and what it shows on its nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import struct
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+
+from ...demo.launcher import host as hosting
+from ...demo.launcher.client import Client, Failed, Prompt, Rejected
+
+_TEXT_EVENT = 3
+_TIMEOUT = 240.0
+_NODES = Path(__file__).with_name("host_nodes")
+_NOTHING: Prompt = {
+    "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16, "batch_size": 1}},
+    "2": {"class_type": "FuzzResult", "inputs": {"latent": ["1", 0]}},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Ending of a prompt.
+
+    facts: those of FuzzResult, empty after an error. texts: sentences shown on each node. error: the sentence of the
+    node `at`, of class `kind`; kind is "rejected" for a prompt that was refused before it ran. leaks: warnings of the
+    host about memory.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    at: str = ""
+    kind: str = ""
+    error: str = ""
+    leaks: int = 0
+
+    @property
+    def hash(self) -> str:
+        return self.facts.get("hash", "")
+
+    @property
+    def ended(self) -> tuple[str, str]:
+        """Hash of the result and sentence of the error, which equal prompts must share."""
+        return self.hash, self.error
+
+
+class _Listening(Client):
+    """Client that also keeps the last text of every node."""
+
+    def __init__(self, address: str):
+        super().__init__(address)
+        self.texts: dict[str, str] = {}
+
+    async def _follow(self, prompt: Prompt, progress: Any) -> str:
+        client_id = uuid.uuid4().hex
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"ws://{self.address}/ws?clientId={client_id}", max_msg_size=0) as messages,
+        ):
+            prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
+            async for message in messages:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    self._keep(message.data)
+                if message.type != aiohttp.WSMsgType.TEXT:
+                    continue
+                event = json.loads(message.data)
+                said = event["data"]
+                if event["type"] == "executing" and said.get("prompt_id") == prompt_id and said["node"] is None:
+                    return prompt_id
+        raise ConnectionError("ComfyUI closed the connection before the workflow ended")
+
+    def _keep(self, data: bytes) -> None:
+        kind, length = struct.unpack(">II", data[:8])
+        if kind == _TEXT_EVENT:
+            self.texts[data[8 : 8 + length].decode()] = data[8 + length :].decode()
+
+
+class Server:
+    """A running ComfyUI."""
+
+    def __init__(self, host: hosting.Host):
+        self._host = host
+        self._client = _Listening(host.client.address)
+
+    @property
+    def schemas(self) -> dict[str, Any]:
+        return self._client.object_info()
+
+    def run(self, prompt: Prompt) -> Outcome:
+        """Runs a prompt. Raises ConnectionError or OSError where the server died, TimeoutError where it hangs."""
+        self._client.texts.clear()
+        log = self._host.log.stat().st_size
+        found: dict[str, Any] = {}
+        try:
+            result = self._client.run(prompt, timeout=_TIMEOUT)
+        except Rejected as error:
+            return Outcome(kind="rejected", error=str(error))
+        except Failed as error:
+            found = {"at": error.node, "kind": error.kind, "error": error.sentence}
+        else:
+            shown = [result.text(node) for node, entry in prompt.items() if entry["class_type"] == "FuzzResult"]
+            found = {"facts": json.loads(shown[0]) if shown else {}}
+        with self._host.log.open("rb") as file:
+            file.seek(log)
+            leaks = file.read().count(b"memory leak")
+        return Outcome(texts={node: text for node, text in self._client.texts.items() if text}, leaks=leaks, **found)
+
+    def restart(self) -> None:
+        self._host.stop()
+        self._host.start()
+
+    def forget(self) -> None:
+        """Makes the host drop everything that it has cached, models included."""
+        self._client.post("/free", {"unload_models": True, "free_memory": True})
+        self._client.run(_NOTHING)  # the host frees after a prompt, not at once
+
+
+@contextmanager
+def serving(comfyui: Path) -> Iterator[Server]:
+    """Starts a ComfyUI with the pack and the fuzzer's nodes; it ends with the block."""
+    with TemporaryDirectory(prefix="likeness-fuzz-", ignore_cleanup_errors=True) as folder:
+        base = Path(folder)
+        hosting.prepare(base)
+        shutil.copytree(_NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
+        with hosting.Host(comfyui, base=base) as host:
+            yield Server(host)

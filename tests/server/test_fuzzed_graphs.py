@@ -1,0 +1,48 @@
+"""Graphs that `run.py bench fuzz` draws are well formed by the running host's own schemas."""
+
+import importlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from likeness.benchmarks.fuzz.graphs import METHODS, cases, is_ours
+from likeness.benchmarks.fuzz.prompts import is_link, links_of
+
+SOLITARY = {
+    # Loaders of files that another run has saved, and nodes that need a downloaded model.
+    *("LikenessLoadPalette", "LikenessLoadReference", "LikenessLoadTemplate", "LikenessLoadTrajectory"),
+    *("LikenessLoadJointCheckpoint", "LikenessSegment"),
+}
+
+
+@pytest.fixture(scope="module")
+def schemas(client):
+    nodes = importlib.import_module("likeness.benchmarks.fuzz.host_nodes").NODE_CLASS_MAPPINGS
+    fuzz = {name: {"input": kind.INPUT_TYPES(), "output": kind.RETURN_TYPES} for name, kind in nodes.items()}
+    return client.object_info() | fuzz
+
+
+def test_drawn_graphs_are_well_formed(schemas):
+    seen = set()
+
+    @settings(max_examples=50, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def check(method, data):
+        case = data.draw(cases(schemas, (method,)))
+        for node, entry in case.prompt.items():
+            schema = schemas[entry["class_type"]]
+            seen.add(entry["class_type"])
+            assert schema["input"].get("required", {}).keys() <= entry["inputs"].keys(), (node, entry)
+            for name, (source, output) in links_of(entry).items():
+                (type_,) = [
+                    part[name][0] for part in schema["input"].values() if isinstance(part, dict) and name in part
+                ]
+                given_type = schemas[case.prompt[source]["class_type"]]["output"][output]
+                assert given_type in str(type_), (entry["class_type"], name, given_type, type_)
+                assert int(source) < int(node)
+        assert any(is_link(v) for v in case.prompt[max(case.prompt, key=int)]["inputs"].values())
+
+    for method in METHODS:
+        check(method=method)
+    ours = {name for name in schemas if is_ours(name)}
+    assert ours - seen <= SOLITARY, ours - seen - SOLITARY
