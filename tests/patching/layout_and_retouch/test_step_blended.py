@@ -12,8 +12,10 @@ from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
 from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
+from likeness.tests.slow import slow_but
 
 STEPS = 4
+SAMPLERS = ("euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun")
 
 
 def blended(
@@ -56,7 +58,7 @@ def models(request):
     return vanilla, add_lora(vanilla) if request.param == "lora" else tiny_model(seed=9)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun"])
+@pytest.mark.parametrize("sampler", slow_but({"euler", "dpmpp_2m"}, SAMPLERS))
 def test_ends_of_the_switch_are_the_models_alone(models, sampler):
     vanilla, personalized = models
     none, _ = blended(vanilla, personalized, Switch(steps=0), sampler=sampler)

@@ -19,6 +19,7 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     run,
 )
 from likeness.tests.patching.tiny_models import latent
+from likeness.tests.slow import slow_but
 
 INTERRUPT = comfy.model_management.InterruptProcessingException
 
@@ -78,18 +79,19 @@ class Trouble:
             raise self.error("stop")
 
 
-@pytest.mark.parametrize(
-    ("error", "where"),
-    [
-        (None, None),
-        (RuntimeError, "forward"),
-        (RuntimeError, "backward"),
-        (INTERRUPT, "forward"),
-        (INTERRUPT, "backward"),
-        (KeyboardInterrupt, "between"),
-    ],
+ENDINGS = (
+    (None, None),
+    (RuntimeError, "forward"),
+    (RuntimeError, "backward"),
+    (INTERRUPT, "forward"),
+    (INTERRUPT, "backward"),
+    (KeyboardInterrupt, "between"),
 )
-def test_nothing_is_left_however_a_run_ends(new_objects_alone, error, where):
+
+
+@pytest.mark.parametrize("ending", slow_but({(None, None), (RuntimeError, "backward")}, ENDINGS), ids=str)
+def test_nothing_is_left_however_a_run_ends(new_objects_alone, ending):
+    error, where = ending
     model, image, trouble = model_of(), latent(1, SIDE, SIDE, 20), Trouble(error, where)
     model.set_model_attn1_patch(trouble)
     given, wanted, texts = palette(model, latent=image), recorded(), (encoded(PROMPT), encoded(""))

@@ -13,25 +13,28 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     relative,
     sampled,
 )
+from likeness.tests.slow import slow_but
 
 pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        "heun",
-        "dpm_2",
-        "dpmpp_2m",
-        "dpmpp_2s_ancestral",
-        "euler_ancestral",
-        "dpmpp_sde",
-        "uni_pc",
-        "lcm",
-        "euler_cfg_pp",
-        "dpm_fast",
-    ],
+SAMPLERS = (
+    "heun",
+    "dpm_2",
+    "dpmpp_2m",
+    "dpmpp_2s_ancestral",
+    "euler_ancestral",
+    "dpmpp_sde",
+    "uni_pc",
+    "lcm",
+    "euler_cfg_pp",
+    "dpm_fast",
 )
+BETWEEN = ("dpm_2", "dpmpp_2s_ancestral", "dpm_fast", "dpm_adaptive")
+"""Samplers that call the model between two levels."""
+
+
+@pytest.mark.parametrize("sampler", slow_but({"dpmpp_2m", "euler_ancestral"}, SAMPLERS))
 def test_samplers_of_all_kinds(sampler):
     model, noise = model_of(), noise_of(3, side=8)
     patched, log = guided(model, palette(model), step_size=0.02)
@@ -49,7 +52,7 @@ def test_calls_between_two_levels_go_with_the_higher_one():
     assert found == pytest.approx([6.0, 18**0.5, 1.75, 1.75**0.5], rel=1e-4)
 
 
-@pytest.mark.parametrize("sampler", ["dpm_2", "dpmpp_2s_ancestral", "dpm_fast", "dpm_adaptive"])
+@pytest.mark.parametrize("sampler", slow_but({"dpm_2"}, BETWEEN))
 def test_calls_between_levels_are_not_shifted_without_bounds(sampler):
     """The rest of a step may be almost nothing from such a call's own level."""
     model, shifts = model_of(), []
