@@ -42,7 +42,10 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Features that a call has read, with what they depend on within a run: the noise level, the call's options and its prompt's hooks."""
+    """Features that a call has read, with what they depend on within a run.
+
+    That is the noise level, the call's options and its prompt's hooks.
+    """
 
     sigma: float
     options: Options

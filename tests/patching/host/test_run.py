@@ -60,6 +60,8 @@ ENDINGS = pytest.mark.parametrize(
 def test_inputs_are_untouched_however_a_run_ends(error):
     model, image = tiny_model("sd1"), latent(2)
     positive, negative = conditioning(model, seed=10), conditioning(model, seed=11)
+    # All clones share weights, which may still hold another test's LoRA.
+    comfy.model_management.load_models_gpu([model])
     before, inputs = state_of(model), [t.clone() for t in (image["samples"], positive[0][0], negative[0][0])]
     patched = attach(model, Probe([], fail_at=None if error is None else 2, error=error or RuntimeError))
     patched_before = state_of(patched)
