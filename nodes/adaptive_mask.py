@@ -7,7 +7,7 @@ from ..kernels.morphology import METRICS
 from ..patching.host.blocks import check_names
 from ..patching.host.words import check_word
 from ..patching.layout_and_retouch.mask import NODE, PER_STEP, RECORDED, build_mask, check_sources, preview
-from ._api import ADVANCED, CATEGORY, AdaptiveMaskType, io, schema, ui
+from ._api import ADVANCED, CATEGORY, TELLS, AdaptiveMaskType, io, notices, output, schema, ui
 from ._validate import check, in_options, linked, valid
 
 
@@ -139,6 +139,7 @@ class AdaptiveMask(io.ComfyNode):
                     tooltip="The layout image, the subject in it, and the mask over it.",
                 ),
             ],
+            hidden=TELLS,
         )
 
     @classmethod
@@ -166,6 +167,7 @@ class AdaptiveMask(io.ComfyNode):
         image=None,
         **rules,
     ) -> io.NodeOutput:
+        told = notices(cls)
         mask = build_mask(
             subject_mask,
             heatmap,
@@ -175,6 +177,7 @@ class AdaptiveMask(io.ComfyNode):
             word=word,
             blocks=blocks,
             rules=MaskRules(**rules),
+            notices=told,
         )
         picture = preview(mask, image)
-        return io.NodeOutput(mask, mask.fixed, picture, ui=ui.PreviewImage(picture, cls=cls))
+        return output(told, mask, mask.fixed, picture, shown=ui.PreviewImage(picture, cls=cls))

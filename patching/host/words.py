@@ -97,3 +97,10 @@ def _ends_word(clip: CLIP, before, last) -> bool:
     names = getattr(inner, "inv_vocab", {})
     names = [names.get(token[0], "") if isinstance(token[0], int) else "" for token in (before, last)]
     return not names[1].endswith("</w>") or not names[0] or names[0].endswith("</w>")
+
+
+def same_text(text: torch.Tensor, other: torch.Tensor) -> bool:
+    """True if the features of two prompts, [rows, tokens, width], differ by rounding only."""
+    return text.shape == other.shape and torch.allclose(
+        text.float(), other.to(text.device).float(), rtol=0, atol=0.01 * float(text.abs().max())
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,11 @@ from ...kernels.morphology import SCIPY, TORCH
 from ..features.taps import CrossAttentionTap
 from ..host.blocks import Block, Layer
 from ..host.family import Family
+from ..host.notices import Notices
 from ..host.previews import captioned
 from ..host.rows import TARGET
 from ..host.run import Call
-from ..host.words import find_word
+from ..host.words import find_word, same_text
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -34,7 +36,8 @@ class SubjectMask:
 
     subject: bool [1 or images, height, width] over the layout image. fixed: fp32 of the same shape in 0..1, the mask
     used until the target's attention is known. tokens, prompt_length: the subject's words in the target's prompt, empty
-    for a mask that stays fixed. blocks: whose attention is averaged, in the language of `blocks.parse`.
+    for a mask that stays fixed. blocks: whose attention is averaged, in the language of `blocks.parse`. prompt: the
+    features of the text that has these words, [1, tokens, width].
     """
 
     subject: torch.Tensor
@@ -44,6 +47,8 @@ class SubjectMask:
     prompt_length: int = 0
     blocks: str = ""
     node: str = NODE
+    prompt: torch.Tensor | None = None
+    notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
 
     @property
     def follows(self) -> bool:
@@ -64,6 +69,28 @@ class SubjectMask:
                 "picture."
             )
 
+    def check_prompts(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Warns on the mask's node where a prompt of the run, an entry of the host's, is another text than the node's.
+
+        The words' positions in that prompt then belong to other words.
+        """
+        self.notices.start()
+        wanted = self.prompt
+        if wanted is None:
+            return
+        texts = [entry["cross_attn"] for entry in entries if entry.get("cross_attn") is not None]
+        others = sum(not same_text(text, wanted) for text in texts)
+        if others and others == len(texts):
+            self.notices.tell(
+                "expected text to be the sampler's positive prompt, got another one, so the mask may follow other "
+                "words; write the same into text, and connect the same CLIP."
+            )
+        elif others:
+            self.notices.tell(
+                f"expected one positive prompt, got {len(texts)}, of which {others} differ from text, so the mask may "
+                "follow other words too; give the sampler a single prompt."
+            )
+
 
 def build_mask(
     subject: torch.Tensor | None,
@@ -74,6 +101,7 @@ def build_mask(
     word: str = "",
     blocks: str = "",
     rules: MaskRules = DEFAULT_RULES,
+    notices: Notices | None = None,
 ) -> SubjectMask:
     """The mask of the widgets.
 
@@ -108,7 +136,16 @@ def build_mask(
         return SubjectMask(chosen, fixed, rules, blocks=blocks)
     assert clip is not None
     where = find_word(clip, text, word, NODE)
-    return SubjectMask(chosen, fixed, rules, tokens=where.tokens, prompt_length=where.prompt_length, blocks=blocks)
+    return SubjectMask(
+        chosen,
+        fixed,
+        rules,
+        tokens=where.tokens,
+        prompt_length=where.prompt_length,
+        blocks=blocks,
+        prompt=clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0],
+        notices=notices or Notices(NODE),
+    )
 
 
 def check_sources(attention: str, masked: bool, encodes: bool) -> None:

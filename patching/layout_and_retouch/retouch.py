@@ -91,6 +91,7 @@ class Retouch:
             check_trajectory(self.layout, noise, levels, settings, state.sampler, self.mask is not None)
         if self.mask is not None:
             self.mask.check(images, height, width)
+            self.mask.check_prompts(state.prompts())
         warn_of_idle_weights([r.weight for r in self.lending.references], settings.append, self.notices)
         source, identity = self.layout, identity_in_run(guider)
         if source is not None and (source.inverted or settings.mode == BANKED):
