@@ -68,10 +68,11 @@ class Table:
         return {"code": code(), "quick": self.quick}
 
     def load(self) -> None:
-        """Takes over the file's rows if device and code are the same."""
-        if self.file is None or not self.file.is_file():
+        """Takes over the rows of the file, or else of the published results, if device and code are the same."""
+        files = [file for file in (self.file, report.RESULTS / "gpu.json") if file is not None and file.is_file()]
+        if not files:
             return
-        kept = json.loads(self.file.read_text(encoding="utf-8"))
+        kept = json.loads(files[0].read_text(encoding="utf-8"))
         if kept["machine"] == machine() and all(kept.get(name) == value for name, value in self.state.items()):
             self.rows, self.figures, self.finished = kept["rows"], kept["figures"], kept["finished"]
 

@@ -108,7 +108,11 @@ def _saved(b: Builder, kind: str, made: Link) -> Link:
 def _swapped(b: Builder, s: Scene, model: Link) -> Link:
     steps = b.common["steps"]
     asked: dict[str, Any] = {"model": model, "reference": _reference(b, s), "early_swap": b.one_of("none", "fork")}
-    asked |= {"lambda_2": steps // 2, "lambda_3": steps // 2, "mode": b.one_of("banked", "batched", "sequential")}
+    asked |= {
+        "lambda_2": steps // 2,
+        "lambda_3": steps // 2 + b.one_of(0, 1),
+        "mode": b.one_of("banked", "batched", "sequential"),
+    }
     asked |= {"attention": b.one_of("replace", "append"), "blocks": b.one_of("all", "paper", "decoder", "middle0")}
     kind = b.one_of("nothing", "sampler", "guider", "reference") if b.maybe() else "nothing"
     if kind == "sampler":
@@ -121,6 +125,8 @@ def _swapped(b: Builder, s: Scene, model: Link) -> Link:
         asked["layout"] = _reference(b, s)
     if b.maybe():
         asked["mask"] = _mask(b, s) if b.maybe() else _adaptive_mask(b, s)
+    if kind == "nothing":
+        asked |= {"lambda_2": b.one_of(0, 1), "lambda_3": 1}
     return b.add(RETOUCH, **asked)
 
 

@@ -47,6 +47,14 @@ def test_another_run_goes_on_after_the_last_row(fake_groups, tmp_path, monkeypat
     assert done[5:] == ["a", "b", "c", "d"]
 
 
+def test_a_machine_whose_files_are_lost_goes_on_from_the_published_results(fake_groups, tmp_path, monkeypatch):
+    _, done = fake_groups
+    monkeypatch.setattr(gpu.report, "RESULTS", tmp_path / "results")
+    gpu.run(True, json_file=tmp_path / "results" / "gpu.json")
+    result = gpu.run(True, json_file=tmp_path / "elsewhere" / "gpu.json")
+    assert done == ["a", "b", "c", "d"] and len(result.rows) == 4
+
+
 def test_a_failed_row_is_told_and_tried_again(fake_groups, tmp_path):
     measures, done = fake_groups
     measures["a"] = lambda: 1 / 0
