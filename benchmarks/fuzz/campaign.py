@@ -20,6 +20,7 @@ from .server import Server, serving
 
 QUICK_COUNT, COUNT = 5, 500
 SHRINK_SECONDS = 120.0
+_REPORT_EVERY = 20
 NOTES = ("A graph is valid or nearly so. Each fault is counted once; its graphs are in the folder that is printed.",)
 
 
@@ -50,6 +51,8 @@ class Judge:
                 return  # shrunk for long enough; seen graphs keep their verdicts
             self._verdicts[key] = self._oracle(case)
             self.runs += 1
+            if self.runs % _REPORT_EVERY == 0:
+                print(f"{self.runs} graphs, {len(self.known)} faults", flush=True)
         fault = self._verdicts[key]
         if fault is None or fault.signature in self.known:
             return

@@ -26,6 +26,16 @@ PATCHES: dict[str, tuple[dict[str, Any], ...]] = {
     "NAGuidance": ({},),
     "TCFG": ({},),
     "UNetSelfAttentionMultiply": ({"q": 1.2, "k": 1.0, "v": 1.0, "out": 1.0},),
+    "UNetCrossAttentionMultiply": ({"q": 1.0, "k": 1.0, "v": 1.2, "out": 1.0},),
+    "ModelComputeDtype": ({"dtype": "bf16"},),
+    "ModelSamplingContinuousEDM": ({},),
+    "Mahiro": ({},),
+    "RenormCFG": ({},),
+    "FreSca": ({},),
+    "Epsilon Scaling": ({},),
+    "TemporalScoreRescaling": ({},),
+    "EasyCache": ({"start_percent": 0.0, "end_percent": 1.0},),
+    "LazyCache": ({"start_percent": 0.0, "end_percent": 1.0},),
     "LoraLoaderModelOnly": ({"lora_name": "nemo.safetensors", "strength_model": 0.7},),
     "LoraLoaderBypassModelOnly": ({"lora_name": "nemo.safetensors", "strength_model": 0.7},),
 }
@@ -77,7 +87,7 @@ def scene(b: Builder, family: str) -> Scene:
 
 def patched(b: Builder, s: Scene, model: Link, most: int = 2) -> Link:
     """The model behind up to `most` of core's patches."""
-    kinds = [kind for kind in PATCHES if s.family == DEMO or kind not in OF_DEMO]
+    kinds = [kind for kind in PATCHES if kind in b.schemas and (s.family == DEMO or kind not in OF_DEMO)]
     for _ in range(b.one_of(*range(most + 1))):
         kind = b.one_of(*kinds)
         model = b.add(kind, model=model, **b.one_of(*PATCHES[kind]))
@@ -92,7 +102,11 @@ def encoded(b: Builder, s: Scene, text: str | None = None) -> Link:
 def positive(b: Builder, s: Scene) -> Link:
     """The scene's prompt, alone or with another one in one of core's ways."""
     first = encoded(b, s)
-    kind = b.one_of("plain", "combine", "concat", "average", "area", "mask", "range", "zero") if b.maybe() else "plain"
+    kind = (
+        b.one_of("plain", "combine", "concat", "average", "area", "mask", "range", "zero", "hooks")
+        if b.maybe()
+        else "plain"
+    )
     if kind == "plain":
         return first
     second = encoded(b, s, TEXTS[2])
@@ -114,6 +128,9 @@ def positive(b: Builder, s: Scene) -> Link:
         early = b.add("ConditioningSetTimestepRange", conditioning=first, start=0.0, end=0.5)
         late = b.add("ConditioningSetTimestepRange", conditioning=second, start=0.5, end=1.0)
         return b.add("ConditioningCombine", conditioning_1=early, conditioning_2=late)
+    if kind == "hooks" and s.family == DEMO:
+        hooks = b.add("CreateHookLora", lora_name="nemo.safetensors", strength_model=0.7, strength_clip=0.0)
+        return b.add("ConditioningSetProperties", cond_NEW=first, hooks=hooks)
     return b.add("ConditioningZeroOut", conditioning=first)
 
 
@@ -181,11 +198,13 @@ def guider(b: Builder, s: Scene, model: Link, texts: tuple[Link, Link]) -> Link:
 
 def custom(b: Builder, s: Scene, model: Link, guided: Link, start: Link, denoise: float = 1.0) -> Link:
     """Samples with a guider; noise levels come from the model of the scene."""
-    return b.add(
-        "SamplerCustomAdvanced",
-        noise=b.add("RandomNoise"),
-        guider=guided,
-        sampler=b.add("KSamplerSelect"),
-        sigmas=b.add("BasicScheduler", model=model, denoise=denoise),
-        latent_image=start,
-    )
+    sigmas = b.add("BasicScheduler", model=model, denoise=denoise)
+    asked = {"guider": guided, "sampler": b.add("KSamplerSelect")}
+    if not b.rarely():
+        return b.add("SamplerCustomAdvanced", **asked, noise=b.add("RandomNoise"), sigmas=sigmas, latent_image=start)
+    split = b.add("SplitSigmas", sigmas=sigmas, step=1)
+    first = b.add("SamplerCustomAdvanced", **asked, noise=b.add("RandomNoise"), sigmas=split, latent_image=start)
+    if b.maybe():
+        return first
+    rest = {"noise": b.add("DisableNoise"), "sigmas": [split[0], 1], "latent_image": first}
+    return b.add("SamplerCustomAdvanced", **asked, **rest)
