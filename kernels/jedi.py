@@ -43,6 +43,7 @@ def coupled_attention(
     *,
     strength: float = 1.0,
     visible: Sequence[torch.Tensor | None] | None = None,
+    apart: bool = False,
 ) -> torch.Tensor:
     """Self-attention over all pictures of a set (JeDi, arXiv 2407.06187, section 3.2), in no order.
 
@@ -50,15 +51,16 @@ def coupled_attention(
     strength: interpolates the outputs from uncoupled attention, 0, to the paper's, 1.
     visible: per member, the indices of the tokens that other members attend to, None for all. A member always attends
         to all of its own tokens.
+    apart: calls `attention` for each member's queries, with its own tokens as the first keys. The result is the same.
     Returns [sets * members, n, width]. A set of one member gives plain attention.
     """
     if members == 1 or strength == 0:
         return attention(q, k, v)
-    if visible is None or all(tokens is None for tokens in visible):
+    if not apart and (visible is None or all(tokens is None for tokens in visible)):
         flat = (set_to_sequence(x, members) for x in (q, k, v))
         coupled = sequence_to_set(attention(*flat), members)
     else:
-        coupled = _masked(q, k, v, members, attention, visible=visible)
+        coupled = _masked(q, k, v, members, attention, visible=visible or [None] * members, own_first=apart)
     return coupled if strength == 1 else torch.lerp(attention(q, k, v), coupled, strength)
 
 
@@ -69,6 +71,7 @@ def _masked(
     members: int,
     attention: Attention,
     visible: Sequence[torch.Tensor | None],
+    own_first: bool,
 ) -> torch.Tensor:
     queries, keys, values = (x.unflatten(0, (-1, members)) for x in (q, k, v))
 
@@ -76,7 +79,7 @@ def _masked(
         parts = [
             projected[:, j] if j == i or tokens is None else projected[:, j, tokens] for j, tokens in enumerate(visible)
         ]
-        return torch.cat(parts, 1)
+        return torch.cat([parts[i], *parts[:i], *parts[i + 1 :]] if own_first else parts, 1)
 
     outputs = [attention(queries[:, i], seen_by(i, keys), seen_by(i, values)) for i in range(members)]
     return torch.stack(outputs, 1).flatten(0, 1)

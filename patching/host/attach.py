@@ -187,7 +187,7 @@ class _PatchedCalls:
             raise RuntimeError(_outside(patch.node))
         sigma = float(t[0])
         if not _acts(patch, sigma, state, executor.class_obj):
-            return executor(x, t, transformer_options=transformer_options, **arguments)
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         shown = _shown(state, transformer_options, x, len(transformer_options.get("cond_or_uncond", (0,))))
         rows = _rows(patch.node, state, transformer_options, len(x), images=shown.images)
         if shown.count > shown.batch and len({row.conditional for row in rows}) > 1:
@@ -204,7 +204,14 @@ class _PatchedCalls:
             model=executor.class_obj,
             shown=shown,
         )
-        return patch(call, lambda c: executor(c.x, c.t, transformer_options=c.options, **c.arguments))
+        return patch(call, lambda c: _run(executor, c))
+
+
+def _run(executor, call: Call) -> torch.Tensor:
+    """Runs a call by position, as the host calls its wrappers: those of other packs may count on it."""
+    rest = dict(call.arguments)
+    first = [rest.pop(name, None) for name in ("c_concat", "c_crossattn", "control")]
+    return executor(call.x, call.t, *first, call.options, **rest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,6 +97,20 @@ class Shown:
         )
 
 
+def check_context_windows(options: Options, batch: int, size: tuple[int, int], node: str) -> None:
+    """Raises ValueError where the context windows of a guider's model_options would divide a batch or its latents."""
+    handler: Any = options.get("context_handler")
+    length = getattr(handler, "context_length", None)
+    extent = {0: batch, 2: size[0], 3: size[1]}.get(getattr(handler, "dim", -1))
+    if length is None or extent is None or extent <= length:
+        return
+    what = f"{batch} pictures" if extent == batch and handler.dim == 0 else "the whole picture"
+    raise ValueError(
+        f"{node}: expected model calls with {what}, got context windows of {length}; remove the context windows from "
+        f"model, or set their length to {extent}."
+    )
+
+
 def shown_images(options: Options, count: int, batch: int) -> tuple[int, ...] | None:
     """The numbers in the run's batch of the pictures in a call; None where they cannot be told.
 

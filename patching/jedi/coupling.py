@@ -55,6 +55,7 @@ class Coupling(SelfAttentionChange):
     vanilla: hidden states [rows, n, channels] by layer, of the first pictures of every set run uncoupled.
     blend: share of the queries that comes from `vanilla` (ConsiStory, arXiv 2402.03286, section 4.2), so that the
         pictures keep their own layouts.
+    replaced: layers whose attention another node computes. It gets the queries of one picture at a time.
     """
 
     node: str
@@ -64,6 +65,7 @@ class Coupling(SelfAttentionChange):
     vanilla: dict[Layer, torch.Tensor] | None = None
     blend: float = 0.0
     chunks: Chunks = field(default_factory=Chunks)
+    replaced: frozenset[Layer] = frozenset()
 
     @property
     def attends(self) -> bool:
@@ -94,5 +96,54 @@ class Coupling(SelfAttentionChange):
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return self.chunks.attend(attention, q, k, v)
 
+        def attend_replaced(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            made = attention(q, k, v)
+            # A replacement may return a row for each value, as perturbed attention does: the picture's come first.
+            return made[:, : q.shape[1]] if made.shape[1] == k.shape[1] else made
+
         visible = None if self.visible is None else self.visible(tokens.size)
-        return coupled_attention(q, k, v, self.members, attend, strength=self.strength, visible=visible)
+        replaced = layer in self.replaced
+        return coupled_attention(
+            q,
+            k,
+            v,
+            self.members,
+            attend_replaced if replaced else attend,
+            strength=self.strength,
+            visible=visible,
+            apart=replaced,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PerPrompt(SelfAttentionChange):
+    """Self-attention of a call with several prompts. changes: one per prompt, None where pictures stay uncoupled."""
+
+    changes: tuple[Coupling | None, ...]
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    def inputs(
+        self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens
+    ) -> Inputs:
+        if all(c is None or c.vanilla is None for c in self.changes):
+            return n, context, value
+        parts = [x.chunk(len(self.changes)) for x in (n, context, value)]
+        made = [
+            part if change is None else change.inputs(layer, *part, tokens=tokens)
+            for change, *part in zip(self.changes, *parts, strict=True)
+        ]
+        queries, keys, values = (torch.cat(x) for x in zip(*made, strict=True))
+        return queries, keys, values
+
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ) -> torch.Tensor:
+        parts = [x.chunk(len(self.changes)) for x in (q, k, v)]
+        made = [
+            attention(*part) if change is None else change.attend(layer, *part, attention=attention, tokens=tokens)
+            for change, *part in zip(self.changes, *parts, strict=True)
+        ]
+        return torch.cat(made)
