@@ -82,7 +82,11 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
     joint.add_argument("--batch", type=int, help="sets per step (4)")
     joint.add_argument("--learning-rate", type=float, help="after 500 steps of warm-up (1e-5)")
     joint.add_argument("--text-dropout", type=float, help="probability that all captions of a set are dropped (0.1)")
-    joint.add_argument("--loss-on", choices=("all", "missing"), help="members of a set in the loss (all)")
+    joint.add_argument(
+        "--loss-on",
+        choices=("all", "missing"),
+        help="members of a set in the loss (all); unlike in the paper, both draw a set without missing members again",
+    )
     sets = parser.add_argument_group(SETS, "builds a folder for --sets from cut-out pictures and backgrounds")
     sets.add_argument(
         "--pictures", type=Path, metavar="FOLDER", help="a sub-folder of pictures with masks for each subject"

@@ -19,7 +19,7 @@ from ..host.window import Window
 from .format import ATTACHMENT, IN_CHANNELS, JointFormat
 from .guider import JointGuider
 from .members import known_members
-from .run import IMAGE_FIRST, JOINT, TEXT_FIRST, JointSettings
+from .run import IMAGE_FIRST, JOINT, TEXT_FIRST, TEXT_ONLY, JointSettings
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -124,6 +124,13 @@ def _refuse_other_patches(model: ModelPatcher, guidance: str, node: str) -> None
             "pictures, got one with them; remove these nodes from model."
         )
     functions = [name for name in GUIDANCE_FUNCTIONS if model.model_options.get(name)]
+    replaced = model.model_options["transformer_options"].get("patches_replace", {}).get("attn1")
+    if guidance == TEXT_ONLY and functions and replaced:
+        raise ValueError(
+            f"{node}: expected a model without guidance that reads attention for guidance {TEXT_ONLY}, whose pictures "
+            f"look at each other in the negative pass too, got one with {', '.join(functions)}; remove that node (such "
+            f"as SelfAttentionGuidance) from model, or set guidance to {JOINT}."
+        )
     if guidance in (TEXT_FIRST, IMAGE_FIRST) and functions:
         raise ValueError(
             f"{node}: expected a model without another guidance function for guidance {guidance}, which has three "

@@ -107,8 +107,18 @@ class JointRun:
 
     def report(self, notices: Notices) -> None:
         """Warns if coupling or query blending was asked for but never took place."""
-        s = self.settings
-        if s.shares(len(self._members)) and not self._coupled:
+        s, window = self.settings, self.settings.window
+        if window.start_percent > window.end_percent:
+            notices.tell(
+                f"no effect on this run, because start_percent {window.start_percent:g} lies after end_percent "
+                f"{window.end_percent:g}; swap them."
+            )
+        elif len(self._members) == 1 and s.shares(2):
+            notices.tell(
+                "no effect on this run, because a single picture without references has no other to look at; connect "
+                "references, or a list of prompts."
+            )
+        elif s.shares(len(self._members)) and not self._coupled:
             notices.tell(no_effect(s.window))
         elif self._coupled and s.query_blend > 0 and not self._has_blended:
             notices.tell(

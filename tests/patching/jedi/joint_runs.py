@@ -116,7 +116,9 @@ def everywhere(act) -> dict:
 
 
 def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, channels=None):
-    """Euler's method over `combine(evaluate)`; evaluate(conditional, in_set) is one evaluation of the network.
+    """Euler's method over `combine(evaluate)`; evaluate(conditional, in_set, slots) is one evaluation of the network.
+
+    slots: replacements of self-attention by block.
 
     channels(missing, clean): further input channels, for `missing` pictures and the references' latents `clean`.
     """
@@ -141,7 +143,7 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, chann
     with torch.no_grad():
         for sigma, following in itertools.pairwise(sigmas):
 
-            def evaluate(conditional, in_set, x=x, sigma=sigma):
+            def evaluate(conditional, in_set, x=x, sigma=sigma, slots=None):
                 rows = torch.cat([x, clean + sigma * noises]) if in_set else x
                 given = [*texts, *(r.conditioning for r in references)] if in_set else texts
                 entries = given if conditional else [negative] * len(rows)
@@ -151,7 +153,8 @@ def by_hand(model, combine, references, noises, seeds=(3, 4), steps=STEPS, chann
                 extra = {} if adm is None else {"y": adm}
                 if channels is not None:
                     extra["c_concat"] = channels(len(x), clean if in_set else clean[:0])
-                options = everywhere(together) if in_set else {}
+                slots = (everywhere(together)["patches_replace"]["attn1"] if in_set else {}) | (slots or {})
+                options = {"patches_replace": {"attn1": slots}}
                 return base.apply_model(
                     rows, rows.new_full([len(rows)], sigma), c_crossattn=text, transformer_options=options, **extra
                 )[: len(x)]
