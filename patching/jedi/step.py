@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import comfy.samplers
 import torch
@@ -17,9 +17,6 @@ from .calls import CoupledCalls, OtherEvaluations, with_first, without
 from .coupling import Coupling
 from .run import TEXT_ONLY, JointRun
 
-if TYPE_CHECKING:
-    from .guider import JointGuider
-
 KEY = "likeness.joint"
 ALONE, NULL, SET, SET_WITHOUT_TEXT = "positive", "negative", "positive_set", "negative_set"
 """Names of a step's passes and of their conditionings: pictures alone or in their set, with prompts or without."""
@@ -27,6 +24,14 @@ OF_SETS = (SET, SET_WITHOUT_TEXT)
 
 _CALCULATE = "sampler_calc_cond_batch_function"
 _PATCHES = ("attn1_patch", "attn2_patch", "attn1_output_patch", "attn2_output_patch", "middle_patch")
+
+
+class Guider(Protocol):
+    """The guider of a set: the host's BaseModel, the conditionings of the passes by name, the node for messages."""
+
+    inner_model: Any
+    conds: dict[str, Any]
+    node: str
 
 
 class SetStep:
@@ -37,7 +42,7 @@ class SetStep:
 
     def __init__(
         self,
-        guider: JointGuider,
+        guider: Guider,
         run: JointRun,
         x: torch.Tensor,
         timestep: torch.Tensor,
@@ -86,7 +91,7 @@ class SetStep:
     def _beside(
         self, conditions: Sequence, x: torch.Tensor, timestep: torch.Tensor, options: dict
     ) -> list[torch.Tensor]:
-        """What another node evaluates beside the sampler's own passes: a prompt's pictures in their set, as here.
+        """Evaluates what another node asks for beside the sampler's own passes: a prompt's pictures in their set.
 
         conditions: entries of conditionings, or None. Raises ValueError for latents of other pictures.
         """
