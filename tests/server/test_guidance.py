@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import safetensors
 from likeness.demo.launcher.client import Rejected
+from likeness.tests import workflows
 from likeness.tests.server.prompts import failure, only, pictures
 from safetensors.torch import save_file
 
@@ -77,12 +78,17 @@ def test_guidance_under_other_samplers(client, workflow, changes):
     assert not np.array_equal(*guided) and not same(guided, pictures(client, result, "23"))
 
 
+@pytest.fixture(scope="module")
+def plain(client):
+    """The pictures of a shortened workflow."""
+    return pictures(client, client.run(workflows.shortened(workflows.api("appearance_palette"))), "20")
+
+
 @pytest.mark.parametrize(
     "changes", [{"direction": "ref_to_gen"}, {"step": "raw", "step_size": 20.0}, {"iterations": 2}], ids=str
 )
-def test_every_choice_gives_another_picture(client, workflow, changes):
+def test_every_choice_gives_another_picture(client, workflow, plain, changes):
     prompt = workflow("appearance_palette")
-    plain = pictures(client, client.run(prompt), "20")
     only(prompt, "UREMDGuidance").update(changes)
     assert not same(pictures(client, client.run(prompt), "20"), plain)
 

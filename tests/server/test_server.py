@@ -162,7 +162,7 @@ def test_every_sampler_and_scheduler_runs(client, workflow):
     assert len(names) > len(schedulers) > 5
     prompt = workflow("demo_model")
     sampler, last = only(prompt, "KSampler"), max(map(int, prompt))
-    only(prompt, "EmptyLatentImage")["batch_size"] = 1
+    only(prompt, "EmptyLatentImage").update(batch_size=1, width=64, height=64)
     for i, name in enumerate(names):
         numbers = [str(last + 1 + 3 * i + k) for k in range(3)]
         settings = {**sampler, "sampler_name": name, "scheduler": schedulers[i % len(schedulers)], "steps": 3}
