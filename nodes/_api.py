@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from comfy_api.latest import ComfyExtension, io, ui
 
+from ..patching.features.references import OWN_SIZE, TRAINING_SIZE
 from ..patching.host.notices import Notices, notices_of
 from ._validate import check, valid
 
@@ -30,6 +31,7 @@ __all__ = [
     "notices",
     "output",
     "schema",
+    "size_input",
     "ui",
     "window_inputs",
 ]
@@ -98,6 +100,21 @@ def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:
             **ADVANCED,
         ),
     ]
+
+
+def size_input() -> io.Combo.Input:
+    """The widget `size` of a picture that features are read from."""
+    return io.Combo.Input(
+        "size",
+        options=[TRAINING_SIZE, OWN_SIZE],
+        default=TRAINING_SIZE,
+        optional=True,
+        tooltip=(
+            "training resolution: scaled to the area of the model's training pictures (512 x 512 for SD1.x, 1024 x "
+            "1024 for SDXL), in its own shape; a picture of nearly that area stays. own size: never scaled. Neutral: "
+            "own size."
+        ),
+    )
 
 
 def notices(node: type[io.ComfyNode]) -> Notices:

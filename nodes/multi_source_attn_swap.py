@@ -155,6 +155,19 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "serves both sides."
                     ),
                 ),
+                io.Float.Input(
+                    "bank_limit",
+                    default=0.0,
+                    min=0.0,
+                    max=1024.0,
+                    step=0.1,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "GiB of RAM for the features of mode banked. Those that need more are recomputed in every run, "
+                        "as in mode sequential. Neutral: 0, half of the free RAM."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(

@@ -11,7 +11,7 @@ from ..patching.host.words import check_word
 from ..patching.pick_and_draw import palette_file
 from ..patching.pick_and_draw.build_palette import Picture, build_palette, check_pictures
 from ..patching.pick_and_draw.palette import NODE
-from ._api import ADVANCED, CATEGORY, LoadFile, PaletteType, io, schema, ui, window_inputs
+from ._api import ADVANCED, CATEGORY, LoadFile, PaletteType, io, schema, size_input, ui, window_inputs
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class AppearancePalette(io.ComfyNode):
                     options=[INVERTED, NOISED],
                     default=INVERTED,
                     tooltip=(
-                        "inverted: DDIM inversion, one model call per step, which gives the latents of the paper's "
-                        "null-text inversion. noised: adds fresh noise, without a model call."
+                        "inverted: DDIM inversion in 50 model calls, which gives the latents of the paper's null-text "
+                        "inversion. noised: adds fresh noise, without a model call."
                     ),
                 ),
                 io.Int.Input(
@@ -112,9 +112,7 @@ class AppearancePalette(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip=(
-                        "The subject's picture, or a batch of pictures. Those above 1024 x 1024 pixels are scaled down."
-                    ),
+                    tooltip="The subject's picture, of any size, or a batch of pictures.",
                 ),
                 io.Vae.Input(
                     "vae", optional=True, tooltip="The model's VAE; needed for image, and for the preview's colors."
@@ -141,6 +139,7 @@ class AppearancePalette(io.ComfyNode):
                     optional=True,
                     tooltip="A palette of the same blocks and window to which this picture is added.",
                 ),
+                size_input(),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),

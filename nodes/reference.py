@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from ..patching.features import reference_file
-from ..patching.features.references import INVERTED, NOISED, References, references
+from ..patching.features.references import (
+    INVERSION_STEPS,
+    INVERTED,
+    NOISED,
+    OWN_SIZE,
+    TRAINING_SIZE,
+    References,
+    references,
+)
 from ..patching.host.blocks import check_names
-from ._api import CATEGORY, LoadFile, ReferenceType, io, schema, ui
+from ._api import ADVANCED, CATEGORY, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui
 from ._validate import check, valid
 
 
@@ -17,8 +25,8 @@ class LikenessReference(io.ComfyNode):
             display_name="Reference Picture",
             category=CATEGORY,
             description=(
-                "A picture of the subject that other nodes borrow features from, at its own resolution, with a "
-                "neutral prompt, an optional mask and a weight."
+                "A picture of the subject that other nodes borrow features from, with a neutral prompt, an optional "
+                "mask and a weight."
             ),
             search_aliases=["reference image", "subject image", "DDIM inversion"],
             inputs=[
@@ -36,7 +44,7 @@ class LikenessReference(io.ComfyNode):
                     default=INVERTED,
                     tooltip=(
                         "How the picture is brought to each noise level. inverted: DDIM inversion, the paper's way, "
-                        "one model call per step. noised: fresh noise on the picture, without any call."
+                        "once per model. noised: fresh noise on the picture, without any call."
                     ),
                 ),
                 io.Int.Input(
@@ -66,18 +74,56 @@ class LikenessReference(io.ComfyNode):
                 ReferenceType.Input(
                     "more", optional=True, tooltip="References to put before this one, to use several pictures."
                 ),
+                size_input(),
+                io.Int.Input(
+                    "inversion_steps",
+                    default=INVERSION_STEPS,
+                    min=1,
+                    max=1000,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Steps of an inversion, one model call each, once per model; a run of more steps raises it. "
+                        "Fewer are faster and less like the picture. The papers: 50. No neutral value; unused with "
+                        "source noised."
+                    ),
+                ),
             ],
             outputs=[
                 ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")
             ],
+            hidden=TELLS,
         )
 
     @classmethod
-    def execute(cls, image, vae, conditioning, source, seed, weight, mask=None, more=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        image,
+        vae,
+        conditioning,
+        source,
+        seed,
+        weight,
+        mask=None,
+        more=None,
+        size=TRAINING_SIZE,
+        inversion_steps=INVERSION_STEPS,
+    ) -> io.NodeOutput:
+        told = notices(cls)
         made = references(
-            image, vae, conditioning, source, seed=seed, mask=mask, weight=weight, node="LikenessReference"
+            image,
+            vae,
+            conditioning,
+            source,
+            seed=seed,
+            mask=mask,
+            weight=weight,
+            node="LikenessReference",
+            fits=size != OWN_SIZE,
+            inversion_steps=inversion_steps,
+            notices=told,
         )
-        return io.NodeOutput(made if more is None else References((*more.items, *made.items)))
+        return output(told, made if more is None else References((*more.items, *made.items)))
 
 
 class LikenessSaveReference(io.ComfyNode):
@@ -136,9 +182,9 @@ class LikenessSaveReference(io.ComfyNode):
 
     @classmethod
     def execute(cls, reference, model, sigmas, blocks, filename_prefix, negative=None) -> io.NodeOutput:
-        reference_file.fill(reference, model, sigmas, blocks, negative)
-        path = reference_file.save(reference, filename_prefix)
-        return io.NodeOutput(reference, ui=ui.PreviewText(f"{path.name}\n{reference}"))
+        filled = reference_file.fill(reference, model, sigmas, blocks, negative)
+        path = reference_file.save(filled, filename_prefix)
+        return io.NodeOutput(filled, ui=ui.PreviewText(f"{path.name}\n{filled}"))
 
 
 class LikenessLoadReference(LoadFile):

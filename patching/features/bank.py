@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,6 +66,19 @@ class FeatureBank:
         with self._lock:
             self._drop(lambda k: k.weights == weights)
 
+    @property
+    def levels(self) -> set[float]:
+        """The noise levels of all features."""
+        with self._lock:
+            return {sigma for levels in self._entries.values() for sigma in levels}
+
+    def keep_levels(self, sigmas: Sequence[float]) -> None:
+        """Drops the features at all other noise levels."""
+        with self._lock:
+            for levels in self._entries.values():
+                for sigma in [s for s in levels if not any(_equal(s, kept) for kept in sigmas)]:
+                    del levels[sigma]
+
     def _drop(self, stale: Callable[[Key], bool]) -> None:
         for key in [k for k in self._entries if stale(k)]:
             del self._entries[key]
@@ -76,7 +89,7 @@ class FeatureBank:
             levels = self._entries.get(key, {})
             if sigma in levels:
                 return levels[sigma]
-            near = [s for s in levels if abs(s - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)]
+            near = [s for s in levels if _equal(s, sigma)]
             return levels[min(near, key=lambda s: abs(s - sigma))] if near else None
 
     def items(self) -> Iterator[tuple[Key, float, torch.Tensor]]:
@@ -93,6 +106,10 @@ class FeatureBank:
         items = list(self.items())
         levels, layers = len({sigma for _, sigma, _ in items}), len({key.layer for key, _, _ in items})
         return f"{levels} noise levels of {layers} layers, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
+
+
+def _equal(recorded: float, sigma: float) -> bool:
+    return abs(recorded - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)
 
 
 def digest_of(conditioning: list) -> str:

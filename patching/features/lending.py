@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..host.attach import attach, bare
+from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import Family
-from ..host.identity import Identity, identity_in_run, network_options
+from ..host.identity import identity_in_run, network_options
 from ..host.notices import Notices
 from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
 from .bank import HIDDEN, digest_of
-from .reference_reading import ReferenceReading
 from .references import Reference, keep_for
+from .room import Demand, find_room, level_size
 from .run_features import ChosenTokens, Features, RunFeatures, Side
 from .shared_attention import Borrowed, SharedAttention
 from .source_rows import SourceRows, call_with
@@ -44,7 +44,8 @@ Change = Callable[[int, tuple[Borrowed, ...]], SharedAttention]
 class Lending:
     """The references of a patch and the way they are lent.
 
-    blocks: whose self-attention borrows. mode: BATCHED, SEQUENTIAL or BANKED.
+    blocks: whose self-attention borrows. mode: BATCHED, SEQUENTIAL or BANKED. bank_limit: GiB of RAM for the features
+    of BANKED, 0 for half of what is free.
     """
 
     node: str
@@ -52,6 +53,7 @@ class Lending:
     blocks: tuple[Block, ...]
     references: tuple[Reference, ...] = ()
     mode: str = SEQUENTIAL
+    bank_limit: float = 0.0
 
     @property
     def batches(self) -> int:
@@ -68,48 +70,34 @@ class Lending:
         assert state is not None
         patched, identity = guider.model_patcher, identity_in_run(guider)
         plain = network_options(patched.model_options["transformer_options"], patched.wrappers)
-        lender = Lender(self, RunFeatures(self.family, identity, self.mode == BANKED, plain), state.negative())
+        features = RunFeatures(self.family, identity, self.mode == BANKED, plain)
+        model, told = bare(patched), notices or Notices(self.node)
+        references = tuple(reference.fitted(model, self.node) for reference in self.references)
+        lender = Lender(self, features, state.negative(), references)
         if sigmas:
-            negative = lender.negative if _uses_negative(guider) else None
-            keeping = [r for r in self.references if r.inverted or self.mode == BANKED]
-            keep_for(keeping, identity, state, notices or Notices(self.node))
-            lender.sources = [
-                reference.source(
-                    bare(patched), sigmas, self.node, identity, partial(self._read, identity, reference, negative)
-                )
-                for reference in self.references
-            ]
+            keep_for([r for r in references if r.inverted or features.banked], identity, state, told)
+            lender.sources = [reference.source(model, sigmas, self.node, identity) for reference in references]
+            if features.banked:
+                demands = lender.demands(model, (True, False) if _uses_negative(guider) else (True,))
+                features.banked = find_room(demands, sigmas, self.bank_limit, told)
         return state.recall((self, "lender"), lambda: lender)
 
     def lender(self, call: Call) -> Lender:
         """The lender of a call's run. Raises RuntimeError where `prepare` was not called."""
         return call.state.recall((self, "lender"), partial(unprepared, self.node))
 
-    def _read(
-        self, identity: Identity, reference: Reference, negative: list | None, model: ModelPatcher
-    ) -> ModelPatcher:
-        """The MODEL for an inversion; in mode BANKED it also reads the features into the bank."""
-        if self.mode != BANKED:
-            return model
-        reading = ReferenceReading(
-            self.node,
-            self.family,
-            self.blocks,
-            reference=reference,
-            weights=identity.name,
-            negative=negative,
-            inversion=True,
-        )
-        return attach(model, reading)
-
 
 @dataclass(eq=False)
 class Lender:
-    """The references of one run. negative: the run's negative prompt, used for a reference's unconditional rows."""
+    """The references of one run.
+
+    negative: the run's negative prompt, used for a reference's unconditional rows. references: at the model's size.
+    """
 
     settings: Lending
     features: RunFeatures
     negative: list | None
+    references: tuple[Reference, ...] = ()
     sources: list[Source] = field(default_factory=list)
     _tokens: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
     _digest: str = ""
@@ -154,7 +142,7 @@ class Lender:
         if joint is None:
             return None
         borrowed = []
-        for i, reference in enumerate(self.settings.references):
+        for i, reference in enumerate(self.references):
             first = {side: indices(joint.rows, _role(i), side)[0] for side in sides}
             rows = tuple(first[self.side(flag)] + image for flag in call.flags for image in range(call.images))
             borrowed.append(Borrowed(reference.weight, rows=rows, tokens=self.tokens_of(reference, call.x.device)))
@@ -164,8 +152,8 @@ class Lender:
         """The references' features at the call's noise level: from a bank, the last call there, or a call now."""
         sides, layers = self.sides(call.flags), layers_of(self.settings.blocks)
         found = []
-        for i, reference in enumerate(self.settings.references):
-            whole = {side: Side(_role(i), side, HIDDEN, reference.bank, self._negative_digest(side)) for side in sides}
+        for i, reference in enumerate(self.references):
+            whole = {side: self._bank_side(i, side) for side in sides}
             known = {side: self.features.known(call, picture, layers) for side, picture in whole.items()}
             parts = {side: features for side, features in known.items() if features is not None}
             if missing := tuple(side for side in sides if side not in parts):
@@ -178,10 +166,27 @@ class Lender:
             found.append(Borrowed(reference.weight, {layer: self._spread(call, parts, layer) for layer in layers}))
         return tuple(found)
 
+    def demands(self, model: ModelPatcher, flags: Sequence[bool]) -> list[Demand]:
+        """The features that the run reads of each reference. flags: the sides of guidance that the run evaluates."""
+        settings, layers = self.settings, layers_of(self.settings.blocks)
+        return [
+            Demand(
+                reference,
+                tuple(self._bank_side(i, side) for side in self.sides(flags)),
+                layers,
+                self.features.identity.name,
+                level_size(model, reference, layers, settings.node),
+            )
+            for i, reference in enumerate(self.references)
+        ]
+
+    def _bank_side(self, i: int, side: bool) -> Side:
+        return Side(_role(i), side, HIDDEN, self.references[i].bank, self._negative_digest(side))
+
     def reference_rows(self, call: Call, i: int, sides: Sequence[bool]) -> list[SourceRows]:
         """The rows of reference `i` at the call's noise level, one group per side of guidance."""
         latents = self.sources[i].at(call.sigma).to(call.x)
-        own = self.settings.references[i].conditioning
+        own = self.references[i].conditioning
         found = []
         for side in sides:
             conditioning = own if side else self.negative

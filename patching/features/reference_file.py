@@ -18,7 +18,7 @@ from ..host.identity import identity_of, lasting
 from ..host.passes import Denoise, run_pass
 from .bank import Key
 from .reference_reading import ReferenceReading
-from .references import Reference, References
+from .references import INVERSION_STEPS, Reference, References
 from .sources import Inverted
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ STORE = Store(
 
 def fill(
     references: References, model: ModelPatcher, sigmas: torch.Tensor, blocks: str, negative: list | None = None
-) -> None:
-    """Puts the features of every reference at every noise level of SIGMAS into its bank.
+) -> References:
+    """The references at the model's size, with their features at every noise level of SIGMAS in their banks.
 
     It costs one model call per level, and an inversion. negative: the negative prompt of later runs with guidance, a
     second row of every call. Raises ValueError without levels or blocks, and for prompts of another model family.
@@ -51,6 +51,7 @@ def fill(
             f"{SAVE}: expected noise levels to keep, got none above 0; connect the sampler's SIGMAS to sigmas."
         )
     model = bare(model)
+    references = references.fitted(model, SAVE)
     identity = identity_of(model)
     if not identity.lasts:
         raise ValueError(
@@ -72,6 +73,7 @@ def fill(
         family = family_of(model, SAVE)
         reading = ReferenceReading(SAVE, family, chosen, reference=item, weights=identity.name, negative=negative)
         run_pass(attach(model, reading), item.conditioning, image_latent(model, item.latent, SAVE), levels, observe)
+    return references
 
 
 def save(references: References, prefix: str) -> Path:
@@ -102,6 +104,8 @@ def parts_of(references: References, node: str = SAVE) -> tuple[dict[str, torch.
                 "weight": item.weight,
                 "conditioning": numbers,
                 "inversions": inversions,
+                "steps": {weights: inversion.steps for weights, inversion in item.inversions.items()},
+                "inversion_steps": item.inversion_steps,
             }
         )
         kept = [entry for entry in item.bank.items() if lasting(entry[0].weights)]
@@ -124,7 +128,9 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
         conditioning = conditioning_of(f"{i}", tensors, item["conditioning"], node)
         latent = {"samples": tensors[f"{i}.latent"]}
         inversions = {
-            weights: Inverted(tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), node)
+            weights: Inverted(
+                tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), item.get("steps", {}).get(weights, 0)
+            )
             for weights, sigmas in item["inversions"].items()
         }
         found.append(
@@ -137,6 +143,7 @@ def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node:
                 weight=item["weight"],
                 inversions=inversions,
                 saved=True,
+                inversion_steps=item.get("inversion_steps", INVERSION_STEPS),
             )
         )
     # Files of the first version have no digest of a negative prompt.

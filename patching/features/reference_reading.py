@@ -22,8 +22,7 @@ class ReferenceReading:
     """Fills a reference's bank in passes over the reference with its neutral prompt.
 
     negative: CONDITIONING of the run's negative prompt. Its rows join the calls, because one call of two rows is
-    cheaper than two of one. inversion: True for a DDIM inversion; its first call gets the clean picture in place of
-    the lowest noise level and is not read.
+    cheaper than two of one.
     """
 
     node: str
@@ -32,7 +31,6 @@ class ReferenceReading:
     reference: Reference
     weights: str
     negative: list | None = None
-    inversion: bool = False
     window: Window = ALWAYS
 
     @property
@@ -40,8 +38,6 @@ class ReferenceReading:
         return 1 if self.negative is None else 2
 
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
-        if self.inversion and call.state.recall((self, "first"), lambda: call) is call:
-            return forward(call)
         tap = call.state.recall((self, "tap"), self._tap)
         if self.negative is None:
             return tap(call, forward)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import comfy.utils
 import torch
-import torch.nn.functional as F
 
 from ...kernels.heatmaps import inside
 from ..host.checks import check_latent, single
+from ..host.families import training_resolution
 from ..host.identity import Identity
 from ..host.notices import Notices
 from ..host.run import RunState
 from .bank import FeatureBank
-from .sources import Inverted, Noised, Source, invert, noised_source
+from .fitting import alike, fitted_size, latent_size, pixels_per_latent, scaled
+from .sources import Inverted, Noised, Source, inversion_levels, invert, noised_source
 from .trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 NODE = "LikenessReference"
 INVERTED, NOISED = "inverted", "noised"
+TRAINING_SIZE, OWN_SIZE = "training resolution", "own size"
+"""Sizes of a reference: the nearest to the model's training pictures, or the picture's."""
+INVERSION_STEPS = 50
+_LARGE_ERROR = 0.2
 _MODELS = 2
 
 
@@ -33,14 +37,16 @@ _MODELS = 2
 class Reference:
     """One picture.
 
-    latent: LATENT of one image, at its own resolution. conditioning: its neutral prompt. kind: INVERTED or NOISED.
-    seed: of the noise of NOISED. mask: [height, width] in 0..1 over the whole picture, None for all of it. weight: of
-    its tokens' attention, 1 is that of the target's own. bank: features that earlier runs read. inversions: those of
-    earlier runs, by the name of the model's `Identity`, at most two. image, vae: [1, height, width, 3] and the VAE that
-    encoded it, to encode it again at other sizes, which `sizes` caches; None where unknown. saved: read from a file.
+    given: LATENT of one image, at its own resolution; None to encode `image` when it is first needed.
+    conditioning: its neutral prompt. kind: INVERTED or NOISED. seed: of the noise of NOISED. mask: [height, width] in
+    0..1 over the whole picture, None for all of it. weight: of its tokens' attention, 1 is that of the target's own.
+    bank: features that earlier runs read. inversions: those of earlier runs, by the name of the model's `Identity`, at
+    most two. image, vae: [1, height, width, 3] and the VAE that encodes it, also at other sizes, which `sizes` caches;
+    None where unknown. saved: read from a file. fits: True for a picture that `fitted` may scale. inversion_steps: the
+    least number of an inversion's steps.
     """
 
-    latent: dict
+    given: dict | None
     conditioning: list
     kind: str
     seed: int
@@ -52,31 +58,103 @@ class Reference:
     vae: VAE | None = None
     sizes: dict[tuple[int, int], Any] = field(default_factory=dict)
     saved: bool = False
+    fits: bool = False
+    inversion_steps: int = INVERSION_STEPS
+    notices: Notices = field(default_factory=lambda: Notices(NODE))
+    _own: dict[tuple[int, int], Reference | dict] = field(default_factory=dict)
 
-    def source(
-        self,
-        model: ModelPatcher,
-        sigmas: Sequence[float],
-        node: str,
-        identity: Identity,
-        tap: Callable[[ModelPatcher], ModelPatcher] = lambda model: model,
-    ) -> Source:
-        """The picture at the noise levels of a run; an inversion costs one model call per level, the first time.
+    @property
+    def latent(self) -> dict:
+        """The LATENT of the picture at the size that it has here."""
+        if self.given is not None:
+            return self.given
+        assert self.image is not None and self.vae is not None
+        found = self._own.get((0, 0))
+        if not isinstance(found, dict):
+            samples = self.vae.encode(self.image)
+            check_latent(samples, self.notices.name)
+            found = self._own[0, 0] = {"samples": samples}
+        return found
 
-        identity: of the model. tap: makes the MODEL that the inversion calls, which may read features at every level
-        but the highest.
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in latent pixels."""
+        if self.given is None and self.image is not None:
+            return latent_size(self.image, self.vae)
+        height, width = self.latent["samples"].shape[-2:]
+        return height, width
+
+    def fitted(self, model: ModelPatcher, node: str) -> Reference:
+        """The picture at the size that MODEL was trained on, with features and inversions of its own.
+
+        The reference itself where it has no picture, shall keep its size or has a fitting one.
+        """
+        if not self.fits or self.image is None:
+            return self
+        found = self._scaled(fitted_size(*self.size, training_resolution(model, node)))
+        return replace(found, given=found.latent)
+
+    def sized(self, height: int, width: int, node: str) -> Reference:
+        """The picture as a latent of (height, width).
+
+        Raises ValueError for a picture of another shape, and for a latent without picture.
+        """
+        if self.size == (height, width):
+            return self
+        if self.image is None or not alike(self.size, (height, width)):
+            raise ValueError(
+                f"{node}: expected a layout of the sampler's latent, {width} x {height}, got a picture of "
+                f"{self.size[1]} x {self.size[0]} latent pixels; crop the picture to that shape, or give the sampler "
+                "a latent of the picture's."
+            )
+        return self._scaled((height, width))
+
+    def _scaled(self, size: tuple[int, int]) -> Reference:
+        if size == self.size:
+            return self
+        found = self._own.get(size)
+        if not isinstance(found, Reference):
+            assert self.image is not None
+            ratio = pixels_per_latent(self.vae)
+            image, mask = scaled(self.image, self.mask, ratio * size[0], ratio * size[1])
+            found = self._own[size] = replace(
+                self,
+                given=None,
+                image=image,
+                mask=mask,
+                fits=False,
+                bank=FeatureBank(),
+                inversions={},
+                sizes={},
+                _own={},
+            )
+        # The caption and the weight may have been replaced since.
+        return replace(found, conditioning=self.conditioning, weight=self.weight)
+
+    def source(self, model: ModelPatcher, sigmas: Sequence[float], node: str, identity: Identity) -> Source:
+        """The picture at every noise level; an inversion costs one model call per step, the first time.
+
+        sigmas: those of the run. An inversion has at least as many steps, but its own noise levels, so that it serves
+        every schedule. identity: of the model.
         """
         if self.kind == NOISED:
             source = noised_source(model, self.latent, self.seed, node)
-            return Noised(source.clean.float(), source.noise)
+            return Noised(source.clean.float(), source.noise, source.model_sampling)
         name = identity.name
+        steps = max(self.inversion_steps, len({s for s in sigmas if s > 0}))
         known = self.inversions.get(name)
-        if known is None or not known.visits(sigmas):
+        if known is None or not known.serves(steps, sigmas):
             # Features that belong to the old inversion would only fill the RAM.
             self.forget(name)
-            known = self.inversions[name] = invert(tap(model), self.conditioning, self.latent, sigmas, node)
+            levels = inversion_levels(model, steps)
+            known = self.inversions[name] = invert(model, self.conditioning, self.latent, levels, node, steps)
             for stale in list(self.inversions)[:-_MODELS]:
                 self.forget(stale)
+        if known.error > _LARGE_ERROR:
+            self.notices.tell(
+                f"the inversion of the picture gives it back with an error of {known.error:.0%} only, so its features "
+                "may be another picture's; raise inversion_steps, or set source to noised."
+            )
         return known
 
     @property
@@ -105,9 +183,13 @@ class References:
 
     items: tuple[Reference, ...]
 
+    def fitted(self, model: ModelPatcher, node: str) -> References:
+        """Each picture as `Reference.fitted`."""
+        return References(tuple(item.fitted(model, node) for item in self.items))
+
     def __str__(self) -> str:
         return "\n".join(
-            f"{r.kind} reference of {8 * r.latent['samples'].shape[3]} x {8 * r.latent['samples'].shape[2]} pixels, "
+            f"{r.kind} reference of {8 * r.size[1]} x {8 * r.size[0]} pixels, "
             f"weight {r.weight:g}, {'masked' if r.mask is not None else 'whole'}; {r.bank.describe()}"
             for r in self.items
         )
@@ -151,13 +233,16 @@ def references(
     mask: torch.Tensor | None = None,
     weight: float = 1.0,
     node: str = NODE,
-    most_pixels: int | None = None,
+    *,
+    fits: bool = False,
+    inversion_steps: int = INVERSION_STEPS,
+    notices: Notices | None = None,
 ) -> References:
     """Encodes pictures as references.
 
-    image: [n, height, width, 3]. mask: [height, width] or [1 or n, height, width]. most_pixels: larger pictures are
-    scaled down to it. Raises ValueError without a VAE, for an empty mask or one of another size, and for a
-    combined prompt.
+    image: [n, height, width, 3]. mask: [height, width] or [1 or n, height, width]. fits: True to leave the encoding
+    to the first use, at the size that suits the model. Raises ValueError without a VAE, for an empty mask or one of
+    another size, and for a combined prompt.
     """
     if vae is None:
         raise ValueError(
@@ -167,18 +252,26 @@ def references(
         mask = mask[None] if mask.ndim == 2 else mask
         _check_mask(mask, image, vae, node)
     single(conditioning, node)
-    if most_pixels is not None:
-        image, mask = _no_larger(image, mask, most_pixels)
+    rows, columns = _area_of(image, vae)
     items = []
     for i in range(len(image)):
-        latent = {"samples": vae.encode(image[i : i + 1, ..., :3])}
-        check_latent(latent["samples"], node)
-        area = _area_of(latent["samples"], image, vae)
         subject = None if mask is None else mask[min(i, len(mask) - 1)].float().cpu()
         if subject is not None and subject.shape == image.shape[1:3]:
-            subject = subject[area]
-        shown = image[i : i + 1, area[0], area[1], :3]
-        items.append(Reference(latent, conditioning, kind, seed, mask=subject, weight=weight, image=shown, vae=vae))
+            subject = subject[rows, columns]
+        item = Reference(
+            None,
+            conditioning,
+            kind,
+            seed,
+            mask=subject,
+            weight=weight,
+            image=image[i : i + 1, rows, columns, :3],
+            vae=vae,
+            fits=fits,
+            inversion_steps=inversion_steps,
+            notices=notices or Notices(node),
+        )
+        items.append(item if fits else replace(item, given=item.latent))
     return References(tuple(items))
 
 
@@ -196,33 +289,14 @@ def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) ->
         )
 
 
-def _no_larger(
-    image: torch.Tensor, mask: torch.Tensor | None, most_pixels: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The pictures and their masks, scaled down to at most `most_pixels`; smaller ones stay as they are."""
-    height, width = image.shape[1:3]
-    scale = (most_pixels / (height * width)) ** 0.5
-    if scale >= 1:
-        return image, mask
-    height, width = (max(8, round(n * scale) // 8 * 8) for n in (height, width))
-    small = comfy.utils.common_upscale(image.movedim(-1, 1), width, height, "area", "disabled").movedim(1, -1)
-    return small, None if mask is None else F.interpolate(mask[:, None].float(), (height, width), mode="area")[:, 0]
-
-
-def _area_of(samples: torch.Tensor, image: torch.Tensor, vae: VAE) -> tuple[slice, slice]:
+def _area_of(image: torch.Tensor, vae: VAE) -> tuple[slice, slice]:
     """Rows and columns of a picture in its latent; the VAE crops both sides equally to whole latent pixels."""
-    ratio = pixels_per_latent(vae)
-    height, width = (n * ratio for n in samples.shape[2:])
+    height, width = _cropped(image, vae)
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return slice(top, top + height), slice(left, left + width)
 
 
 def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
     """Height and width of a picture after the VAE's crop."""
-    ratio = pixels_per_latent(vae)
-    return image.shape[1] // ratio * ratio, image.shape[2] // ratio * ratio
-
-
-def pixels_per_latent(vae: Any) -> int:
-    """The side of a latent pixel in pixels of the picture."""
-    return vae.spacial_compression_encode() if hasattr(vae, "spacial_compression_encode") else 8
+    ratio, (height, width) = pixels_per_latent(vae), latent_size(image, vae)
+    return ratio * height, ratio * width

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import comfy.sample
+import comfy.samplers
 import torch
 
 from ...kernels.diffusion import ddim_step, noised
 from ..host.checks import image_latent
+from ..host.noise import noise_scales
 from ..host.passes import Denoise, run_pass
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+
+_GRID = "karras"
+"""The host's scheduler that spaces an inversion's noise levels. On the demo model its latents are four times closer to
+those of a fine inversion than with levels at equal time steps."""
 
 
 class Source(Protocol):
@@ -28,44 +36,50 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Noised:
-    """A clean latent and one fixed noise: clean + sigma * noise, in closed form."""
+    """A clean latent and one fixed noise, mixed as the host does.
+
+    model_sampling: the MODEL's; None for clean + sigma * noise.
+    """
 
     clean: torch.Tensor
     noise: torch.Tensor
+    model_sampling: Any = None
 
     def at(self, sigma: float) -> torch.Tensor:
-        return noised(self.clean, sigma, self.noise)
+        signal, scale = (1.0, sigma) if self.model_sampling is None else noise_scales(self.model_sampling, sigma)
+        return noised(self.clean, scale, self.noise, signal)
 
 
 @dataclass(frozen=True)
 class Inverted:
-    """A DDIM inversion. sigmas: rising from 0, latents: one for each of them, float32 on the CPU."""
+    """A DDIM inversion. sigmas: rising from 0, latents: one for each of them, float32 on the CPU.
+
+    steps: the number of levels that `inversion_levels` was asked for, 0 for levels that something else has chosen.
+    error: an estimate of the error with which DDIM steps back down give the picture, relative to its norm.
+    """
 
     sigmas: tuple[float, ...]
     latents: tuple[torch.Tensor, ...]
-    node: str = "Inverted"
+    steps: int = 0
+    error: float = 0.0
 
     @property
     def size_in_bytes(self) -> int:
         return sum(latent.numel() * latent.element_size() for latent in self.latents)
 
-    def visits(self, sigmas: Sequence[float]) -> bool:
-        """True where every one of these levels was recorded."""
+    def serves(self, steps: int, sigmas: Sequence[float]) -> bool:
+        """True for an inversion of this number of steps; one of another origin must have visited each of the levels."""
+        if self.steps:
+            return self.steps == steps
         return all(any(abs(s - sigma) <= 1e-4 * max(sigma, 1e-3) for s in self.sigmas) for sigma in sigmas)
 
     def at(self, sigma: float) -> torch.Tensor:
         """The latent at a level; between two recorded ones the partial DDIM step, which is linear in sigma.
 
-        Raises ValueError above the last recorded level.
+        Above the last level the last step is prolonged.
         """
-        last = self.sigmas[-1]
-        if sigma > last * (1 + 1e-4) or sigma < 0:
-            raise ValueError(
-                f"{self.node}: expected a noise level within the inversion, from 0 to {last:.4f}, got {sigma:.4f}; "
-                "invert up to the sampler's first noise level."
-            )
         i = min(bisect.bisect_left(self.sigmas, sigma), len(self.sigmas) - 1)
-        if i == 0 or self.sigmas[i] <= sigma:
+        if i == 0 or self.sigmas[i] == sigma:
             return self.latents[i]
         low, high = self.sigmas[i - 1], self.sigmas[i]
         return torch.lerp(self.latents[i - 1], self.latents[i], (sigma - low) / (high - low))
@@ -76,28 +90,50 @@ def noised_source(model: ModelPatcher, latent: dict, seed: int, node: str) -> No
     samples = image_latent(model, latent, node)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     assert isinstance(noise, torch.Tensor)
-    return Noised(model.model.process_latent_in(samples.float()), noise)
+    return Noised(model.model.process_latent_in(samples.float()), noise, model.get_model_object("model_sampling"))
 
 
-def invert(model: ModelPatcher, conditioning: list, latent: dict, sigmas: Sequence[float], node: str) -> Inverted:
+def inversion_levels(model: ModelPatcher, steps: int) -> list[float]:
+    """The noise levels of an inversion in `steps` steps, falling, over all that the model knows."""
+    sampling: Any = model.get_model_object("model_sampling")
+    return [float(s) for s in comfy.samplers.calculate_sigmas(sampling, _GRID, steps) if s > 0]
+
+
+def invert(
+    model: ModelPatcher, conditioning: list, latent: dict, sigmas: Sequence[float], node: str, steps: int = 0
+) -> Inverted:
     """DDIM inversion of a LATENT with its own prompt and without guidance (`kernels.diffusion.ddim_step`, upwards).
 
-    sigmas: the noise levels to visit, in any order, e.g. a sampler's schedule; 0 and repeats are left out. Raises
-    ValueError without any level above 0.
+    sigmas: the noise levels to visit, in any order, e.g. `inversion_levels` of `steps`; 0 and repeats are left out. It
+    costs one model call per level. Raises ValueError without any level above 0.
     """
     levels = sorted({float(s) for s in sigmas if s > 0})
     if not levels:
         raise ValueError(f"{node}: expected a schedule with a noise level above 0, got none; raise steps or denoise.")
-    recorded: list[torch.Tensor] = []
+    ascent = _Ascent(levels, [noise_scales(model.get_model_object("model_sampling"), s) for s in levels])
+    run_pass(model, conditioning, image_latent(model, latent, node), [levels[0], *levels[:-1]], ascent.climb)
+    return Inverted((0.0, *levels), tuple(ascent.latents), steps, ascent.error)
 
-    def climb(denoise: Denoise, x: torch.Tensor) -> None:
-        recorded.append(x.cpu())
-        for low, high in zip([0.0, *levels], levels, strict=False):
-            # The network has no sigma of 0, so the clean latent is called at the lowest level.
-            at = low or levels[0]
-            denoised = denoise(x, at)
-            x = ddim_step(x, denoised, low, high) if low else noised(x, high, (x - denoised) / at)
-            recorded.append(x.cpu())
 
-    run_pass(model, conditioning, image_latent(model, latent, node), [levels[0], *levels[:-1]], climb)
-    return Inverted((0.0, *levels), tuple(recorded), node)
+class _Ascent:
+    """One inversion. scales: of `noise_scales` at each level."""
+
+    def __init__(self, levels: Sequence[float], scales: Sequence[tuple[float, float]]):
+        self.latents: list[torch.Tensor] = []
+        self.error = 0.0
+        self._levels, self._scales = levels, scales
+
+    def climb(self, denoise: Denoise, clean: torch.Tensor) -> None:
+        signal, scale = self._scales[0]
+        # The network has no sigma of 0, so the clean latent is called at the lowest level.
+        start = signal * clean
+        x = noised(clean, scale, (start - signal * denoise(start, self._levels[0])) / scale, signal)
+        self.latents += [clean.cpu(), x.cpu()]
+        before, low, error = clean, 0.0, torch.zeros_like(clean)
+        for i, (sigma, following) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
+            denoised = denoise(x, sigma)
+            # Nearly unit noise shrinks on the way down by the deviation of the latent.
+            error += (ddim_step(x, denoised, sigma, low) - before) / math.hypot(*self._scales[i])
+            before, low, x = x, sigma, ddim_step(x, denoised, sigma, following)
+            self.latents.append(x.cpu())
+        self.error = float(error.norm() / clean.norm())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .blocks import Block
-from .family import Family
+from .blocks import Block, Layer
+from .family import Family, Resolution
 from .unet import UNET
 
 if TYPE_CHECKING:
@@ -40,6 +40,19 @@ def preset(model: ModelPatcher, name: str, node: str) -> tuple[str, ...]:
     Raises ValueError for an unsupported family.
     """
     return family_of(model, node).preset(_network(model), name)
+
+
+def training_resolution(model: ModelPatcher, node: str) -> Resolution:
+    """The size of the pictures that a MODEL was trained on. Raises ValueError for an unsupported family."""
+    return family_of(model, node).training_resolution(model.model)
+
+
+def hidden_shapes(model: ModelPatcher, size: tuple[int, int], node: str) -> dict[Layer, tuple[tuple[int, int], int]]:
+    """((height, width), channels) of every attention layer's hidden states, for latents of `size`.
+
+    Raises ValueError for an unsupported family.
+    """
+    return family_of(model, node).hidden_shapes(_network(model), size)
 
 
 def _network(model: ModelPatcher) -> torch.nn.Module:

@@ -7,12 +7,15 @@ A new family is one file with a `Family` and one entry in `families.FAMILIES`. A
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
 from .blocks import Block, Layer
 from .tokens import Tokens
+
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
 
 LATE, MIDDLE, COARSE = "late", "middle", "coarse"
 """Presets of blocks.
@@ -39,6 +42,16 @@ long: set for many more keys than the layer's own. On a CPU it selects an implem
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Inputs of the projections to queries, keys and values, each [rows, tokens, channels]."""
+
+
+class Resolution(NamedTuple):
+    """The size of a model's training pictures, in latent pixels.
+
+    side: of a square picture. multiple: sides that are multiples of it halve evenly down to the coarsest layers.
+    """
+
+    side: int
+    multiple: int
 
 
 class SelfAttentionChange:
@@ -90,6 +103,16 @@ class Family(Protocol):
 
     def preset(self, network: torch.nn.Module, name: str) -> tuple[str, ...]:
         """The names of the blocks in the preset LATE, MIDDLE or COARSE."""
+        ...
+
+    def training_resolution(self, model: BaseModel) -> Resolution:
+        """The size of the pictures that a model was trained on."""
+        ...
+
+    def hidden_shapes(
+        self, network: torch.nn.Module, size: tuple[int, int]
+    ) -> dict[Layer, tuple[tuple[int, int], int]]:
+        """((height, width), channels) of every attention layer's hidden states, for latents of `size`."""
         ...
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:

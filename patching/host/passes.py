@@ -121,7 +121,8 @@ class _Pass:
             progress.update(1)
             return denoised
 
-        self._function(denoise, x)
+        # The host has scaled x for the first noise level, which leaves nothing of the picture in a flow model's.
+        self._function(denoise, model.latent_image.to(x))
         return x
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import comfy.ldm.modules.attention as host_attention
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from comfy.model_base import ModelType
+from comfy.supported_models import SD15, SD20, SDXL, SDXLRefiner
 
 from .blocks import Block, Layer
 from .family import (
@@ -20,9 +23,13 @@ from .family import (
     CrossAttentionReader,
     HiddenReader,
     Options,
+    Resolution,
     SelfAttentionChange,
 )
 from .tokens import Tokens
+
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
 
 _LATE = 10 / 16
 
@@ -39,11 +46,9 @@ class UNet:
 
     def blocks(self, network: torch.nn.Module) -> tuple[Block, ...]:
         assert isinstance(network, UNetModel)
-        middle = [] if network.middle_block is None else [network.middle_block]
-        stages = {"input": network.input_blocks, "middle": middle, "output": network.output_blocks}
         found = (
             Block(kind, number, _depth(module))
-            for kind, modules in stages.items()
+            for kind, modules in _stages(network).items()
             for number, module in enumerate(modules)
         )
         return tuple(block for block in found if block.depth)
@@ -63,6 +68,40 @@ class UNet:
             return tuple(block.name for block in stages[len(stages) // 2]) if stages else ()
         assert name == COARSE
         return tuple(block.name for stage in stages[: max(1, len(stages) - 1)] for block in stage)
+
+    def training_resolution(self, model: BaseModel) -> Resolution:
+        """512 pixels for SD1.x, 768 for SD2.x with v-prediction, otherwise 512, and 1024 for SDXL.
+
+        Other networks of this family, such as the demo's, state theirs in their configuration.
+        """
+        config = model.model_config
+        if isinstance(config, SDXL | SDXLRefiner):
+            side = 128
+        elif isinstance(config, SD20):
+            side = 96 if model.model_type == ModelType.V_PREDICTION else 64
+        else:
+            # The host sets image_size to one value for all checkpoints, which is not the size of SD1.x.
+            side = 64 if isinstance(config, SD15) else config.unet_config["image_size"]
+        network = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
+        assert isinstance(network, UNetModel)
+        return Resolution(side, 2 ** sum(_halves(module) for module in network.input_blocks))
+
+    def hidden_shapes(
+        self, network: torch.nn.Module, size: tuple[int, int]
+    ) -> dict[Layer, tuple[tuple[int, int], int]]:
+        assert isinstance(network, UNetModel)
+        sizes = []
+        for module in network.input_blocks:
+            size = (math.ceil(size[0] / 2), math.ceil(size[1] / 2)) if _halves(module) else size
+            sizes.append(size)
+        # A block of the decoder joins the encoder's block of its size, in reverse order.
+        places = {"input": sizes, "middle": sizes[-1:], "output": sizes[::-1]}
+        return {
+            Layer(kind, number, i): (places[kind][number], width)
+            for kind, modules in _stages(network).items()
+            for number, module in enumerate(modules)
+            for i, width in enumerate(_widths(module))
+        }
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
         return _with_patch(
@@ -120,6 +159,23 @@ def _decoder_stages(network: torch.nn.Module) -> tuple[tuple[Block, ...], ...]:
 
 def _depth(module: torch.nn.Module) -> int:
     return sum(len(m.transformer_blocks) for m in module.children() if isinstance(m, host_attention.SpatialTransformer))
+
+
+def _stages(network: UNetModel) -> dict[str, list[torch.nn.Module]]:
+    """The network's blocks by kind, in call order."""
+    middle = [] if network.middle_block is None else [network.middle_block]
+    return {"input": [*network.input_blocks], "middle": [*middle], "output": [*network.output_blocks]}
+
+
+def _widths(module: torch.nn.Module) -> list[int]:
+    """The width of each of a block's transformers."""
+    transformers = [m for m in module.children() if isinstance(m, host_attention.SpatialTransformer)]
+    blocks: list[Any] = [block for m in transformers for block in m.transformer_blocks]
+    return [block.norm1.normalized_shape[0] for block in blocks]
+
+
+def _halves(module: torch.nn.Module) -> bool:
+    return any(isinstance(m, Downsample) for m in module.children())
 
 
 def _tokens(options: Options) -> Tokens:

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...kernels.jedi import given_channels
 from ..features.references import Reference
-from ..host.checks import check_latent
+from ..host.checks import check_latent, image_latent
 from ..host.notices import Notices
 from ..host.shown import check_context_windows
 from .calls import ChannelOrder, MemoryForReferences
@@ -72,6 +72,8 @@ class JointGuider(comfy.samplers.CFGGuider):
             whole_sets = rows + rows // count * len(self._references)
             check_context_windows(self.model_options, whole_sets, (height, width), self.node)
         members = [fitted(item, height, width, self.node) for item in self._references]
+        for member in members:
+            image_latent(self.model_patcher, {"samples": member.samples}, self.node)
         run = self._run = JointRun(
             self.model_patcher,
             settings=self.settings,

@@ -10,7 +10,8 @@ import comfy.utils
 import torch
 import torch.nn.functional as F
 
-from ..features.references import NOISED, Reference, References, pixels_per_latent, tokens_inside
+from ..features.fitting import pixels_per_latent
+from ..features.references import NOISED, Reference, References, tokens_inside
 from ..host.checks import check_latent, image_latent, single
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def known_members(
             else "caption of a reference"
         )
         single(item.conditioning, node, what)
-        image_latent(model, item.latent, node)
+        if item.given is not None:
+            image_latent(model, item.given, node)
     return tuple(items)
 
 
@@ -78,9 +80,8 @@ def fitted(item: Reference, height: int, width: int, node: str) -> Member:
 
     A picture is scaled. A latent cannot be scaled: raises ValueError for one that is too large.
     """
-    samples = item.latent["samples"]
-    if samples.shape[2:] == (height, width):
-        return Member(samples, item.mask)
+    if item.size == (height, width):
+        return Member(item.latent["samples"], item.mask)
     if (height, width) not in item.sizes:
         item.sizes[height, width] = (
             _padded(item, height, width, node) if item.image is None else _scaled(item, height, width)

@@ -54,7 +54,7 @@ def retouch(
     soft = plain_mask(mask, NODE) if isinstance(mask, torch.Tensor) else mask
     patch = Retouch(
         settings=settings if source is not None else replace(settings, early_swap=NONE),
-        lending=Lending(NODE, family, blocks, references.items, settings.mode),
+        lending=Lending(NODE, family, blocks, references.items, settings.mode, settings.bank_limit),
         every_block=available,
         layout=source,
         layout_negative=layout_negative,

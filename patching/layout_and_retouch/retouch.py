@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..features.lending import BANKED, BATCHED, Lending
-from ..features.references import keep_for
+from ..features.references import Reference, keep_for
 from ..features.shared_attention import Borrowed
 from ..features.source_rows import aligned, call_with
 from ..features.trajectory import Trajectory
@@ -94,6 +94,9 @@ class Retouch:
             self.mask.check_prompts(state.prompts())
         warn_of_idle_weights([r.weight for r in self.lending.references], settings.append, self.notices)
         source, identity = self.layout, identity_in_run(guider)
+        if isinstance(source, Reference):
+            source = source.sized(height, width, self.node)
+        layout = source
         if source is not None and (source.inverted or settings.mode == BANKED):
             keep_for([source], identity, state, self.notices)
         if source is not None and not isinstance(source, Trajectory):
@@ -114,7 +117,7 @@ class Retouch:
             lender=self.lending.prepare(guider, [s for s in levels if s not in early], self.notices),
             size=(height, width),
             levels=levels,
-            layout=self.layout,
+            layout=layout,
             layout_negative=self.layout_negative,
             window=window,
             path=path,

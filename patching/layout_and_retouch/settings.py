@@ -25,7 +25,7 @@ class RetouchSettings:
 
     early_swap: how the target follows the layout before step lambda_2. lambda_3: the first step whose background is
     the layout's. blocks: where references and mask act, in the language of `blocks.parse`. attention: REPLACE or
-    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's.
+    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's. bank_limit: see `Lending`.
     """
 
     early_swap: str = FORK
@@ -37,6 +37,7 @@ class RetouchSettings:
     strength: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
+    bank_limit: float = 0.0
 
     @property
     def window(self) -> Window:

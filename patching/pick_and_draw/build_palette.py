@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from ..features.references import Reference, References, references
+from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References, references
 from ..features.word_maps import word_maps
 from ..host.attach import bare
 from ..host.blocks import check_names, parse
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
-_MOST_PIXELS = 1024 * 1024
 _MASK_LEVELS = 4
 _MASK_WINDOW = Window(0.2, 0.8)
 """The noise levels that a saliency mask is averaged over."""
@@ -34,7 +33,8 @@ class Picture:
     """The pictures of a palette: an IMAGE with its VAE or a LATENT, and a MASK of the subject or the words for it.
 
     text, word: the caption, and its words that stand for the subject; conditioning: the caption encoded, or None;
-    threshold, map_blocks: of the saliency mask, and the blocks whose attention makes it.
+    threshold, map_blocks: of the saliency mask, and the blocks whose attention makes it. size: TRAINING_SIZE or
+    OWN_SIZE, of an IMAGE.
     """
 
     text: str
@@ -46,6 +46,7 @@ class Picture:
     vae: VAE | None = None
     mask: torch.Tensor | None = None
     conditioning: list | None = None
+    size: str = TRAINING_SIZE
 
 
 class Made(NamedTuple):
@@ -139,8 +140,6 @@ def _references(
     """One reference per image or latent of the picture's batch, with its mask where there is one."""
     check_pictures(picture.image is not None, picture.latent is not None)
     if picture.image is not None:
-        # A photograph's millions of pixels would fill the memory, and show the subject at a size that the network has
-        # never seen.
         return references(
             picture.image,
             picture.vae,
@@ -150,8 +149,8 @@ def _references(
             mask=picture.mask,
             weight=weight,
             node=NODE,
-            most_pixels=_MOST_PIXELS,
-        )
+            fits=picture.size != OWN_SIZE,
+        ).fitted(model, NODE)
     assert picture.latent is not None
     samples = image_latent(model, picture.latent, NODE)
     masks = _masks_of(picture.mask, samples)

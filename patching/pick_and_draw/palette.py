@@ -16,15 +16,13 @@ from ..host.blocks import Layer, layers_of, parse
 from ..host.checks import image_latent
 from ..host.families import discover, family_of
 from ..host.identity import Identity, identity_of
-from ..host.passes import Denoise, noise_levels, run_pass
+from ..host.passes import Denoise, run_pass
 from ..host.window import ALWAYS, Window
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 NODE = "AppearancePalette"
-_REST_LEVELS = 25
-"""Noise levels over a whole run that complete a schedule which stops early."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +68,8 @@ def fill(
 ) -> None:
     """Computes the features that the references' banks lack at these noise levels.
 
-    This costs one model call per level, and for inverted references an inversion along the whole schedule. model: the
-    MODEL that will be guided; the pack's own patches on it do not act on a reference. identity: of this
+    This costs one model call per level, and for inverted references an inversion. schedule: all noise levels of the
+    run. model: the MODEL that will be guided; the pack's own patches on it do not act on a reference. identity: of this
     model, found here by default.
     """
     model, family = bare(model), family_of(model, node)
@@ -79,13 +77,10 @@ def fill(
     layers = layers_of(blocks)
     identity = identity or identity_of(model)
     weights = identity.name
-    # Inversion starts at a clean picture, which a schedule that ends early does not reach.
-    rest = noise_levels(ALWAYS, _REST_LEVELS, model.get_model_object("model_sampling"), node)
-    schedule = [*schedule, *(s for s in rest if s < min(schedule))]
     for item in palette.references.items:
         if not _missing(item, weights, layers, levels):
             continue
-        source = item.source(model, schedule, node, identity)  # an inversion along another schedule empties the bank
+        source = item.source(model, schedule, node, identity)  # another inversion empties the bank
         missing = _missing(item, weights, layers, levels)
         tap = HiddenStateTap(node, family, blocks, BankSink(HIDDEN, weights, item.bank, item.tokens))
 

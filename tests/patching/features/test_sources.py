@@ -126,15 +126,6 @@ def test_an_inversion_is_continuous_and_exact_where_recorded(levels, sigma):
         assert low**2 - 1e-9 <= source.at(sigma).item() <= high**2 + 1e-9
 
 
-def test_levels_beyond_the_inversion_are_refused():
-    source = Inverted((0.0, 2.0), (torch.zeros(1), torch.ones(1)), "Node")
-    with pytest.raises(
-        ValueError,
-        match=r"^Node: expected a noise level within the inversion, from 0 to 2\.0000, got 3\.0000; invert up",
-    ):
-        source.at(3.0)
-
-
 def test_a_trajectory_is_a_source():
     picture = torch.randn(1, 4, 2, 2)
     assert torch.equal(Trajectory((2.0, 1.0), (picture, 2 * picture)).at(1.0), 2 * picture)

@@ -25,9 +25,8 @@ POSITIVE, NEGATIVE, NEUTRAL = 10, 11, 12
 
 
 def reference(model, seed=20, height=8, width=8, kind=NOISED, mask=None, weight=1.0, tokens=7) -> Reference:
-    return Reference(
-        latent(1, height, width, seed), conditioning(model, tokens=tokens, seed=NEUTRAL), kind, seed, mask, weight
-    )
+    prompt = conditioning(model, tokens=tokens, seed=NEUTRAL)
+    return Reference(latent(1, height, width, seed), prompt, kind, seed, mask, weight, inversion_steps=1)
 
 
 def layout(model, vanilla=None, batch=1, switch=0, record="", sampler="euler", steps=STEPS, height=8, width=8, seed=3):

@@ -194,7 +194,7 @@ def test_conditioning_is_not_changed_by_a_reference():
     run(
         retouch(
             model,
-            References((Reference({"samples": torch.randn(1, 4, 8, 8)}, given, INVERTED, 0),)),
+            References((Reference({"samples": torch.randn(1, 4, 8, 8)}, given, INVERTED, 0, inversion_steps=1),)),
             None,
             None,
             RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=STEPS, mode=SEQUENTIAL),

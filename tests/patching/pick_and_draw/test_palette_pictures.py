@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from likeness.patching.features.references import NOISED, references
 from likeness.patching.host.window import Window
-from likeness.patching.pick_and_draw import build_palette
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
-    SIDE,
     encoded,
     guided,
     made,
@@ -15,7 +12,6 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     palette,
     recorded,
     run,
-    square,
 )
 
 pytestmark = pytest.mark.usefixtures("as_the_host_runs")
@@ -32,35 +28,7 @@ class Averages:
         return torch.nn.functional.interpolate(samples[:, :3], scale_factor=8).movedim(1, -1)
 
 
-@pytest.mark.parametrize(("side", "expected"), [(8 * SIDE, SIDE), (16 * SIDE, SIDE), (12 * SIDE, SIDE)])
-def test_large_pictures_are_scaled_down_with_their_masks(monkeypatch, side, expected):
-    monkeypatch.setattr(build_palette, "_MOST_PIXELS", (8 * SIDE) ** 2)
-    mask = torch.zeros(1, side, side)
-    mask[:, side // 4 : side * 3 // 4, side // 4 : side * 3 // 4] = 1
-    found = made(model_of(), latent=None, image=torch.rand(1, side, side, 3), vae=Averages(), mask=mask)
-    (item,) = found.palette.references.items
-    assert item.latent["samples"].shape[2:] == (expected, expected)
-    torch.testing.assert_close(item.mask, square()[0])
-
-
-def test_scaling_down_keeps_the_shape():
-    found = references(
-        torch.rand(2, 750, 1500, 3),
-        Averages(),
-        encoded(CAPTION),
-        kind=NOISED,
-        seed=0,
-        mask=torch.ones(1, 750, 1500),
-        weight=1.0,
-        node="",
-        most_pixels=512 * 512,
-    )
-    shapes = [(item.latent["samples"].shape[2:], item.mask.shape) for item in found.items if item.mask is not None]
-    assert shapes == [((45, 90), (360, 720))] * 2
-
-
-def test_a_mask_is_of_the_picture_as_it_was_given(monkeypatch):
-    monkeypatch.setattr(build_palette, "_MOST_PIXELS", (8 * SIDE) ** 2)
+def test_a_mask_is_of_the_picture_as_it_was_given():
     with pytest.raises(ValueError, match="expected a mask of the picture's size, 256 x 256, got 1 of 100 x 100"):
         made(model_of(), latent=None, image=torch.rand(1, 256, 256, 3), vae=Averages(), mask=torch.ones(1, 100, 100))
 

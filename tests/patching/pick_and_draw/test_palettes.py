@@ -1,8 +1,10 @@
 """Palettes: the features in them, at which levels, of how many pictures."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from likeness.patching.features.references import INVERTED
+from likeness.patching.features.references import INVERTED, References
 from likeness.patching.host.window import ALWAYS, Window
 from likeness.patching.pick_and_draw.palette import fill
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
@@ -44,6 +46,13 @@ def test_a_palette_holds_the_subjects_tokens_at_the_guided_levels(family):
     assert str(given).splitlines()[0] == f"palette of {', '.join(given.blocks)}" and "MiB" in str(given)
 
 
+def shortly_inverted(model):
+    """A palette whose inversion has six steps."""
+    made = palette(model, source=INVERTED)
+    items = tuple(replace(item, inversion_steps=6) for item in made.references.items)
+    return replace(made, references=References(items))
+
+
 def test_features_are_computed_once_for_weights_and_levels():
     model = model_of()
     calls, given = Calls(model), palette(model)
@@ -52,10 +61,10 @@ def test_features_are_computed_once_for_weights_and_levels():
     run(guided(calls.model, given)[0], noise=None)
     again = len(calls.rows) - first
     assert first - again == STEPS  # noised: one call per level
-    inverted = palette(model, source=INVERTED)
+    inverted = shortly_inverted(model)
     calls.rows.clear()
     run(guided(calls.model, inverted)[0])
-    assert len(calls.rows) == again + 2 * STEPS  # and one more per level of the inversion
+    assert len(calls.rows) == again + STEPS + 6  # and one more per step of the inversion
     calls.rows.clear()
     run(guided(add_lora(calls.model), given)[0])
     assert len(calls.rows) == again + STEPS  # other weights see something else
@@ -79,15 +88,16 @@ def test_sigmas_compute_ahead():
     assert {s for _, s in names_of(half)} < {s for _, s in names_of(ahead)}
 
 
-def test_a_schedule_that_ends_early_is_inverted_from_a_clean_picture():
-    """The first step of an inversion takes the clean picture for one at its lowest noise level."""
+def test_a_schedule_that_ends_early_is_inverted_as_the_whole():
     model = model_of()
-    full = levels(model, 12)
-    for schedule in (full[:-1], full[:4]):
-        given = palette(model, source=INVERTED)
+    full, latents = levels(model, 4), []
+    for schedule in (full[:-1], full[:2]):
+        given = shortly_inverted(model)
         fill(given, model, full[:2], schedule, "test")
         (inversion,) = given.references.items[0].inversions.values()
-        assert inversion.visits(full[:2]) and 0 < inversion.sigmas[1] < 0.2
+        assert len(inversion.sigmas) == 7
+        latents.append(inversion.latents)
+    assert all(torch.equal(a, b) for a, b in zip(*latents, strict=True))
 
 
 def test_guidance_acts_only_where_the_palette_has_features():
