@@ -13,7 +13,8 @@ from comfy.samplers import CFGGuider
 
 from ..demo.world.captions import prompt
 from ..demo.world.subjects import PersonalSubject
-from ..patching.features.references import NOISED, References, references
+from ..patching.features.pictures import references
+from ..patching.features.references import NOISED, References
 from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from ..patching.tinyland import model as tinyland
 from . import generate

@@ -16,7 +16,8 @@ from ..demo.world.captions import neutral_caption
 from ..demo.world.subjects import PersonalSubject
 from ..kernels.layout_and_retouch import MaskRules
 from ..patching.features.lending import BANKED
-from ..patching.features.references import INVERTED, References, references
+from ..patching.features.pictures import references
+from ..patching.features.references import INVERTED, References
 from ..patching.features.word_maps import word_maps
 from ..patching.host.window import Window
 from ..patching.layout_and_retouch.build import retouch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..patching.features import reference_file
+from ..patching.features.pictures import references
 from ..patching.features.references import (
     INVERSION_STEPS,
     INVERTED,
@@ -10,7 +11,6 @@ from ..patching.features.references import (
     OWN_SIZE,
     TRAINING_SIZE,
     References,
-    references,
 )
 from ..patching.host.blocks import check_names
 from ._api import ADVANCED, CATEGORY, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...kernels.heatmaps import inside
-from ..host.checks import check_latent, single
+from ..host.checks import check_latent
 from ..host.families import training_resolution
 from ..host.identity import Identity
 from ..host.notices import Notices
@@ -222,81 +222,3 @@ def tokens_inside(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """
     held = inside(mask[None], size)[0]
     return (held if held.any() else ~held).nonzero()[:, 0]
-
-
-def references(
-    image: torch.Tensor,
-    vae: VAE | None,
-    conditioning: list,
-    kind: str,
-    seed: int,
-    mask: torch.Tensor | None = None,
-    weight: float = 1.0,
-    node: str = NODE,
-    *,
-    fits: bool = False,
-    inversion_steps: int = INVERSION_STEPS,
-    notices: Notices | None = None,
-) -> References:
-    """Encodes pictures as references.
-
-    image: [n, height, width, 3]. mask: [height, width] or [1 or n, height, width]. fits: True to leave the encoding
-    to the first use, at the size that suits the model. Raises ValueError without a VAE, for an empty mask or one of
-    another size, and for a combined prompt.
-    """
-    if vae is None:
-        raise ValueError(
-            f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae."
-        )
-    if mask is not None:
-        mask = mask[None] if mask.ndim == 2 else mask
-        _check_mask(mask, image, vae, node)
-    single(conditioning, node)
-    rows, columns = _area_of(image, vae)
-    items = []
-    for i in range(len(image)):
-        subject = None if mask is None else mask[min(i, len(mask) - 1)].float().cpu()
-        if subject is not None and subject.shape == image.shape[1:3]:
-            subject = subject[rows, columns]
-        item = Reference(
-            None,
-            conditioning,
-            kind,
-            seed,
-            mask=subject,
-            weight=weight,
-            image=image[i : i + 1, rows, columns, :3],
-            vae=vae,
-            fits=fits,
-            inversion_steps=inversion_steps,
-            notices=notices or Notices(node),
-        )
-        items.append(item if fits else replace(item, given=item.latent))
-    return References(tuple(items))
-
-
-def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) -> None:
-    # A mask that was made from the picture's latent lacks the rows that the VAE cropped.
-    sizes = (tuple(image.shape[1:3]), _cropped(image, vae))
-    if tuple(mask.shape[1:]) not in sizes or len(mask) not in (1, len(image)):
-        raise ValueError(
-            f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} "
-            f"of {mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
-        )
-    if bool((mask.amax((1, 2)) < 0.5).any()):
-        raise ValueError(
-            f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none."
-        )
-
-
-def _area_of(image: torch.Tensor, vae: VAE) -> tuple[slice, slice]:
-    """Rows and columns of a picture in its latent; the VAE crops both sides equally to whole latent pixels."""
-    height, width = _cropped(image, vae)
-    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
-    return slice(top, top + height), slice(left, left + width)
-
-
-def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
-    """Height and width of a picture after the VAE's crop."""
-    ratio, (height, width) = pixels_per_latent(vae), latent_size(image, vae)
-    return ratio * height, ratio * width

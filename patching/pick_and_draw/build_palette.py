@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References, references
+from ..features.pictures import references
+from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References
 from ..features.word_maps import word_maps
 from ..host.attach import bare
 from ..host.blocks import check_names, parse

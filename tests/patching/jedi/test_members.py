@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from likeness.patching.features.references import references
+from likeness.patching.features.pictures import references
 from likeness.patching.jedi.members import fitted
 from likeness.tests.patching.jedi.joint_runs import Captions, guider_of, reference, run
 from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model

@@ -4,7 +4,8 @@ import pytest
 import torch
 from likeness.kernels.layout_and_retouch import MaskRules
 from likeness.patching.features.lending import SEQUENTIAL
-from likeness.patching.features.references import INVERTED, NOISED, Reference, References, references
+from likeness.patching.features.pictures import references
+from likeness.patching.features.references import INVERTED, NOISED, Reference, References
 from likeness.patching.host.blocks import Layer
 from likeness.patching.host.rows import rows_of_call
 from likeness.patching.layout_and_retouch.build import retouch
