@@ -11,8 +11,9 @@
 
 The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
 
-  --host VERSION     uses another pinned ComfyUI: 0.30.0 (the default), 0.24.0 or 0.18.0
+  --host VERSION     uses another pinned ComfyUI: 0.30.0 (the default), 0.24.0 or 0.18.0; tests are a cross-section
   LIKENESS_CACHE     another folder than the user's cache
+  LIKENESS_TORCH_INDEX  package index of torch, such as https://download.pytorch.org/whl/cpu
   COMFYUI_PATH       your own ComfyUI instead of the private one, with the Python found in or beside it
   LIKENESS_PYTHON    the Python of that ComfyUI, where it is elsewhere
 """
@@ -51,6 +52,12 @@ QUICK += [
     "tests/server/test_server.py::test_workflow_runs[%s]" % name
     for name in ("layout_and_retouch", "pick_and_draw", "jedi")
 ]
+# Every law of the patches on one U-Net shape, and every workflow in a server; the rest depends on no host.
+CROSS_SECTION = ["tests/patching", "-k", "not sd2 and not sdxl", "-m", "not full and not slow"]
+CROSS_SECTION += ["tests/server/test_server.py::test_%s" % name for name in ("every_node_is_listed", "workflow_runs")]
+CROSS_SECTION_LEAVES_OUT = (
+    "Left out with --host: all but tests/patching on one U-Net and the workflows in a server; --full runs everything."
+)
 QUICK_LEAVES_OUT = (
     "Left out: tests/add_a_method, benchmarks, browser, demo and docs, most of tests/server, the U-Nets of "
     "SD2 and SDXL, and tests marked slow or full; python run.py test runs all but the last."
@@ -83,8 +90,11 @@ def own_comfyui(folder):
     )
 
 
-def run_tests(python, variables, arguments):
-    """Runs every check, whatever the one before said; 0 where all passed. Tests that are named run alone."""
+def run_tests(python, variables, arguments, older=False):
+    """Runs every check, whatever the one before said; 0 where all passed. Tests that are named run alone.
+
+    older: the host is not the default one, so a cross-section runs, without linters.
+    """
     started, failed = time.monotonic(), []
     tool = {name: str(python.parent / (name + (".exe" if WINDOWS else ""))) for name in ("ruff", "pyright", "pytest")}
     safe = clean_variables(**variables)
@@ -100,40 +110,39 @@ def run_tests(python, variables, arguments):
         return hand_over([tool["pytest"]] + rest, safe)
     # In two processes; tests/conftest.py tells which files go to the same one.
     pytest = [tool["pytest"], "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    checks = (
-        ("ruff format", [tool["ruff"], "format", "--check", "."], safe),
-        ("ruff check", [tool["ruff"], "check", "."], safe),
-        ("pytest", pytest + (QUICK + rest if quick else rest), safe),
-    )
-    pyright = [tool["pyright"], "--pythonpath", str(python)]
+    pytest += (QUICK if quick else CROSS_SECTION if older and not full else []) + rest
+    ruff = [] if older else [("ruff format", ["format", "--check", "."]), ("ruff check", ["check", "."])]
+    checks = [(name, [tool["ruff"]] + options) for name, options in ruff] + [("pytest", pytest)]
     with tempfile.TemporaryDirectory(prefix="likeness-") as folder:
         skipped, said = Path(folder) / "skipped", Path(folder) / "pyright"
         safe["LIKENESS_SKIPPED"] = str(skipped)
-        with said.open("wb") as output:  # beside the others, since it uses one core alone
-            beside = subprocess.Popen(
-                pyright,
-                cwd=str(ROOT),
-                env=dict(safe, PYTHONPATH=variables["COMFYUI_PATH"]),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        beside = None
+        if not older:  # beside the others, since it uses one core alone
+            with said.open("wb") as output:
+                beside = subprocess.Popen(
+                    [tool["pyright"], "--pythonpath", str(python)],
+                    cwd=str(ROOT),
+                    env=dict(safe, PYTHONPATH=variables["COMFYUI_PATH"]),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
         try:
-            for name, command, its_variables in checks:
+            for name, command in checks:
                 print("== " + name, flush=True)
-                if subprocess.run(command, cwd=str(ROOT), env=its_variables).returncode != 0:
+                if subprocess.run(command, cwd=str(ROOT), env=safe).returncode != 0:
                     failed.append(name)
-            if beside.wait() != 0:
+            if beside and beside.wait() != 0:
                 failed.append("pyright")
         finally:
-            if beside.poll() is None:
+            if beside and beside.poll() is None:
                 beside.kill()
                 beside.wait()
-        print("== pyright\n" + said.read_text(encoding="utf-8", errors="replace"), flush=True)
+        if beside:
+            print("== pyright\n" + said.read_text(encoding="utf-8", errors="replace"), flush=True)
         left_out = [skipped.read_text(encoding="utf-8")] if skipped.is_file() else []
-    left_out += [QUICK_LEAVES_OUT] if quick else [] if full else [NOT_FULL]
-    verdict = (
-        "FAILED: " + ", ".join(failed) if failed else "All checks passed: ruff format, ruff check, pytest, pyright"
-    )
+    left_out += [QUICK_LEAVES_OUT] if quick else [] if full else [CROSS_SECTION_LEAVES_OUT if older else NOT_FULL]
+    passed = "All checks passed: " + ", ".join([name for name, _ in checks] + ["pyright"] * bool(beside))
+    verdict = "FAILED: " + ", ".join(failed) if failed else passed
     print("%s (%.0f s). %s" % (verdict, time.monotonic() - started, " ".join(left_out)), flush=True)
     return 1 if failed else 0
 
@@ -178,7 +187,7 @@ def main(arguments):
     python, comfyui = own_comfyui(own) if own else install.private_comfyui(cache, version)
     variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
     if command == "test":
-        return run_tests(install.tools_python(cache, python), variables, rest)
+        return run_tests(install.tools_python(cache, python), variables, rest, older=version != DEFAULT_HOST)
     if command == "bench" and "fuzz" in rest:
         python = install.tools_python(cache, python)  # it draws its graphs with hypothesis
     return hand_over(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ class Environment:
     sites: tuple[str, ...] = ()  # package folders of another Python, to import from
     version: str = ""  # of the ComfyUI to put beside it; empty: none
     requirements: Path | None = None  # of the pack, installed last and again when the file changes
+    index: str = ""  # package index of torch; empty: pip's own, or the one that was used before
     lock: BinaryIO | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class Environment:
         self.python = python_in(self.venv)
         # Lists, to compare equal to what JSON gives back.
         self.recipe = {"packages": [*self.packages], "sites": [*self.sites], "comfyui": [*HOSTS.get(self.version, ())]}
+        if self.index:
+            self.recipe["index"] = [self.index]
 
     def ensure(self, lock_file: Path) -> None:
         """Installs missing parts; returns at once if nothing is missing. Raises Problem."""
@@ -64,10 +68,15 @@ class Environment:
 
     def is_ready(self) -> bool:
         return (
-            read_json(self.folder / "ready.json").get("recipe") == self.recipe
+            self._agrees(read_json(self.folder / "ready.json").get("recipe"))
             and self._has_comfyui()
             and self._has_python()
         )
+
+    def _agrees(self, recipe: object) -> bool:
+        if isinstance(recipe, dict) and not self.index:  # torch of any index will do
+            recipe = {name: value for name, value in recipe.items() if name != "index"}
+        return recipe == self.recipe
 
     def _has_python(self) -> bool:
         return ask(self.python, "print(1)") == "1"
@@ -95,7 +104,7 @@ class Environment:
             remove(self.folder / marker)
         self._check_disk()
         state = read_json(steps)
-        done = set(state["done"]) if state.get("recipe") == self.recipe else set()
+        done = set(state["done"]) if self._agrees(state.get("recipe")) else set()
         # An interrupted pip leaves incomplete packages, so the environment is made anew.
         if state.get("begun") == "packages" or not self._has_python():
             done -= {"python", "packages"}
@@ -189,7 +198,7 @@ class Environment:
 
     def _install_packages(self) -> None:
         print(f"Installing {', '.join(self.packages)}", flush=True)
-        self._pip_install(*self.packages)
+        self._pip_install(*(("--index-url", self.index) if self.index else ()), *self.packages)
         if self.version:  # in two steps: fetching both at once needs more disk
             print("Installing the packages of ComfyUI", flush=True)
             self._pip_install(*self.packages, "-r", str(self.comfyui / "requirements.txt"))
@@ -214,10 +223,8 @@ class Environment:
             )
         missing = [line.rpartition(" for ")[2] for line in output if "No matching distribution found for" in line]
         if missing:
-            system = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform}"
             raise Problem(
-                f"There is no {missing[0]} for {system}: use a 64-bit Python 3.10 to 3.13, or set COMFYUI_PATH to "
-                "your own ComfyUI."
+                f"There is no {missing[0]} for {machine()}: {way_out()}, or set COMFYUI_PATH to your own ComfyUI."
             )
         raise Problem(f"pip failed, its output is in {self.log}: run the same command again.")
 
@@ -264,6 +271,21 @@ class Environment:
                 if sys.stdout.isatty():
                     print("\r" + " " * 79 + "\r", end="", flush=True)
         return process.returncode, lines
+
+
+def machine() -> str:
+    """Python and system of this process, for a sentence."""
+    return f"Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform} {platform.machine()}"
+
+
+def way_out() -> str:
+    """What a user can do where PyTorch has no package for this machine."""
+    kind = (sys.platform, platform.machine().lower())
+    if kind == ("darwin", "x86_64"):
+        return "PyTorch has made none for Intel Macs since 2.2, so use another machine"
+    if kind == ("win32", "arm64"):
+        return "install the x64 Python, which Windows on Arm emulates, and run this with it"
+    return "use a 64-bit Python 3.10 to 3.13, set LIKENESS_TORCH_INDEX to an index that has it"
 
 
 def _offline(output: list[str]) -> bool:

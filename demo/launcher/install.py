@@ -35,7 +35,8 @@ def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Pat
     if version != DEFAULT_HOST:  # shares the default host's packages, so that torch is installed once
         base = str(private_comfyui(cache)[0])
         sites, needs, requirements = site_folders(base), 2 * GB, None
-    host = Environment(folder, TORCH, needs, base, sites, version, requirements)
+    index = os.environ.get("LIKENESS_TORCH_INDEX", "") if version == DEFAULT_HOST else ""
+    host = Environment(folder, TORCH, needs, base, sites, version, requirements, index)
     host.ensure(cache / "lock")
     return host.python, host.comfyui
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 
 from .files import try_lock
 from .host import Host, HostError, prepare
+
+WHEELS = {"NVIDIA": "an older CUDA", "AMD": "ROCm"}
 
 
 def main(arguments: list[str]) -> None:
@@ -38,10 +41,17 @@ def main(arguments: list[str]) -> None:
 def run(base: Path, options: argparse.Namespace, further: tuple[str, ...]) -> None:
     """Runs the server until it is stopped."""
     prepare(base)
+    gpu = has_gpu()
+    if not gpu and not options.cpu and (maker := maker_of_gpu()):
+        print(
+            f"serve: torch {torch.__version__} cannot use the {maker} GPU of this machine, so the CPU draws: update "
+            f"the GPU's driver, or set LIKENESS_TORCH_INDEX to PyTorch's index for {WHEELS[maker]} and run again.",
+            flush=True,
+        )
     host = Host(
         Path(os.environ["COMFYUI_PATH"]),
         base,
-        cpu=options.cpu or not has_gpu(),
+        cpu=options.cpu or not gpu,
         port=options.port,
         arguments=("--preview-method", "auto", *further),
         ready_within=600.0,
@@ -69,6 +79,17 @@ def has_display() -> bool:
 
 def has_gpu() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+
+
+def maker_of_gpu() -> str | None:
+    """Maker of a GPU that the system's driver shows, whatever torch can use."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        listed = ""
+    if listed.startswith("GPU 0"):
+        return "NVIDIA"
+    return "AMD" if Path("/dev/kfd").exists() else None
 
 
 def in_use(port: int) -> bool:

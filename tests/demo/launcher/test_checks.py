@@ -66,9 +66,23 @@ def test_a_part_or_more_than_usual_is_run(run, tools, tmp_path: Path, capfd: pyt
     assert (" -m  -x;" in command) == (option == "--full") and "--full" not in last
 
 
-def test_the_quick_part_is_there(run):
-    paths = [argument for argument in run.QUICK if argument.startswith("tests/")]
-    assert len(paths) > 3 and all(run.names_tests(path) for path in paths)
+@NO_WINDOWS
+@pytest.mark.parametrize(("options", "words"), [([], "test_workflow_runs"), (["--full"], " -m ;")])
+def test_an_older_host_runs_a_cross_section_without_linters(
+    run, tools, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: list[str], words: str
+):
+    log = tools()
+    assert run.run_tests(tmp_path / "python", {"COMFYUI_PATH": "/comfyui"}, options, older=True) == 0
+    (command,) = log.read_text().splitlines()
+    assert command.startswith("pytest -n 2 ") and words in command
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert last.startswith("All checks passed: pytest (") and ("workflows in a server" in last) == (not options)
+
+
+@pytest.mark.parametrize("part", ["QUICK", "CROSS_SECTION"])
+def test_the_tests_of_a_part_are_there(run, part: str):
+    paths = [argument for argument in getattr(run, part) if argument.startswith("tests/")]
+    assert len(paths) >= 3 and all(run.names_tests(path) for path in paths)
     for path in paths:
         if "[" in path:
             assert (ROOT / "workflows" / "api" / f"{path.partition('[')[2].removesuffix(']')}.json").is_file()
