@@ -49,7 +49,7 @@ def test_a_machine_without_torch_is_told_what_to_do(
     ("listed", "amd", "maker"),
     [("GPU 0: NVIDIA H100 (UUID: GPU-1)\n", False, "NVIDIA"), ("", True, "AMD"), (None, False, None)],
 )
-def test_a_gpu_is_found_by_its_driver(monkeypatch, listed: str | None, amd: bool, maker: str | None):
+def test_a_gpu_is_found_by_its_driver(
     monkeypatch: pytest.MonkeyPatch, listed: str | None, amd: bool, maker: str | None
 ):
     serve = pytest.importorskip("likeness.demo.launcher.serve")
