@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.model_management
+import comfy.supported_models
 import torch
 
 from . import overhead
@@ -15,12 +16,12 @@ from .layout_and_retouch_costs import retouch_variants
 from .memory import peak_bytes
 from .networks import (
     FULL_SIZE_CONFIG,
-    SMALL_CONFIG,
+    NARROW_CONFIG,
+    NARROW_SDXL_CONFIG,
+    SDXL_CONFIG,
     Network,
     random_network,
-    sdxl_network,
     small_network,
-    small_sdxl_network,
 )
 from .pick_and_draw_costs import guided_variants
 from .report import median_interval
@@ -30,6 +31,10 @@ from .waits import counted_waits
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 GIB = 2**30
+_KINDS = {
+    "sd15": ("SD 1.5 size", FULL_SIZE_CONFIG, NARROW_CONFIG, 64, comfy.supported_models.SD15),
+    "sdxl": ("SDXL size", SDXL_CONFIG, NARROW_SDXL_CONFIG, 128, comfy.supported_models.SDXL),
+}
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,14 @@ class Networks:
 
     def _make(self, kind: str, dtype_name: str) -> Network:
         # Not every layer of a CPU takes half precision.
-        small, on_cpu = self.amounts.small, comfy.model_management.get_torch_device().type == "cpu"
-        dtype, steps = DTYPES["fp32" if on_cpu else dtype_name], self.amounts.steps
-        if kind == "sdxl":
-            made = small_sdxl_network(dtype, 4, steps) if small else sdxl_network(dtype, 128, steps)
-        else:
-            config, side = (SMALL_CONFIG, 4) if small else (FULL_SIZE_CONFIG, 64)
-            made = random_network("SD 1.5 size", "", config, dtype, side, steps)
+        on_cpu = comfy.model_management.get_torch_device().type == "cpu"
+        dtype = DTYPES["fp32" if on_cpu else dtype_name]
+        name, config, narrow, side, family = _KINDS[kind]
+        if self.amounts.small:
+            config, side = narrow, 8
+        made = random_network(
+            f"narrow {name}" if self.amounts.small else name, "", config, dtype, side, self.amounts.steps, family
+        )
         shown = f"{made.name}, {8 * made.side} pixels, {dtype_name}{' (computed in fp32)' if on_cpu else ''}"
         return replace(made, name=shown, prefix=f"{kind}_{dtype_name}_")
 

@@ -33,14 +33,14 @@ FULL_SIZE_CONFIG = {
     "adm_in_channels": None,
     "use_temporal_attention": False,
 }
-_ONE_LEVEL = {
+SMALL_CONFIG = {
+    **FULL_SIZE_CONFIG,
     "model_channels": 32,
     "num_res_blocks": [1],
     "channel_mult": [1],
     "transformer_depth": [1],
     "transformer_depth_output": [1, 1],
 }
-SMALL_CONFIG = {**FULL_SIZE_CONFIG, **_ONE_LEVEL}
 SDXL_CONFIG = {
     **FULL_SIZE_CONFIG,
     "num_res_blocks": [2, 2, 2],
@@ -53,14 +53,9 @@ SDXL_CONFIG = {
     "adm_in_channels": 2816,
     "num_classes": "sequential",
 }
-SMALL_SDXL_CONFIG = {
-    **SDXL_CONFIG,
-    **_ONE_LEVEL,
-    "model_channels": 64,
-    "context_dim": 768,
-    "adm_in_channels": 6 * 256 + 768,
-}
-"""A network for the text encoder of Stable Diffusion 1.x, which a rehearsal on a CPU can afford."""
+NARROW_CONFIG = {**FULL_SIZE_CONFIG, "model_channels": 32}
+NARROW_SDXL_CONFIG = {**SDXL_CONFIG, "model_channels": 64, "context_dim": 768, "adm_in_channels": 6 * 256 + 768}
+"""All blocks of SDXL for the text encoder of Stable Diffusion 1.x, which a rehearsal on a CPU can afford."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +117,6 @@ def full_size_network(side: int, steps: int) -> Network:
 def small_network(steps: int) -> Network:
     """Makes a network so small that mostly the host's and the nodes' own work remains."""
     return random_network("one level", "small_", SMALL_CONFIG, torch.float32, 2, steps)
-
-
-def sdxl_network(dtype: torch.dtype, side: int, steps: int) -> Network:
-    """Makes a U-Net of SDXL's shape with random weights, and its two text encoders."""
-    return random_network("SDXL size", "", SDXL_CONFIG, dtype, side, steps, comfy.supported_models.SDXL)
-
-
-def small_sdxl_network(dtype: torch.dtype, side: int, steps: int) -> Network:
-    """Makes a network of one level that takes SDXL's conditioning, with one small text encoder."""
-    config = comfy.supported_models.SDXL
-    return random_network("one level of SDXL", "small_", SMALL_SDXL_CONFIG, dtype, side, steps, config)
 
 
 def random_network(

@@ -16,6 +16,7 @@ from ..kept import cache_folder
 from ..report import Report, write_json
 from .graphs import Case, cases
 from .oracle import Fault, Oracle
+from .reduction import reduced
 from .server import Server, serving
 
 QUICK_COUNT, COUNT = 5, 500
@@ -38,7 +39,9 @@ class Judge:
     def __init__(self, oracle: Callable[[Case], Fault | None]):
         self._oracle = oracle
         self._verdicts: dict[str, Fault | None] = {}
-        self.known: dict[str, tuple[Fault, Case]] = {}
+        self._known: set[str] = set()
+        self.found: dict[str, tuple[Fault, Case]] = {}
+        """Each new fault with its smallest case, by signature."""
         self.runs = 0
         self._shrinking: str | None = None
         self._until = 0.0
@@ -52,17 +55,23 @@ class Judge:
             self._verdicts[key] = self._oracle(case)
             self.runs += 1
             if self.runs % _REPORT_EVERY == 0:
-                print(f"{self.runs} graphs, {len(self.known)} faults", flush=True)
+                print(f"{self.runs} graphs, {len(self.found)} faults", flush=True)
         fault = self._verdicts[key]
-        if fault is None or fault.signature in self.known:
+        if fault is None or fault.signature in self._known:
             return
         if self._shrinking is None:
             self._shrinking, self._until = fault.signature, time.monotonic() + SHRINK_SECONDS
         if fault.signature == self._shrinking:
             raise _Found(fault)
 
-    def keep(self, fault: Fault, case: Case) -> None:
-        self.known[fault.signature], self._shrinking = (fault, case), None
+    def reduce(self, fault: Fault, case: Case, schemas: dict[str, Any]) -> tuple[Fault, Case]:
+        """Makes the graph of a new fault smaller; the fault counts as known from now on."""
+        self._known.add(fault.signature)
+        self._shrinking = None
+        case, fault = reduced(case, fault, self._oracle, schemas, SHRINK_SECONDS)
+        self._known.add(fault.signature)
+        self.found.setdefault(fault.signature, (fault, case))
+        return fault, case
 
 
 def search(
@@ -74,8 +83,7 @@ def search(
         runs = judge.runs
         if (new := _first_fault(judge, schemas, round_seed, left)) is None:
             return
-        judge.keep(*new)
-        found(*new)
+        found(*judge.reduce(*new, schemas))
         left -= max(1, judge.runs - runs)
         round_seed += 1
 
@@ -116,13 +124,13 @@ def run(quick: bool, seed: int = 0, count: int | None = None) -> Report:
         judge = Judge(Oracle(server))
 
         def found(fault: Fault, case: Case) -> None:
-            path = folder / f"{seed}-{len(judge.known)}.json"
+            path = folder / f"{seed}-{len(judge.found)}.json"
             write_json({"fault": vars(fault), "prompt": case.prompt, "before": case.before}, path)
             print(f"{fault.signature}\n    {path}", flush=True)
 
         search(judge, server.schemas, seed, count, found)
-    kinds: dict[str, float | None] = {"graphs": float(judge.runs), "faults": float(len(judge.known))}
-    rows = [{"name": signature, "nodes": [float(len(case.prompt))]} for signature, (_, case) in judge.known.items()]
+    kinds: dict[str, float | None] = {"graphs": float(judge.runs), "faults": float(len(judge.found))}
+    rows = [{"name": signature, "nodes": [float(len(case.prompt))]} for signature, (_, case) in judge.found.items()]
     return Report("fuzz", rows, kinds, {}, NOTES)
 
 

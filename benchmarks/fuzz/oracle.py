@@ -33,8 +33,13 @@ class Fault:
 
     @property
     def signature(self) -> str:
+        """Equal for faults of one cause at one node."""
+        return f"{self.kind} | {self.at} | {_gist(self.said)[:90]}"
+
+    @property
+    def cause(self) -> tuple[str, str]:
         """Equal for faults of one cause, as far as a message tells."""
-        return f"{self.kind} | {self.at} | {re.sub(r'[0-9.]+', '#', self.said)[:90]}"
+        return self.kind, _gist(self.said)
 
 
 class Oracle:
@@ -127,11 +132,16 @@ def _of_error(prompt: Prompt, found: Outcome, before: Outcome) -> Fault | None:
     ours = _NAMED.match(found.error)
     if ours and _SENTENCE.fullmatch(found.error) and not _RAW.search(found.error):
         return None
-    if before.error and before.error.partition("\n")[0] == found.error.partition("\n")[0]:
+    if before.error and _gist(before.error) == _gist(found.error):
         return None  # core's own nodes cannot run either
     if not any(is_ours(kind) for kind in _used(prompt, found.at)):
         return None  # no node of ours has touched what failed
     return Fault("raw error", _blame(prompt, found), found.error)
+
+
+def _gist(text: str) -> str:
+    """First line without its numbers: a call of other rows names other sizes."""
+    return re.sub(r"[0-9.]+", "#", text.partition("\n")[0])
 
 
 def is_neutral(inputs: dict[str, Any], kind: str) -> bool:

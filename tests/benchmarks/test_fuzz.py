@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from likeness.benchmarks.fuzz import campaign
 from likeness.benchmarks.fuzz.graphs import Case
 from likeness.benchmarks.fuzz.oracle import Fault, Oracle, plain
+from likeness.benchmarks.fuzz.reduction import reduced
 from likeness.benchmarks.fuzz.server import Outcome
 
 GUIDED = {
@@ -77,7 +78,7 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": failed(SENTENCE)}, None),
         (GUIDED, {"prompt": failed("'NoneType' object has no attribute 'shape'")}, "raw error"),
         (GUIDED, {"prompt": failed("UREMDGuidance: The size of tensor a must match the size of b.")}, "raw error"),
-        (GUIDED, {"prompt": failed("core says no"), "plain_one": failed("core says no")}, None),
+        (GUIDED, {"prompt": failed("core wants 3\nrows"), "plain_one": failed("core wants 40")}, None),
         (GUIDED, {"prompt": drawn(finite=False)}, "no picture"),
         (GUIDED, {"prompt": drawn(deviation=0.0)}, "no picture"),
         (GUIDED, {"prompt": drawn(deviation=0.0), "plain_one": drawn(PLAIN, deviation=0.0)}, None),
@@ -106,6 +107,44 @@ def test_verdicts(prompt, answers, expected):
     assert server.restarted == (expected in ("the server has ended", "no end"))
 
 
+SCHEMAS = {
+    "LikenessDemoModel": {"input": {}, "output": ["MODEL"]},
+    "Patch": {"input": {"required": {"model": ["MODEL"], "scale": ["FLOAT", {"default": 1.0}]}}, "output": ["MODEL"]},
+    "Mask": {"input": {}, "output": ["MASK"]},
+    "KSampler": {
+        "input": {"required": {"model": ["MODEL"], "cfg": ["FLOAT", {"default": 8.0}]}, "optional": {"mask": ["MASK"]}},
+        "output": ["LATENT"],
+    },
+    "FuzzResult": {"input": {"required": {"latent": ["LATENT"]}}, "output": []},
+}
+
+
+def test_a_failing_graph_loses_what_its_fault_does_not_need():
+    prompt = {
+        "1": {"class_type": "LikenessDemoModel", "inputs": {}},
+        "2": {"class_type": "Patch", "inputs": {"model": ["1", 0], "scale": 3.0}},
+        "3": {"class_type": "Patch", "inputs": {"model": ["2", 0], "scale": 2.0}},
+        "4": {"class_type": "Mask", "inputs": {}},
+        "5": {"class_type": "KSampler", "inputs": {"model": ["3", 0], "cfg": 2.0, "mask": ["4", 0]}},
+        "6": {"class_type": "FuzzResult", "inputs": {"latent": ["5", 0]}},
+    }
+
+    def oracle(case):
+        scales = [entry["inputs"]["scale"] for entry in case.prompt.values() if entry["class_type"] == "Patch"]
+        return Fault("raw error", str(len(case.prompt)), f"scale 2 of {len(scales)}") if 2.0 in scales else None
+
+    case, fault = reduced(Case(prompt, before=prompt), oracle(Case(prompt)), oracle, SCHEMAS, 60)
+    assert [entry["class_type"] for entry in case.prompt.values()] == [
+        "LikenessDemoModel",
+        "Patch",
+        "KSampler",
+        "FuzzResult",
+    ]
+    assert case.prompt["2"]["inputs"]["scale"] == 2.0 and case.prompt["3"]["inputs"] == {"model": ["2", 0], "cfg": 8.0}
+    assert case.before is None and fault.at == "4"
+    assert reduced(Case(prompt), fault, oracle, SCHEMAS, 0.0)[0].prompt == prompt
+
+
 def faulty(node, kind):
     """Oracle for which every graph with a node has a fault."""
     return lambda case: Fault(kind, node) if any(e["class_type"] == node for e in case.prompt.values()) else None
@@ -122,7 +161,13 @@ def test_each_fault_is_found_once_and_shrunk(monkeypatch):
     oracles = [faulty("b", "first"), faulty("c", "second")]
     judge = campaign.Judge(lambda case: next((fault for oracle in oracles if (fault := oracle(case))), None))
     found = []
-    campaign.search(judge, {}, 3, 200, lambda fault, case: found.append((fault.kind, case)))
+    campaign.search(
+        judge,
+        {letter: {"input": {}, "output": []} for letter in "abcd"},
+        3,
+        200,
+        lambda fault, case: found.append((fault.kind, case)),
+    )
     assert sorted(kind for kind, _ in found) == ["first", "second"]
     shapes = {kind: "".join(entry["class_type"] for entry in case.prompt.values()) for kind, case in found}
     assert shapes == {"first": "b", "second": "c"}
