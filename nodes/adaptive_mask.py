@@ -53,7 +53,7 @@ class AdaptiveMask(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     default="",
-                    tooltip="The prompt that the target is sampled with. Neutral: empty, for attention recorded.",
+                    tooltip="The sampler's positive prompt, word for word. Neutral: empty, for attention recorded.",
                 ),
                 io.String.Input(
                     "word", default="", tooltip="The subject's words in text. Neutral: empty, for attention recorded."

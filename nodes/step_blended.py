@@ -59,7 +59,10 @@ def _switch_inputs() -> list:
             "switch_by",
             options=[_STEP, _PERCENT],
             default=_STEP,
-            tooltip="The widget that sets the switch: a number of steps (the paper's way) or a fraction of sampling.",
+            tooltip=(
+                "The widget that sets the switch: a number of steps (the paper's way), or a fraction of sampling, "
+                "which also fits a run in several parts."
+            ),
         ),
         io.Int.Input(
             "switch_step",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..host.checks import single
+from ..host.checks import check_count, single
 from ..host.notices import Notices
 from .fitting import latent_size, pixels_per_latent
 from .references import INVERSION_STEPS, NODE, Reference, References
@@ -70,11 +70,12 @@ def references(
 def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) -> None:
     # A mask that was made from the picture's latent lacks the rows that the VAE cropped.
     sizes = (tuple(image.shape[1:3]), _cropped(image, vae))
-    if tuple(mask.shape[1:]) not in sizes or len(mask) not in (1, len(image)):
+    if tuple(mask.shape[1:]) not in sizes:
         raise ValueError(
-            f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got {len(mask)} "
-            f"of {mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
+            f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got one of "
+            f"{mask.shape[2]} x {mask.shape[1]}; connect the mask that was made for this picture."
         )
+    check_count(len(mask), len(image), "mask", node)
     if bool((mask.amax((1, 2)) < 0.5).any()):
         raise ValueError(
             f"{node}: expected a mask with the subject in it, got an empty one; connect another mask or none."

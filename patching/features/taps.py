@@ -130,7 +130,7 @@ def token_maps(
     if length % prompt_length:
         raise ValueError(
             f"{node}: expected text of {prompt_length} tokens, or repeats of it, in the model, got {length} tokens; "
-            "remove the node that adds tokens to the text from model."
+            "write the sampler's prompt into text, or remove the node that adds tokens to it from model."
         )
     columns = [start + token for start in range(0, length, prompt_length) for token in tokens]
     return fold_repeats(cross_attention_map(q, k, heads, columns), len(tokens))

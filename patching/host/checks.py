@@ -27,17 +27,15 @@ def check_latent(samples: torch.Tensor, node: str) -> None:
 
 def check_models(vanilla: ModelPatcher, personalized: ModelPatcher, node: str) -> None:
     """Raises ValueError if two MODELs cannot take turns on one latent."""
-    for what, of in (
-        ("latent format", _latent_format),
-        ("prediction type", describe_sampling),
-        ("device", lambda m: str(m.load_device)),
+    family = "connect a personalized_model made from the same family as model"
+    for what, of, advice in (
+        ("latent format", _latent_format, family),
+        ("prediction type", describe_sampling, family),
+        ("device", lambda m: str(m.load_device), "load both models on the same device"),
     ):
         first, second = of(vanilla), of(personalized)
         if first != second:
-            raise ValueError(
-                f"{node}: expected models with one {what}, got {first} and {second}; "
-                "connect a personalized_model made from the same family as model."
-            )
+            raise ValueError(f"{node}: expected models with one {what}, got {first} and {second}; {advice}.")
 
 
 def check_text(model: ModelPatcher, conditioning: list, what: str, node: str) -> None:
@@ -64,6 +62,13 @@ def given_clip(clip: CLIP | None, node: str) -> CLIP:
     return clip
 
 
+def check_count(got: int, pictures: int, what: str, node: str) -> None:
+    """Raises ValueError unless there is one of `what`, such as "mask", or one for each picture."""
+    if got not in (1, pictures):
+        wanted = f"one {what}" if pictures == 1 else f"one {what}, or {pictures}, one for each picture"
+        raise ValueError(f"{node}: expected {wanted}, got {got}; connect as many as there are pictures.")
+
+
 def describe_sampling(model: ModelPatcher) -> str:
     """The prediction type of a MODEL, such as V_PREDICTION, including a patch that replaced it."""
     bases = type(model.get_model_object("model_sampling")).__mro__
@@ -83,9 +88,8 @@ def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
     prompt: its name in the message.
     """
     if len(conditioning) != 1:
-        raise ValueError(
-            f"{node}: expected one {prompt}, got {len(conditioning)} combined; connect a single CLIPTextEncode."
-        )
+        got = f"{len(conditioning)} combined" if conditioning else "none"
+        raise ValueError(f"{node}: expected one {prompt}, got {got}; connect a single CLIPTextEncode.")
     extras = [
         name for name in ("control", "hooks", "area", "mask", "gligen") if conditioning[0][1].get(name) is not None
     ]

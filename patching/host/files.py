@@ -106,9 +106,12 @@ class Store:
                 f"{self.loader}: expected a whole safetensors file, got {name} ({error}); save the {self.what} again."
             ) from error
         if metadata.get("format") != self.form or metadata.get("version") != str(self.version):
+            got = "another kind of file"
+            if metadata.get("format") == self.form:
+                got = f"version {metadata.get('version') or 'unknown'}"
             raise ValueError(
-                f"{self.loader}: expected a {self.what} of version {self.version}, got {metadata.get('format')} "
-                f"{metadata.get('version')} in {name}; save the {self.what} again."
+                f"{self.loader}: expected a {self.what} of version {self.version}, got {got} in {name}; save the "
+                f"{self.what} again with {self.saver}."
             )
         try:
             return make(tensors, metadata)

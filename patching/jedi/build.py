@@ -120,8 +120,8 @@ def _refuse_other_patches(model: ModelPatcher, guidance: str, node: str) -> None
     """Raises ValueError for a MODEL with patches that cannot act on a set."""
     if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         raise ValueError(
-            f"{node}: expected a model without MultiSourceAttnSwap and UREMDGuidance, which only act on single "
-            "pictures, got one with them; remove these nodes from model."
+            f"{node}: expected a model without MultiSourceAttnSwap or UREMDGuidance, which only act on single "
+            "pictures, got one that such a node has patched; connect the model from before that node."
         )
     functions = [name for name in GUIDANCE_FUNCTIONS if model.model_options.get(name)]
     replaced = model.model_options["transformer_options"].get("patches_replace", {}).get("attn1")

@@ -51,9 +51,14 @@ def known_members(
             check_latent(part["samples"], node)
             items += (Reference({"samples": samples}, negative, NOISED, 0) for samples in part["samples"].split(1))
     if len(captions) not in (0, 1, len(items)) or (captions and not items):
+        if not items:
+            raise ValueError(
+                f"{node}: expected references for the caption to describe, got none; connect references, or disconnect "
+                "caption."
+            )
         raise ValueError(
-            f"{node}: expected no caption, one for all references or one for each, got {len(captions)} for "
-            f"{len(items)} references; connect as many captions as there are references."
+            f"{node}: expected no caption, one for all references or one for each, got {len(captions)} captions for "
+            f"{len(items)} of them; connect as many captions as there are references."
         )
     if captions:
         each = captions if len(captions) > 1 else [*captions] * len(items)

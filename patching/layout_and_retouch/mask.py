@@ -15,6 +15,7 @@ from ...kernels.layout_and_retouch import MaskRules, adaptive_mask, resized, thr
 from ...kernels.morphology import SCIPY, TORCH
 from ..features.taps import CrossAttentionTap
 from ..host.blocks import Block, Layer
+from ..host.checks import check_count
 from ..host.family import Family
 from ..host.notices import Notices
 from ..host.previews import captioned
@@ -63,11 +64,7 @@ class SubjectMask:
                 f"{self.node}: expected a mask of the picture's size, {8 * width} x {8 * height}, got {size[1]} x "
                 f"{size[0]}; connect the mask of the layout image that is retouched."
             )
-        if len(self.fixed) not in (1, images):
-            raise ValueError(
-                f"{self.node}: expected 1 mask or {images}, one per picture, got {len(self.fixed)}; connect one per "
-                "picture."
-            )
+        check_count(len(self.fixed), images, "mask", self.node)
 
     def check_prompts(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Warns on the mask's node where a prompt of the run, an entry of the host's, is another text than the node's.
@@ -120,9 +117,9 @@ def build_mask(
         assert heat is not None
         chosen = thresholded(heat, rules.threshold)
     if bool((~chosen).all(2).all(1).any()):
+        what, advice = ("subject_mask", "") if subject is not None else ("heatmap", "lower threshold, or ")
         raise ValueError(
-            f"{NODE}: expected a mask with the subject in it, got an empty one; lower threshold or connect another "
-            "mask."
+            f"{NODE}: expected a {what} with the subject in it, got an empty one; {advice}connect another {what}."
         )
     heat = chosen.float() if heat is None else heat
     images = max(len(chosen), len(heat))

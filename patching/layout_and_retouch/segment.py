@@ -17,6 +17,7 @@ import torch
 
 from ...kernels.heatmaps import min_max
 from ...kernels.morphology import SCIPY
+from ..host.checks import check_count
 from . import segmenter
 
 if TYPE_CHECKING:
@@ -151,17 +152,18 @@ def prompts(
     for x, y in [p for p, _ in given] + [corner for b in boxes for corner in ((b[0], b[1]), (b[2], b[3]))]:
         if not (0 <= x <= width and 0 <= y <= height):
             raise ValueError(
-                f"{NODE}: expected points inside the picture of {width} x {height}, got {x:g},{y:g}; change it on "
-                "this node."
+                f"{NODE}: expected points inside the picture of {width} x {height}, got {x:g},{y:g}; change "
+                "inside, outside or box."
             )
     found = None
     if heatmap is not None:
         heatmap = heatmap[None] if heatmap.ndim == 2 else heatmap
-        if heatmap.shape[1:] != (height, width) or len(heatmap) not in (1, len(images)):
+        if heatmap.shape[1:] != (height, width):
             raise ValueError(
-                f"{NODE}: expected a heatmap of the picture's size, {width} x {height}, got {len(heatmap)} of "
+                f"{NODE}: expected a heatmap of the picture's size, {width} x {height}, got one of "
                 f"{heatmap.shape[2]} x {heatmap.shape[1]}; make it of the same picture."
             )
+        check_count(len(heatmap), len(images), "heatmap", NODE)
         found = [_box_and_peak(heat, threshold) for heat in min_max(heatmap.float().cpu())]
     result = []
     for i in range(len(images)):
@@ -207,5 +209,5 @@ def _numbers(text: str, count: int, widget: str) -> list[tuple[float, ...]]:
         found = [()]
     if any(len(g) != count for g in found):
         example = "x,y; x,y" if count == 2 else "left,top,right,bottom"
-        raise ValueError(f"{NODE}: expected {widget} as {example} in pixels, got {text!r}; change it on this node.")
+        raise ValueError(f"{NODE}: expected {widget} as {example} in pixels, got {text!r}; change {widget}.")
     return found

@@ -192,9 +192,11 @@ class StepBlendedGuider(RecordingGuider):
             trajectory.describe(),
         )
         if math.isfinite(run.switch_sigma) and not (first and second):
+            idle, change = ("personalized", "lower") if first else ("vanilla", "raise")
+            widget = "switch_step" if self.switch.percent is None else "switch_percent"
             self.notices.tell(
-                f"the {'personalized' if first else 'vanilla'} model did nothing, because the run never reached its "
-                "part; move the switch."
+                f"the {idle} model did nothing, because no step of this run lies in its part of sampling; {change} "
+                f"{widget}."
             )
 
 

@@ -98,7 +98,7 @@ def _appearance(
         raise ValueError(
             f"{NODE}: expected a palette for {start:g} to {end:g} of sampling, got one for "
             f"{palette.window.start_percent:g} to {palette.window.end_percent:g}; change appearance_start and "
-            "appearance_end, or those of AppearancePalette."
+            "appearance_end, or start_percent and end_percent of AppearancePalette."
         )
     return _term(widgets.appearance_weight, window, blocks)
 

@@ -130,7 +130,7 @@ def test_a_file_of_the_other_kind_is_refused(output):
     target = output.parent / "likeness_trajectories" / path.name
     target.parent.mkdir()
     path.rename(target)
-    with pytest.raises(ValueError, match="expected a trajectory of version 1, got likeness_reference"):
+    with pytest.raises(ValueError, match="expected a trajectory of version 1, got another kind of file"):
         saved_trajectories.load(path.name)
 
 

@@ -75,9 +75,9 @@ BAD = {
     ),
     "captions": (
         {"references": [reference(SD1)], "caption": Captions([conditioning(SD1)] * 3)},
-        "got 3 for 1 references",
+        "got 3 captions for 1 of them",
     ),
-    "caption of nothing": ({"caption": conditioning(SD1)}, "got 1 for 0 references"),
+    "caption of nothing": ({"caption": conditioning(SD1)}, "expected references for the caption to describe, got none"),
     "combined negative": ({"negative": TWO}, "expected one negative prompt, got 2 combined"),
     "area of the negative": (
         {"negative": [[TWO[0][0], {"area": (4, 4, 0, 0)}]]},
@@ -90,7 +90,7 @@ BAD = {
     ),
     "retouch": (
         {"model": SWAPPED, "references": [reference(SD1)]},
-        "expected a model without MultiSourceAttnSwap and UREMDGuidance",
+        "expected a model without MultiSourceAttnSwap or UREMDGuidance",
     ),
     "guidance before": (
         {"model": PROJECTED, "references": [reference(SD1)], "guidance": "image_first"},

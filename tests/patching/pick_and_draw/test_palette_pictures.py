@@ -29,7 +29,7 @@ class Averages:
 
 
 def test_a_mask_is_of_the_picture_as_it_was_given():
-    with pytest.raises(ValueError, match="expected a mask of the picture's size, 256 x 256, got 1 of 100 x 100"):
+    with pytest.raises(ValueError, match="expected a mask of the picture's size, 256 x 256, got one of 100 x 100"):
         made(model_of(), latent=None, image=torch.rand(1, 256, 256, 3), vae=Averages(), mask=torch.ones(1, 100, 100))
 
 
