@@ -279,7 +279,7 @@ def machine() -> str:
 
 
 def way_out() -> str:
-    """What a user can do where PyTorch has no package for this machine."""
+    """Advice where PyTorch has no package for this machine."""
     kind = (sys.platform, platform.machine().lower())
     if kind == ("darwin", "x86_64"):
         return "PyTorch has made none for Intel Macs since 2.2, so use another machine"
