@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--json", dest="json_file", type=Path, metavar="FILE", help="also write the JSON to FILE; gpu goes on from it"
     )
-    parser.add_argument("--seconds", type=float, metavar="S", help="gpu: time to measure in (510)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="gpu: time to measure in (510, with --quick 240)")
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
     parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (500)")
     options = parser.parse_args(arguments)

@@ -81,9 +81,11 @@ def search(
     left, round_seed = count, first_seed
     while left > 0:
         runs = judge.runs
-        if (new := _first_fault(judge, schemas, round_seed, left)) is None:
-            return
-        found(*judge.reduce(*new, schemas))
+        new = _first_fault(judge, schemas, round_seed, left)
+        if new is not None:
+            found(*judge.reduce(*new, schemas))
+        elif judge.runs == runs:
+            return  # all graphs that it draws are known
         left -= max(1, judge.runs - runs)
         round_seed += 1
 
