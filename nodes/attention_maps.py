@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..patching.features.word_maps import GROUPINGS, NODE, word_maps
 from ..patching.host.blocks import check_names
+from ..patching.host.failures import leaving_nothing
 from ..patching.host.window import Window, check_order
 from ..patching.host.words import check_word
 from ._api import CATEGORY, io, schema, ui, window_inputs
@@ -126,6 +127,7 @@ class LikenessAttentionMaps(io.ComfyNode):
         )
 
     @classmethod
+    @leaving_nothing()
     def execute(
         cls,
         model: ModelPatcher,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.samplers
 
+from ..patching.host.failures import leaving_nothing
 from ..patching.jedi.sampling import sample_set
 from ._api import CATEGORY, TELLS, io, notices, output, schema
 from ._joint import cfg_input, coupling_inputs, guider_of, one, optional_inputs, set_inputs, valid_set
@@ -84,6 +85,7 @@ class JointImageSampler(io.ComfyNode):
         return valid_set(cls, NODE, guidance, blocks, input_types)
 
     @classmethod
+    @leaving_nothing()
     def execute(
         cls,
         model,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..patching.features.references import INVERTED, NOISED
 from ..patching.host.blocks import check_names
+from ..patching.host.failures import leaving_nothing
 from ..patching.host.window import Window, check_window
 from ..patching.host.words import check_word
 from ..patching.pick_and_draw import palette_file
@@ -174,6 +175,7 @@ class AppearancePalette(io.ComfyNode):
         )
 
     @classmethod
+    @leaving_nothing()
     def execute(
         cls,
         model: ModelPatcher,

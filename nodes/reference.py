@@ -13,6 +13,7 @@ from ..patching.features.references import (
     References,
 )
 from ..patching.host.blocks import check_names
+from ..patching.host.failures import leaving_nothing
 from ._api import ADVANCED, CATEGORY, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui
 from ._validate import check, valid
 
@@ -181,6 +182,7 @@ class LikenessSaveReference(io.ComfyNode):
         )
 
     @classmethod
+    @leaving_nothing()
     def execute(cls, reference, model, sigmas, blocks, filename_prefix, negative=None) -> io.NodeOutput:
         filled = reference_file.fill(reference, model, sigmas, blocks, negative)
         path = reference_file.save(filled, filename_prefix)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import comfy.samplers
 
 from ..patching.host.blocks import check_names
+from ..patching.host.failures import leaving_nothing
 from ..patching.host.passes import sample
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
 from ..patching.layout_and_retouch.switch import Switch, check_step
@@ -209,6 +210,7 @@ class StepBlendedSampler(io.ComfyNode):
         )
 
     @classmethod
+    @leaving_nothing()
     def execute(
         cls,
         latent,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import comfy.samplers
 
 from ..patching.host.blocks import check_names
+from ..patching.host.failures import leaving_nothing
 from ..patching.host.window import Window, check_window
 from ..patching.host.words import check_word
 from ..patching.pick_and_draw import template_file
@@ -161,6 +162,7 @@ class LayoutTemplate(io.ComfyNode):
         return valid(*checks)
 
     @classmethod
+    @leaving_nothing()
     def execute(
         cls,
         model: ModelPatcher,

@@ -11,6 +11,7 @@ import comfy.model_patcher
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from .failures import leaving_nothing
 from .family import Options
 from .notices import Notices
 from .predictions import Answering, Prediction
@@ -84,8 +85,9 @@ def run_scope(guider: CFGGuider, sigmas: torch.Tensor) -> Iterator[RunState]:
     guider.model_options = comfy.model_patcher.create_model_options_clone(options)
     guider.model_options["transformer_options"][KEY] = state
     try:
-        yield state
-        state.report()
+        with leaving_nothing():
+            yield state
+            state.report()
     finally:
         guider.model_options = options
         state.close()

@@ -113,17 +113,30 @@ class _Pass:
 
     @torch.no_grad()
     def __call__(self, model, x, sigmas, extra_args, callback=None, disable=None):
-        progress = comfy.utils.ProgressBar(len(sigmas) - 1)
-
-        def denoise(latents: torch.Tensor, sigma: float) -> torch.Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            denoised = model(latents, latents.new_full([len(latents)], sigma), **extra_args)
-            progress.update(1)
-            return denoised
-
-        # The host has scaled x for the first noise level, which leaves nothing of the picture in a flow model's.
-        self._function(denoise, model.latent_image.to(x))
+        denoise = _Denoise(model, extra_args, comfy.utils.ProgressBar(len(sigmas) - 1))
+        try:
+            # The host has scaled x for the first noise level, which leaves nothing of the picture in a flow model's.
+            self._function(denoise, model.latent_image.to(x))
+        finally:
+            denoise.close()
         return x
+
+
+class _Denoise:
+    """A `Denoise` of a running pass. It is no function with cells, which an error's frames would keep alive."""
+
+    def __init__(self, model: Any, arguments: dict, progress: comfy.utils.ProgressBar):
+        self._model, self._arguments, self._progress = model, arguments, progress
+
+    def __call__(self, latents: torch.Tensor, sigma: float) -> torch.Tensor:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        denoised = self._model(latents, latents.new_full([len(latents)], sigma), **self._arguments)
+        self._progress.update(1)
+        return denoised
+
+    def close(self) -> None:
+        """Drops the model."""
+        self._model, self._arguments = None, {}
 
 
 def call_arguments(

@@ -1,13 +1,15 @@
 """Whatever changes a model between two runs, the second gives what fresh objects give, bit for bit."""
 
+from dataclasses import replace
+
 import comfy.hooks
 import pytest
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
-from comfy_extras.nodes_freelunch import FreeU_V2
+from comfy_extras.nodes_freelunch import FreeU
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
-from likeness.patching.features.lending import BANKED
+from likeness.patching.features.lending import BANKED, SEQUENTIAL
 from likeness.patching.features.references import INVERTED, References
 from likeness.patching.layout_and_retouch.build import retouch
 from likeness.patching.layout_and_retouch.settings import APPEND, NONE, RetouchSettings
@@ -16,6 +18,7 @@ from likeness.tests.patching.jedi import joint_runs
 from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     NEGATIVE,
     POSITIVE,
+    close,
     mask,
     reference,
     retouched,
@@ -87,7 +90,7 @@ CHANGES = {
     "bypass_lora": bypass_lora,
     **{slot: network_patch(slot) for slot in NETWORK_PATCHES},
     "replacement": replacement,
-    "freeu": lambda model: FreeU_V2.execute(model, 1.3, 1.4, 0.9, 0.2)[0],
+    "freeu": lambda model: FreeU.execute(model, 1.1, 1.2, 0.9, 0.2)[0],
     "deep_shrink": lambda model: PatchModelAddDownscale.execute(model, 3, 2.0, 0.0, 0.35, True, "bicubic", "bicubic")[
         0
     ],
@@ -104,12 +107,13 @@ CHANGES = {
 class Banked:
     """Retouches with a reference whose inversion and features are kept."""
 
+    settings = RetouchSettings(NONE, 0, STEPS, attention=APPEND, mode=BANKED)
+
     def __init__(self, model):
         self.references = References((reference(model, kind=INVERTED),))
 
     def __call__(self, model):
-        settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=STEPS, attention=APPEND, mode=BANKED)
-        return run(retouch(model, self.references, None, None, settings), steps=STEPS)
+        return run(retouch(model, self.references, None, None, self.settings), steps=STEPS)
 
 
 class PictureLayout:
@@ -196,28 +200,27 @@ def test_a_patch_that_its_pack_changes_in_place_is_seen():
 def test_another_negative_prompt_of_a_picture_is_seen():
     model = tiny_model("sd1", seed=41)
     made = PictureLayout(model)
-    before = made(model)
-    assert torch.equal(made(model, 14), PictureLayout(model)(model, 14)) and not torch.equal(made(model, 14), before)
+    before, after = made(model), made(model, 14)
+    close(after, PictureLayout(model)(model, 14))
+    assert not torch.allclose(after, before, rtol=1e-2)
 
 
 def test_weights_that_a_prompt_schedules_are_seen():
-    """Hooks of a prompt change the weights of some calls, in which a reference is read anew."""
+    """Hooks of a prompt change the weights of some calls, whose references no bank holds."""
     model = tiny_model("sd1", seed=41)
     weights = {k: (0.3 * torch.ones_like(w),) for k, w in model.model.state_dict().items() if "attn1.to_v.w" in k}
-    hooks = comfy.hooks.HookGroup()
-    hook = comfy.hooks.WeightHook(1.0, 0.0)
+    hook, hooks = comfy.hooks.WeightHook(1.0, 0.0), comfy.hooks.HookGroup()
     hook.weights, hook.need_weight_init = weights, False
     hooks.add(hook)
     hooked = comfy.hooks.set_hooks_for_conditioning(conditioning(model, seed=POSITIVE), hooks)
+    made, empty = Banked(model), {"samples": torch.zeros(1, 4, 8, 8)}
+    before, negative = made(model), conditioning(model, seed=NEGATIVE)
 
-    def retouched_with(made):
-        settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=STEPS, attention=APPEND, mode=BANKED)
-        patched = retouch(model, made.references, None, None, settings)
-        empty = {"samples": torch.zeros(1, 4, 8, 8)}
-        return run_ksampler(patched, hooked, conditioning(model, seed=NEGATIVE), empty, steps=STEPS)
+    def run_hooked(made, mode=BANKED):
+        patched = retouch(model, made.references, None, None, replace(made.settings, mode=mode))
+        return run_ksampler(patched, hooked, negative, empty, steps=STEPS)
 
-    made = Banked(model)
-    before = made(model)
-    result = retouched_with(made)
-    assert torch.equal(result, retouched_with(Banked(model))) and not torch.equal(result, before)
+    result = run_hooked(made)
+    close(result, run_hooked(Banked(model)))
+    close(result, run_hooked(Banked(model), SEQUENTIAL))
     assert torch.equal(made(model), before)
