@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.sample
@@ -126,7 +126,8 @@ class _Denoise:
     """A `Denoise` of a running pass. It is no function with cells, which an error's frames would keep alive."""
 
     def __init__(self, model: Any, arguments: dict, progress: comfy.utils.ProgressBar):
-        self._model, self._arguments, self._progress = model, arguments, progress
+        self._model: Any = model
+        self._arguments, self._progress = arguments, progress
 
     def __call__(self, latents: torch.Tensor, sigma: float) -> torch.Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
