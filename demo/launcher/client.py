@@ -25,13 +25,21 @@ class Rejected(ValueError):
 
     def __init__(self, reply: dict):
         self.errors = {
-            node: [f"{e['message']}: {e['details']}" for e in found["errors"]]
+            node: list(dict.fromkeys(_sentence(error) for error in found["errors"]))
             for node, found in (reply.get("node_errors") or {}).items()
         }
         sentences = [s for found in self.errors.values() for s in found] or [
             reply.get("error", {}).get("message", "no reason given")
         ]
         super().__init__(f"ComfyUI refused the workflow: {'; '.join(sentences)}")
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    """The sentence of one of the host's errors."""
+    if error["type"] == "custom_validation_failed" and " - " in error["details"]:
+        # The node's own sentence, which the host repeats for every input that the node has looked at.
+        return error["details"].split(" - ", 1)[1]
+    return f"{error['message']}: {error['details']}"
 
 
 class Failed(RuntimeError):

@@ -40,8 +40,8 @@ def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> str
 
 
 def refusal(rejected: Rejected) -> str:
-    """The sentence with which one of our nodes refused its widgets; the host repeats it for each of them."""
-    (sentence,) = {said.split(" - ", 1)[1] for found in rejected.errors.values() for said in found}
+    """The sentence with which one of our nodes refused its widgets."""
+    (sentence,) = (said for found in rejected.errors.values() for said in found)
     return sentence
 
 
