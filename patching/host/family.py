@@ -82,6 +82,16 @@ class SelfAttentionChange:
         return output
 
 
+class Attending(Protocol):
+    """Computes the attention of layers during one model call."""
+
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ) -> torch.Tensor:
+        """The attention of projected queries, keys and values, [rows, n, width]."""
+        ...
+
+
 CrossAttentionChange = Callable[[Layer, torch.Tensor, torch.Tensor, torch.Tensor], Inputs]
 """(layer, n, context, value) -> the inputs of a cross-attention's projections."""
 
@@ -135,6 +145,10 @@ class Family(Protocol):
 
     def replaces_self_attention(self, options: Options, layers: Collection[Layer]) -> bool:
         """True if another patch computes the self-attention of any of `layers`; such a patch accepts no mask."""
+        ...
+
+    def attend_across(self, options: Options, layers: Collection[Layer], change: Attending) -> Options:
+        """Lets `change` compute the cross-attention of `layers`."""
         ...
 
     def change_cross_attention(

@@ -90,19 +90,29 @@ def run_pass(
     samples: torch.Tensor,
     sigmas: Sequence[float],
     function: Callable[[Denoise, torch.Tensor], None],
+    negative: list | None = None,
+    denoise_mask: torch.Tensor | None = None,
 ) -> None:
     """Calls function(denoise, clean) once, with the model loaded; `function` has to keep its results itself.
 
     clean: `samples` in the model's latent space, on its device.
     samples: those of a LATENT, [batch, channels, height, width].
     sigmas: the noise levels that `function` will use, in order; they are the schedule and the progress bar.
+    negative: CONDITIONING of a second side, which the model then evaluates in every call; its answers are not returned.
+    denoise_mask: of a LATENT, for inpainting models alone.
     """
     guider = comfy.samplers.CFGGuider(model)
     # Other packs' guidance would change this unguided pass, or add model calls to it.
     guider.model_options = {k: v for k, v in guider.model_options.items() if k not in GUIDANCE_FUNCTIONS}
     guider.inner_set_conds({"positive": conditioning})
+    if negative is not None:
+        guider.inner_set_conds({"negative": negative})
+        guider.model_options["disable_cfg1_optimization"] = True
     sampler = comfy.samplers.KSAMPLER(_Pass(function))
-    guider.sample(torch.zeros_like(samples), samples, sampler, torch.tensor([*sigmas, 0.0]), disable_pbar=True, seed=0)
+    schedule = torch.tensor([*sigmas, 0.0])
+    guider.sample(
+        torch.zeros_like(samples), samples, sampler, schedule, denoise_mask=denoise_mask, disable_pbar=True, seed=0
+    )
 
 
 class _Pass:
@@ -113,7 +123,8 @@ class _Pass:
 
     @torch.no_grad()
     def __call__(self, model, x, sigmas, extra_args, callback=None, disable=None):
-        denoise = _Denoise(model, extra_args, comfy.utils.ProgressBar(len(sigmas) - 1))
+        # The latents are given, so nothing of them is to be kept.
+        denoise = _Denoise(model, {**extra_args, "denoise_mask": None}, comfy.utils.ProgressBar(len(sigmas) - 1))
         try:
             # The host has scaled x for the first noise level, which leaves nothing of the picture in a flow model's.
             self._function(denoise, model.latent_image.to(x))

@@ -18,6 +18,7 @@ from .family import (
     COARSE,
     LATE,
     MIDDLE,
+    Attending,
     Attention,
     CrossAttentionChange,
     CrossAttentionReader,
@@ -125,14 +126,14 @@ class UNet:
         options = _with_patch(options, "attn1_output_patch", layers, change.output)
         if not change.attends:
             return options
-        replaced = options.get("patches_replace", {})
-        slots = dict(replaced.get("attn1", {}))
-        slots |= {layer: _AttendHook(layer, change, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
-        return {**options, "patches_replace": {**replaced, "attn1": slots}}
+        return _attending(options, "attn1", layers, change)
 
     def replaces_self_attention(self, options: Options, layers: Collection[Layer]) -> bool:
         slots = options.get("patches_replace", {}).get("attn1", {})
         return any(layer in slots or layer[:2] in slots for layer in layers)
+
+    def attend_across(self, options: Options, layers: Collection[Layer], change: Attending) -> Options:
+        return _attending(options, "attn2", layers, change)
 
     def change_cross_attention(
         self, options: Options, layers: Collection[Layer], change: CrossAttentionChange
@@ -188,6 +189,13 @@ def _with_patch(options: Options, slot: str, layers: Collection[Layer], act: Cal
     return {**options, "patches": {**patches, slot: [*patches.get(slot, ()), _Hook(frozenset(layers), act)]}}
 
 
+def _attending(options: Options, slot: str, layers: Collection[Layer], change: Attending) -> Options:
+    replaced = options.get("patches_replace", {})
+    slots = dict(replaced.get(slot, {}))
+    slots |= {layer: _AttendHook(layer, change, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
+    return {**options, "patches_replace": {**replaced, slot: slots}}
+
+
 def _layer(extra_options: Options) -> Layer:
     kind, number = extra_options["block"]
     return Layer(kind, number, extra_options["block_index"])
@@ -237,10 +245,10 @@ class _Hook:
 
 @dataclass(frozen=True)
 class _AttendHook:
-    """Runs a change's `attend` in place of a layer's self-attention."""
+    """Runs a change's `attend` in place of a layer's attention."""
 
     layer: Layer
-    change: SelfAttentionChange
+    change: Attending
     previous: Callable | None
 
     def __call__(self, q, k, v, extra_options):

@@ -17,9 +17,11 @@ from ..host.families import discover, family_of, preset
 from ..host.family import LATE
 from ..host.notices import Notices
 from .checks import check_settings
+from .idle import idle_inputs
 from .mask import SubjectMask, plain_mask
 from .retouch import Retouch
 from .settings import NODE, NONE, Layout, RetouchSettings, prompts_of
+from .vanilla import Vanilla
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -34,24 +36,36 @@ def retouch(
     layout_negative: list | None = None,
     *,
     notices: Notices | None = None,
+    vanilla_model: ModelPatcher | None = None,
+    vanilla_conditioning: list | None = None,
 ) -> ModelPatcher:
     """A clone of MODEL with the retouch attached; a plain clone where the settings are neutral.
 
-    notices: those of the node, for warnings.
+    notices: those of the node, for warnings. vanilla_model, vanilla_conditioning: those of the layout's first
+    steps.
     Raises ValueError for inputs of another model family, unknown blocks and settings that contradict each other.
     """
     family, available = family_of(model, NODE), discover(model, NODE)
     blocks = parse(settings.blocks, available, NODE, preset(model, LATE, NODE))
     source = _layout(layout)
     check_settings(settings, source is not None, mask is not None)
+    vanilla = None if vanilla_model is None else Vanilla(vanilla_model, vanilla_conditioning)
+    if vanilla is not None:
+        vanilla.check(model)
+        if isinstance(source, Trajectory):
+            vanilla.prompts(source)
     for item in references.items:
         check_text(model, item.conditioning, "reference", NODE)
     if source is not None:
         for prompt in prompts_of(source, layout_negative):
             check_text(model, prompt, "layout", NODE)
+    soft = plain_mask(mask, NODE) if isinstance(mask, torch.Tensor) else mask
+    told = notices or Notices(NODE)
+    prompt_alone = vanilla_conditioning is not None and vanilla is None
+    for sentence in idle_inputs(settings, source, soft, layout_negative, prompt_alone):
+        told.tell(sentence)
     if settings.strength == 0 or settings.window.empty or not blocks:
         return model.clone()
-    soft = plain_mask(mask, NODE) if isinstance(mask, torch.Tensor) else mask
     patch = Retouch(
         settings=settings if source is not None else replace(settings, early_swap=NONE),
         lending=Lending(NODE, family, blocks, references.items, settings.mode, settings.bank_limit),
@@ -60,7 +74,8 @@ def retouch(
         layout_negative=layout_negative,
         mask=soft,
         mask_blocks=parse(soft.blocks, available, soft.node) if soft is not None and soft.follows else (),
-        notices=notices or Notices(NODE),
+        vanilla=vanilla,
+        notices=told,
     )
     return attach(model, patch)
 

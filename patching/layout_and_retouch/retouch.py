@@ -29,11 +29,13 @@ from .checks import (
     check_trajectory,
     warn_of_idle_weights,
 )
+from .idle import idle_steps
 from .mask import SubjectMask
 from .path import path_of, reached
 from .run import RetouchRun, starting_noise
 from .settings import FORK, NODE, NONE, QK_SELF, QKV_BOTH, Layout, RetouchSettings
 from .swaps import LayoutInputs, LayoutOfSameCall, LayoutOutput, LayoutSwap, RecordedLayout, ReferenceSwap
+from .vanilla import Vanilla, prepare_vanilla
 
 if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
@@ -45,7 +47,7 @@ class Retouch:
 
     lending: the references, and the blocks where they and the mask act. every_block: all of the network's, for the
     early steps. layout_negative: CONDITIONING for a layout that is a picture. mask_blocks: whose attention the mask
-    follows.
+    follows. vanilla: the model of the layout's first steps.
     """
 
     settings: RetouchSettings
@@ -55,6 +57,7 @@ class Retouch:
     layout_negative: list | None = None
     mask: SubjectMask | None = None
     mask_blocks: tuple[Block, ...] = ()
+    vanilla: Vanilla | None = None
     notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
 
     @property
@@ -121,7 +124,12 @@ class Retouch:
             layout_negative=self.layout_negative,
             window=window,
             path=path,
+            mask_blends=self.mask is not None,
         )
+        run.vanilla, told = prepare_vanilla(self.vanilla, run, self.lending, self.every_block, state.inputs)
+        idle = idle_steps(run, sigmas.tolist(), not torch.count_nonzero(noise), len(self.lending.references))
+        for sentence in (*([told] if told else []), *idle):
+            self.notices.tell(sentence)
         if self.layout is not None:
             check_layout(run, self._blended_levels(run))
         state.recall((self, "run"), lambda: run)
@@ -178,13 +186,17 @@ class Retouch:
                     f"that hides them; sample with CFGGuider, or set early_swap to {QKV_BOTH}."
                 )
             return forward(call)
+        layers = layers_of(self.every_block)
+        vanilla = run.vanilla_swap(call)
+        if vanilla is not None:
+            return forward(replace(call, options=vanilla.applied(call.options, self.lending.family, layers)))
         if settings.mode == BATCHED:
             sources = run.layout_rows(call, call.flags, own=False)
             joint = call_with(call, sources)
             if joint is not None:
                 inputs = LayoutOfSameCall(targets, aligned(call, sources))
                 return forward(self._following(joint, targets, inputs))[:targets]
-        layers, cross = layers_of(self.every_block), settings.early_swap != QK_SELF
+        cross = settings.early_swap != QK_SELF
         inputs = RecordedLayout(*run.layout_inputs(call, forward, layers, cross))
         return forward(self._following(call, targets, inputs))
 

@@ -22,6 +22,7 @@ from ..host.window import SigmaWindow
 from .mask import MaskRun, SubjectMask
 from .path import LayoutPath, reached
 from .settings import FORK, NODE, NONE, Layout, RetouchSettings, prompts_of
+from .vanilla_attention import VanillaFeatures, VanillaSwap
 
 if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
@@ -35,7 +36,8 @@ class RetouchRun:
     """One run.
 
     size: (height, width) of its latents. levels: its sigmas, one per step. window: where the node acts. path: of the
-    layout, None without one.
+    layout, None without one. mask_blends: True with a mask, under which the layout is blended in. vanilla: the vanilla
+    model's part of the layout, None without its model.
     """
 
     settings: RetouchSettings
@@ -46,6 +48,8 @@ class RetouchRun:
     layout_negative: list | None = None
     window: SigmaWindow = EVERYWHERE
     path: LayoutPath | None = None
+    mask_blends: bool = False
+    vanilla: VanillaFeatures | None = None
     mask: MaskRun | None = None
     _latest: dict[bool, tuple[tuple, Made]] = field(default_factory=dict)
     _digest: str = ""
@@ -77,6 +81,22 @@ class RetouchRun:
         """True in a step whose answers are the layout's."""
         early = self.path is not None and self.settings.early_swap == FORK
         return early and self.window.contains(sigma) and not self.late(sigma)
+
+    def vanilla_swap(self, call: Call) -> VanillaSwap | None:
+        """The vanilla model's attention for an early call; None where it is not known or the layout is not its own.
+
+        Raises ValueError for a call between the noise levels at which the vanilla model was run.
+        """
+        if self.vanilla is None or self.path is None or not self.of_vanilla(call.sigma):
+            return None
+        assert isinstance(self.layout, Trajectory)
+        number = self.vanilla.call_at(self.layout, self.path.call, call.sigma)
+        if number is None:
+            raise ValueError(
+                f"{NODE}: expected the noise levels of the layout's calls, where vanilla_model was run, got sigma "
+                f"{call.sigma:.4f}; give both samplers one sampler, or disconnect vanilla_model."
+            )
+        return VanillaSwap(self.vanilla, call, number, self.settings.strength)
 
     def start_mask(self, mask: SubjectMask, device: torch.device) -> None:
         self.mask = MaskRun(mask, self.size, device)
@@ -182,8 +202,17 @@ class RetouchRun:
         if self._is_one_call(call.sigma) or self.of_vanilla(call.sigma):
             weights, features = self._weights(call.sigma), self.lender.features
             weights = features.good_for(call) if weights is None else weights
-            return features.in_bank(self._side(flag), call.sigma, layers, weights)
+            return features.in_bank(self._side(flag), call.sigma, layers, weights) or self._of_vanilla_model(
+                call.sigma, flag, layers
+            )
         return None
+
+    def _of_vanilla_model(self, sigma: float, flag: bool, layers: Sequence[Layer]) -> Features | None:
+        """The layout's outputs in a step that the vanilla model made again for this run."""
+        if self.vanilla is None or not self.of_vanilla(sigma):
+            return None
+        side = self._side(flag)._replace(bank=self.vanilla.outputs)
+        return self.lender.features.in_bank(side, sigma, layers, ("",))
 
     def _keep(self, call: Call, flag: bool, made: Features) -> None:
         self._latest[flag] = (self._moment(call), Made.by(call, made))
@@ -203,7 +232,8 @@ class RetouchRun:
         if self.layout is None:
             return False
         layers = layers_of(self.lender.settings.blocks)
-        return self.lender.features.in_bank(self._side(flag), sigma, layers, self._weights(sigma)) is not None
+        known = self.lender.features.in_bank(self._side(flag), sigma, layers, self._weights(sigma))
+        return known is not None or self._of_vanilla_model(sigma, flag, layers) is not None
 
     def _side(self, flag: bool) -> Side:
         assert self.layout is not None

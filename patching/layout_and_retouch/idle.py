@@ -1,0 +1,94 @@
+"""Sentences for inputs of a retouch that have no effect, though no widget has its neutral value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..features.trajectory import Trajectory
+from .settings import FORK, NONE, Layout, RetouchSettings
+
+if TYPE_CHECKING:
+    from .mask import SubjectMask
+    from .run import RetouchRun
+
+
+def idle_inputs(
+    settings: RetouchSettings,
+    layout: Layout | None,
+    mask: SubjectMask | None,
+    layout_negative: list | None,
+    vanilla_prompt_alone: bool,
+) -> list[str]:
+    """Those of the node's inputs that can have no effect in any run.
+
+    vanilla_prompt_alone: True for a vanilla_conditioning without its model.
+    """
+    told, window = [], settings.window
+    if window.start_percent > window.end_percent:
+        told.append(
+            f"no effect, because start_percent {window.start_percent:g} lies after end_percent "
+            f"{window.end_percent:g}; swap them."
+        )
+    if layout is None and settings.follows_live:
+        told.append(
+            f"no effect of early_swap {settings.early_swap}, because no layout is connected; connect layout, or set "
+            f"early_swap to {NONE}."
+        )
+    if layout_negative is not None and (layout is None or isinstance(layout, Trajectory)):
+        told.append(
+            "no effect of layout_negative, because only a REFERENCE as layout has use for it; a TRAJECTORY has its own "
+            "negative prompt; disconnect it."
+        )
+    if vanilla_prompt_alone:
+        told.append("no effect of vanilla_conditioning, because vanilla_model is not connected; connect it too.")
+    if mask is not None and not mask.follows and bool((mask.fixed >= 1).all()):
+        told.append(
+            "no effect of the mask, because it is 1 everywhere, so that nothing of the layout is kept; connect the "
+            "mask of the subject alone, or disconnect it."
+        )
+    return told
+
+
+def idle_steps(run: RetouchRun, sigmas: Sequence[float], continued: bool, references: int) -> list[str]:
+    """Those of the node's parts that have no step in a run that is about to start.
+
+    sigmas: the run's noise levels with the last one. continued: True for a run without noise, which continues another.
+    references: their number.
+    """
+    settings, steps = run.settings, run.steps
+    known = isinstance(run.layout, Trajectory)
+    if not known and continued and settings.lambda_2 > 0:
+        return [
+            f"lambda_2 {settings.lambda_2} is counted from the first step of this run, which continues another; set "
+            "lambda_2 to 0 if the steps before lambda_2 are over, or connect a TRAJECTORY, whose steps are counted "
+            "over all runs."
+        ]
+    if not known and sigmas[-1] > 0:
+        return []  # the steps that are missing here may follow in another run
+    told, inside = [], [s for s in steps if run.window.contains(s)]
+    if not inside:
+        return []  # the run's report says so
+    end = f"end_percent {settings.end_percent:g}"
+    if references and settings.lambda_2 >= len(steps):
+        told.append(
+            f"no effect of the reference, because all {len(steps)} steps come before lambda_2 {settings.lambda_2}; "
+            "lower lambda_2, or raise the sampler's steps."
+        )
+    elif references and not any(run.late(s) for s in inside):
+        told.append(
+            f"no effect of the reference, because {end} comes before step lambda_2 {settings.lambda_2}; raise "
+            "end_percent or lower lambda_2."
+        )
+    if run.mask_blends and settings.lambda_3 < len(steps) and not any(run.blends(s) for s in inside):
+        told.append(
+            f"no effect of the mask, because {end} comes before step lambda_3 {settings.lambda_3}; raise end_percent "
+            "or lower lambda_3."
+        )
+    follows = run.path is not None and settings.lambda_2 > 0 and settings.early_swap not in (NONE, FORK)
+    if follows and all(run.late(s) for s in inside):
+        told.append(
+            f"no effect of early_swap {settings.early_swap}, because start_percent {settings.start_percent:g} comes "
+            f"after the steps before lambda_2 {settings.lambda_2}; lower start_percent or raise lambda_2."
+        )
+    return told
