@@ -28,10 +28,9 @@ def pair():
 
 def patched(tuned, trajectory, vanilla=None, masked=None, notices=None, prompt=None, **settings):
     given = {"early_swap": QKV_BOTH, "lambda_2": STEPS, "lambda_3": STEPS, "mode": SEQUENTIAL, **settings}
-    references = References((reference(tuned),))
     return retouch(
         tuned,
-        references,
+        References((reference(tuned),)),
         trajectory,
         masked,
         RetouchSettings(**given),
