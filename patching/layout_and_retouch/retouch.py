@@ -154,6 +154,7 @@ class Retouch:
         path.check(prediction.x)
         if not run.forks(prediction.sigma):
             return predict(prediction)
+        prediction.state.note(self, True)
         x = prediction.x
         answer = path.answer(prediction.sigma).each(lambda t: t.to(x).expand_as(x))
         if strength < 1:
