@@ -80,10 +80,10 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     options=[FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE],
                     default=FORK,
                     tooltip=(
-                        "How the target follows the layout before lambda_2. fork: it starts from the layout's own "
-                        "latents, which costs nothing. qkv_both: queries, keys and values of all self- and "
-                        "cross-attention (our reading of the paper); qk_both: without values; qk_self: queries and "
-                        "keys of self-attention. Neutral: none."
+                        "How the target follows the layout before lambda_2. fork, our shortcut: it starts from the "
+                        "layout's own latents, which costs nothing. qkv_both: queries, keys and values of all self- "
+                        "and cross-attention, our reading of the paper, with vanilla_model; qk_both: without values; "
+                        "qk_self: queries and keys of self-attention. Neutral: none."
                     ),
                 ),
                 io.Int.Input(
@@ -174,9 +174,9 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     **ADVANCED,
                     tooltip=(
                         "The vanilla model of the Step-Blended Sampler, for the paper's layout path with qkv_both, "
-                        "qk_both or qk_self: it runs the layout's vanilla steps once more before this run, one model "
-                        "call each, and keeps their attention in RAM meanwhile (SD 1.x at 512 pixels: about 90 MiB "
-                        "per step). Neutral: not connected."
+                        "qk_both or qk_self. It makes the layout's vanilla steps once more before each run. Their "
+                        "attention is kept in RAM meanwhile, for SD 1.x at 512 pixels about 90 MiB per step. "
+                        "Neutral: not connected."
                     ),
                 ),
                 io.Conditioning.Input(
@@ -191,7 +191,12 @@ class MultiSourceAttnSwap(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(
-                    "model", display_name="MODEL", tooltip="The model that retouches; sample with it as usual."
+                    "model",
+                    display_name="MODEL",
+                    tooltip=(
+                        "The model that retouches. The paper samples it with the neutral prompt (a photo of a sks "
+                        "dog); the layout's own prompt works too."
+                    ),
                 )
             ],
             hidden=TELLS,

@@ -102,9 +102,6 @@ def test_other_models_and_idle_ones_are_told():
         run(patched(tuned, trajectory, notices=notices, **{"lambda_2": 2, "lambda_3": 2, **settings}))
         told = [sentence.casefold() for sentence in notices.sentences]
         assert len(told) == 1 and words in told[0], (words, told)
-            words,
-            notices.sentences,
-        )
     for settings in ({"vanilla": vanilla}, {"early_swap": FORK}):
         notices = Notices("test")
         run(patched(tuned, trajectory, notices=notices, **{"lambda_2": 2, "lambda_3": 2, **settings}))
