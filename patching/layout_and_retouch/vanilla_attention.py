@@ -112,7 +112,7 @@ class _Keep(SelfAttentionChange):
 
 @dataclass(frozen=True, eq=False)
 class VanillaSwap(SelfAttentionChange):
-    """Queries, keys and values of the target's rows become the vanilla model's own (Algorithm 1, line 9).
+    """Queries, keys and values of the target's rows become the vanilla model's (arXiv 2407.09779, Algorithm 1, line 9).
 
     The attention of all three is its output, so that alone is kept for them. call: the target's; number: the layout's.
     """
