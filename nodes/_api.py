@@ -18,6 +18,7 @@ __all__ = [
     "ADVANCED",
     "CATEGORY",
     "DEMO_CATEGORY",
+    "FIXED",
     "TELLS",
     "AdaptiveMaskType",
     "ComfyExtension",
@@ -44,6 +45,9 @@ ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 
 TELLS = [io.Hidden.unique_id]
 """Value of `hidden` for a node with `notices`: they need its id."""
+
+FIXED: dict[str, Any] = {"extra_dict": {"control_after_generate": "fixed"}}
+"""Keyword arguments that keep a seed unless the user asks for another after each run; older front ends draw one."""
 
 Trajectory = io.Custom("LIKENESS_TRAJECTORY")
 """Every (sigma, latent) of a sampling run's model calls: a `patching.features.trajectory.Trajectory`."""

@@ -9,7 +9,7 @@ from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
 from ..patching.host.window import Window, check_order
 from ..patching.host.words import check_word
-from ._api import CATEGORY, io, schema, ui, window_inputs
+from ._api import CATEGORY, FIXED, io, schema, ui, window_inputs
 from ._validate import check, in_range, valid
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class LikenessAttentionMaps(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
+                    **FIXED,
                     tooltip="Seed of the noise that is added to the picture.",
                 ),
                 io.Vae.Input(

@@ -12,7 +12,7 @@ from ..patching.host.words import check_word
 from ..patching.pick_and_draw import palette_file
 from ..patching.pick_and_draw.build_palette import Picture, build_palette, check_pictures
 from ..patching.pick_and_draw.palette import NODE
-from ._api import ADVANCED, CATEGORY, LoadFile, PaletteType, io, schema, size_input, ui, window_inputs
+from ._api import ADVANCED, CATEGORY, FIXED, LoadFile, PaletteType, io, schema, size_input, ui, window_inputs
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class AppearancePalette(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
+                    **FIXED,
                     tooltip="The seed of the noise for source noised and for the mask.",
                 ),
                 io.Float.Input(

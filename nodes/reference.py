@@ -14,7 +14,7 @@ from ..patching.features.references import (
 )
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
-from ._api import ADVANCED, CATEGORY, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui
+from ._api import ADVANCED, CATEGORY, FIXED, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui
 from ._validate import check, valid
 
 
@@ -53,6 +53,7 @@ class LikenessReference(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
+                    **FIXED,
                     tooltip="The seed of the noise of source noised; unused otherwise.",
                 ),
                 io.Float.Input(

@@ -10,6 +10,7 @@ import torch
 from ..host.checks import check_count, single
 from ..host.notices import Notices
 from .fitting import latent_size, pixels_per_latent
+from .kept import kept_with
 from .references import INVERSION_STEPS, NODE, Reference, References
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def references(
             notices=notices or Notices(node),
         )
         items.append(item if fits else replace(item, given=item.latent))
-    return References(tuple(items))
+    return kept_with(image, items, node)
 
 
 def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) -> None:

@@ -128,8 +128,8 @@ class Reference:
                 sizes={},
                 _own={},
             )
-        # The caption and the weight may have been replaced since.
-        return replace(found, conditioning=self.conditioning, weight=self.weight)
+        # Caption, weight and seed may have been replaced since.
+        return replace(found, conditioning=self.conditioning, weight=self.weight, seed=self.seed, notices=self.notices)
 
     def source(self, model: ModelPatcher, sigmas: Sequence[float], node: str, identity: Identity) -> Source:
         """The picture at every noise level; an inversion costs one model call per step, the first time.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from ..features.kept import kept_with
 from ..features.pictures import references
 from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References
 from ..features.word_maps import word_maps
@@ -88,7 +89,8 @@ def build_palette(
     single(conditioning, NODE)
     made = _references(model, picture, conditioning, source=source, seed=seed, weight=weight)
     if picture.mask is None:
-        made = References(tuple(_with_saliency(model, clip, item, picture) for item in made.items))
+        found = [_with_saliency(model, clip, item, picture) for item in made.items]
+        made = kept_with(_pixels(picture), found, NODE)
     names, family = tuple(block.name for block in chosen), family_of(model, NODE).name
     shown = preview_palette(model, made, chosen, picture.vae, NODE)
     masks = torch.stack([item.mask for item in made.items if item.mask is not None])
@@ -156,12 +158,19 @@ def _references(
     samples = image_latent(model, picture.latent, NODE)
     masks = _masks_of(picture.mask, samples)
     latents = [{"samples": samples[i : i + 1]} for i in range(len(samples))]
-    return References(
-        tuple(
-            Reference(latent, conditioning, kind=source, seed=seed, mask=mask, weight=weight)
-            for latent, mask in zip(latents, masks, strict=True)
-        )
-    )
+    items = [
+        Reference(latent, conditioning, kind=source, seed=seed, mask=mask, weight=weight)
+        for latent, mask in zip(latents, masks, strict=True)
+    ]
+    return kept_with(_pixels(picture), items, NODE)
+
+
+def _pixels(picture: Picture) -> torch.Tensor:
+    """The tensor that the node was given."""
+    if picture.image is not None:
+        return picture.image
+    assert picture.latent is not None
+    return picture.latent["samples"]
 
 
 def check_pictures(image: bool, latent: bool) -> None:
