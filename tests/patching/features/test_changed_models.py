@@ -104,13 +104,18 @@ CHANGES = {
 }
 
 
+def inverted(model):
+    """A picture whose inversion is short."""
+    return replace(reference(model, kind=INVERTED), inversion_steps=STEPS)
+
+
 class Banked:
     """Retouches with a reference whose inversion and features are kept."""
 
     settings = RetouchSettings(NONE, 0, STEPS, attention=APPEND, mode=BANKED)
 
     def __init__(self, model):
-        self.references = References((reference(model, kind=INVERTED),))
+        self.references = References((inverted(model),))
 
     def __call__(self, model):
         return run(retouch(model, self.references, None, None, self.settings), steps=STEPS)
@@ -120,7 +125,7 @@ class PictureLayout:
     """Retouches that blend a picture in as the layout, whose outputs are kept."""
 
     def __init__(self, model):
-        self.layout = reference(model, kind=INVERTED)
+        self.layout = inverted(model)
 
     def __call__(self, model, negative=NEGATIVE):
         patched = retouched(
@@ -140,7 +145,9 @@ class Palette:
     """Guided runs with a palette and a recorded template."""
 
     def __init__(self, model):
-        self.palette = guidance_runs.palette(model, source=INVERTED)
+        given = guidance_runs.palette(model, source=INVERTED)
+        (item,) = given.references.items
+        self.palette = replace(given, references=References((replace(item, inversion_steps=STEPS),)))
         self.template = guidance_runs.recorded()
 
     def __call__(self, model):
