@@ -12,6 +12,7 @@ import torch
 
 from ..host.blocks import Layer
 from ..host.fingerprint import Fingerprint
+from .host_memory import HostMemory
 
 HIDDEN = "hidden"
 OUTPUT = "output"
@@ -47,12 +48,12 @@ class FeatureBank:
 
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _memory: HostMemory = field(default_factory=HostMemory)
 
     def put(self, key: Key, sigma: float, features: torch.Tensor) -> None:
         # The host samples in inference mode, whose tensors no later run could use with gradients.
-        with torch.inference_mode(False), torch.no_grad():
-            kept = torch.empty(features.shape, dtype=features.dtype).copy_(features)
-        with self._lock:
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            kept = self._memory.copy_of(features)
             self._entries.setdefault(key, {})[sigma] = kept
             for stale in list(dict.fromkeys(k.weights for k in self._entries if k.weights))[:-_MODELS]:
                 self._drop(lambda k, stale=stale: k.weights == stale)
@@ -87,13 +88,15 @@ class FeatureBank:
         """The features at a noise level, or None where none were recorded there."""
         with self._lock:
             levels = self._entries.get(key, {})
-            if sigma in levels:
-                return levels[sigma]
-            near = [s for s in levels if _equal(s, sigma)]
-            return levels[min(near, key=lambda s: abs(s - sigma))] if near else None
+            near = [sigma] if sigma in levels else [s for s in levels if _equal(s, sigma)]
+            if not near:
+                return None
+            self._memory.wait()
+            return levels[min(near, key=lambda s: abs(s - sigma))]
 
     def items(self) -> Iterator[tuple[Key, float, torch.Tensor]]:
         with self._lock:
+            self._memory.wait()
             listed = [(key, sigma, t) for key, levels in self._entries.items() for sigma, t in levels.items()]
         return iter(listed)
 

@@ -63,5 +63,5 @@ def reduced(mask: torch.Tensor, most: int) -> torch.Tensor:
     scale = math.sqrt(most / (height * width))
     if scale >= 1:
         return mask
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    size = (max(1, int(height * scale)), max(1, int(width * scale)))
     return F.interpolate(mask[:, None].float(), size, mode="area")[:, 0]

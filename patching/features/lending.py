@@ -222,8 +222,13 @@ class Lender:
         device = call.x.device
         if len(parts) == 1:
             (only,) = parts.values()
-            return only[layer].to(device)
-        return torch.cat([parts[self.side(flag)][layer].to(device).expand(call.images, -1, -1) for flag in call.flags])
+            return only[layer].to(device, non_blocking=True)
+        return torch.cat(
+            [
+                parts[self.side(flag)][layer].to(device, non_blocking=True).expand(call.images, -1, -1)
+                for flag in call.flags
+            ]
+        )
 
     def _negative_digest(self, conditional: bool) -> str:
         if conditional or self.negative is None or not self.features.banked:

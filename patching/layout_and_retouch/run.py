@@ -189,7 +189,10 @@ class RetouchRun:
                 self._keep(call, flag, made[flag])
         return {
             layer: torch.cat(
-                [call.shown.of_pictures(parts[flag][layer].to(call.x.device), NODE) for flag in call.flags]
+                [
+                    call.shown.of_pictures(parts[flag][layer].to(call.x.device, non_blocking=True), NODE)
+                    for flag in call.flags
+                ]
             )
             for layer in layers
         }
