@@ -96,7 +96,7 @@ class Builder:
             (node, name)
             for node in nodes
             for name in widgets_of(self.schemas[self.prompt[node]["class_type"]])
-            if not is_link(self.prompt[node]["inputs"].get(name))
+            if name not in COSTLY and not is_link(self.prompt[node]["inputs"].get(name))
         ]
         if places:
             node, name = self.one_of(*places)

@@ -70,6 +70,9 @@ def scene(b: Builder, family: str) -> Scene:
     scheduler = b.one_of("normal", *samplers["scheduler"][0]) if b.maybe() else "normal"
     b.common |= {"sampler_name": sampler, "sampler": sampler, "scheduler": scheduler, "noise_levels": 2}
     b.common["noise_seed"] = b.common["seed"]
+    # Tiny models have the training resolution of their family, at which every run would take minutes.
+    own, fitted = "own size", "training resolution"
+    b.common |= {"size": b.one_of(own, fitted) if family == DEMO else own, "inversion_steps": b.one_of(3, 8)}
     width, height = b.one_of(*SIZES) if b.one_of(False, False, True) else SIZES[0]
     demo = b.add("LikenessDemoModel")
     clip, vae = [demo[0], 1], [demo[0], 2]

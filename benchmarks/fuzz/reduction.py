@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...demo.launcher.client import Prompt
-from .builder import widgets_of
+from .builder import COSTLY, widgets_of
 from .graphs import Case
 from .oracle import Fault
 from .prompts import bypassed, links_of
@@ -66,10 +66,10 @@ def _smaller(prompt: Prompt, schemas: dict[str, Any]) -> Iterator[Prompt]:
 
 
 def _plainer_widgets(prompt: Prompt, schemas: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Widgets that differ from their default, with it. Sizes and steps stay small."""
+    """Widgets that differ from their default, with it. Costly ones stay."""
     for node, entry in prompt.items():
         for name, (_, options) in widgets_of(schemas[entry["class_type"]]).items():
-            if name in ("steps", "width", "height", "count", "noise_levels", "lambda_2", "lambda_3", "switch_step"):
+            if name in (*COSTLY, "lambda_2", "lambda_3", "switch_step"):
                 continue
             if name in entry["inputs"] and "default" in options and entry["inputs"][name] != options["default"]:
                 yield node, name, options["default"]
