@@ -38,6 +38,8 @@ BLOCKS = (
     "nonsense",
 )
 BOXES = ("", "8,8,40,40", "0,0,64,64", "40,40,8,8", "8,8", "a,b,c,d", "8,8,40,4000")
+COSTLY = ("steps", "width", "height", "count", "noise_levels", "size", "inversion_steps")
+"""Widgets whose defaults take too long here; a scene sets them."""
 _STRINGS = {
     "word": WORDS,
     "text": TEXTS,
