@@ -18,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 IDENTITY = "likeness_identity"
 """Attribute by which an object of any pack gives its identity: a plain value, None for one that only watches."""
 
-_HOST = Path(comfy.__path__[0]).parent
+_HOST = Path(comfy.__path__[0]).resolve().parent
 _PACK = __name__.removesuffix(".patching.host.fingerprint")
 _OWN = ("likeness.patching", "likeness.kernels", "likeness.nodes")
 _CLASSES = ("builtins", "collections", "comfy", "comfy_api", "comfy_extras", "enum", "torch", *_OWN)

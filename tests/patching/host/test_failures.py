@@ -3,6 +3,7 @@
 import gc
 import sys
 import weakref
+from dataclasses import replace
 
 import comfy.model_management
 import pytest
@@ -16,7 +17,7 @@ from likeness.patching.host.attach import attach
 from likeness.patching.host.window import ALWAYS
 from likeness.patching.layout_and_retouch.build import retouch
 from likeness.patching.layout_and_retouch.settings import APPEND, NONE, RetouchSettings
-from likeness.tests.patching.layout_and_retouch.retouch_runs import reference, run
+from likeness.tests.patching.layout_and_retouch.retouch_runs import counting, reference, run
 from likeness.tests.patching.pick_and_draw.guidance_runs import CAPTION, SIDE, SUBJECT, clip_of
 from likeness.tests.patching.tiny_models import latent, tiny_model
 
@@ -128,27 +129,36 @@ ERRORS = {
 }
 
 
+def inverted(model):
+    return replace(reference(model, kind=INVERTED), inversion_steps=2)
+
+
+def banked(model, item):
+    settings = RetouchSettings(NONE, 0, 2, attention=APPEND, mode=BANKED)
+    return retouch(model, References((item,)), None, None, settings)
+
+
 @pytest.mark.parametrize("name", ERRORS)
-@pytest.mark.parametrize("call", [2, 4])
-def test_a_run_that_stops_keeps_nothing_and_the_next_is_right(name, call):
-    """The second call is one of the inversion, the fourth one of the run."""
-    model, settings = tiny_model("sd1", seed=SEED), RetouchSettings(NONE, 0, 2, attention=APPEND, mode=BANKED)
-    item = reference(model, kind=INVERTED)
-    patched = retouch(model, References((item,)), None, None, settings)
-    stopping, error = patched.clone(), ERRORS[name]()
-    stopping.add_wrapper(WrappersMP.DIFFUSION_MODEL, Stopping(error, call))
+@pytest.mark.parametrize("early", [True, False])
+def test_a_run_that_stops_keeps_nothing_and_the_next_is_right(name, early):
+    """The second call is one of the inversion, the last one of the run."""
+    model, error = tiny_model("sd1", seed=SEED), ERRORS[name]()
+    counted, calls = counting(banked(model, inverted(model)))
+    expected, item = run(counted, steps=2), inverted(model)
+    patched = banked(model, item)
+    stopping = patched.clone()
+    stopping.add_wrapper(WrappersMP.DIFFUSION_MODEL, Stopping(error, 2 if early else len(calls)))
     with pytest.raises(type(error)):
         run(stopping, steps=2)
-    if not item.inversions:
-        assert item.bank.size_in_bytes == 0
-    fresh = retouch(model, References((reference(model, kind=INVERTED),)), None, None, settings)
-    assert torch.equal(run(patched, steps=2), run(fresh, steps=2))
+    assert bool(item.inversions) == (not early)
+    assert not early or item.bank.size_in_bytes == 0
+    assert torch.equal(run(patched, steps=2), expected)
 
 
 def test_a_model_unloaded_between_nodes_is_recognized():
-    model, settings = tiny_model("sd1", seed=SEED), RetouchSettings(NONE, 0, 2, attention=APPEND, mode=BANKED)
-    item = reference(model, kind=INVERTED)
-    patched = retouch(model, References((item,)), None, None, settings)
+    model = tiny_model("sd1", seed=SEED)
+    item = inverted(model)
+    patched = banked(model, item)
     before = run(patched, steps=2)
     (inversion,) = item.inversions.values()
     comfy.model_management.unload_all_models()
