@@ -25,6 +25,8 @@ def shortened(prompt: dict) -> dict:
     """The API-format prompt, changed in place, with the inputs of SHORT and two prompts of a list at most."""
     for entry in prompt.values():
         entry["inputs"] |= {name: value for name, value in SHORT.items() if name in entry["inputs"]}
+        if entry["class_type"] == "LikenessReference":
+            entry["inputs"]["inversion_steps"] = SHORT["steps"]
         if entry["class_type"] == "LikenessPromptList":
             entry["inputs"]["text"] = "\n".join(entry["inputs"]["text"].splitlines()[:2])
     return prompt

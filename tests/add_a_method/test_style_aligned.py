@@ -24,7 +24,8 @@ both_families = pytest.mark.parametrize("model", ["sd1", "sdxl"], indirect=True)
 
 
 def reference(model, seed=20, kind=INVERTED, size=(8, 8), mask=None, weight=1.0) -> Reference:
-    return Reference(latent(1, *size, seed), conditioning(model, seed=12), kind, seed, mask, weight)
+    prompt = conditioning(model, seed=12)
+    return Reference(latent(1, *size, seed), prompt, kind, seed, mask, weight, inversion_steps=1)  # as many as the run
 
 
 def aligned(model, *items, mode=SEQUENTIAL, **settings):

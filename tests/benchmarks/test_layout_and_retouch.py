@@ -1,5 +1,6 @@
 """Benchmark of Layout-and-Retouch on random weights and a random judge, and the functions that decide its numbers."""
 
+import functools
 import itertools
 import json
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import chart, generate, grid, layout_and_retouch, report
+from likeness.benchmarks import chart, generate, grid, layout_and_retouch, layout_and_retouch_comparison, report
 from likeness.benchmarks.bases import LORA
 from likeness.benchmarks.layout_and_retouch_comparison import Ablation, Recipe
 from likeness.benchmarks.layout_and_retouch_costs import memory_ratios
@@ -23,6 +24,13 @@ FEW = {
     for base, recipe in layout_and_retouch.RECIPES.items()
 }
 PAIR = tuple(SUBJECTS.values())[:2]
+
+
+@pytest.fixture(autouse=True)
+def short_inversions(monkeypatch):
+    """Inverts references on as many levels as a run has."""
+    references = functools.partial(layout_and_retouch_comparison.references, inversion_steps=1)
+    monkeypatch.setattr(layout_and_retouch_comparison, "references", references)
 
 
 @pytest.fixture
