@@ -22,12 +22,14 @@ def load(page, name: str, kind: str, **widgets) -> None:
     page.evaluate(_SET, [kind, widgets])
 
 
-def test_a_sentence_about_the_run_is_on_its_node(page):
+def test_a_sentence_about_the_run_is_on_its_node(page, client):
     load(page, "joint_image_sampler", "JointImageSampler", steps=1, start_percent=0.3, end_percent=0.301)
     page.evaluate("() => app.queuePrompt(0, 1)")
     page.wait_for_function(f"() => ({_TEXTS})('JointImageSampler').length", timeout=120_000)
     (text,) = page.evaluate(_TEXTS, "JointImageSampler")
     assert text.startswith("Warning: ") and "start_percent 0.3 and end_percent 0.301" in text
+    while json.loads(client.get("/queue"))["queue_running"]:
+        page.wait_for_timeout(100)
 
 
 def test_a_refused_widget_is_on_its_node_before_anything_runs(page, client):
