@@ -11,6 +11,7 @@ BENCHMARKS = {
     "tinyland": "the bundled model, its judge and the overfitting of personalized models",
     "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep and its cost",
     "pick-and-draw": "the losses of Pick-and-Draw on four base models, and their cost",
+    "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",

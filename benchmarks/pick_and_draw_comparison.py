@@ -17,9 +17,10 @@ from comfy.samplers import CFGGuider
 from ..demo.world.subjects import PersonalSubject
 from ..patching.features.references import INVERTED
 from ..patching.host.attach import attach
+from ..patching.host.family import SELF_INPUT
 from ..patching.host.window import ALWAYS, Window
 from ..patching.pick_and_draw.build import guide
-from ..patching.pick_and_draw.build_palette import Picture, build_palette
+from ..patching.pick_and_draw.build_palette import AVERAGE, Picture, build_palette
 from ..patching.pick_and_draw.build_template import recorder_of
 from ..patching.pick_and_draw.palette import Palette
 from ..patching.pick_and_draw.settings import Widgets
@@ -57,6 +58,12 @@ class Recipe:
     map_blocks: str = "output3"
     palette_map_blocks: str = "output3"
     pictures: int = 1
+    source: str = INVERTED
+    features: str = SELF_INPUT
+    saliency: str = AVERAGE
+    decay: float = 1.0
+    kernel_size: int = 3
+    kernel_width: float = 0.5
 
 
 class Guided:
@@ -97,7 +104,8 @@ class Guided:
 
     def palette(self, base: str, subject: PersonalSubject) -> Palette:
         r = self.recipe
-        key = (base, subject.name, r.strength, r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures)
+        chosen = (r.blocks, r.palette_threshold, r.palette_map_blocks, r.pictures, r.source, r.features, r.saliency)
+        key = (base, subject.name, r.strength, *chosen)
         if key not in self._palettes:
             images = torch.from_numpy(renders(subject.training_scenes()[: r.pictures])).float() / 255
             picture = Picture(
@@ -112,11 +120,13 @@ class Guided:
                 self.base(base, subject),
                 self.clip,
                 picture,
-                source=INVERTED,
+                source=r.source,
                 seed=0,
                 weight=1.0,
                 blocks=r.blocks,
                 window=ALWAYS,
+                features=r.features,
+                saliency=r.saliency,
             )
             self._palettes[key] = made.palette
         return self._palettes[key]
@@ -166,6 +176,9 @@ class Guided:
             every=r.every,
             threshold=r.threshold,
             map_blocks=r.map_blocks,
+            kernel_size=r.kernel_size,
+            kernel_width=r.kernel_width,
+            decay=r.decay,
         )
         return guide(self.base(base, subject), self.clip, palette, template, widgets)[0]
 

@@ -63,16 +63,18 @@ def gaussian_smoothed(maps: torch.Tensor, size: int = 3, width: float = 0.5) -> 
     return torch.stack([weight * across[:, i : i + rows] for i, weight in enumerate(weights)]).sum(0)
 
 
-def layout_loss(maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor]) -> torch.Tensor:
+def layout_loss(
+    maps: Sequence[torch.Tensor], templates: Sequence[torch.Tensor], size: int = 3, width: float = 0.5
+) -> torch.Tensor:
     """mean_l |K * A_l - K * T_l|_F / sqrt(h_l w_l) (Pick-and-Draw, arXiv 2401.16762, eq. 10).
 
     The mean over layers and the division by the map's size are ours. maps: [images, height, width] per layer, with a
-    graph; templates: of the same shapes, constants. Returns [images] in fp32; where map and template are equal it is 0,
-    with a finite gradient. Raises ValueError for different numbers of layers.
+    graph; templates: of the same shapes, constants; size, width: of the kernel K. Returns [images] in fp32; where map
+    and template are equal it is 0, with a finite gradient. Raises ValueError for different numbers of layers.
     """
     losses: list[torch.Tensor] = []
     for found, wanted in zip(maps, templates, strict=True):
-        difference = gaussian_smoothed(found.float() - wanted.detach().float())
+        difference = gaussian_smoothed(found.float() - wanted.detach().float(), size, width)
         norm = (difference.square().sum((1, 2)) + _ROUNDED**2).sqrt() - _ROUNDED
         losses.append(norm / math.sqrt(difference[0].numel()))
     return torch.stack(losses).mean(0)
@@ -108,6 +110,15 @@ def step_of_gradient(
     slope = of_gradient.clamp(min=1e-30)
     length = size * of_latent if loss is None else torch.minimum(size * of_latent, loss.to(slope) / slope)
     return torch.where((of_gradient > 0).view(-1, 1, 1, 1), gradient * (length / slope).view(-1, 1, 1, 1), 0)
+
+
+def decayed(size: float, decay: float, progress: float) -> float:
+    """eta_t of the latent's update (Pick-and-Draw, arXiv 2401.16762, the update), with another paper's decay.
+
+    Attend-and-Excite (arXiv 2301.13826) lets its step size fall as the square root of a line from 1 to decay = 0.5.
+    size: the step size at the start; decay: 1 for a constant one; progress: the part of sampling that is over, 0 to 1.
+    """
+    return size * math.sqrt(1 + (decay - 1) * progress)
 
 
 def denoised_shift(step: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:

@@ -9,15 +9,17 @@ from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoS
 from .joint_checkpoint import LikenessLoadJointCheckpoint
 from .joint_guider import LikenessJointGuider
 from .joint_image_sampler import JointImageSampler
+from .loss_curves import LikenessLossCurves
 from .multi_source_attn_swap import MultiSourceAttnSwap
-from .palette import AppearancePalette, LikenessLoadPalette, LikenessSavePalette
+from .palette import AppearancePalette
+from .palette_file import LikenessLoadPalette, LikenessSavePalette
 from .prompt_list import LikenessPromptList
 from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
 from .segment import LikenessSegment
 from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
 from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
 from .trajectory import LikenessLoadTrajectory, LikenessRecordedTrajectory, LikenessSaveTrajectory
-from .uremd_guidance import LikenessLossCurves, UREMDGuidance
+from .uremd_guidance import UREMDGuidance
 
 
 def node_classes() -> list:

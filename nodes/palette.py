@@ -1,4 +1,4 @@
-"""Appearance palettes for UREMDGuidance: AppearancePalette makes them, two more nodes save and load them."""
+"""AppearancePalette: makes palettes for UREMDGuidance."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING
 from ..patching.features.references import INVERTED, NOISED
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
+from ..patching.host.family import FEATURES, SELF_INPUT
 from ..patching.host.window import Window, check_window
 from ..patching.host.words import check_word
-from ..patching.pick_and_draw import palette_file
-from ..patching.pick_and_draw.build_palette import Picture, build_palette, check_pictures
+from ..patching.pick_and_draw.build_palette import AVERAGE, PER_LEVEL, Picture, build_palette, check_pictures
+from ..patching.pick_and_draw.null_text import NULL_TEXT
 from ..patching.pick_and_draw.palette import NODE
-from ._api import ADVANCED, CATEGORY, FIXED, LoadFile, PaletteType, io, schema, size_input, ui, window_inputs
+from ._api import (
+    ADVANCED,
+    CATEGORY,
+    FIXED,
+    TELLS,
+    PaletteType,
+    io,
+    notices,
+    output,
+    schema,
+    size_input,
+    ui,
+    window_inputs,
+)
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -55,11 +69,12 @@ class AppearancePalette(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "source",
-                    options=[INVERTED, NOISED],
+                    options=[INVERTED, NOISED, NULL_TEXT],
                     default=INVERTED,
                     tooltip=(
-                        "inverted: DDIM inversion in 50 model calls, which gives the latents of the paper's null-text "
-                        "inversion. noised: adds fresh noise, without a model call."
+                        "inverted: DDIM inversion in 50 model calls. noised: adds fresh noise, without a model "
+                        "call. null_text: the paper's null-text inversion, which follows the inversion with guidance; "
+                        "up to 10 gradients per step, about 30 times the time of inverted."
                     ),
                 ),
                 io.Int.Input(
@@ -139,9 +154,31 @@ class AppearancePalette(io.ComfyNode):
                 PaletteType.Input(
                     "more",
                     optional=True,
-                    tooltip="A palette of the same blocks and window to which this picture is added.",
+                    tooltip="A palette of the same blocks, features and window to which this picture is added.",
                 ),
                 size_input(),
+                io.Combo.Input(
+                    "features",
+                    options=list(FEATURES),
+                    default=SELF_INPUT,
+                    optional=True,
+                    tooltip=(
+                        "What is compared. self_attention_input, our default: the states that enter self-attention. "
+                        "cross_attention_input and cross_attention_output are readings of the paper's 'cross attention "
+                        "decoder layers'."
+                    ),
+                ),
+                io.Combo.Input(
+                    "saliency",
+                    options=[AVERAGE, PER_LEVEL],
+                    default=AVERAGE,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "How attention locates the subject. average, our default: one area from four noise levels. "
+                        "per_level, the paper's: each noise level has its own. Unused with a mask."
+                    ),
+                ),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
@@ -150,6 +187,7 @@ class AppearancePalette(io.ComfyNode):
                     "preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colors."
                 ),
             ],
+            hidden=TELLS,
         )
 
     @classmethod
@@ -189,8 +227,11 @@ class AppearancePalette(io.ComfyNode):
         end_percent: float,
         sigmas: torch.Tensor | None = None,
         more: Palette | None = None,
+        features: str = SELF_INPUT,
+        saliency: str = AVERAGE,
         **picture,
     ) -> io.NodeOutput:
+        told = notices(cls)
         made = build_palette(
             model,
             clip,
@@ -202,63 +243,8 @@ class AppearancePalette(io.ComfyNode):
             window=Window(start_percent, end_percent),
             sigmas=sigmas,
             more=more,
+            features=features,
+            saliency=saliency,
+            notices=told,
         )
-        return io.NodeOutput(made.palette, made.mask, made.preview, ui=ui.PreviewImage(made.preview, cls=cls))
-
-
-class LikenessSavePalette(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="LikenessSavePalette",
-            display_name="Save Palette",
-            category=CATEGORY,
-            description="Saves a palette, with the features it has so far, in ComfyUI's output folder.",
-            search_aliases=["feature bank", "save palette"],
-            is_output_node=True,
-            inputs=[
-                PaletteType.Input("palette", tooltip="From Appearance Palette."),
-                io.String.Input(
-                    "filename_prefix", default="subject", tooltip="The file's name, below output/likeness_palettes."
-                ),
-                io.Latent.Input(
-                    "after",
-                    optional=True,
-                    tooltip=(
-                        "The output of a guided sampler: the palette is saved with what that run has computed. "
-                        "Neutral: not connected."
-                    ),
-                ),
-            ],
-            outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="The same palette.")],
-        )
-
-    @classmethod
-    def validate_inputs(cls, filename_prefix=None) -> bool | str:
-        return valid(check(palette_file.STORE.check_prefix, filename_prefix))
-
-    @classmethod
-    def execute(cls, palette: Palette, filename_prefix: str, after: dict | None = None) -> io.NodeOutput:
-        del after  # an input that makes the host run this node after the sampler
-        path = palette_file.save(palette, filename_prefix)
-        return io.NodeOutput(palette, ui=ui.PreviewText(f"{path.name}\n{palette}"))
-
-
-class LikenessLoadPalette(LoadFile):
-    store = palette_file.STORE
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="LikenessLoadPalette",
-            display_name="Load Palette",
-            category=CATEGORY,
-            description="A palette that Save Palette wrote: pictures, masks, captions and features are in the file.",
-            search_aliases=["feature bank", "load palette"],
-            inputs=[cls.file_input()],
-            outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance.")],
-        )
-
-    @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(palette_file.load(file))
+        return output(told, made.palette, made.mask, made.preview, shown=ui.PreviewImage(made.preview, cls=cls))

@@ -1,4 +1,4 @@
-"""UREMDGuidance and LikenessLossCurves: Pick-and-Draw's guidance, and the curves of its losses."""
+"""UREMDGuidance: Pick-and-Draw's guidance."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from ..kernels.pick_and_draw import RAW, RELATIVE
 from ..kernels.uremd import DIRECTIONS
 from ..patching.host.blocks import check_names
 from ..patching.host.words import check_word
-from ..patching.pick_and_draw.build import check_sources, guide
-from ..patching.pick_and_draw.loss_plot import plot
+from ..patching.pick_and_draw.build import check_kernel, check_sources, guide
 from ..patching.pick_and_draw.settings import NODE, Widgets
 from ._api import (
     ADVANCED,
@@ -22,15 +21,13 @@ from ._api import (
     notices,
     output,
     schema,
-    ui,
 )
-from ._validate import check, linked, valid
+from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP
 
-    from ..patching.pick_and_draw.loss_log import LossLog
     from ..patching.pick_and_draw.palette import Palette
     from ..patching.pick_and_draw.template import Template
 
@@ -210,6 +207,45 @@ class UREMDGuidance(io.ComfyNode):
                 TemplateType.Input(
                     "template", optional=True, tooltip="From Layout Template. Neutral: not connected, appearance alone."
                 ),
+                io.Int.Input(
+                    "kernel_size",
+                    default=3,
+                    min=1,
+                    max=31,
+                    step=2,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Side of the Gaussian that smooths the layout's maps, in pixels of a map; odd. Neutral: 1. The "
+                        "paper's value is not known; 3 is that of similar papers."
+                    ),
+                ),
+                io.Float.Input(
+                    "kernel_width",
+                    default=0.5,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Width s of the Gaussian exp(-(x / 2s)^2). Neutral: 0.01. The paper's value is not known; "
+                        "similar papers use 0.5, one of them 3."
+                    ),
+                ),
+                io.Float.Input(
+                    "decay",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Fall of step_size during sampling, to step_size times the square root of decay. Neutral: 1. "
+                        "The paper's value is not known; Attend-and-Excite uses 0.5."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="The guided model; sample with it as usual."),
@@ -221,7 +257,9 @@ class UREMDGuidance(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text=None, word=None, layout_blocks=None, map_blocks=None, input_types=None) -> bool | str:
+    def validate_inputs(
+        cls, text=None, word=None, layout_blocks=None, map_blocks=None, kernel_size=None, input_types=None
+    ) -> bool | str:
         types = input_types or {}
         return valid(
             check(linked, cls, types),
@@ -229,6 +267,8 @@ class UREMDGuidance(io.ComfyNode):
             check(check_word, text, word, NODE),
             check(check_names, layout_blocks, NODE, "layout_blocks"),
             check(check_names, map_blocks, NODE, "map_blocks", paper=True, needed="palette" in types),
+            check(in_range, cls, kernel_size=kernel_size),
+            check(check_kernel, kernel_size),
         )
 
     @classmethod
@@ -242,33 +282,3 @@ class UREMDGuidance(io.ComfyNode):
     ) -> io.NodeOutput:
         told = notices(cls)
         return output(told, *guide(model, clip, palette, template, Widgets(**widgets), notices=told))
-
-
-class LikenessLossCurves(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="LikenessLossCurves",
-            display_name="Loss Curves",
-            category=CATEGORY,
-            description="Plots UREMD Guidance's two losses over the gradient steps.",
-            search_aliases=["loss plot", "guidance curve"],
-            is_output_node=True,
-            inputs=[
-                LossesType.Input("losses", tooltip="From UREMD Guidance."),
-                io.Latent.Input(
-                    "latent",
-                    tooltip="The output of the sampler that uses the guided model; the curves are drawn after it.",
-                ),
-            ],
-            outputs=[
-                io.Image.Output(
-                    "curves", display_name="CURVES", tooltip="Bold: the mean of the batch; pale: each image."
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, losses: LossLog, latent: dict) -> io.NodeOutput:
-        picture = plot(losses, len(latent["samples"]))
-        return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))

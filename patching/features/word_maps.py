@@ -59,7 +59,13 @@ class _SummedMaps:
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         maps = values.sum(-1).unflatten(1, size)
-        self.sums[layer] = self.sums[layer] + maps if layer in self.sums else maps
+        known = self.sums.get(layer)
+        if known is not None and known.shape != maps.shape:  # another pack changes sizes between noise levels
+            larger = max(size_of(known), size_of(maps), key=math.prod)
+            known, maps = (
+                F.interpolate(m[:, None], larger, mode="bilinear", align_corners=False)[:, 0] for m in (known, maps)
+            )
+        self.sums[layer] = maps if known is None else known + maps
 
 
 def word_maps(

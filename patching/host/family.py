@@ -23,6 +23,14 @@ LATE, MIDDLE, COARSE = "late", "middle", "coarse"
 LATE: from MasaCtrl's depth on. MIDDLE: the decoder's middle resolution. COARSE: all its resolutions but the finest.
 """
 
+SELF_INPUT, CROSS_INPUT, CROSS_OUTPUT = "self_attention_input", "cross_attention_input", "cross_attention_output"
+FEATURES = (SELF_INPUT, CROSS_INPUT, CROSS_OUTPUT)
+"""Kinds of features of a layer, [rows, tokens.total, channels].
+
+Inputs are the normalized hidden states before an attention's projections. The output is that of cross-attention after
+all patches, before it is added to the hidden states.
+"""
+
 Options = dict[str, Any]
 """The `transformer_options` of a model call; never changed in place."""
 
@@ -127,6 +135,13 @@ class Family(Protocol):
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
         """Passes the hidden states of `layers` to `read`, after all existing patches."""
+        ...
+
+    def tap_features(self, options: Options, kind: str, layers: Collection[Layer], read: HiddenReader) -> Options:
+        """Passes the features of one of FEATURES to `read`.
+
+        Inputs are read before other packs' patches, which may divide or merge tokens and repeat rows.
+        """
         ...
 
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:

@@ -13,10 +13,10 @@ import comfy.samplers
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.patcher_extension import WrappersMP
-from torch.utils.checkpoint import checkpoint
 
 from .family import Options
-from .frozen_layers import Forward, HostTensors, frozen_forward, in_graph
+from .frozen_blocks import Mutated, SeparateViews, Stop, copies_saved, recomputed
+from .frozen_layers import HostTensors, frozen_forward
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -32,20 +32,17 @@ That cuts the memory that a gradient pass adds to a full-size network at 512x512
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
-class Stop(BaseException):
-    """Ends a forward pass early. Not an Exception, so that no handler in between catches it as an error."""
-
-
 class Gradient(NamedTuple):
     """Result of `gradient`.
 
-    latents: [batch, channels, height, width] float32, d loss / d latents. losses: [batch]. checkpointed: True if all
-    blocks were recomputed.
+    latents: [batch, channels, height, width] float32, d loss / d latents. losses: [batch]. checkpointed, mutable: what
+    was needed, so that the next call of the run may ask for it.
     """
 
     latents: torch.Tensor
     losses: torch.Tensor
     checkpointed: bool
+    mutable: bool
 
 
 def gradient(
@@ -59,6 +56,7 @@ def gradient(
     *,
     run: Callable[..., Any] | None = None,
     checkpointed: bool = False,
+    mutable: bool = False,
 ) -> Gradient | None:
     """The gradient of a loss on a model call's features, with respect to its noisy latents.
 
@@ -71,6 +69,8 @@ def gradient(
     run: replacement for the host's calc_cond_batch, with the same arguments.
     checkpointed: recompute the activations of all blocks, not only of large ones. Without it, that is the fallback when
         memory runs out.
+    mutable: let other packs' patches modify in place what the graph has saved. That costs a copy of each saved tensor,
+        so it is the fallback when autograd finds such a change.
     Returns None if there is no loss. Rows whose gradient overflows the model's precision are not finite.
     Raises the host's out-of-memory error, with advice.
     Raises ValueError for a loss that is not one number per row or does not depend on the latents.
@@ -92,22 +92,41 @@ def gradient(
             (run or comfy.samplers.calc_cond_batch)(model, [conds], latents, timestep, options)
         return loss()
 
-    if not checkpointed:
-        with contextlib.suppress(_OutOfMemory), _failing(node):
-            return _differentiate(networks, x, losses_of, node, checkpointed=False)
+    while True:
+        try:
+            with _failing(node):
+                return _differentiate(networks, x, losses_of, node, checkpointed=checkpointed, mutable=mutable)
+        except _OutOfMemory:
+            if checkpointed:
+                raise
+            checkpointed = True
+        except RuntimeError as error:
+            if not _changes_in_place(error):
+                raise
+            if mutable:
+                raise ValueError(
+                    f"{node}: expected a model through which there is a gradient, got one with a patch that modifies "
+                    "tensors where autograd does not allow it; remove the node that adds this patch from model."
+                ) from error
+            mutable = True
         comfy.model_management.soft_empty_cache()
-    with _failing(node):
-        return _differentiate(networks, x, losses_of, node, checkpointed=True)
 
 
-def _differentiate(networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool) -> Gradient | None:
+def _changes_in_place(error: RuntimeError) -> bool:
+    """True for autograd's refusal of a tensor that was modified in place; it has no exception type of its own."""
+    return isinstance(error, Mutated) or "modified by an inplace" in str(error) or "modified inplace" in str(error)
+
+
+def _differentiate(
+    networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool, mutable: bool
+) -> Gradient | None:
     """Computes the gradient with a scaled loss, so that half precision does not round it to 0.
 
     If that overflows, the gradient is computed again without a scale.
     """
     found = None
     for scale in _LOSS_SCALES:
-        with frozen_autograd(*networks, checkpointed=checkpointed), _queue_cleared():
+        with frozen_autograd(*networks, checkpointed=checkpointed, mutable=mutable), _queue_cleared():
             latents = x.detach().to(torch.float32, copy=True).requires_grad_()
             losses = losses_of(latents)
             if losses is None:
@@ -122,7 +141,7 @@ def _differentiate(networks, x: torch.Tensor, losses_of: Callable, node: str, *,
                     "remove the node that answers in the model's place (such as a cache) from model."
                 )
             (slope,) = torch.autograd.grad(losses.float().sum() * scale, latents)
-            found = Gradient(slope / scale, losses.detach(), checkpointed)
+            found = Gradient(slope / scale, losses.detach(), checkpointed, mutable)
         if found.latents.isfinite().all() or not found.losses.isfinite().all():
             break
     return found
@@ -227,11 +246,12 @@ def refuse_cached(model: ModelPatcher, node: str) -> None:
 
 
 @contextlib.contextmanager
-def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> Iterator[None]:
+def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False, mutable: bool = False) -> Iterator[None]:
     """Makes calls of `networks` record a graph from latents to features, even in the host's inference mode.
 
     networks: loaded by the host; their weights are constants. checkpointed: recompute all residual and transformer
-    blocks in the backward pass, not only those of many tokens. Take gradients inside this context too.
+    blocks in the backward pass, not only those of many tokens. mutable: allow changes in place of what the graph has
+    saved. Take gradients inside this context too.
     """
     fewest = 0 if checkpointed else _MANY_TOKENS
     changed: list[torch.nn.Module] = []
@@ -240,53 +260,18 @@ def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False) -> I
             if "forward" in layer.__dict__:  # another pack's forward may do more than the layer's weight says
                 continue
             block = isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock))
-            forward = _recomputed(layer.forward, fewest) if block else frozen_forward(layer)
+            forward = recomputed(layer.forward, fewest, mutable=mutable) if block else frozen_forward(layer)
             if forward is not None:
                 layer.__dict__["forward"] = forward
                 changed.append(layer)
-        with torch.inference_mode(False), torch.enable_grad(), HostTensors():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            if mutable:
+                stack.enter_context(copies_saved())
+                stack.enter_context(SeparateViews())
+            stack.enter_context(HostTensors())
             yield
     finally:
         for layer in changed:
             layer.__dict__.pop("forward", None)
-
-
-def _recomputed(original: Forward, fewest: int) -> Forward:
-    """A block's forward that is recomputed in the backward pass, if its input has `fewest` tokens or more.
-
-    The block still records a graph, so that features read inside have gradients.
-    """
-
-    def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        if not in_graph(x) or _tokens(x) < fewest:
-            return original(x, *args, **kwargs)
-        # The host later writes the next block's number into the same options.
-        args = tuple(_snapshot(value) for value in args)
-        kwargs = {name: _snapshot(value) for name, value in kwargs.items()}
-
-        def block(x: torch.Tensor) -> torch.Tensor | None:
-            try:
-                return original(x, *args, **kwargs)
-            except Stop:  # a checkpoint has to return normally, in both passes
-                return None
-
-        # Copied, since the host adds ControlNet residuals to skip connections in place.
-        result = checkpoint(block, x.clone(), use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
-        if result is None:
-            raise Stop
-        return result
-
-    return forward
-
-
-def _tokens(x: torch.Tensor) -> int:
-    """Number of tokens in a picture [rows, channels, height, width] or sequence [rows, tokens, channels]."""
-    return x.shape[2:].numel() if x.ndim > 3 else x.shape[1]
-
-
-def _contexts():
-    return contextlib.nullcontext(), HostTensors()  # the recomputation may run in a thread of the autograd engine
-
-
-def _snapshot(value):
-    return dict(value) if isinstance(value, dict) else value

@@ -16,8 +16,11 @@ from comfy.supported_models import SD15, SD20, SDXL, SDXLRefiner
 from .blocks import Block, Layer
 from .family import (
     COARSE,
+    CROSS_INPUT,
+    CROSS_OUTPUT,
     LATE,
     MIDDLE,
+    SELF_INPUT,
     Attending,
     Attention,
     CrossAttentionChange,
@@ -109,6 +112,14 @@ class UNet:
             options, "attn1_patch", layers, lambda layer, n, context, value, tokens: read(layer, n, tokens)
         )
 
+    def tap_features(self, options: Options, kind: str, layers: Collection[Layer], read: HiddenReader) -> Options:
+        if kind == CROSS_OUTPUT:
+            return _with_patch(options, "attn2_output_patch", layers, read)
+        slot = {SELF_INPUT: "attn1_patch", CROSS_INPUT: "attn2_patch"}[kind]
+        return _with_patch(
+            options, slot, layers, lambda layer, n, context, value, tokens: read(layer, n, tokens), first=True
+        )
+
     def tap_cross_attention(self, options: Options, layers: Collection[Layer], read: CrossAttentionReader) -> Options:
         replaced = options.get("patches_replace", {})
         slots = dict(replaced.get("attn2", {}))
@@ -184,9 +195,12 @@ def _tokens(options: Options) -> Tokens:
     return Tokens((height, width))
 
 
-def _with_patch(options: Options, slot: str, layers: Collection[Layer], act: Callable) -> Options:
-    patches = options.get("patches", {})
-    return {**options, "patches": {**patches, slot: [*patches.get(slot, ()), _Hook(frozenset(layers), act)]}}
+def _with_patch(
+    options: Options, slot: str, layers: Collection[Layer], act: Callable, *, first: bool = False
+) -> Options:
+    patches, hook = options.get("patches", {}), _Hook(frozenset(layers), act)
+    present = patches.get(slot, ())
+    return {**options, "patches": {**patches, slot: [hook, *present] if first else [*present, hook]}}
 
 
 def _attending(options: Options, slot: str, layers: Collection[Layer], change: Attending) -> Options:

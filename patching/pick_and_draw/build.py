@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...kernels.uremd import REF_TO_GEN
 from ..host.attach import attach_guidance
 from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_text, given_clip
 from ..host.families import discover, family_of, preset
-from ..host.family import COARSE
+from ..host.family import COARSE, SELF_INPUT
 from ..host.notices import Notices
 from ..host.window import Window
 from ..host.words import find_word
@@ -36,7 +37,8 @@ def guide(
 
     notices: those of the node, for warnings and the current losses. Raises ValueError in one sentence.
     """
-    log = LossLog(notices or Notices(NODE))
+    told = notices or Notices(NODE)
+    log = LossLog(told)
     check_sources(palette is not None, template is not None)
     clip = given_clip(clip, NODE)
     family, available = family_of(model, NODE), discover(model, NODE)
@@ -52,6 +54,9 @@ def guide(
         raise ValueError(
             f"{NODE}: expected threshold below 1, got {widgets.threshold:g}, which no map exceeds; lower threshold."
         )
+    check_kernel(widgets.kernel_size)
+    if widgets.step_size > 0:
+        _tell(told, widgets, palette, template)
     if not terms.present or widgets.step_size == 0:
         log.start(())
         return model.clone(), log
@@ -66,6 +71,10 @@ def guide(
         step_size=widgets.step_size,
         iterations=widgets.iterations,
         every=widgets.every,
+        features=SELF_INPUT if palette is None else palette.kind,
+        kernel_size=widgets.kernel_size,
+        kernel_width=widgets.kernel_width,
+        decay=widgets.decay,
     )
     guidance = UREMDGuidance(
         settings,
@@ -108,6 +117,36 @@ def _layout(template: Template, widgets: Widgets, family: str, available: tuple[
     blocks = parse(widgets.layout_blocks, available, NODE, widget="layout_blocks")
     _check_template(template, family, blocks)
     return _term(widgets.layout_weight, Window(widgets.layout_start, widgets.layout_end), blocks)
+
+
+def check_kernel(size: int) -> None:
+    """Raises ValueError for the side of a kernel that has no middle."""
+    if size % 2 == 0:
+        raise ValueError(f"{NODE}: expected an odd kernel_size, got {size}; change it by 1.")
+
+
+def _tell(told: Notices, widgets: Widgets, palette: Palette | None, template: Template | None) -> None:
+    """Tells of widgets that cannot have the effect that their values ask for."""
+    for name, given, weight, start, end in (
+        ("appearance", palette, widgets.appearance_weight, widgets.appearance_start, widgets.appearance_end),
+        ("layout", template, widgets.layout_weight, widgets.layout_start, widgets.layout_end),
+    ):
+        if given is not None and weight > 0 and start >= end:
+            told.tell(
+                f"expected {name}_start below {name}_end, got {start:g} and {end:g}, so that loss does nothing; change "
+                f"them, or set {name}_weight to 0."
+            )
+    weights = [] if palette is None or widgets.appearance_weight == 0 else [i.weight for i in palette.references.items]
+    if len(weights) == 1 and weights[0] != 1:
+        told.tell(
+            f"expected several pictures for a weight of {weights[0]:g}, got one, for which it does nothing; set weight "
+            "of AppearancePalette to 1, or add pictures by more."
+        )
+    if len(set(weights)) > 1 and widgets.direction == REF_TO_GEN:
+        told.tell(
+            "expected pictures of one weight with direction ref_to_gen, got several weights, which do nothing; choose "
+            "another direction, or set weight of each AppearancePalette to 1."
+        )
 
 
 def _term(weight: float, window: Window, blocks: tuple[Block, ...]) -> Term | None:

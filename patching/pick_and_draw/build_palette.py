@@ -15,15 +15,22 @@ from ..host.attach import bare
 from ..host.blocks import check_names, parse
 from ..host.checks import given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
-from ..host.family import COARSE, MIDDLE
+from ..host.family import COARSE, MIDDLE, SELF_INPUT
 from ..host.identity import identity_of
+from ..host.notices import Notices
 from ..host.window import Window, check_window
+from ..host.words import find_word, same_text
+from .null_text import NULL_TEXT, STEPS
 from .palette import NODE, Palette, fill
 from .previews import preview_palette
+from .subject import Subject
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
+
+AVERAGE, PER_LEVEL = "average", "per_level"
+"""Saliency masks: one from an average over noise levels, or one of each level."""
 
 _MASK_LEVELS = 4
 _MASK_WINDOW = Window(0.2, 0.8)
@@ -74,41 +81,76 @@ def build_palette(
     window: Window,
     sigmas: torch.Tensor | None = None,
     more: Palette | None = None,
+    features: str = SELF_INPUT,
+    saliency: str = AVERAGE,
+    notices: Notices | None = None,
 ) -> Made:
     """Builds a palette of `picture`, added to those of the palette `more`.
 
-    source: INVERTED or NOISED; sigmas: noise levels to compute features for now, None leaves that to the first run.
-    Raises ValueError in one sentence.
+    source: INVERTED, NOISED or NULL_TEXT; sigmas: noise levels to compute features for now, None leaves that to the
+    first run; features: one of `host.family.FEATURES`; saliency: AVERAGE or PER_LEVEL. Raises ValueError in one
+    sentence.
     """
     check_names(blocks, NODE, paper=True, needed=True)
     check_window(window.start_percent, window.end_percent, NODE)
+    told = notices or Notices(NODE)
     chosen = parse(blocks, discover(model, NODE), NODE, preset(model, MIDDLE, NODE))
     if picture.conditioning is None or picture.mask is None:
         clip = given_clip(clip, NODE)
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
     single(conditioning, NODE)
+    if picture.conditioning is not None and picture.mask is None:
+        _check_caption(clip, picture, told)
     made = _references(model, picture, conditioning, source=source, seed=seed, weight=weight)
+    subject = None
     if picture.mask is None:
         found = [_with_saliency(model, clip, item, picture) for item in made.items]
         made = kept_with(_pixels(picture), found, NODE)
+        subject = _subject(model, clip, picture) if saliency == PER_LEVEL else None
+    elif saliency == PER_LEVEL:
+        told.tell("expected no mask with saliency per_level, got one, which holds at all levels; disconnect mask.")
+    empty = None
+    if source == NULL_TEXT:
+        clip = given_clip(clip, NODE)
+        empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        told.inform(
+            f"null_text takes up to {STEPS} gradients per noise level and picture, about {3 * STEPS} times the time of "
+            "inverted, in the first guided run."
+        )
     names, family = tuple(block.name for block in chosen), family_of(model, NODE).name
-    shown = preview_palette(model, made, chosen, picture.vae, NODE)
+    shown = preview_palette(model, made, chosen, features, picture.vae, NODE)
     masks = torch.stack([item.mask for item in made.items if item.mask is not None])
+    subjects: tuple[Subject | None, ...] = (subject,) * len(made.items)
     if more is not None:
-        _check_alike(more, names, family, window)
-        made = References((*more.references.items, *made.items))
-    palette = Palette(made, names, family, context=conditioning[0][0].shape[-1], window=window)
+        _check_alike(more, names, family, window=window, features=features)
+        subjects = (*(more.subject(i) for i in range(len(more.references.items))), *subjects)
+        made, empty = References((*more.references.items, *made.items)), empty or more.empty_prompt
+    palette = Palette(
+        made,
+        names,
+        family,
+        context=conditioning[0][0].shape[-1],
+        window=window,
+        kind=features,
+        subjects=subjects if any(subjects) else (),
+        empty_prompt=empty,
+    )
     if sigmas is not None:
         _fill_ahead(palette, model, sigmas)
     return Made(palette, masks, shown)
 
 
-def _check_alike(more: Palette, blocks: tuple[str, ...], family: str, window: Window) -> None:
-    """Raises ValueError where a palette cannot be extended by one of these blocks and this window."""
+def _check_alike(more: Palette, blocks: tuple[str, ...], family: str, *, window: Window, features: str) -> None:
+    """Raises ValueError where a palette cannot be extended by one of these blocks, features and this window."""
     if (more.blocks, more.family) != (blocks, family):
         raise ValueError(
             f"{NODE}: expected palettes of the same blocks, got {', '.join(more.blocks)} and {', '.join(blocks)}; "
             "set one text for blocks on both nodes."
+        )
+    if more.kind != features:
+        raise ValueError(
+            f"{NODE}: expected palettes of the same features, got {more.kind} in more and {features} here; set "
+            "features alike on both nodes."
         )
     if more.window != window:
         raise ValueError(
@@ -220,3 +262,21 @@ def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, pict
             "got nothing; lower threshold, choose another word, or connect mask."
         )
     return Reference(item.latent, item.conditioning, kind=item.kind, seed=item.seed, mask=mask, weight=item.weight)
+
+
+def _subject(model: ModelPatcher, clip: CLIP | None, picture: Picture) -> Subject:
+    """The words and maps that mark the subject at each noise level (eq. 4)."""
+    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE))
+    words = find_word(given_clip(clip, NODE), picture.text, picture.word, NODE)
+    return Subject(words, picture.threshold, tuple(block.name for block in chosen))
+
+
+def _check_caption(clip: CLIP | None, picture: Picture, told: Notices) -> None:
+    """Tells of a conditioning that is not the caption's, in which the words are looked for."""
+    caption = given_clip(clip, NODE).encode_from_tokens_scheduled(clip.tokenize(picture.text))
+    assert picture.conditioning is not None
+    if not same_text(caption[0][0], picture.conditioning[0][0]):
+        told.tell(
+            "expected conditioning to encode text, got another caption, so the words may be looked for in wrong "
+            "places; write its caption into text, or disconnect conditioning."
+        )

@@ -32,8 +32,18 @@ class Recorder:
     maps: dict[Layer, dict[float, torch.Tensor]] = field(default_factory=dict)
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
-        """Keeps the mean over tokens of [images, height * width, tokens]."""
-        self.maps.setdefault(layer, {})[call.sigma] = values.mean(-1).unflatten(1, size)
+        """Keeps the mean over tokens of [images, height * width, tokens].
+
+        Raises ValueError where the call does not show whole pictures.
+        """
+        maps, shown = values.mean(-1).unflatten(1, size), call.shown
+        if shown.images is None or shown.seen != shown.size:
+            raise ValueError(shown.refusal(NODE))
+        if len(shown.images) < shown.batch:
+            whole = self.maps.get(layer, {}).get(call.sigma, maps.new_zeros(shown.batch, *size))
+            whole[list(shown.images)] = maps
+            maps = whole
+        self.maps.setdefault(layer, {})[call.sigma] = maps
 
     def finish(self) -> Template:
         """The template of everything recorded; raises ValueError where nothing was."""

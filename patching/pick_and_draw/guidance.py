@@ -15,6 +15,7 @@ from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared
 from ..host.window import Window
+from ..host.words import same_text
 from .loss_log import LossLog
 from .palette import Palette, fill
 from .run import GuidanceRun
@@ -79,7 +80,6 @@ class UREMDGuidance:
             palette=self.palette,
             template=self.template,
             log=self.log,
-            images=len(noise),
             weights=identity.name,
             sigmas=sigmas.tolist(),
             model_sampling=model.get_model_object("model_sampling"),
@@ -91,7 +91,7 @@ class UREMDGuidance:
             schedule = [s for s in run.sigmas if s > 0]
             keep_for(self.palette.references.items, identity, state, self.notices)
             fill(self.palette, model, run.palette_levels, schedule, self.node, identity=identity)
-        self.log.start(run.levels)
+        self.log.start(run.levels, len(noise))
         state.at_end(self.log.finish)
         state.recall((self, "run"), lambda: run)
         return noise
@@ -99,19 +99,13 @@ class UREMDGuidance:
     def _prompts(self, state: RunState) -> frozenset:
         """The uuids of the run's prompts that encode the same text as `prompt`; of all prompts where none does."""
         entries = [entry for entry in state.prompts() if entry.get("cross_attn") is not None]
-        alike = [e for e in entries if self.prompt is None or _alike(e["cross_attn"], self.prompt)]
+        alike = [e for e in entries if self.prompt is None or same_text(e["cross_attn"], self.prompt)]
         if entries and not alike:
             self.notices.tell(
                 "expected text to be the sampler's positive prompt, got another one, so the words may be looked for in "
                 "wrong places; write the same into text."
             )
         guided = alike or entries
-        if any(entry.get("area") is not None or entry.get("set_area_to_bounds") for entry in guided):
-            raise ValueError(
-                f"{self.node}: expected a prompt for the whole picture, got one for an area of it; remove "
-                "ConditioningSetArea from the prompt that text repeats, or set set_cond_area of ConditioningSetMask "
-                "to default."
-            )
         return frozenset(entry.get("uuid") for entry in guided)
 
     def _warn(self, run: GuidanceRun) -> None:
@@ -121,6 +115,15 @@ class UREMDGuidance:
                 f"expected steps between {name}_start and {name}_end, got none in this run, so that loss does nothing; "
                 "change them."
             )
+        layout, template = self.settings.terms.layout, self.template
+        if layout is not None and template is not None:
+            far = template.uncovered([s for s in run.levels if layout in run.acting(s)])
+            if far:
+                self.notices.tell(
+                    "expected a template recorded wherever the layout loss acts, got one without noise levels near "
+                    f"{far[0]:.3g}; widen start_percent to end_percent of LayoutTemplate, or narrow layout_start to "
+                    "layout_end."
+                )
 
     def __call__(self, step: Step, evaluate: Evaluate) -> list[torch.Tensor]:
         """Denoised latents per conditioning, [images, channels, height, width] each, from the moved latent."""
@@ -132,10 +135,3 @@ class UREMDGuidance:
         moved = run.moved(step, evaluate)
         shift = run.shift(step, moved)
         return [denoised + shift for denoised in evaluate(replace(step, x=moved))]
-
-
-def _alike(text: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tells whether two prompts' features differ by rounding only."""
-    return text.shape == other.shape and torch.allclose(
-        text.float(), other.to(text.device).float(), rtol=0, atol=0.01 * float(text.abs().max())
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 
 from ..host.notices import Notices
 from .settings import NODE
+
+_VISIBLE = 1e-3
+"""Shares of the latent's norm below which no guided step of a run shows in its picture."""
 
 
 @dataclass
@@ -22,19 +26,49 @@ class LossLog:
     notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
     levels: tuple[float, ...] | None = None
     entries: list[tuple[float, dict[str, torch.Tensor]]] = field(default_factory=list)
+    _images: int = 0
     _finite: list[torch.Tensor] = field(default_factory=list)
+    _shifts: list[torch.Tensor] = field(default_factory=list)
     _warned: bool = False
 
-    def start(self, levels: tuple[float, ...]) -> None:
-        """Begins a run that is guided at these noise levels, and forgets the one before."""
-        self.levels = levels
-        self.entries, self._finite, self._warned = [], [], False
+    def start(self, levels: tuple[float, ...], images: int = 0) -> None:
+        """Begins a run of `images` that is guided at these noise levels, and forgets the one before."""
+        self.levels, self._images = levels, images
+        self.entries, self._finite, self._shifts, self._warned = [], [], [], False
 
-    def note(self, sigma: float, appearance: torch.Tensor | None, layout: torch.Tensor | None) -> None:
-        """Adds the losses of one gradient step, [images] each, None for a term that does not act."""
-        self._report()
+    def note(
+        self,
+        sigma: float,
+        appearance: torch.Tensor | None,
+        layout: torch.Tensor | None,
+        images: tuple[int, ...] | None = None,
+    ) -> None:
+        """Adds the losses of one gradient step, [images] each, None for a term that does not act.
+
+        images: those of the step, by default all. Steps on different images at one noise level become one entry.
+        """
         named = {"appearance": appearance, "layout": layout}
-        self.entries.append((sigma, {name: loss.detach() for name, loss in named.items() if loss is not None}))
+        found = {name: loss.detach() for name, loss in named.items() if loss is not None}
+        if images is not None and images != tuple(range(self._images)):
+            found = {name: self._scattered(loss, images) for name, loss in found.items()}
+            last = self.entries[-1] if self.entries else (None, {})
+            free = [loss[images[-1]].isnan() for loss in last[1].values()]
+            if last[0] == sigma and free and bool(free[0]):
+                for name, loss in found.items():
+                    last[1][name] = torch.where(loss.isnan(), last[1][name], loss)
+                return
+        self._report()
+        self.entries.append((sigma, found))
+
+    def _scattered(self, loss: torch.Tensor, images: tuple[int, ...]) -> torch.Tensor:
+        """The losses of some images, [images of the run], not a number for the others."""
+        whole = loss.new_full((self._images,), math.nan)
+        whole[list(images)] = loss
+        return whole
+
+    def note_shift(self, shift: torch.Tensor, latent: torch.Tensor) -> None:
+        """Adds a guided step's change of the latents [images, channels, height, width]."""
+        self._shifts.append((shift.flatten(1).norm(dim=1) / latent.flatten(1).norm(dim=1)).max())
 
     def note_finite(self, finite: torch.Tensor) -> None:
         """Adds one flag per image, True for a finite gradient; bool of any shape."""
@@ -45,7 +79,7 @@ class LossLog:
         if self.entries and self.notices.node_id is not None:
             levels = self.levels or ()
             step = sum(level >= self.entries[-1][0] for level in levels)
-            values = (f"{name} {float(loss.mean()):.4f}" for name, loss in self.entries[-1][1].items())
+            values = (f"{name} {float(loss.nanmean()):.4f}" for name, loss in self.entries[-1][1].items())
             self.notices.show(f"guided step {step} of {len(levels)}: {', '.join(values)}")
         if self._finite and not self._warned and not bool(self._finite[-1].all()):
             self._warned = True
@@ -56,11 +90,21 @@ class LossLog:
     def finish(self) -> None:
         """Ends the run: shows the last step and moves the numbers off the device."""
         self._report()
+        self._check_shifts()
         with torch.inference_mode(False), torch.no_grad():
             self.entries = [
                 (s, {n: torch.empty(v.shape).copy_(v) for n, v in losses.items()}) for s, losses in self.entries
             ]
-        self._finite = []
+        self._finite, self._shifts = [], []
+
+    def _check_shifts(self) -> None:
+        """Warns of a run whose guidance has moved nothing visibly."""
+        largest = float(torch.stack(self._shifts).max()) if self._shifts else math.inf
+        if largest < _VISIBLE:
+            self.notices.tell(
+                f"expected steps that change the picture, got none longer than {largest:.1g} of the latent's norm; "
+                "raise step_size, to 20 or more where step is raw."
+            )
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The gradient steps at which a term acted, [steps], and its losses there, [steps, images]."""

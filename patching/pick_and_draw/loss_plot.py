@@ -48,9 +48,15 @@ def _draw_curves(draw: ImageDraw.ImageDraw, x: np.ndarray, losses: np.ndarray, c
     top = max(float(losses[known].max(initial=0)), 1e-12)
     pale = tuple((c + 510) // 3 for c in color)
     single_images = [(losses[:, i], pale, 1) for i in range(losses.shape[1])]
-    for values, tint, width in (*single_images, (losses.mean(1), color, 2)):
+    for values, tint, width in (*single_images, (_means(losses), color, 2)):
         points = [(place, _TOP + _HEIGHT * (1 - v / top)) for place, v in zip(x, values, strict=True) if np.isfinite(v)]
         if len(points) == 1:
             points.append((points[0][0] + 2, points[0][1]))
         draw.line(points, fill=tint, width=width)
     return top
+
+
+def _means(losses: np.ndarray) -> np.ndarray:
+    """The mean of each step's images, [steps]; not a number where no image has a loss."""
+    known = ~np.isnan(losses)
+    return np.where(known, losses, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)

@@ -9,11 +9,15 @@ import torch
 
 from ..features.reference_file import parts_of, references_of
 from ..features.references import References
-from ..host.files import Store
+from ..host.family import SELF_INPUT
+from ..host.files import Store, conditioning_of, conditioning_parts
 from ..host.window import Window
+from ..host.words import WordTokens
 from .palette import Palette
+from .subject import Subject
 
 SAVE, LOAD = "LikenessSavePalette", "LikenessLoadPalette"
+_EMPTY = "empty_prompt"
 STORE = Store(
     folder="likeness_palettes",
     form="likeness_palette",
@@ -31,7 +35,17 @@ def save(palette: Palette, prefix: str) -> Path:
     """
     tensors, facts = parts_of(palette.references, SAVE)
     window = [palette.window.start_percent, palette.window.end_percent]
-    described = {"blocks": palette.blocks, "family": palette.family, "context": palette.context, "window": window}
+    described = {
+        "blocks": palette.blocks,
+        "family": palette.family,
+        "context": palette.context,
+        "window": window,
+        "features": palette.kind,
+        "subjects": [None if subject is None else _parts(subject) for subject in palette.subjects],
+    }
+    if palette.empty_prompt is not None:
+        more, described["empty_prompt"] = conditioning_parts(_EMPTY, palette.empty_prompt)
+        tensors |= more
     pixels = [None if item.mask is None else int((item.mask > 0.5).sum()) for item in palette.references.items]
     counts = {"mask_pixels": json.dumps(pixels), "tokens": json.dumps(_tokens(palette.references))}
     return STORE.write(prefix, tensors, {**facts, **counts, "palette": json.dumps(described)})
@@ -57,9 +71,30 @@ def _palette(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Palette
         family=described["family"],
         context=int(described["context"]),
         window=window,
+        # Files of an earlier version have none of these.
+        kind=described.get("features", SELF_INPUT),
+        subjects=tuple(None if parts is None else _subject(*parts) for parts in described.get("subjects", ())),
+        empty_prompt=conditioning_of(_EMPTY, tensors, described["empty_prompt"], LOAD)
+        if "empty_prompt" in described
+        else None,
     )
 
 
+def _parts(subject: Subject) -> list:
+    words = subject.words
+    return [list(words.tokens), words.prompt_length, subject.threshold, list(subject.blocks)]
+
+
+def _subject(tokens: list[int], prompt_length: int, threshold: float, blocks: list[str]) -> Subject:
+    return Subject(WordTokens(tuple(tokens), prompt_length), threshold, tuple(blocks))
+
+
 def _tokens(references: References) -> list[dict[str, int]]:
-    """Per reference, the number of kept tokens of each layer."""
-    return [{str(key.layer): values.shape[1] for key, _, values in item.bank.items()} for item in references.items]
+    """Per reference, the number of kept tokens of each layer, over all noise levels where they differ."""
+    found = []
+    for item in references.items:
+        counts: dict[str, set[int]] = {}
+        for key, _, values in item.bank.items():
+            counts.setdefault(str(key.layer), set()).add(values.shape[1])
+        found.append({layer: max(sizes) if len(sizes) == 1 else sum(sizes) for layer, sizes in counts.items()})
+    return found

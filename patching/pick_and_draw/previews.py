@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay, principal_colors
 from ..features.references import Reference, References
 from ..features.sources import noised_source
-from ..features.taps import HiddenStateTap
 from ..host.attach import attach, bare
-from ..host.blocks import Block, Layer
+from ..host.blocks import Block
 from ..host.checks import image_latent
 from ..host.families import family_of
 from ..host.passes import Denoise, run_pass
 from ..host.previews import captioned, pictures_of
-from ..host.run import Call
+from .subject import FeatureTap, Seen
 from .template import Template
 
 if TYPE_CHECKING:
@@ -28,24 +27,24 @@ if TYPE_CHECKING:
 
 
 def preview_palette(
-    model: ModelPatcher, made: References, blocks: Sequence[Block], vae: VAE | None, node: str
+    model: ModelPatcher, made: References, blocks: Sequence[Block], kind: str, vae: VAE | None, node: str
 ) -> torch.Tensor:
     """Each reference, its mask, and its features' first three principal components at a middle noise level.
 
-    Returns [references, height, width, 3] in 0..1.
+    kind: of the features. Returns [references, height, width, 3] in 0..1.
     """
-    panels = [_palette_panel(model, item, blocks, vae, node) for item in made.items]
+    panels = [_palette_panel(model, item, blocks, kind, vae, node) for item in made.items]
     height, width = (max(p.shape[i] for p in panels) for i in (1, 2))
     return torch.cat([F.pad(p, (0, 0, 0, width - p.shape[2], 0, height - p.shape[1])) for p in panels])
 
 
 def _palette_panel(
-    model: ModelPatcher, item: Reference, blocks: Sequence[Block], vae: VAE | None, node: str
+    model: ModelPatcher, item: Reference, blocks: Sequence[Block], kind: str, vae: VAE | None, node: str
 ) -> torch.Tensor:
     """[1, height, width, 3]: one reference's three pictures side by side."""
     picture = pictures_of(model, item.latent, vae)
     height, width = picture.shape[1:3]
-    values, size = _features(model, item, blocks, node)
+    values, size = _features(model, item, blocks, kind, node)
     mask = (
         torch.ones(1, height, width) if item.mask is None else F.interpolate(item.mask[None, None], (height, width))[0]
     )
@@ -61,14 +60,14 @@ def _palette_panel(
 
 
 def _features(
-    model: ModelPatcher, item: Reference, blocks: Sequence[Block], node: str
+    model: ModelPatcher, item: Reference, blocks: Sequence[Block], kind: str, node: str
 ) -> tuple[torch.Tensor, tuple[int, int]]:
     """Features at the middle block and noise level, [1, height * width, channels], and their (height, width)."""
     sampling: Any = model.get_model_object("model_sampling")
     sigma = float(sampling.percent_to_sigma(0.5))
     block = blocks[len(blocks) // 2]
-    seen = _Seen()
-    tap = HiddenStateTap(node, family_of(model, node), (block,), seen)
+    seen = Seen()
+    tap = FeatureTap(node, family_of(model, node), (block,), seen, kind=kind)
     noisy = noised_source(model, item.latent, item.seed, node).at(sigma)
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
@@ -78,16 +77,6 @@ def _features(
     return seen.of[block.layers[0]]
 
 
-class _Seen:
-    """A sink that keeps the latest values of each layer."""
-
-    def __init__(self):
-        self.of: dict[Layer, tuple[torch.Tensor, tuple[int, int]]] = {}
-
-    def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
-        self.of[layer] = (values, size)
-
-
 def preview_template(model: ModelPatcher, template: Template, latent: dict, vae: VAE | None) -> torch.Tensor:
     """The template image, where a run has made one, and the word's heat over it: [images, height, width, 3] in 0..1."""
     if template.mask is not None:
@@ -95,13 +84,10 @@ def preview_template(model: ModelPatcher, template: Template, latent: dict, vae:
         return captioned(overlay(gray, template.mask), "layout")
     pictures = pictures_of(model, latent, vae)
     size = (pictures.shape[1], pictures.shape[2])
-    maps = [_mean(levels.values()) for levels in template.maps.values()]
+    # A layer may have other sizes at other noise levels.
+    maps = [found for levels in template.maps.values() for found in levels.values()]
     _, high, wide = max((m.shape for m in maps), key=math.prod)
     heat = min_max(
         F.interpolate(mean_heatmap(maps, (high, wide))[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     )
     return torch.cat([captioned(pictures, "template"), captioned(overlay(pictures, heat), "heat")], 2)
-
-
-def _mean(maps: Iterable[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(maps)).mean(0)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+from comfy.patcher_extension import WrappersMP
 
 from ...kernels.heatmaps import inside
 from ...kernels.pick_and_draw import layout_loss, saliency_mask, score
@@ -16,7 +17,11 @@ from ..host.blocks import Layer
 from ..host.family import Options
 from ..host.frozen_autograd import Stop
 from ..host.tokens import Tokens
+from .parts import Part, check_call
+from .regions import Regions
 from .settings import NODE, GuidanceSettings, Term, Terms
+
+_KEY = "likeness.reading"
 
 PaletteOf = Callable[[Layer, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 """(layer, generated features) -> the palette's tokens [m, channels], and their weights [m] or None."""
@@ -28,9 +33,19 @@ TemplateOf = Callable[[Layer, torch.Tensor], torch.Tensor]
 class Reading:
     """Features and maps of one forward pass, which ends once all of them are read."""
 
-    def __init__(self, settings: GuidanceSettings, terms: Terms, images: int, palette: PaletteOf, template: TemplateOf):
-        """terms: those that act at this step; images: the batch size."""
-        self.settings, self.terms, self.images, self.palette, self.template = settings, terms, images, palette, template
+    def __init__(
+        self,
+        settings: GuidanceSettings,
+        terms: Terms,
+        part: Part,
+        prompt: torch.Tensor | None,
+        palette: PaletteOf,
+        template: TemplateOf,
+    ):
+        """terms: those that act at this step; part: the images and the area that are read; prompt: their text."""
+        self.settings, self.terms, self.part, self.palette, self.template = settings, terms, part, palette, template
+        self.images = len(part.images)
+        self.regions = Regions(prompt, self.images, NODE)
         self.feature_layers = set(terms.appearance.layers if terms.appearance else ())
         self.layout_layers = set(terms.layout.layers if terms.layout else ())
         self.map_layers = self.layout_layers | set(settings.map_layers if terms.appearance else ())
@@ -62,9 +77,16 @@ class Reading:
 
     def tapped(self, options: Options) -> Options:
         """A copy of a model call's `transformer_options` that shows the layers to this reading."""
-        family = self.settings.family
-        options = family.tap_hidden_states(options, self.feature_layers, self._hidden)
+        family, wrappers = self.settings.family, options.get("wrappers", {})
+        calls = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), _KEY: [self._call]}
+        options = {**options, "wrappers": {**wrappers, WrappersMP.APPLY_MODEL: calls}}
+        options = family.tap_features(options, self.settings.features, self.feature_layers, self._hidden)
+        options = family.change_cross_attention(options, self.map_layers, self.regions.note)
         return family.tap_cross_attention(options, self.map_layers, self._cross)
+
+    def _call(self, executor, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        check_call(x, self.part, NODE)
+        return executor(x, *args, **kwargs)
 
     def _hidden(self, layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:
         if self._last is None:
@@ -73,12 +95,15 @@ class Reading:
         self._stop_when_done("hidden", layer)
 
     def _cross(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, tokens: Tokens) -> None:
-        if self._last is None:
+        # A recomputed layer must save the same tensors again.
+        if self._last is None or layer in self.layout_layers:
+            rows = self.regions.rows(layer, len(q)) if q.shape[1] == tokens.total else None
+            if rows is not None:
+                q, k = q[rows], k[rows]
             self._check(q, tokens)
-            self.maps[layer] = self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
-        elif layer in self.layout_layers:
-            # A recomputed layer must save the same tensors again.
-            self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
+            made = self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
+            if self._last is None:
+                self.maps[layer] = made
         self._stop_when_done("cross", layer)
 
     def _map(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> torch.Tensor:
@@ -100,8 +125,8 @@ class Reading:
         if values.shape[:2] != expected:
             raise ValueError(
                 f"{NODE}: expected {expected[0]} rows of {expected[1]} positions in attention, got "
-                f"{values.shape[0]} of {values.shape[1]}; remove the node that divides or merges attention (such as "
-                "HyperTile or ToMe) from model."
+                f"{values.shape[0]} of {values.shape[1]}; remove the node that divides or merges the tokens of these "
+                "layers from model."
             )
 
     def score(self) -> torch.Tensor:
@@ -146,4 +171,4 @@ class Reading:
         """[images]: the difference of the generated maps to the template's."""
         found = [self.maps[layer] for layer in term.layers]
         wanted = [self.template(layer, here).expand_as(here) for layer, here in zip(term.layers, found, strict=True)]
-        return layout_loss(found, wanted)
+        return layout_loss(found, wanted, self.settings.kernel_size, self.settings.kernel_width)

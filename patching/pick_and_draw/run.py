@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...kernels.pick_and_draw import RELATIVE, denoised_shift, step_of_gradient
+from ...kernels.pick_and_draw import RELATIVE, decayed, denoised_shift, step_of_gradient
 from ..host.blocks import Layer
 from ..host.family import Options
 from ..host.frozen_autograd import gradient
@@ -19,6 +19,7 @@ from ..host.run import KEY, Evaluate, Step
 from ..host.window import SAME_LEVEL, SigmaWindow
 from .loss_log import LossLog
 from .palette import Palette
+from .parts import Part, part_of_step
 from .reading import Reading
 from .settings import NODE, GuidanceSettings, Term, Terms
 from .template import Template
@@ -28,15 +29,14 @@ from .template import Template
 class GuidanceRun:
     """The memory of one run; the run's state holds it and forgets it.
 
-    images: the batch size; weights: the name of the guided model's identity; sigmas: the schedule; prompts: the uuids
-    of the guided prompts; mask: inpainting mask, 1 where the latent may change, broadcasts over the latent.
+    weights: the name of the guided model's identity; sigmas: the schedule; prompts: the uuids of the guided prompts;
+    mask: inpainting mask, 1 where the latent may change, broadcasts over the latent.
     """
 
     settings: GuidanceSettings
     palette: Palette | None
     template: Template | None
     log: LossLog
-    images: int
     weights: str
     sigmas: Sequence[float]
     model_sampling: Any
@@ -44,12 +44,12 @@ class GuidanceRun:
     mask: torch.Tensor | None = None
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
     _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
-    _latest: tuple[float, torch.Tensor, torch.Tensor] | None = None
+    _latest: dict[Part, _Moved] = field(default_factory=dict)
     _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
     _one_by_one: bool = False
     """Set once the guider evaluates other conditionings in a call before the guided one."""
-    _short: bool = False
-    """Set once a gradient has found too little memory to keep its activations."""
+    _needs: dict[str, bool] = field(default_factory=lambda: {"checkpointed": False, "mutable": False})
+    """Arguments of `gradient` that an earlier gradient of the run has turned out to need."""
 
     def __post_init__(self):
         terms, appearance = self.settings.terms, self.settings.terms.appearance
@@ -59,6 +59,17 @@ class GuidanceRun:
         """The schedule's guided noise levels."""
         self.palette_levels = tuple(s for s in self.levels if appearance is not None and self._acts(appearance, s))
         """The guided noise levels at which the appearance term acts."""
+        self._sizes = {s: decayed(self.settings.step_size, self.settings.decay, self._progress(s)) for s in self.levels}
+
+    def _progress(self, sigma: float) -> float:
+        """The part of sampling that is over at a noise level, 0 to 1, also where the run is a part of a longer one."""
+        if self.settings.decay == 1:
+            return 0.0
+        low, high = 0.0, 1.0
+        for _ in range(20):
+            middle = (low + high) / 2
+            low, high = (middle, high) if float(self.model_sampling.percent_to_sigma(middle)) > sigma else (low, middle)
+        return low
 
     def _acts(self, term: Term, sigma: float) -> bool:
         return self._windows[term].contains(sigma)
@@ -99,47 +110,65 @@ class GuidanceRun:
         """
         if self._own(step):
             return False
-        if self._latest is None or self._latest[0] != step.sigma:
+        latest = self._latest.get(self._part(step))
+        if latest is None or latest.sigma != step.sigma:
             self._one_by_one = True
-        return not self._one_by_one and self._latest is not None and self._latest[1] is not step.x
+        return not self._one_by_one and latest is not None and not latest.came_from(step.x)
+
+    def _part(self, step: Step) -> Part:
+        return part_of_step(step.shown, step.options["transformer_options"], NODE)
 
     def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
         """The guided latent, [images, channels, height, width]; computed once per latent."""
-        if self._latest is not None and self._latest[0] == step.sigma and self._latest[1] is step.x:
-            return self._latest[2]
+        part = self._part(step)
+        latest = self._latest.get(part)
+        if latest is not None and latest.sigma == step.sigma and latest.came_from(step.x):
+            return latest.after
         settings, latent, terms = self.settings, step.x, self.acting(step.sigma)
-        size = settings.step_size
+        size = self._sizes[self.level_of(step.sigma)]
         if settings.step == RELATIVE:
             # A relative step normalizes the gradient, so the weights must scale the step instead.
             size *= max(term.weight for term in terms.present)
         # The layout loss can reach 0. The appearance loss does so for the reference itself only.
         ends = terms.appearance is None
         for _ in range(settings.iterations):
-            found, losses = self._gradient(replace(step, x=latent), evaluate)
+            found, losses, cover = self._gradient(replace(step, x=latent), evaluate, part)
             finite = (found.isfinite().flatten(1).all(1) & losses.isfinite()).view(-1, 1, 1, 1)
             self.log.note_finite(finite)
             found = torch.where(finite, found, 0)
             free = latent
             if self.mask is not None:
                 # Inpainting keeps the rest, whose norm must not lengthen the step of the free part.
-                mask = self.mask.to(latent)
-                found, free = found * mask, latent * mask
+                mask = part.cut(self.mask).to(latent)
+                found, free = found * mask, free * mask
+            if cover is not None:
+                free = free * cover
             loss = losses if ends else None
             latent = latent - step_of_gradient(free, found, step.sigma, size, kind=settings.step, loss=loss).to(latent)
-        self._latest = (step.sigma, step.x, latent)
+        self.log.note_shift(latent - step.x, step.x)
+        self._latest[part] = _Moved(step.sigma, step.x, latent)
         return latent
 
-    def _gradient(self, step: Step, evaluate: Evaluate) -> tuple[torch.Tensor, torch.Tensor]:
-        """The score's gradient with respect to the latents, from the guided prompts alone, and the scores, [images]."""
+    def _gradient(
+        self, step: Step, evaluate: Evaluate, whole: Part
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The score's gradient with respect to the latents, from the guided prompts alone, and the scores, [images].
+
+        Also 1 where any of the prompts acts, 0 elsewhere, None if all act everywhere.
+        """
         total, score = torch.zeros_like(step.x, dtype=torch.float32), step.x.new_zeros(len(step.x), dtype=torch.float32)
-        entries, losses = self._prompts(step), []
+        entries, losses, cover = self._prompts(step), [], None
         for entry in entries:
+            part = whole.of_entry(entry, NODE)
+            if part is not whole:
+                cover = part.cover(step.x) if cover is None else torch.maximum(cover, part.cover(step.x))
             reading = Reading(
                 self.settings,
                 self.acting(step.sigma),
-                self.images,
+                part,
+                entry.get("cross_attn"),
                 palette=functools.partial(self.palette_of, step.sigma),
-                template=functools.partial(self.template_of, step.sigma),
+                template=functools.partial(self.template_of, step.sigma, part),
             )
             options = {
                 **step.options,
@@ -159,10 +188,10 @@ class GuidanceRun:
                 loss=reading.score,
                 node=NODE,
                 run=run,
-                checkpointed=self._short,
+                **self._needs,
             )
             assert found is not None
-            self._short |= found.checkpointed
+            self._needs = {"checkpointed": found.checkpointed, "mutable": found.mutable}
             total = total + found.latents / len(entries)
             score = score + found.losses / len(entries)
             losses.append(reading.losses)
@@ -170,8 +199,10 @@ class GuidanceRun:
             appearance, layout = (
                 None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True)
             )
-            self.log.note(step.sigma, appearance, layout)
-        return total, score
+            self.log.note(step.sigma, appearance, layout, whole.images)
+        if any(entry.get("area") is None for entry in entries):
+            cover = None
+        return total, score, cover
 
     def _prompts(self, step: Step) -> list:
         """The entries of the step's conditionings that carry a guided prompt; the guider's where this call has none."""
@@ -199,18 +230,31 @@ class GuidanceRun:
             self._palette = (level, {la: _concatenated(parts, like) for la, parts in features.items()})
         return self._palette[1][layer]
 
-    def template_of(self, sigma: float, layer: Layer, found: torch.Tensor) -> torch.Tensor:
+    def template_of(self, sigma: float, part: Part, layer: Layer, found: torch.Tensor) -> torch.Tensor:
         """The template's map of a layer at a noise level, of the size and type of `found`, [images, height, width]."""
         assert self.template is not None and self.settings.terms.layout is not None
         if self._template is None or self._template[0] != sigma:
             maps = {la: self.template.at(la, sigma) for la in self.settings.terms.layout.layers}
             self._template = (sigma, {la: wanted.to(found, non_blocking=True) for la, wanted in maps.items()})
-        return self.template.fitted(self._template[1][layer], found)
+        return self.template.fitted(self._template[1][layer], found, part)
 
     def acting(self, sigma: float) -> Terms:
         """The terms that act at a noise level."""
         level = self.level_of(sigma)
         return Terms(*(t if t is not None and self._acts(t, level) else None for t in self.settings.terms))
+
+
+class _Moved(NamedTuple):
+    """A guided latent: the noise level, the latents before and after, [images, channels, height, width]."""
+
+    sigma: float
+    before: torch.Tensor
+    after: torch.Tensor
+
+    def came_from(self, latent: torch.Tensor) -> bool:
+        """True where `latent` is the one before; context windows are copies of their part of it."""
+        before = self.before
+        return before is latent or (before.shape == latent.shape and torch.equal(before, latent))
 
 
 def _in_time(entry: dict, sigma: float) -> bool:

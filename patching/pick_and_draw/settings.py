@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..host.blocks import Layer
-from ..host.family import Family
+from ..host.family import SELF_INPUT, Family
 from ..host.window import Window
 from ..host.words import WordTokens
 
@@ -33,6 +33,9 @@ class Widgets:
     every: int
     threshold: float
     map_blocks: str = "paper"
+    kernel_size: int = 3
+    kernel_width: float = 0.5
+    decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class GuidanceSettings:
     words: the subject's tokens in the guided prompt. map_layers: the layers whose attention to these words, stretched
     to 0..1, marks the generated subject above `threshold`. direction: of UREMD. step, step_size: kind and size, as in
     `kernels.pick_and_draw.step_of_gradient`. iterations: gradient steps per guided step. every: guide every `every`-th
-    step of the windows.
+    step of the windows. features: the kind that the appearance term reads, one of `host.family.FEATURES`. kernel_size,
+    kernel_width: of the layout loss's smoothing. decay: of the step size, as in `kernels.pick_and_draw.decayed`.
     """
 
     family: Family
@@ -82,3 +86,7 @@ class GuidanceSettings:
     step_size: float
     iterations: int
     every: int
+    features: str = SELF_INPUT
+    kernel_size: int = 3
+    kernel_width: float = 0.5
+    decay: float = 1.0

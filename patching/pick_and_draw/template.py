@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,8 +11,11 @@ import torch.nn.functional as F
 
 from ...kernels.pick_and_draw import scaled_to
 from ..host.blocks import Layer
+from .parts import Part
 
 NODE = "LayoutTemplate"
+_NEAR = 1.5
+"""Largest ratio of a noise level to the nearest recorded one, beyond the first and the last of them."""
 _SHAPES_DIFFER = 0.1
 """Largest difference of the logarithms of two aspect ratios that count as equal."""
 
@@ -63,8 +67,19 @@ class Template:
         levels = self.maps[layer]
         return levels[min(levels, key=lambda s: abs(math.log(s / sigma)))]
 
-    def fitted(self, wanted: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-        """A result of `at` in the size of a generated map, [images, h, w]; a drawn mask also gets that map's sum."""
+    def uncovered(self, levels: Sequence[float]) -> list[float]:
+        """The noise levels far outside of the recorded ones, whose maps then stand in for theirs."""
+        recorded = [sigma for known in self.maps.values() for sigma in known]
+        if not recorded:
+            return []
+        return [s for s in levels if not min(recorded) / _NEAR <= s <= max(recorded) * _NEAR]
+
+    def fitted(self, wanted: torch.Tensor, found: torch.Tensor, part: Part) -> torch.Tensor:
+        """The part of a result of `at` in the size of a generated map, [images, h, w].
+
+        A drawn mask also gets that map's sum.
+        """
+        wanted = part.crop(wanted)
         if self.mask is not None:
             return scaled_to(wanted, found)
         size = (found.shape[1], found.shape[2])

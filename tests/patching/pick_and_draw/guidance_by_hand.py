@@ -5,8 +5,8 @@ import itertools
 import comfy.ldm.modules.attention as host_attention
 import comfy.sample
 import torch
-from likeness.patching.features.references import model_arguments
 from likeness.patching.host.blocks import Layer
+from likeness.patching.host.passes import call_arguments
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
     CAPTION,
     PROMPT,
@@ -65,7 +65,7 @@ class ByHand:
         block.attn2.register_forward_pre_hook(lambda module, inputs: keep("heads", module.heads))
 
     def denoised(self, x, sigma, text):
-        arguments = model_arguments(self.base, encoded(text, self.family), x.detach())
+        arguments = call_arguments(self.base, encoded(text, self.family), x.detach(), True)
         options = {"optimized_attention_override": lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)}
         return self.base.apply_model(x, torch.full([len(x)], sigma), transformer_options=options, **arguments)
 

@@ -70,27 +70,21 @@ def test_two_prompts_are_guided_by_the_mean_of_their_losses():
     assert both[0] != both[1] and both[2] == pytest.approx((both[0] + both[1]) / 2, rel=1e-5)
 
 
-def test_it_refuses_a_prompt_for_an_area():
+def test_a_prompt_for_an_area_is_guided_there_and_may_stand_beside_others():
     model = model_of()
     (text, rest), other = encoded(PROMPT)[0], encoded("a chair")[0]
     area = {"area": (8, 16, 0, 0), "strength": 1.0}
-    patched = guided(model, palette(model), recorded())[0]
-    with pytest.raises(
-        ValueError,
-        match=r"^UREMDGuidance: expected a prompt for the whole picture, .*; remove ConditioningSetArea from",
-    ):
-        sampled(patched, positive=[[text, {**rest, **area}]])
-    beside = [[text, rest], [other[0], {**other[1], **area}]]  # what is not guided may have one
-    assert torch.isfinite(sampled(patched, positive=beside)).all()
+    patched, log = guided(model, palette(model), recorded())
+    for positive in ([[text, {**rest, **area}]], [[text, rest], [other[0], {**other[1], **area}]]):
+        found = sampled(patched, positive=positive)
+        assert torch.isfinite(found).all() and len(log.entries) == 2
+        assert relative(found, sampled(model, positive=positive)) > 0.003
 
 
-def test_a_prompt_for_the_bounds_of_a_mask_is_refused():
+def test_a_prompt_for_the_bounds_of_a_mask_is_guided_there():
     model = model_of()
     (text, rest) = encoded(PROMPT)[0]
-    patched = guided(model, palette(model))[0]
+    patched, log = guided(model, palette(model))
     inside = {"mask": square(), "mask_strength": 1.0, "set_area_to_bounds": True}
-    with pytest.raises(
-        ValueError, match=r"got one for an area of it; .* set set_cond_area of ConditioningSetMask to default"
-    ):
-        run(patched, positive=[[text, {**rest, **inside}]])
+    assert torch.isfinite(run(patched, positive=[[text, {**rest, **inside}]])).all() and len(log.entries) == 2
     run(patched, positive=[[text, {**rest, **inside, "set_area_to_bounds": False}]], noise=noise_of(4))
