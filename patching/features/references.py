@@ -152,8 +152,8 @@ class Reference:
                 self.forget(stale)
         if known.error > _LARGE_ERROR:
             self.notices.tell(
-                f"the inversion of the picture gives it back with an error of {known.error:.0%} only, so its features "
-                "may be another picture's; raise inversion_steps, or set source to noised."
+                f"the inversion of the picture gives it back with an error of {known.error:.0%}, so its features may "
+                "be another picture's; raise inversion_steps, or set source to noised."
             )
         return known
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import comfy.samplers
 import torch
 
+from ..features.fitting import reduced
 from ..features.taps import CrossAttentionTap
 from ..host.attach import attach
 from ..host.blocks import Layer, check_names, parse
@@ -22,6 +23,9 @@ from .template import NODE, Template
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP
+
+_MOST_PIXELS = 1024 * 1024
+"""Pixels of a drawn mask, which every layer of every step scales to its own size."""
 
 
 @dataclass(eq=False)
@@ -135,7 +139,7 @@ def draw_template(model: ModelPatcher, mask: torch.Tensor | None, boxes: str, la
     if mask is None:
         height, width = (8 * n for n in latent["samples"].shape[-2:])
         mask = _boxes(boxes, height, width)[None]
-    mask = (mask[None] if mask.ndim == 2 else mask).float().cpu().clamp(0, 1)
+    mask = reduced((mask[None] if mask.ndim == 2 else mask).float().cpu().clamp(0, 1), _MOST_PIXELS)
     if bool((mask.amax((1, 2)) <= 0).any()):
         raise ValueError(f"{NODE}: expected a mask with the subject in it, got an empty one; draw the subject's place.")
     return Template(family_of(model, NODE).name, mask=mask)
