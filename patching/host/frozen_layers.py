@@ -8,6 +8,7 @@ again in the backward pass. LoRA, offloading and 8-bit storage then apply in bot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import comfy.model_management
 import comfy.ops
@@ -100,9 +101,15 @@ def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm, original: Forward) -> 
 
 
 def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Copies of a norm's weight and bias, which are small enough for the graph to keep."""
+    """A norm's weight and bias as tensors that the graph may keep.
+
+    They are copied where the host casts or loads them for the call, since it may overwrite its buffer.
+    """
     if layer.weight is None:
         return None, None
+    if _is_in_place(layer, x):
+        own = cast(torch.Tensor, layer.weight), cast("torch.Tensor | None", layer.bias)
+        return _alias(own[0]), None if own[1] is None else _alias(own[1])
     with torch.inference_mode():
         weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)  # pyright: ignore[reportAssignmentType]
     copies = weight.detach().clone(), None if bias is None else bias.detach().clone()
@@ -110,11 +117,25 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
     return copies
 
 
+def _is_in_place(layer: torch.nn.Module, x: torch.Tensor) -> bool:
+    """True where a norm's own weight and bias are those that the host would compute with."""
+    patched = getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()) or hasattr(layer, "_v")
+    return not patched and all(
+        type(t) is torch.nn.Parameter and t.device == x.device and t.dtype == x.dtype
+        for t in (layer.weight, layer.bias)
+        if t is not None
+    )
+
+
 def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:
     """Calls host code in inference mode and returns its result as an ordinary tensor that a graph may contain."""
     with torch.inference_mode():
         result = function(*args)
-    # An alias of the same memory: a copy of each layer's output would cost as much as a small layer.
+    return _alias(result)
+
+
+def _alias(result: torch.Tensor) -> torch.Tensor:
+    """An ordinary tensor in the same memory: a copy of each layer's output would cost as much as a small layer."""
     alias = torch.empty(0, dtype=result.dtype, device=result.device)
     return alias.set_(result.untyped_storage(), result.storage_offset(), result.size(), result.stride())
 
