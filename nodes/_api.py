@@ -43,7 +43,7 @@ DEMO_CATEGORY = "Likeness/demo"
 ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 """Keyword arguments that fold an input away as advanced; every host accepts them, older front ends ignore them."""
 
-TELLS = [io.Hidden.unique_id]
+TELLS = (io.Hidden.unique_id,)
 """Value of `hidden` for a node with `notices`: they need its id."""
 
 FIXED: dict[str, Any] = {"extra_dict": {"control_after_generate": "fixed"}}
@@ -76,6 +76,8 @@ def schema(node_id: str, *, display_name: str, description: str, category: str =
     One unknown field would make the host drop the whole pack.
     """
     fields |= {"node_id": node_id, "display_name": display_name, "description": description, "category": category}
+    # The host appends to the list of some nodes, so that each needs its own.
+    fields["hidden"] = [*fields.get("hidden", ())]
     return io.Schema(**{name: value for name, value in fields.items() if name in _FIELDS})
 
 

@@ -112,3 +112,10 @@ def test_fields_unknown_to_the_host_are_dropped():
     built = schema("X", display_name="x", description="d.", of_a_later_host=True, inputs=window_inputs(0.25, 0.75))
     assert [(i.id, i.default) for i in built.inputs] == [("start_percent", 0.25), ("end_percent", 0.75)]
     assert all(i.as_dict()["advanced"] for i in built.inputs)
+
+
+def test_hidden_inputs_are_a_nodes_own():
+    """The host adds hidden inputs to output nodes; no other node may get them."""
+    for node in node_classes():
+        found = node.GET_SCHEMA()
+        assert found.is_output_node or set(found.hidden) <= {io.Hidden.unique_id}, found.node_id
