@@ -6,7 +6,16 @@ from ..kernels.layout_and_retouch import CORES, MaskRules
 from ..kernels.morphology import METRICS
 from ..patching.host.blocks import check_names
 from ..patching.host.words import check_word
-from ..patching.layout_and_retouch.mask import NODE, PER_STEP, RECORDED, build_mask, check_sources, preview
+from ..patching.layout_and_retouch.mask import (
+    LATENT,
+    NODE,
+    PER_STEP,
+    PICTURE,
+    RECORDED,
+    build_mask,
+    check_sources,
+    preview,
+)
 from ._api import ADVANCED, CATEGORY, TELLS, AdaptiveMaskType, io, notices, output, schema, ui
 from ._validate import check, in_options, linked, valid
 
@@ -123,6 +132,18 @@ class AdaptiveMask(io.ComfyNode):
                     "clip", optional=True, tooltip="The text encoder of the target's prompt, for attention per_step."
                 ),
                 io.Image.Input("image", optional=True, tooltip="The layout image, shown under the preview."),
+                io.Combo.Input(
+                    "resolution",
+                    options=[LATENT, PICTURE],
+                    default=LATENT,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Pixels in which attention per_step makes the mask. latent: those of the latent, without a "
+                        "wait for the GPU. picture: the picture's own, as in the paper; the CPU makes the mask between "
+                        "two steps. Neutral: latent."
+                    ),
+                ),
             ],
             outputs=[
                 AdaptiveMaskType.Output(
@@ -165,6 +186,7 @@ class AdaptiveMask(io.ComfyNode):
         heatmap=None,
         clip=None,
         image=None,
+        resolution=LATENT,
         **rules,
     ) -> io.NodeOutput:
         told = notices(cls)
@@ -178,6 +200,7 @@ class AdaptiveMask(io.ComfyNode):
             blocks=blocks,
             rules=MaskRules(**rules),
             notices=told,
+            resolution=resolution,
         )
         picture = preview(mask, image)
         return output(told, mask, mask.fixed, picture, shown=ui.PreviewImage(picture, cls=cls))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 NODE = "AdaptiveMask"
 PER_STEP, RECORDED = "per_step", "recorded"
+LATENT, PICTURE = "latent", "picture"
+"""The pixels in which the mask of a step is made: latent ones, or the picture's as in the paper."""
+
 DEFAULT_RULES = MaskRules()
 
 
@@ -38,7 +41,7 @@ class SubjectMask:
     subject: bool [1 or images, height, width] over the layout image. fixed: fp32 of the same shape in 0..1, the mask
     used until the target's attention is known. tokens, prompt_length: the subject's words in the target's prompt, empty
     for a mask that stays fixed. blocks: whose attention is averaged, in the language of `blocks.parse`. prompt: the
-    features of the text that has these words, [1, tokens, width].
+    features of the text that has these words, [1, tokens, width]. resolution: LATENT or PICTURE.
     """
 
     subject: torch.Tensor
@@ -50,6 +53,7 @@ class SubjectMask:
     node: str = NODE
     prompt: torch.Tensor | None = None
     notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
+    resolution: str = LATENT
 
     @property
     def follows(self) -> bool:
@@ -99,12 +103,13 @@ def build_mask(
     blocks: str = "",
     rules: MaskRules = DEFAULT_RULES,
     notices: Notices | None = None,
+    resolution: str = LATENT,
 ) -> SubjectMask:
     """The mask of the widgets.
 
     subject, heatmap: MASK over the layout image, [height, width] or [images, height, width], at least one of them.
     attention: RECORDED, or PER_STEP, which needs clip, text and word. Raises ValueError for masks that are missing,
-    empty or of two sizes.
+    empty or of two sizes. resolution: LATENT or PICTURE, of the mask of each step.
     """
     subject, heat = (None if m is None else (m[None] if m.ndim == 2 else m).float().cpu() for m in (subject, heatmap))
     check_sources(attention, subject is not None or heat is not None, clip is not None)
@@ -142,6 +147,7 @@ def build_mask(
         blocks=blocks,
         prompt=clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0],
         notices=notices or Notices(NODE),
+        resolution=resolution,
     )
 
 
@@ -199,7 +205,10 @@ def preview(mask: SubjectMask, image: torch.Tensor | None) -> torch.Tensor:
 
 @dataclass(eq=False)
 class MaskRun:
-    """The mask during one run, at a latent of `size` (height, width). Nothing here waits for the device."""
+    """The mask during one run, at a latent of `size` (height, width).
+
+    Only a mask of the picture's size waits for the device, once per step.
+    """
 
     mask: SubjectMask
     size: tuple[int, int]
@@ -209,7 +218,8 @@ class MaskRun:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        subject = F.interpolate(self.mask.subject[:, None].float(), self.size, mode="area")[:, 0]
+        full = tuple(8 * n for n in self.size) if self.mask.resolution == PICTURE else self.size
+        subject = F.interpolate(self.mask.subject[:, None].float(), full, mode="area")[:, 0]
         # A subject smaller than a latent pixel keeps the pixel that it fills most.
         self._subject = (subject >= subject.amax((1, 2), keepdim=True).clamp(max=0.5)).to(self.device)
         self._fixed = self.mask.fixed.float().to(self.device)
@@ -258,7 +268,11 @@ class MaskRun:
         if not before:
             return self._fixed
         heat = min_max(mean_heatmap([_of_all(parts) for parts in self._maps[min(before)].values()], self.size))
-        return adaptive_mask(heat, self._subject.expand(len(heat), -1, -1), self.mask.rules, TORCH)
+        full = self._subject.shape[1:]
+        if full != heat.shape[1:]:
+            heat = F.interpolate(heat[:, None], full, mode="nearest")[:, 0]
+        morphology = SCIPY if self.mask.resolution == PICTURE else TORCH
+        return adaptive_mask(heat, self._subject.expand(len(heat), -1, -1), self.mask.rules, morphology)
 
     def _forget(self, sigma: float) -> None:
         needed = min((s for s in self._maps if s > sigma), default=None)

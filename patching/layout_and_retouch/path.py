@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +14,9 @@ from ..features.trajectory import Trajectory, same_level
 from ..host.predictions import Answer
 from ..host.window import SAME_LEVEL
 from .settings import FORK, NODE, QKV_BOTH
+
+if TYPE_CHECKING:
+    from comfy.samplers import CFGGuider
 
 _SAME_PATH = 1e-3
 
@@ -112,3 +117,39 @@ def path_of(source: Source, levels: tuple[float, ...], sampler: str, strict: boo
         starts = [i for i in source.step_starts if same_level(source.sigmas[i], levels[0])]
         first = starts[0] if starts else None
     return LayoutPath(source, levels, first, strict)
+
+
+def starting_noise(
+    guider: CFGGuider,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sigmas: torch.Tensor,
+    layout: Source,
+    denoise_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The noise from which the host makes the layout's latent at the run's first noise level.
+
+    noise, latent_image, denoise_mask: the host's, [images, channels, height, width].
+    """
+    model = guider.model_patcher
+    sampling: Any = model.get_model_object("model_sampling")
+    first = sigmas[0]
+    inside = latent_image
+    if torch.count_nonzero(latent_image):
+        inside = model.model.process_latent_in(latent_image)
+    largest = float(sampling.sigma_max)
+    fully = math.isclose(largest, float(first), rel_tol=1e-05) or float(first) > largest
+
+    def scaled(full: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """The host's latent without noise, and what a noise of 1 adds to it."""
+        zero, one = torch.zeros_like(noise), torch.ones_like(noise)
+        return sampling.noise_scaling(first, zero, inside, full), sampling.noise_scaling(first, one, 0 * inside, full)
+
+    base, unit = scaled(fully)
+    if denoise_mask is not None and fully:
+        # Where the picture is kept, the host never scales as for the highest level.
+        kept_base, kept_unit = scaled(False)
+        weight = denoise_mask.to(noise)
+        base, unit = torch.lerp(kept_base, base, weight), torch.lerp(kept_unit, unit, weight)
+    wanted = layout.at(float(first)).to(noise).expand_as(noise)
+    return (wanted - base) / unit

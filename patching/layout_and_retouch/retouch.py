@@ -31,8 +31,8 @@ from .checks import (
 )
 from .idle import idle_steps
 from .mask import SubjectMask
-from .path import path_of, reached
-from .run import RetouchRun, starting_noise
+from .path import path_of, reached, starting_noise
+from .run import RetouchRun
 from .settings import FORK, NODE, NONE, QK_SELF, QKV_BOTH, Layout, RetouchSettings
 from .swaps import LayoutInputs, LayoutOfSameCall, LayoutOutput, LayoutSwap, RecordedLayout, ReferenceSwap
 from .vanilla import Vanilla, prepare_vanilla

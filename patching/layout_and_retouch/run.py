@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +13,6 @@ from ..features.bank import OUTPUT, digest_of
 from ..features.lending import Lender
 from ..features.run_features import Features, Made, Side
 from ..features.source_rows import SourceRows, aligned, calls_of
-from ..features.sources import Source
 from ..features.trajectory import Trajectory
 from ..host.blocks import Layer, layers_of
 from ..host.rows import take
@@ -25,7 +24,7 @@ from .settings import FORK, NODE, NONE, Layout, RetouchSettings, prompts_of
 from .vanilla_attention import VanillaFeatures, VanillaSwap
 
 if TYPE_CHECKING:
-    from comfy.samplers import CFGGuider
+    pass
 
 _ROLE = "layout"
 EVERYWHERE = SigmaWindow(math.inf, -math.inf)
@@ -265,39 +264,3 @@ class RetouchRun:
             f"the vanilla model's steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the "
             "same blocks into its record_blocks."
         )
-
-
-def starting_noise(
-    guider: CFGGuider,
-    noise: torch.Tensor,
-    latent_image: torch.Tensor,
-    sigmas: torch.Tensor,
-    layout: Source,
-    denoise_mask: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The noise from which the host makes the layout's latent at the run's first noise level.
-
-    noise, latent_image, denoise_mask: the host's, [images, channels, height, width].
-    """
-    model = guider.model_patcher
-    sampling: Any = model.get_model_object("model_sampling")
-    first = sigmas[0]
-    inside = latent_image
-    if torch.count_nonzero(latent_image):
-        inside = model.model.process_latent_in(latent_image)
-    largest = float(sampling.sigma_max)
-    fully = math.isclose(largest, float(first), rel_tol=1e-05) or float(first) > largest
-
-    def scaled(full: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """The host's latent without noise, and what a noise of 1 adds to it."""
-        zero, one = torch.zeros_like(noise), torch.ones_like(noise)
-        return sampling.noise_scaling(first, zero, inside, full), sampling.noise_scaling(first, one, 0 * inside, full)
-
-    base, unit = scaled(fully)
-    if denoise_mask is not None and fully:
-        # Where the picture is kept, the host never scales as for the highest level.
-        kept_base, kept_unit = scaled(False)
-        weight = denoise_mask.to(noise)
-        base, unit = torch.lerp(kept_base, base, weight), torch.lerp(kept_unit, unit, weight)
-    wanted = layout.at(float(first)).to(noise).expand_as(noise)
-    return (wanted - base) / unit
