@@ -114,8 +114,8 @@ def build_palette(
         clip = given_clip(clip, NODE)
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
         told.inform(
-            f"null_text takes up to {STEPS} gradients per noise level and picture, about {3 * STEPS} times the time of "
-            "inverted, in the first guided run."
+            f"null_text takes up to {STEPS} gradients per noise level and picture in the first guided run, on the demo "
+            "model 36 times the time of inverted."
         )
     names, family = tuple(block.name for block in chosen), family_of(model, NODE).name
     shown = preview_palette(model, made, chosen, features, picture.vae, NODE)
