@@ -73,8 +73,8 @@ class AppearancePalette(io.ComfyNode):
                     default=INVERTED,
                     tooltip=(
                         "inverted: DDIM inversion in 50 model calls. noised: adds fresh noise, without a model "
-                        "call. null_text: the paper's null-text inversion, which follows the inversion with guidance; "
-                        "up to 10 gradients per step, on the demo model 36 times the time of inverted."
+                        "call. null_text: the paper's null-text inversion, which follows the inversion with guidance. "
+                        "It takes up to 10 gradients per step: on the demo model, 36 times the time of inverted."
                     ),
                 ),
                 io.Int.Input(
