@@ -119,14 +119,17 @@ class Lender:
         Raises ValueError where weights need a mask of keys and another patch computes the attention: it takes none.
         """
         settings, layers = self.settings, layers_of(self.settings.blocks)
-        if change.weighted and settings.family.replaces_self_attention(call.options, layers):
+        family = settings.family
+        replaced = frozenset(layer for layer in layers if family.replaces_self_attention(call.options, (layer,)))
+        if change.weighted and replaced:
             raise ValueError(
                 f"{settings.node}: expected references of weight 1 where another node replaces self-attention in "
                 f"model, got {', '.join(f'{weight:g}' for weight in change.weights)}; set weight to 1 on "
                 "LikenessReference, or remove that node."
             )
-        options = settings.family.change_self_attention(call.options, layers, change)
-        return replace(call, options=options)
+        if replaced:
+            change = replace(change, replaced=replaced)
+        return replace(call, options=family.change_self_attention(call.options, layers, change))
 
     def same_call(self, call: Call, others: Sequence[SourceRows] = ()) -> tuple[Call, tuple[Borrowed, ...]] | None:
         """The call with the rows of `others`, then of the references, after the target's, and the references in it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -53,10 +53,13 @@ class SharedAttention(SelfAttentionChange):
     """Self-attention of the call's first `targets` rows over their own and the references' tokens.
 
     A method is a subclass with a `share`; it is the same whether references have rows in the call or come as features.
+    replaced: layers whose attention another node computes. Where that node puts the values in place of attention, as
+    perturbed-attention guidance does, the target's own values stay.
     """
 
     targets: int
     references: tuple[Borrowed, ...]
+    replaced: frozenset[Layer] = field(default=frozenset(), kw_only=True)
 
     def share(self, shared: Shared, attention: Attention) -> torch.Tensor:
         """The attention of the target's rows, [targets, n, width]."""
@@ -99,18 +102,22 @@ class SharedAttention(SelfAttentionChange):
             return n, context, value
         features = torch.cat(borrowed, 1).to(n).expand(len(n), -1, -1)
         queries = torch.cat([n, features], 1) if self.reads_queries else n
-        if not self.keeps_own:
+        if not self.keeps_own and layer not in self.replaced:
             return queries, features, features
         return queries, torch.cat([context, features], 1), torch.cat([value, features], 1)
 
     def attend(
         self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
     ) -> torch.Tensor:
-        if not self.of_same_call:
-            return self.share(self._of_features(layer, q, k, v), attention)
-        first = self.targets
-        swapped = self.share(self._of_rows(q, k, v, tokens), attention)
-        return torch.cat([swapped, attention(q[first:], k[first:], v[first:])])
+        first = self.targets if self.of_same_call else len(q)
+        shared = self._of_rows(q, k, v, tokens) if self.of_same_call else self._of_features(layer, q, k, v)
+        lent = attention
+        if layer in self.replaced:
+            lent = _or_own(attention, v[:first, : shared.q.shape[1]])
+            if not self.keeps_own:
+                shared = shared._replace(k=shared.k[:, shared.own :], v=shared.v[:, shared.own :])
+        swapped = self.share(shared, lent)
+        return swapped if first == len(q) else torch.cat([swapped, attention(q[first:], k[first:], v[first:])])
 
     def _of_features(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Shared:
         counts = tuple(b.features[layer].shape[1] for b in self.references if b.features is not None)
@@ -134,3 +141,13 @@ class SharedAttention(SelfAttentionChange):
             keys, values = keys[1:], values[1:]
         reference_q = torch.cat(queries, 1) if queries else None
         return Shared(q[:first], torch.cat(keys, 1), torch.cat(values, 1), tuple(counts), reference_q)
+
+
+def _or_own(attention: Attention, own: torch.Tensor) -> Attention:
+    """The attention, or the target's own values where it returns the values that it is given."""
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **more) -> torch.Tensor:
+        made = attention(q, k, v, **more)
+        return own if made is v or made.shape[1] != q.shape[1] else made
+
+    return attend

@@ -41,7 +41,8 @@ class ReferenceSwap(SharedAttention):
     @property
     def attends(self) -> bool:
         # Otherwise the changed inputs are enough, and the layer's own attention runs on them.
-        return bool(self.references) and (self.of_same_call or self.weighted or self.strength < 1)
+        needed = self.of_same_call or self.weighted or self.strength < 1 or bool(self.replaced)
+        return bool(self.references) and needed
 
     @property
     def keeps_own(self) -> bool:
