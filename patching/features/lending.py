@@ -221,17 +221,12 @@ class Lender:
         return tokens
 
     def _spread(self, call: Call, parts: dict[bool, Features], layer: Layer) -> torch.Tensor:
-        """[1 or targets, tokens, channels]: one row where all target rows look at the same side."""
+        """[1 or chunks, tokens, channels]: one row where all chunks of the call look at the same side."""
         device = call.x.device
         if len(parts) == 1:
             (only,) = parts.values()
             return only[layer].to(device, non_blocking=True)
-        return torch.cat(
-            [
-                parts[self.side(flag)][layer].to(device, non_blocking=True).expand(call.images, -1, -1)
-                for flag in call.flags
-            ]
-        )
+        return torch.cat([parts[self.side(flag)][layer].to(device, non_blocking=True) for flag in call.flags])
 
     def _negative_digest(self, conditional: bool) -> str:
         if conditional or self.negative is None or not self.features.banked:

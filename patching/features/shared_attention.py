@@ -17,9 +17,10 @@ from ..host.tokens import Tokens
 class Borrowed:
     """One reference's tokens at the layers of one model call.
 
-    features: [1 or targets, tokens, channels] hidden states by layer, masked; from a bank or a call of the reference's
-    own. rows: instead of features, the reference's row of the same call for every target row. tokens(size): indices of
-    the tokens of these rows to attend to at a layer of (height, width), None for all. weight: of the reference.
+    features: [chunks, tokens, channels] masked hidden states by layer, from a bank or a call of the reference's own.
+    Each chunk is for an equal part of the target's rows, in order. rows: instead of features, the reference's row of
+    the same call for every target row. tokens(size): indices of the tokens of these rows to attend to at a layer of
+    (height, width), None for all. weight: of the reference.
     """
 
     weight: float
@@ -80,6 +81,12 @@ class SharedAttention(SelfAttentionChange):
         return bool(self.references)
 
     @property
+    def spread(self) -> int:
+        """The number of target rows that look at the same features, whose keys and values are made once."""
+        found = [next(iter(b.features.values())) for b in self.references if b.features]
+        return self.targets // len(found[0]) if found and not self.of_same_call else 1
+
+    @property
     def weights(self) -> tuple[float, ...]:
         """The references' weights, in their order."""
         return tuple(b.weight for b in self.references)
@@ -100,7 +107,7 @@ class SharedAttention(SelfAttentionChange):
         borrowed = [b.features[layer] for b in self.references if b.features is not None]
         if not borrowed or self.of_same_call:
             return n, context, value
-        features = torch.cat(borrowed, 1).to(n).expand(len(n), -1, -1)
+        features = _shared_out(torch.cat(borrowed, 1).to(n), len(n) // len(borrowed[0]))
         queries = torch.cat([n, features], 1) if self.reads_queries else n
         if not self.keeps_own and layer not in self.replaced:
             return queries, features, features
@@ -121,8 +128,10 @@ class SharedAttention(SelfAttentionChange):
 
     def _of_features(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Shared:
         counts = tuple(b.features[layer].shape[1] for b in self.references if b.features is not None)
+        k, v = (_put_together(projected, sum(counts), self.spread) for projected in (k, v))
         if not self.reads_queries:
             return Shared(q, k, v, counts)
+        q = _put_together(q, sum(counts), self.spread)
         own = q.shape[1] - sum(counts)
         return Shared(q[:, :own], k, v, counts, reference_q=q[:, own:])
 
@@ -151,3 +160,23 @@ def _or_own(attention: Attention, own: torch.Tensor) -> Attention:
         return own if made is v or made.shape[1] != q.shape[1] else made
 
     return attend
+
+
+def _shared_out(features: torch.Tensor, spread: int) -> torch.Tensor:
+    """Features [chunks, tokens, channels] as [chunks * spread, part, channels]: each row has a part of the tokens.
+
+    A layer projects every token by itself, so no row projects what another one does. The last part is padded.
+    """
+    chunks, tokens, channels = features.shape
+    padded = torch.nn.functional.pad(features, (0, 0, 0, -tokens % spread))
+    return padded.reshape(chunks * spread, -1, channels)
+
+
+def _put_together(projected: torch.Tensor, tokens: int, spread: int) -> torch.Tensor:
+    """Rows of [own + part] tokens after their projection, as rows of [own + tokens]; the inverse of `_shared_out`."""
+    if spread == 1:
+        return projected
+    rows, own = len(projected), projected.shape[1] + -tokens // spread
+    parts = projected[:, own:].reshape(rows // spread, -1, projected.shape[2])[:, :tokens]
+    whole = parts[:, None].expand(-1, spread, -1, -1).reshape(rows, tokens, -1)
+    return torch.cat([projected[:, :own], whole], 1)

@@ -41,7 +41,7 @@ class ReferenceSwap(SharedAttention):
     @property
     def attends(self) -> bool:
         # Otherwise the changed inputs are enough, and the layer's own attention runs on them.
-        needed = self.of_same_call or self.weighted or self.strength < 1 or bool(self.replaced)
+        needed = self.of_same_call or self.weighted or self.strength < 1 or bool(self.replaced) or self.spread > 1
         return bool(self.references) and needed
 
     @property
