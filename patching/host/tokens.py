@@ -33,3 +33,16 @@ class Tokens(NamedTuple):
         if not self.text:
             return values
         return values[:, self.text :] if self.text_first else values[:, : self.picture]
+
+
+def check_queries(n: torch.Tensor, context: torch.Tensor, tokens: Tokens, node: str, merged: bool = False) -> None:
+    """Raises ValueError for queries that another node has divided, or merged unless `merged` allows it.
+
+    n, context: inputs of the projections to queries and keys, [rows, positions, channels].
+    """
+    if len(n) != len(context) or (not merged and n.shape[1] != tokens.total):
+        raise ValueError(
+            f"{node}: expected queries of {len(context)} whole pictures with {tokens.total} positions, got {len(n)} "
+            f"rows with {n.shape[1]}; remove the node that divides or merges attention (such as HyperTile or ToMe) "
+            "from model."
+        )

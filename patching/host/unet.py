@@ -108,9 +108,11 @@ class UNet:
         }
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
-        return _with_patch(
-            options, "attn1_patch", layers, lambda layer, n, context, value, tokens: read(layer, n, tokens)
-        )
+        def whole(layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> None:
+            # Other packs divide or merge the queries alone.
+            read(layer, n if n.shape[1] == tokens.total else context, tokens)
+
+        return _with_patch(options, "attn1_patch", layers, whole)
 
     def tap_features(self, options: Options, kind: str, layers: Collection[Layer], read: HiddenReader) -> Options:
         if kind == CROSS_OUTPUT:

@@ -13,7 +13,7 @@ from ..features.shared_attention import Shared, SharedAttention
 from ..host.blocks import Layer
 from ..host.family import Attention, Inputs, SelfAttentionChange
 from ..host.rows import take
-from ..host.tokens import Tokens
+from ..host.tokens import Tokens, check_queries
 from .settings import FORK, NODE
 
 LayoutOutput = Callable[[Layer, torch.Tensor], torch.Tensor]
@@ -47,6 +47,12 @@ class ReferenceSwap(SharedAttention):
     @property
     def keeps_own(self) -> bool:
         return self.append or self.strength < 1
+
+    def inputs(
+        self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens
+    ) -> Inputs:
+        check_queries(n, context, tokens, NODE, merged=True)
+        return super().inputs(layer, n, context, value, tokens)
 
     def share(self, shared: Shared, attention: Attention) -> torch.Tensor:
         return reference_attention(
@@ -127,6 +133,7 @@ class LayoutSwap(SelfAttentionChange):
     def inputs(
         self, layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens
     ) -> Inputs:
+        check_queries(n, context, tokens, NODE)
         layout = self.layout.of_self(layer, n)
         value = self._followed(value, layout) if self.values else value
         return self._followed(n, layout), self._followed(context, layout), value

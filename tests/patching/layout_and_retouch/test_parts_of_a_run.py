@@ -122,7 +122,7 @@ TILES = "MultiSourceAttnSwap: expected model calls with the whole picture, 64 x 
 @pytest.mark.parametrize("together", [True, False])
 def test_tiles_whose_part_of_the_layout_is_not_known_are_refused(together):
     model = tiny_model("sd1")
-    patched = retouched(model, [reference(model)], layout=layout(model)[1])
+    patched = retouched(model, [reference(model)], layout=layout(model)[1], mask=mask())
     with pytest.raises(ValueError, match=f"{TILES} the node that divides the picture .*Tiled Diffusion"):
         run(in_tiles(patched, together))
 
