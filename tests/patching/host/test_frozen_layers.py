@@ -59,7 +59,7 @@ def test_patched_weights(dtype, offloaded, checkpointed):
     """A LoRA merged into the weights, and one added on the fly, as the host does if memory is short."""
     model, x = patcher(_base_model("sd1", dtype, 41)), noisy(2)
     network = model.model.diffusion_model
-    assert len({p.is_inference() for p in network.parameters()}) == 1
+    assert all(p.is_inference() for p in network.parameters())
     plain, twin = ours(model, x), ordinary_model("sd1", dtype)
     patch(model, offloaded)
     with torch.inference_mode(False):
