@@ -17,6 +17,7 @@ from .prompt_list import LikenessPromptList
 from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
 from .segment import LikenessSegment
 from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
+from .subject_prompt import LikenessSubjectPrompt
 from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
 from .trajectory import LikenessLoadTrajectory, LikenessRecordedTrajectory, LikenessSaveTrajectory
 from .uremd_guidance import UREMDGuidance
@@ -25,6 +26,7 @@ from .uremd_guidance import UREMDGuidance
 def node_classes() -> list:
     """Every public node, in the order of the menu."""
     return [
+        LikenessSubjectPrompt,
         StepBlendedSampler,
         LikenessStepBlendedGuider,
         LikenessRecordedTrajectory,

@@ -26,6 +26,7 @@ __all__ = [
     "LossesType",
     "PaletteType",
     "ReferenceType",
+    "SubjectPromptType",
     "TemplateType",
     "Trajectory",
     "io",
@@ -63,6 +64,9 @@ PaletteType = io.Custom("LIKENESS_PALETTE")
 
 TemplateType = io.Custom("LIKENESS_TEMPLATE")
 """The place and shape of a subject: a `patching.pick_and_draw.template.Template`."""
+
+SubjectPromptType = io.Custom("LIKENESS_PROMPT")
+"""Texts and words of a prompt with one subject: a `patching.host.prompt.SubjectPrompt`."""
 
 LossesType = io.Custom("LIKENESS_LOSSES")
 """The losses of a guided run: a `patching.pick_and_draw.loss_log.LossLog`."""

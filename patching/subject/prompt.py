@@ -1,0 +1,105 @@
+"""Reads a prompt whose subject stands in braces, and encodes its wordings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import folder_paths
+
+from ..host.checks import given_clip
+from ..host.prompt import SubjectPrompt, SubjectText
+from ..host.words import find_word
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
+
+NODE = "LikenessSubjectPrompt"
+_SUBJECT = re.compile(r"\{([^{}]*)\}")
+_ARTICLE = re.compile(r"^(?:an?|the|my|one)\s+", re.IGNORECASE)
+_EMBEDDING = re.compile(r"embedding:([^\s,;()]+)")
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """The three texts of a prompt."""
+
+    personalized: SubjectText
+    vanilla: SubjectText
+    neutral: SubjectText
+
+
+def word_prompt(prompt: str, token: str) -> Wordings:
+    """The wordings of a prompt such as "a photo of {a dog} on the beach".
+
+    token: the learned words, such as "sks dog", which replace the words in braces except for their article; empty:
+    the words in braces serve every model. Raises ValueError unless exactly one pair of braces holds a subject.
+    """
+    found = _SUBJECT.findall(prompt)
+    if len(found) != 1 or prompt.count("{") != 1 or prompt.count("}") != 1:
+        raise ValueError(
+            f"{NODE}: expected one subject in braces, as in 'a photo of {{a dog}} on the beach', got "
+            f"{prompt.count('{') or 'none'} in '{prompt}'; change prompt."
+        )
+    inside, token = " ".join(found[0].split()), " ".join(token.split())
+    article = _ARTICLE.match(f"{inside} ")
+    word = inside[article.end() :] if article else inside
+    if not word or any(mark in inside for mark in "():|"):
+        raise ValueError(
+            f"{NODE}: expected plain words such as 'a dog' in the braces, got '{inside}'; write weights around the "
+            "braces, as in '({a dog}:1.2)'."
+        )
+    if any(mark in token for mark in "{}()"):
+        raise ValueError(
+            f"{NODE}: expected plain words such as 'sks dog', or 'embedding:name', got '{token}'; change token."
+        )
+    lead = "" if token and _ARTICLE.match(token) else article.group() if article else ""
+    called = f"{lead}{token}" if token else inside
+    learned = _ARTICLE.sub("", token) if token else word
+    return Wordings(
+        personalized=SubjectText(_SUBJECT.sub(lambda _: called, prompt), learned),
+        vanilla=SubjectText(_SUBJECT.sub(lambda _: inside, prompt), word),
+        neutral=SubjectText(f"a photo of {called}", learned),
+    )
+
+
+def check_embeddings(*texts: str) -> None:
+    """Raises ValueError if a text names an embedding file that ComfyUI does not have; the host only logs a warning."""
+    files = folder_paths.get_filename_list("embeddings")
+    known = {name for file in files for name in (file, str(PurePath(file).with_suffix("")))}
+    for name in (name.rstrip(".") for text in texts for name in _EMBEDDING.findall(text)):
+        if name not in known:
+            raise ValueError(
+                f"{NODE}: expected an embedding in ComfyUI's folder models/embeddings "
+                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{name}'; change token or the prompt."
+            )
+
+
+def subject_prompt(
+    clip: CLIP | None, prompt: str, token: str, negative: str, vanilla_clip: CLIP | None = None
+) -> SubjectPrompt:
+    """Encodes a prompt for both models.
+
+    clip: the personalized model's text encoder. vanilla_clip: the vanilla model's; None: clip. Raises ValueError for a
+    prompt without exactly one subject, a missing CLIP or embedding, and words that a text encoder does not find.
+    """
+    clip, vanilla_clip = given_clip(clip, NODE), vanilla_clip or clip
+    check_embeddings(prompt, token, negative)
+    wordings = word_prompt(prompt, token)
+    for encoder, said in ((clip, wordings.personalized), (vanilla_clip, wordings.vanilla), (clip, wordings.neutral)):
+        find_word(encoder, said.text, said.word, NODE)
+    return SubjectPrompt(
+        wordings.personalized,
+        wordings.vanilla,
+        wordings.neutral,
+        _encode(clip, wordings.personalized.text),
+        _encode(vanilla_clip, wordings.vanilla.text),
+        _encode(clip, wordings.neutral.text),
+        _encode(clip, negative),
+    )
+
+
+def _encode(clip: CLIP, text: str) -> list:
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
