@@ -22,6 +22,10 @@ NOTES = {
         "Draws a personalized subject with its LoRA alone. Compare the pictures with the references: the subject is "
         "right, and so is its old place and pose, whatever the prompt says. The other workflows cure that."
     ),
+    "subject_prompt": (
+        "One prompt for both models: the subject stands in braces, and **token** holds the words that the LoRA learned. "
+        "Compare *Vanilla* and *Personalized*: one text, worded for each."
+    ),
     "first_picture": (
         "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), "
         "where the vanilla model draws the layout first.\n\nChange the subject and the scene in *Demo Subject*, and "
