@@ -23,8 +23,8 @@ NOTES = {
         "right, and so is its old place and pose, whatever the prompt says. The other workflows cure that."
     ),
     "subject_prompt": (
-        "One prompt for both models: the subject stands in braces, and **token** holds the words that the LoRA learned. "
-        "Compare *Vanilla* and *Personalized*: one text, worded for each."
+        "One prompt for both models: the subject stands in braces, and **token** holds the words that the LoRA "
+        "learned. Compare *Vanilla* and *Personalized*: one text, worded for each."
     ),
     "first_picture": (
         "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), "
