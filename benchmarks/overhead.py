@@ -108,6 +108,8 @@ def blended_variants(network: Network) -> list[Variant]:
             lambda: plain(network, first, text),
         )
 
+    for node in (StepBlendedSampler, LikenessStepBlendedGuider):
+        node.GET_SCHEMA()  # the host has it once, from when it loads the pack
     fifth, half = max(1, network.steps // 5), max(1, network.steps // 2)
     return [
         *(

@@ -18,6 +18,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 
 PURPOSES = {
     "nodes": "Schemas that ComfyUI shows, with one call each",
+    "patching/subject": "One subject and one prompt for all papers; may import them",
     "patching/layout_and_retouch": "arXiv 2407.09779",
     "patching/pick_and_draw": "arXiv 2401.16762",
     "patching/jedi": "arXiv 2407.06187",
@@ -31,6 +32,7 @@ PURPOSES = {
 """The folders of the picture; a file belongs to the longest one that its path begins with."""
 COLORS = {
     "nodes": "#4f46e5",
+    "patching/subject": "#7c3aed",
     "patching/layout_and_retouch": "#0d9488",
     "patching/pick_and_draw": "#0d9488",
     "patching/jedi": "#0d9488",
@@ -175,8 +177,9 @@ def arrow(points: list[tuple[float, float]], color: str) -> str:
 
 def placed() -> tuple[list[list[Box]], list[Box]]:
     """The boxes of each floor from the top, and those beside the floors."""
-    papers = [folder for folder in PURPOSES if folder.startswith("patching/")][:4]
-    floors, rows, top = [["nodes"], papers, ["patching/features"], ["patching/host"], ["kernels"]], [], 92
+    papers = [folder for folder in PURPOSES if folder.startswith("patching/")][1:5]
+    above, below = [["nodes"], ["patching/subject"]], [["patching/features"], ["patching/host"], ["kernels"]]
+    floors, rows, top = [*above, papers, *below], [], 92
     for floor in floors:
         inset = 22 if floor[0].startswith("patching/") else 0
         width = (MIDDLE - 2 * inset - 24 * (len(floor) - 1)) // len(floor)
@@ -193,7 +196,7 @@ def placed() -> tuple[list[list[Box]], list[Box]]:
 def picture() -> str:
     """The whole picture as the text of an SVG file."""
     rows, beside = placed()
-    known, first, last = imports(), rows[1][0], rows[3][0]
+    known, first, last = imports(), rows[1][0], rows[4][0]
     height = max(rows[-1][0].bottom, beside[-1].bottom) + 30
     house = Box("patching", LEFT, first.top - 36, MIDDLE, last.bottom - first.top + 54)
     parts = [
@@ -215,15 +218,15 @@ def picture() -> str:
         text(house.left + 22, house.top + 24, "patching/", 15, INK, SANS, bold=True),
         text(house.left + 106, house.top + 24, "patches of models, guiders and features", 12, QUIET),
     ]
-    inner = {box.folder for row in rows[1:4] for box in row}
-    floors = [rows[0], [house], rows[4]]
+    inner = {box.folder for row in rows[1:5] for box in row}
+    floors = [rows[0], [house], rows[5]]
     known["patching"] = set().union(*(known[folder] for folder in inner))
     known["nodes"] |= {"patching"} if known["nodes"] & inner else set()
-    for upper, lower in [*itertools.pairwise(floors), (rows[1], rows[2]), (rows[2], rows[3])]:
+    for upper, lower in [*itertools.pairwise(floors), (rows[1], rows[2]), (rows[2], rows[3]), (rows[3], rows[4])]:
         for above, below in ((a, b) for a in upper for b in lower if b.folder in known[a.folder]):
             x = above.center if above.width < below.width else below.center
             parts.append(arrow([(x, above.bottom), (x, below.top - 2)], LINE))
-    for row in rows[1:4]:
+    for row in rows[1:5]:
         for a, b in ((a, b) for a in row for b in row if b.folder in known[a.folder]):
             y = a.top + a.height // 2
             start, end = (a.right, b.left - 2) if a.left < b.left else (a.left, b.right + 2)

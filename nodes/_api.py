@@ -32,6 +32,7 @@ __all__ = [
     "io",
     "notices",
     "output",
+    "prompt_input",
     "schema",
     "size_input",
     "ui",
@@ -83,6 +84,18 @@ def schema(node_id: str, *, display_name: str, description: str, category: str =
     # The host appends to the list of some nodes, so that each needs its own.
     fields["hidden"] = [*fields.get("hidden", ())]
     return io.Schema(**{name: value for name, value in fields.items() if name in _FIELDS})
+
+
+def prompt_input(wording: str) -> io.Input:
+    """The input `subject_prompt`, whose wording replaces the widgets `text` and `word`."""
+    return SubjectPromptType.Input(
+        "subject_prompt",
+        optional=True,
+        tooltip=(
+            f"From Subject Prompt: its {wording} text and word replace the widgets text and word. Neutral: not "
+            "connected."
+        ),
+    )
 
 
 def window_inputs(start: float = 0.0, end: float = 1.0) -> list[io.Input]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..kernels.layout_and_retouch import CORES, MaskRules
 from ..kernels.morphology import METRICS
 from ..patching.host.blocks import check_names
+from ..patching.host.prompt import PERSONALIZED, text_and_word
 from ..patching.host.words import check_word
 from ..patching.layout_and_retouch.mask import (
     LATENT,
@@ -16,8 +19,11 @@ from ..patching.layout_and_retouch.mask import (
     check_sources,
     preview,
 )
-from ._api import ADVANCED, CATEGORY, TELLS, AdaptiveMaskType, io, notices, output, schema, ui
+from ._api import ADVANCED, CATEGORY, TELLS, AdaptiveMaskType, io, notices, output, prompt_input, schema, ui
 from ._validate import check, in_options, linked, valid
+
+if TYPE_CHECKING:
+    from ..patching.host.prompt import SubjectPrompt
 
 
 class AdaptiveMask(io.ComfyNode):
@@ -144,6 +150,7 @@ class AdaptiveMask(io.ComfyNode):
                         "two steps. Neutral: latent."
                     ),
                 ),
+                prompt_input(PERSONALIZED),
             ],
             outputs=[
                 AdaptiveMaskType.Output(
@@ -172,7 +179,7 @@ class AdaptiveMask(io.ComfyNode):
             check(linked, cls, types),
             check(check_sources, attention, masked, "clip" in types),
             check(check_names, blocks, NODE, needed=follows),
-            check(check_word, text if follows else None, word, NODE),
+            check(check_word, text if follows and "subject_prompt" not in types else None, word, NODE),
         )
 
     @classmethod
@@ -187,6 +194,7 @@ class AdaptiveMask(io.ComfyNode):
         clip=None,
         image=None,
         resolution=LATENT,
+        subject_prompt: SubjectPrompt | None = None,
         **rules,
     ) -> io.NodeOutput:
         told = notices(cls)
@@ -195,8 +203,7 @@ class AdaptiveMask(io.ComfyNode):
             heatmap,
             attention=attention,
             clip=clip,
-            text=text,
-            word=word,
+            **text_and_word(subject_prompt, PERSONALIZED, text, word),
             blocks=blocks,
             rules=MaskRules(**rules),
             notices=told,

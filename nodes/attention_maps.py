@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from ..patching.features.word_maps import GROUPINGS, NODE, word_maps
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
+from ..patching.host.prompt import PERSONALIZED, WORDINGS, text_and_word
 from ..patching.host.window import Window, check_order
 from ..patching.host.words import check_word
-from ._api import CATEGORY, FIXED, io, schema, ui, window_inputs
-from ._validate import check, in_range, valid
+from ._api import CATEGORY, FIXED, io, prompt_input, schema, ui, window_inputs
+from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
+
+    from ..patching.host.prompt import SubjectPrompt
 
 
 class LikenessAttentionMaps(io.ComfyNode):
@@ -95,6 +98,17 @@ class LikenessAttentionMaps(io.ComfyNode):
                         "latent."
                     ),
                 ),
+                prompt_input("chosen"),
+                io.Combo.Input(
+                    "wording",
+                    options=list(WORDINGS),
+                    default=PERSONALIZED,
+                    optional=True,
+                    tooltip=(
+                        "The text of subject_prompt to read: neutral for a reference picture, the others for a "
+                        "generated one. Unused without subject_prompt."
+                    ),
+                ),
             ],
             outputs=[
                 io.Mask.Output(
@@ -119,10 +133,14 @@ class LikenessAttentionMaps(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text=None, word=None, blocks=None, start_percent=None, end_percent=None) -> bool | str:
+    def validate_inputs(
+        cls, text=None, word=None, blocks=None, start_percent=None, end_percent=None, input_types=None
+    ) -> bool | str:
+        types = input_types or {}
         return valid(
+            check(linked, cls, types),
             check(in_range, cls, start_percent=start_percent, end_percent=end_percent),
-            check(check_word, text, word, NODE),
+            check(check_word, None if "subject_prompt" in types else text, word, NODE),
             check(check_names, blocks, NODE, needed=True),
             check(check_order, start_percent, end_percent, NODE),
         )
@@ -137,11 +155,25 @@ class LikenessAttentionMaps(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         noise_levels: int,
+        text: str,
+        word: str,
         vae: VAE | None = None,
+        subject_prompt: SubjectPrompt | None = None,
+        wording: str = PERSONALIZED,
         **widgets,
     ) -> io.NodeOutput:
-        window = Window(start_percent, end_percent)
-        maps = word_maps(model, clip, latent, window=window, levels=noise_levels, vae=vae, **widgets)
+        said = text_and_word(subject_prompt, wording, text, word)
+        maps = word_maps(
+            model,
+            clip,
+            latent,
+            text=said["text"],
+            word=said["word"],
+            window=Window(start_percent, end_percent),
+            levels=noise_levels,
+            vae=vae,
+            **widgets,
+        )
         return io.NodeOutput(
             maps.heatmaps, maps.preview, "\n".join(maps.groups), ui=ui.PreviewImage(maps.preview, cls=cls)
         )

@@ -8,6 +8,7 @@ from ..patching.features.references import INVERTED, NOISED
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
 from ..patching.host.family import FEATURES, SELF_INPUT
+from ..patching.host.prompt import NEUTRAL, text_and_word
 from ..patching.host.window import Window, check_window
 from ..patching.host.words import check_word
 from ..patching.pick_and_draw.build_palette import AVERAGE, PER_LEVEL, Picture, build_palette, check_pictures
@@ -22,6 +23,7 @@ from ._api import (
     io,
     notices,
     output,
+    prompt_input,
     schema,
     size_input,
     ui,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP
 
+    from ..patching.host.prompt import SubjectPrompt
     from ..patching.pick_and_draw.palette import Palette
 
 
@@ -179,6 +182,7 @@ class AppearancePalette(io.ComfyNode):
                         "per_level, the paper's: each noise level has its own. Unused with a mask."
                     ),
                 ),
+                prompt_input(NEUTRAL),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
@@ -210,7 +214,7 @@ class AppearancePalette(io.ComfyNode):
             check(check_names, blocks, NODE, paper=True, needed=True),
             check(check_names, map_blocks if reads_words else None, NODE, "map_blocks", paper=True, needed=True),
             check(check_window, start_percent, end_percent, NODE),
-            check(check_word, text if reads_words else None, word, NODE),
+            check(check_word, text if reads_words and "subject_prompt" not in types else None, word, NODE),
         )
 
     @classmethod
@@ -229,13 +233,16 @@ class AppearancePalette(io.ComfyNode):
         more: Palette | None = None,
         features: str = SELF_INPUT,
         saliency: str = AVERAGE,
+        text: str = "",
+        word: str = "",
+        subject_prompt: SubjectPrompt | None = None,
         **picture,
     ) -> io.NodeOutput:
         told = notices(cls)
         made = build_palette(
             model,
             clip,
-            Picture(**picture),
+            Picture(**text_and_word(subject_prompt, NEUTRAL, text, word), **picture),
             source=source,
             seed=seed,
             weight=weight,

@@ -29,7 +29,7 @@ class LikenessSubjectPrompt(io.ComfyNode):
                     "clip", tooltip="The text encoder of the personalized model, with its LoRA if it has one."
                 ),
                 io.String.Input(
-                    "prompt",
+                    "text",
                     multiline=True,
                     default="a photo of {a dog} on the beach",
                     tooltip=(
@@ -73,22 +73,22 @@ class LikenessSubjectPrompt(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, prompt: str | None = None, token: str | None = None, negative: str | None = None
+        cls, text: str | None = None, token: str | None = None, negative: str | None = None
     ) -> bool | str:
         """Checks the texts when the graph is queued; those that come from a link are None until then."""
         try:
-            subject_prompts.check_embeddings(*(text for text in (prompt, token, negative) if text is not None))
-            if prompt is not None:
-                subject_prompts.word_prompt(prompt, token or "")
+            subject_prompts.check_embeddings(*(said for said in (text, token, negative) if said is not None))
+            if text is not None:
+                subject_prompts.word_prompt(text, token or "")
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(
-        cls, clip: CLIP, prompt: str, token: str, negative: str, vanilla_clip: CLIP | None = None
+        cls, clip: CLIP, text: str, token: str, negative: str, vanilla_clip: CLIP | None = None
     ) -> io.NodeOutput:
-        made = subject_prompts.subject_prompt(clip, prompt, token, negative, vanilla_clip)
+        made = subject_prompts.subject_prompt(clip, text, token, negative, vanilla_clip)
         return io.NodeOutput(
             made.personalized_conditioning,
             made.vanilla_conditioning,

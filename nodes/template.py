@@ -8,13 +8,14 @@ import comfy.samplers
 
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
+from ..patching.host.prompt import VANILLA, text_and_word
 from ..patching.host.window import Window, check_window
 from ..patching.host.words import check_word
 from ..patching.pick_and_draw import template_file
 from ..patching.pick_and_draw.build_template import Sampling, check_boxes, draw_template, record_template
 from ..patching.pick_and_draw.previews import preview_template
 from ..patching.pick_and_draw.template import NODE
-from ._api import CATEGORY, LoadFile, TemplateType, io, schema, ui, window_inputs
+from ._api import CATEGORY, LoadFile, TemplateType, io, prompt_input, schema, ui, window_inputs
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
+    from ..patching.host.prompt import SubjectPrompt
     from ..patching.pick_and_draw.template import Template
 
 
@@ -122,6 +124,7 @@ class LayoutTemplate(io.ComfyNode):
                     optional=True,
                     tooltip="Decodes the preview. Not connected: its colors are approximated from the latent.",
                 ),
+                prompt_input(VANILLA),
             ],
             outputs=[
                 TemplateType.Output("template", display_name="TEMPLATE", tooltip="For UREMD Guidance."),
@@ -157,7 +160,7 @@ class LayoutTemplate(io.ComfyNode):
             checks += [
                 check(check_names, blocks, NODE, needed=True),
                 check(check_window, start_percent, end_percent, NODE),
-                check(check_word, text, word, NODE),
+                check(check_word, None if "subject_prompt" in types else text, word, NODE),
             ]
         return valid(*checks)
 
@@ -177,6 +180,7 @@ class LayoutTemplate(io.ComfyNode):
         boxes: str = "",
         mask: torch.Tensor | None = None,
         vae: VAE | None = None,
+        subject_prompt: SubjectPrompt | None = None,
         **sampling,
     ) -> io.NodeOutput:
         if mask is not None or boxes.strip():
@@ -185,8 +189,7 @@ class LayoutTemplate(io.ComfyNode):
             template, made = record_template(
                 model,
                 clip,
-                text=text,
-                word=word,
+                **text_and_word(subject_prompt, VANILLA, text, word),
                 negative=negative,
                 latent=latent,
                 sampling=Sampling(**sampling),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..kernels.pick_and_draw import RAW, RELATIVE
 from ..kernels.uremd import DIRECTIONS
 from ..patching.host.blocks import check_names
+from ..patching.host.prompt import PERSONALIZED, text_and_word
 from ..patching.host.words import check_word
 from ..patching.pick_and_draw.build import check_kernel, check_sources, guide
 from ..patching.pick_and_draw.settings import NODE, Widgets
@@ -20,6 +21,7 @@ from ._api import (
     io,
     notices,
     output,
+    prompt_input,
     schema,
 )
 from ._validate import check, in_range, linked, valid
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP
 
+    from ..patching.host.prompt import SubjectPrompt
     from ..patching.pick_and_draw.palette import Palette
     from ..patching.pick_and_draw.template import Template
 
@@ -246,6 +249,7 @@ class UREMDGuidance(io.ComfyNode):
                         "The paper's value is not known; Attend-and-Excite uses 0.5."
                     ),
                 ),
+                prompt_input(PERSONALIZED),
             ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="The guided model; sample with it as usual."),
@@ -264,7 +268,7 @@ class UREMDGuidance(io.ComfyNode):
         return valid(
             check(linked, cls, types),
             check(check_sources, "palette" in types, "template" in types),
-            check(check_word, text, word, NODE),
+            check(check_word, None if "subject_prompt" in types else text, word, NODE),
             check(check_names, layout_blocks, NODE, "layout_blocks"),
             check(check_names, map_blocks, NODE, "map_blocks", paper=True, needed="palette" in types),
             check(in_range, cls, kernel_size=kernel_size),
@@ -276,9 +280,13 @@ class UREMDGuidance(io.ComfyNode):
         cls,
         model: ModelPatcher,
         clip: CLIP,
+        text: str,
+        word: str,
         palette: Palette | None = None,
         template: Template | None = None,
+        subject_prompt: SubjectPrompt | None = None,
         **widgets,
     ) -> io.NodeOutput:
         told = notices(cls)
-        return output(told, *guide(model, clip, palette, template, Widgets(**widgets), notices=told))
+        settings = Widgets(**text_and_word(subject_prompt, PERSONALIZED, text, word), **widgets)
+        return output(told, *guide(model, clip, palette, template, settings, notices=told))

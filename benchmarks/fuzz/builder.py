@@ -21,7 +21,10 @@ TEXTS = (
     "a photo of a sks fish, embedding:nemo",
     "",
     "fish " * 40,
+    "a photo of {a fish}",
+    "({a fish}:1.3) and {a car}",
 )
+BRACED = "a photo of a {fish} on the grass"
 WORDS = ("fish", "sks fish", "Fish", "photo", "car", "fish car", "fi", "", "xyz")
 BLOCKS = (
     "paper",
@@ -44,6 +47,7 @@ _STRINGS = {
     "word": WORDS,
     "text": TEXTS,
     "boxes": BOXES,
+    "token": ("", "sks fish", "a sks fish", "embedding:nemo", "{"),
     "prefix": ("", "a photo of a fish"),
     "scene": ("", "at night"),
 }

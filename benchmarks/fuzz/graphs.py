@@ -40,6 +40,8 @@ def cases(draw: Draw, schemas: dict[str, Any], methods: tuple[str, ...] = ()) ->
     made = METHODS[method](b, s)
     b.add("FuzzResult", latent=made)
     ours = [node for node, entry in b.prompt.items() if is_ours(entry["class_type"])]
+    for node in ours:
+        _connect(b, node)
     before = None
     if (patches := nodes_of(b.prompt, RETOUCH, GUIDANCE)) and b.rarely():
         node = b.one_of(*patches)
@@ -51,6 +53,14 @@ def cases(draw: Draw, schemas: dict[str, Any], methods: tuple[str, ...] = ()) ->
         before = copy.deepcopy(b.prompt)
         b.change(s.patched if s.patched and b.maybe() else list(b.prompt))
     return Case(b.prompt, before)
+
+
+def _connect(b: Builder, node: str) -> None:
+    """Connects the scene's Subject Prompt, where it has one and this node takes one."""
+    inputs = b.schemas[b.prompt[node]["class_type"]]["input"].get("optional", {})
+    made = [prompt for prompt in nodes_of(b.prompt, "LikenessSubjectPrompt") if int(prompt) < int(node)]
+    if made and inputs.get("subject_prompt", [""])[0] == "LIKENESS_PROMPT" and b.maybe():
+        b.prompt[node]["inputs"]["subject_prompt"] = [made[0], 4]
 
 
 def is_ours(kind: str) -> bool:

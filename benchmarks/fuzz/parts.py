@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .builder import TEXTS, Builder
+from .builder import BRACED, TEXTS, Builder
 from .prompts import Link
 
 DEMO, TINY = "demo", ("sd1", "sd2", "sdxl")
@@ -99,6 +99,8 @@ def patched(b: Builder, s: Scene, model: Link, most: int = 2) -> Link:
 
 
 def encoded(b: Builder, s: Scene, text: str | None = None) -> Link:
+    if text is None and b.one_of(False, False, True):
+        return b.add("LikenessSubjectPrompt", clip=s.clip, text=BRACED, token="sks fish")
     return b.add("CLIPTextEncode", text=s.text if text is None else text, clip=s.clip)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PERSONALIZED, VANILLA, NEUTRAL = WORDINGS = ("personalized", "vanilla", "neutral")
+
 
 @dataclass(frozen=True)
 class SubjectText:
@@ -29,12 +31,15 @@ class SubjectPrompt:
     neutral_conditioning: list
     negative_conditioning: list
 
+    def worded(self, wording: str) -> SubjectText:
+        """The text of one of WORDINGS."""
+        return {PERSONALIZED: self.personalized, VANILLA: self.vanilla, NEUTRAL: self.neutral}[wording]
+
     def __str__(self) -> str:
-        return "\n".join(
-            f"{name}: {said.text} [{said.word}]"
-            for name, said in (
-                ("personalized", self.personalized),
-                ("vanilla", self.vanilla),
-                ("neutral", self.neutral),
-            )
-        )
+        return "\n".join(f"{name}: {self.worded(name).text} [{self.worded(name).word}]" for name in WORDINGS)
+
+
+def text_and_word(prompt: SubjectPrompt | None, wording: str, text: str, word: str) -> dict[str, str]:
+    """The values of the widgets `text` and `word`, whose place a connected prompt takes."""
+    said = SubjectText(text, word) if prompt is None else prompt.worded(wording)
+    return {"text": said.text, "word": said.word}

@@ -41,7 +41,7 @@ def word_prompt(prompt: str, token: str) -> Wordings:
     if len(found) != 1 or prompt.count("{") != 1 or prompt.count("}") != 1:
         raise ValueError(
             f"{NODE}: expected one subject in braces, as in 'a photo of {{a dog}} on the beach', got "
-            f"{prompt.count('{') or 'none'} in '{prompt}'; change prompt."
+            f"{prompt.count('{') or 'none'} in '{prompt}'; change text."
         )
     inside, token = " ".join(found[0].split()), " ".join(token.split())
     article = _ARTICLE.match(f"{inside} ")
@@ -73,7 +73,7 @@ def check_embeddings(*texts: str) -> None:
         if name not in known:
             raise ValueError(
                 f"{NODE}: expected an embedding in ComfyUI's folder models/embeddings "
-                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{name}'; change token or the prompt."
+                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{name}'; change token or text."
             )
 
 
@@ -85,7 +85,8 @@ def subject_prompt(
     clip: the personalized model's text encoder. vanilla_clip: the vanilla model's; None: clip. Raises ValueError for a
     prompt without exactly one subject, a missing CLIP or embedding, and words that a text encoder does not find.
     """
-    clip, vanilla_clip = given_clip(clip, NODE), vanilla_clip or clip
+    clip = given_clip(clip, NODE)
+    vanilla_clip = vanilla_clip or clip
     check_embeddings(prompt, token, negative)
     wordings = word_prompt(prompt, token)
     for encoder, said in ((clip, wordings.personalized), (vanilla_clip, wordings.vanilla), (clip, wordings.neutral)):

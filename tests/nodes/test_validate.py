@@ -138,5 +138,6 @@ def test_a_widget_that_works_is_accepted(monkeypatch, case):
 
 @pytest.mark.parametrize("name", sorted(set(NODES) - {n for n in NODES if "Load" in n}))
 def test_defaults_are_accepted(monkeypatch, name):
-    changes = {"checkpoint": None} if name == "LikenessSegment" else {}
+    special = {"LikenessSegment": {"checkpoint": None}, "LikenessSubjectPrompt": {"text": "a photo of {a dog}"}}
+    changes = special.get(name, {})
     assert [d for d in refusals(monkeypatch, name, changes, {}) if "checkpoint" not in d] == []

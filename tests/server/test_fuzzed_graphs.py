@@ -25,7 +25,7 @@ def schemas(client):
 def test_drawn_graphs_are_well_formed(schemas):
     seen = set()
 
-    @settings(max_examples=50, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def check(method, data):
         case = data.draw(cases(schemas, (method,)))

@@ -216,7 +216,7 @@ class TestBadInput:
             "inputs": {"width": 128, "height": 128, "batch_size": 2, **size},
         }
         prompt["18"]["inputs"]["latent_image"] = ["40", 0]
-        failure(client, prompt, "UREMDGuidance", "one latent")
+        failure(client, prompt, "UREMDGuidance", "expected a template of", "latent", "LayoutTemplate")
 
     @pytest.mark.parametrize("boxes", ["0.1 0.2 0.5", "0 0 2 1"])
     def test_boxes_that_are_none(self, client, workflow, boxes):
@@ -267,7 +267,7 @@ class TestBadInput:
         try:
             for copy in copies:
                 copy.write_bytes(path.read_bytes())
-            with pytest.raises(Rejected, match="file"):
+            with pytest.raises(Rejected, match=f"expected a saved {kind}"):
                 client.run(prompt)
         finally:
             for copy in copies:
@@ -276,7 +276,7 @@ class TestBadInput:
     def test_a_file_of_another_kind(self, client, workflow, saved):
         palette, template = saved("palette"), saved("template")
         palette.write_bytes(template.read_bytes())
-        failure(client, workflow("use_saved_palette"), "LikenessLoadPalette", "palette", "likeness_template")
+        failure(client, workflow("use_saved_palette"), "LikenessLoadPalette", "palette", "another kind of file")
 
     def test_a_file_without_a_part_of_it(self, client, workflow, saved):
         rewritten(saved("template"), maps="[]")

@@ -255,7 +255,7 @@ def test_divided_attention_is_refused():
 def test_text_of_another_length_is_refused():
     model = tiny_model("sd1")
     with pytest.raises(
-        ValueError, match="Tap: expected text of 5 tokens, or repeats of it, in the model, got 7 tokens; remove"
+        ValueError, match="Tap: expected text of 5 tokens, or repeats of it, in the model, got 7 tokens; write"
     ):
         run_ksampler(tapped(model, CrossAttentionTap, Notes(), prompt_length=5), steps=1)
 
