@@ -1,4 +1,8 @@
-"""The shipped workflows, whole or shortened to a few steps and two pictures."""
+"""The shipped workflows, whole or shortened to a few steps and two pictures.
+
+A name that starts with a numeral is shown in the template browser. 0 needs no files; the others ask for a checkpoint
+and pictures.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import json
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+NAMES = sorted(path.stem for path in (FOLDER / "api").glob("[!0-9]*.json"))
+"""Workflows of the demo model, at least one for each node."""
+TEMPLATES = sorted(path.stem for path in FOLDER.glob("*.json"))
+"""Workflows in the template browser."""
 SHORT = {"steps": 3, "switch_step": 2, "batch_size": 2, "lambda_2": 2, "lambda_3": 2}
 """Shorter values of inputs, by their names, which agree with each other."""
 
@@ -18,7 +25,12 @@ def api(name: str) -> dict:
 
 def ui(name: str) -> dict:
     """UI format of a shipped workflow."""
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(ui_file(name).read_text(encoding="utf-8"))
+
+
+def ui_file(name: str) -> Path:
+    """File of a workflow in UI format."""
+    return FOLDER / f"{name}.json" if name[0].isdigit() else FOLDER / "demo" / f"{name}.json"
 
 
 def shortened(prompt: dict) -> dict:

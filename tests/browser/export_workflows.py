@@ -1,4 +1,4 @@
-"""Writes workflows/*.json (UI format) from their twins in workflows/api by exporting them from the real front end.
+"""Writes workflows/demo/*.json (UI format) from their twins in workflows/api by exporting them from the real front end.
 
 COMFYUI_PATH=... python tests/browser/export_workflows.py [NAME ...]
 """
@@ -177,10 +177,10 @@ def _export(host, frontend, names: list[str]) -> None:
         for name in names or NOTES:
             source = ROOT / "workflows" / "api" / f"{name}.json"
             text = frontend.export(page, json.loads(source.read_text(encoding="utf-8")), NOTES[name])
-            (ROOT / "workflows" / f"{name}.json").write_text(
+            (ROOT / "workflows" / "demo" / f"{name}.json").write_text(
                 json.dumps(json.loads(text), indent=1) + "\n", encoding="utf-8", newline="\n"
             )
-            print(f"workflows/{name}.json", flush=True)
+            print(f"workflows/demo/{name}.json", flush=True)
 
 
 if __name__ == "__main__":

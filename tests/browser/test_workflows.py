@@ -11,13 +11,15 @@ from likeness.tests import workflows
 from likeness.tests.browser import frontend
 
 ROOT = Path(__file__).resolve().parents[2]
+ALL = workflows.NAMES + workflows.TEMPLATES
 
 
 def test_every_ui_workflow_has_an_api_twin():
-    assert sorted(path.stem for path in (workflows.FOLDER / "api").glob("*.json")) == workflows.NAMES
+    for name in ALL:
+        assert workflows.ui_file(name).is_file(), name
 
 
-@pytest.mark.parametrize("name", workflows.NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_workflow_loads_and_exports_to_its_api_twin(page, name):
     graph = workflows.ui(name)
     assert json.loads(frontend.to_prompt(page, graph)) == workflows.api(name)
@@ -103,7 +105,7 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
 
 def test_positions_do_not_overlap():
     """No two nodes overlap."""
-    for name in workflows.NAMES:
+    for name in ALL:
         boxes = [(*node["pos"], *node["size"], node["type"]) for node in workflows.ui(name)["nodes"]]
         for i, (x, y, w, h, kind) in enumerate(boxes):
             for x2, y2, w2, h2, other in boxes[i + 1 :]:
@@ -124,7 +126,7 @@ def test_widgets_of_the_front_end_are_those_of_the_schema(page):
 
 def test_templates_are_offered(page):
     listed = page.evaluate("async () => JSON.stringify(await (await fetch('/workflow_templates')).json())")
-    assert sorted(json.loads(listed)["likeness"]) == workflows.NAMES
+    assert sorted(json.loads(listed)["likeness"]) == workflows.TEMPLATES
 
 
 def test_help_page_opens_in_the_front_end(page):

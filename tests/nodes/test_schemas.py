@@ -7,6 +7,7 @@ from pathlib import Path
 
 from likeness.nodes import node_classes
 from likeness.nodes._api import CATEGORY, io, schema, window_inputs
+from likeness.tests import workflows
 
 PUBLIC = (
     "AppearancePalette",
@@ -84,11 +85,9 @@ def test_help_page_describes_every_input_and_output(node):
 
 def test_node_is_in_a_workflow_of_both_formats(node):
     name = node.GET_SCHEMA().node_id
-    for file in (ROOT / "workflows" / "api").glob("*.json"):
-        prompt = json.loads(file.read_text(encoding="utf-8"))
-        if any(entry["class_type"] == name for entry in prompt.values()):
-            graph = json.loads((ROOT / "workflows" / file.name).read_text(encoding="utf-8"))
-            assert name in {entry["type"] for entry in graph["nodes"]}
+    for workflow in workflows.NAMES:
+        if any(entry["class_type"] == name for entry in workflows.api(workflow).values()):
+            assert name in {entry["type"] for entry in workflows.ui(workflow)["nodes"]}
             return
     raise AssertionError(f"no workflow uses {name}")
 

@@ -12,6 +12,7 @@ import pytest
 from likeness.demo.launcher.client import Interrupted
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.nodes import node_classes
+from likeness.tests import workflows
 from likeness.tests.server.prompts import only
 from likeness.tests.workflows import SHORT
 from PIL import Image
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IDS = [node.GET_SCHEMA().node_id for node in node_classes()]
 
 
-WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
+WORKFLOWS = workflows.NAMES
 
 
 NAME = next(iter(SUBJECTS))
@@ -47,7 +48,7 @@ def test_every_help_page_is_served(client):
 
 def test_every_workflow_is_a_template(client):
     listed = json.loads(client.get("/workflow_templates"))["likeness"]
-    assert sorted(listed) == WORKFLOWS
+    assert sorted(listed) == workflows.TEMPLATES
     for name in listed:
         graph = json.loads(client.get(f"/api/workflow_templates/likeness/{urllib.parse.quote(name)}.json"))
         assert graph["version"] == 0.4 and graph["nodes"]
