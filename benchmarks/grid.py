@@ -93,7 +93,7 @@ class Grid:
         for subject in self.subjects:
             name = f"{label}-{'+'.join(names)}-{subject.name}-{self.prompts}x{self.seeds}"
             make = partial(of_subject, subject)
-            found.append(make() if kept is None else kept.array(name, make))
+            found.append(make() if kept is None else kept.array(name, make, subject.name))
         return {name: np.stack([images[i] for images in found]) for i, name in enumerate(names)}
 
     def score(self, images: np.ndarray, eye: judge.Judge) -> dict[str, np.ndarray]:
@@ -120,16 +120,11 @@ class Grid:
 
 
 def row(name: str, scores: dict[str, np.ndarray]) -> dict:
-    """Row of a report. The bootstrap resamples whole subjects, or whole prompts if there is only one subject."""
+    """Row of a report, each score with the interval of its mean."""
     return {
         "name": name,
-        **{metric: mean_interval(values.ravel(), _clusters(values)) for metric, values in scores.items()},
+        **{metric: mean_interval(values) for metric, values in scores.items()},
     }
-
-
-def _clusters(values: np.ndarray) -> np.ndarray:
-    axis = 0 if len(values) > 1 else 1
-    return np.indices(values.shape)[axis].ravel()
 
 
 def some_of(verdict: judge.Verdict, rows: np.ndarray) -> judge.Verdict:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CODE = (
-    "kernels/*.py",
-    "patching/**/*.py",
-    "demo/world/*.py",
-    "benchmarks/bases.py",
-    "benchmarks/generate.py",
-    "benchmarks/grid.py",
-    "benchmarks/jedi_comparison.py",
-    "benchmarks/layout_and_retouch_comparison.py",
-    "benchmarks/pick_and_draw_comparison.py",
-)
-"""Source files that make pictures; the judge's are not among them."""
+_APART = ("benchmarks/kept.py", "benchmarks/report.py", "demo/judge/")
+"""Files and folders that score and store pictures, but draw none."""
+_TUNED = ("subjects", "embeddings")
 
 
 def cache_folder() -> Path:
@@ -34,20 +27,31 @@ class Kept:
     """Arrays by name, in a folder for one state of code, weights and settings."""
 
     folder: Path
+    weights: Path
 
     @staticmethod
-    def of(bench: str, settings: object, weights: Path) -> Kept:
-        """Cache of a benchmark. settings: anything with a stable repr. weights: folder; the judge's weights do not
-        count."""
-        state = hashlib.sha256(repr(settings).encode())
-        code = (path for pattern in _CODE for path in _ROOT.glob(pattern))
-        for path in sorted({*code, *(f for f in weights.rglob("*.safetensors") if f.name != "judge.safetensors")}):
-            state.update(path.read_bytes())
-        return Kept(cache_folder() / "benchmarks" / f"{bench}-{state.hexdigest()[:16]}")
+    def of(bench: str, module: str, settings: object, weights: Path, parts: tuple[str, ...]) -> Kept:
+        """Cache of a benchmark.
 
-    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Array of this name: loaded if it was made before, otherwise made and saved."""
-        path = self.folder / f"{name}.npy"
+        module: file in benchmarks/ that draws; it and all that it imports count, but for comments, docstrings and
+        layout. settings: anything with a stable repr. parts: names of the weights in the folder `weights` that every
+        picture uses; a subject's own weights count for its pictures alone.
+        """
+        state = hashlib.sha256(repr(settings).encode())
+        for path in sorted(sources_of(_ROOT / "benchmarks" / f"{module}.py")):
+            state.update(code_of(path).encode())
+        for part in parts:
+            state.update((weights / f"{part}.safetensors").read_bytes())
+        return Kept(cache_folder() / "benchmarks" / f"{bench}-{state.hexdigest()[:16]}", weights)
+
+    def array(self, name: str, make: Callable[[], np.ndarray], subject: str = "") -> np.ndarray:
+        """Array of this name: loaded if it was made before, otherwise made and saved.
+
+        subject: name of the personalized subject whose weights the array depends on; empty: none.
+        """
+        tuned = (self.weights / kind / f"{subject}.safetensors" for kind in _TUNED)
+        state = hashlib.sha256(b"".join(path.read_bytes() for path in tuned if path.exists())).hexdigest()[:8]
+        path = self.folder / f"{name}-{state}.npy"
         if path.exists():
             return np.load(path)
         made = make()
@@ -57,3 +61,49 @@ class Kept:
             np.save(file, made)
         temporary.replace(path)
         return made
+
+
+def sources_of(path: Path) -> set[Path]:
+    """The file and all files of the pack that it imports, directly or not, except those that draw nothing."""
+    found, left = set(), [path]
+    while left:
+        path = left.pop()
+        if path not in found and not path.relative_to(_ROOT).as_posix().startswith(_APART):
+            found.add(path)
+            left += _imports(path)
+    return found
+
+
+@lru_cache(None)
+def code_of(path: Path) -> str:
+    """Code of a file: its syntax tree without docstrings and other bare strings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # pyright: ignore[reportAttributeAccessIssue]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports(path: Path) -> Iterator[Path]:
+    """Files of the pack that a file imports; those that only annotations need do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unused = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level or node in unused:
+            continue
+        base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        names = [base / alias.name for alias in node.names]
+        for candidate in (base, *names):
+            for file in (candidate.with_suffix(".py"), candidate / "__init__.py"):
+                if file.is_file():
+                    yield file

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -21,7 +20,7 @@ from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept, cache_folder
 from .networks import full_size_network, tiny_network
 from .pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
-from .report import Report, Target
+from .report import Report, Target, interval_figures
 from .timing import silence
 from .tinyland import timed
 from .uremd_costs import SIZES, uremd_costs
@@ -36,6 +35,7 @@ _SIGNS = {
     **{(base, BOTH, metric): "more than" for base in _PERSONALIZED for metric in ("prompt", "layout")},
     **{(base, BOTH, "identity"): "at least" for base in _PERSONALIZED},
 }
+_ENDS = ("", "_low")
 TARGETS = {
     "guided_step_ratio": Target("at most", 3.0),
     "guided_every_second_ratio": Target("at most", 2.0),
@@ -43,8 +43,12 @@ TARGETS = {
     "uremd_memory_ratio_4096": Target("at least", 5.0),
     **{f"uremd_matmul_ratio_{tokens}": Target("at most", 2.0) for tokens in SIZES},
     "uremd_speedup_gpu": Target("at least", 3.0),
-    **{f"{base}_{row}_{metric}_gain": Target(sense, 0.0) for (base, row, metric), sense in _SIGNS.items()},
-    **{f"spread_gen_to_ref_above_{direction}": Target("more than", 0.0) for direction in OTHER_DIRECTIONS},
+    **{
+        f"{base}_{row}_{metric}_gain{end}": Target(sense, 0.0)
+        for (base, row, metric), sense in _SIGNS.items()
+        for end in _ENDS
+    },
+    **{f"spread_gen_to_ref_above_{d}{end}": Target("more than", 0.0) for d in OTHER_DIRECTIONS for end in _ENDS},
 }
 NOTES = (
     "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
@@ -53,7 +57,8 @@ NOTES = (
     "intervals over whole subjects.",
     "full: every weight of the U-Net tuned on the four references; vanilla names the class alone, nothing is "
     "personalized.",
-    "gain: a row less the same base unguided, picture by picture, with intervals; *_gain are their means. "
+    "gain: a row less the same base unguided, picture by picture; *_gain are the means, *_low and *_high the ends "
+    "of their intervals. "
     "spread_gen_to_ref_above_*: layout spread of lora/appearance less that of the same with another direction.",
     "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right "
     "before or after it; palette from the decoder's middle resolution, maps from all of its resolutions but the "
@@ -84,7 +89,13 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     guided = Guided(weights, generate.Settings(), recipe, fine_tuned(weights, amounts.tuning_steps))
     eye = judge.Judge.load()
     # This takes hours on a CPU, so each subject's pictures are cached.
-    kept = Kept.of("pick-and-draw", (guided.settings, recipe, amounts.tuning_steps), weights)
+    kept = Kept.of(
+        "pick-and-draw",
+        "pick_and_draw_comparison",
+        (guided.settings, recipe, amounts.tuning_steps),
+        weights,
+        ("autoencoder", "denoiser"),
+    )
     scores, sheet = compared(guided, amounts.grid, eye, kept)
     rows = [row(f"{base}/{name}", found) for (base, name), found in scores.items()]
     turned, spreads = directions(guided, amounts.directions, eye, kept)
@@ -135,9 +146,10 @@ def gains(scores: dict) -> dict:
 
 def means_of(gained: dict) -> dict[str, float]:
     return {
-        f"{base}_{name}_{m}_gain": float(values.mean())
+        key: value
         for (base, name), found in gained.items()
         for m, values in found.items()
+        for key, value in interval_figures(f"{base}_{name}_{m}_gain", values).items()
     }
 
 
@@ -151,8 +163,9 @@ def directions(
             images = guided.with_recipe(direction=direction).sample(LORA, (APPEARANCE,), grid, kept)[APPEARANCE]
             found[direction] = grid.score(images, eye)
     rows = [row(f"lora/appearance, {direction}", scores) for direction, scores in found.items()]
-    spread = {direction: float(np.mean(scores["layout"])) for direction, scores in found.items()}
-    return rows, {f"spread_gen_to_ref_above_{d}": spread["gen_to_ref"] - spread[d] for d in OTHER_DIRECTIONS}
+    apart = {d: found["gen_to_ref"]["layout"] - found[d]["layout"] for d in OTHER_DIRECTIONS}
+    figures = (interval_figures(f"spread_gen_to_ref_above_{d}", values) for d, values in apart.items())
+    return rows, {key: value for each in figures for key, value in each.items()}
 
 
 def fine_tuned(weights: Path, steps: int) -> Callable[[str], Path]:

@@ -24,21 +24,24 @@ RESAMPLES = 4000
 _TAIL = (2.5, 97.5)
 
 
-def mean_interval(values: Iterable[float], clusters: ArrayLike | None = None, seed: int = 0) -> list[float]:
+def mean_interval(values: ArrayLike, seed: int = 0) -> list[float]:
     """Mean with its 95 % percentile bootstrap interval: [mean, low, high].
 
-    With `clusters`, one label per value, whole clusters are drawn: pictures of one subject or one prompt fail together.
-    Raises ValueError if the numbers of labels and values differ.
+    values: [subjects, prompts, ...]. Whole subjects are drawn, and whole prompts within each, because pictures of one
+    subject or one prompt fail together. With one dimension, values are drawn.
     """
-    values = _finite(values)
-    _, members = np.unique(np.arange(len(values)) if clusters is None else np.asarray(clusters), return_inverse=True)
-    if len(members) != len(values):
-        raise ValueError(
-            f"expected one cluster per value, got {len(members)} for {len(values)} values; pass both in the same order"
-        )
-    totals, sizes = np.bincount(members, values), np.bincount(members)
-    drawn = np.random.default_rng(seed).integers(0, len(sizes), (RESAMPLES, len(sizes)))
-    return _interval(values.mean(), totals[drawn].sum(1) / sizes[drawn].sum(1))
+    array = np.asarray(values, float)
+    _finite(array.ravel())
+    cells = array.mean(tuple(range(2, array.ndim))).reshape(len(array), -1)
+    rng = np.random.default_rng(seed)
+    subjects = rng.integers(0, len(cells), (RESAMPLES, len(cells), 1))
+    prompts = rng.integers(0, cells.shape[1], (RESAMPLES, *cells.shape))
+    return _interval(cells.mean(), cells[subjects, prompts].mean((1, 2)))
+
+
+def interval_figures(name: str, values: ArrayLike) -> dict[str, float]:
+    """Figures of a mean: NAME, and the ends of its 95 % interval as NAME_low and NAME_high."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), mean_interval(values), strict=True))
 
 
 def median_interval(values: Iterable[float], seed: int = 0) -> list[float]:

@@ -79,19 +79,26 @@ def test_what_was_drawn_is_kept_for_the_same_settings_alone(tmp_path, monkeypatc
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "a.safetensors").write_bytes(b"1")
+    (weights / "subjects").mkdir()
     made = []
+
+    def kept(settings=1):
+        return Kept.of("b", "generate", settings, weights, ("a",))
 
     def make():
         made.append(1)
         return np.full(3, len(made))
 
-    assert Kept.of("b", 1, weights).array("a", make).tolist() == [1, 1, 1]
-    assert Kept.of("b", 1, weights).array("a", make).tolist() == [1, 1, 1]
-    assert Kept.of("b", 2, weights).array("a", make).tolist() == [2, 2, 2]
+    assert kept().array("a", make, "nemo").tolist() == [1, 1, 1]
+    assert kept().array("a", make, "nemo").tolist() == [1, 1, 1]
+    assert kept(2).array("a", make, "nemo").tolist() == [2, 2, 2]
     (weights / "judge.safetensors").write_bytes(b"2")
-    assert Kept.of("b", 1, weights).array("a", make).tolist() == [1, 1, 1]
+    (weights / "subjects" / "marlin.safetensors").write_bytes(b"2")
+    assert kept().array("a", make, "nemo").tolist() == [1, 1, 1]
+    (weights / "subjects" / "nemo.safetensors").write_bytes(b"2")
+    assert kept().array("a", make, "nemo").tolist() == [3, 3, 3]
     (weights / "a.safetensors").write_bytes(b"2")
-    assert Kept.of("b", 1, weights).array("a", make).tolist() == [3, 3, 3]
+    assert kept().array("a", make, "nemo").tolist() == [4, 4, 4]
     assert not list(tmp_path.rglob("*.tmp"))
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from likeness.benchmarks import report
-from likeness.benchmarks.report import Report, Target, mean_interval, median_interval
+from likeness.benchmarks.report import Report, Target, interval_figures, mean_interval, median_interval
 from PIL import Image
 
 
@@ -23,23 +23,28 @@ def test_interval_of_a_proportion():
     assert low == pytest.approx(0.95 - 0.0191, abs=0.003) and high == pytest.approx(0.95 + 0.0191, abs=0.003)
 
 
-def test_whole_clusters_are_drawn():
+def test_whole_subjects_are_drawn():
     means = np.random.default_rng(2).normal(size=40)
-    values, labels = np.repeat(means, 25), np.repeat([f"s{i}" for i in range(40)], 25)
-    _, low, high = mean_interval(values, labels)
+    values = np.broadcast_to(means[:, None, None], (40, 5, 5))
+    _, low, high = mean_interval(values)
     expected = 2 * 1.96 * means.std() / np.sqrt(40)
     assert high - low == pytest.approx(expected, rel=0.15)
-    _, low, high = mean_interval(values)
-    assert high - low < expected / 3, "without clusters the interval is far too narrow"
+    _, low, high = mean_interval(values.ravel())
+    assert high - low < expected / 3, "values drawn one by one have far too narrow an interval"
 
 
-def test_unequal_clusters_weigh_by_their_values():
-    assert mean_interval([0, 0, 0, 1], ["a", "a", "a", "b"])[0] == 0.25
-    assert mean_interval([0, 0, 0, 1], ["a", "a", "a", "b"])[1:] == [0.0, 1.0]
+def test_prompts_are_drawn_within_each_subject():
+    prompts = np.random.default_rng(5).normal(size=(30, 6))
+    _, low, high = mean_interval(np.broadcast_to(prompts[..., None], (30, 6, 4)))
+    between, within = prompts.mean(1).std(), prompts.std(1)
+    half = 1.96 * np.sqrt(between**2 / 30 + (within**2).mean() / 180)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+    _, low, high = mean_interval(prompts[:1])
+    assert (high - low) / 2 == pytest.approx(1.96 * within[0] / np.sqrt(6), rel=0.2), "one subject: its prompts"
 
 
-def test_the_order_of_clusters_does_not_matter_to_membership():
-    assert mean_interval([1, 5, 1, 5], ["x", "y", "x", "y"])[1:] == [1.0, 5.0]
+def test_the_ends_of_an_interval_are_figures():
+    assert interval_figures("gain", [[1.0], [3.0]]) == {"gain": 2.0, "gain_low": 1.0, "gain_high": 3.0}
 
 
 def test_interval_of_a_median_ignores_an_outlier():
@@ -53,15 +58,10 @@ def test_intervals_are_reproducible():
     assert mean_interval(values) == mean_interval(values) and median_interval(values) == median_interval(values)
 
 
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0], [2.0]]])
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0], [float("inf")]]])
 def test_values_that_have_no_interval_are_refused(values):
     with pytest.raises(ValueError, match="finite numbers"):
         mean_interval(values)
-
-
-def test_clusters_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="one cluster per value"):
-        mean_interval([1.0, 2.0], ["a"])
 
 
 @pytest.fixture
