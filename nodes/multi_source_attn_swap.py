@@ -11,10 +11,12 @@ from ..patching.layout_and_retouch.settings import (
     FORK,
     NODE,
     NONE,
+    PERCENT,
     QK_BOTH,
     QK_SELF,
     QKV_BOTH,
     REPLACE,
+    STEP,
     RetouchSettings,
 )
 from ._api import (
@@ -31,6 +33,45 @@ from ._api import (
     window_inputs,
 )
 from ._validate import check, in_options, in_range, linked, valid
+
+
+def _percent_inputs() -> list:
+    return [
+        io.Combo.Input(
+            "lambdas_by",
+            options=[STEP, PERCENT],
+            default=STEP,
+            optional=True,
+            tooltip=(
+                "The widgets that hold lambda_2 and lambda_3: numbers of steps (the paper's way), or fractions of "
+                "sampling. Fractions fit any number of steps and a run in several parts; the node then shows the steps."
+            ),
+        ),
+        io.Float.Input(
+            "lambda_2_percent",
+            default=0.2,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            optional=True,
+            tooltip=(
+                "lambda_2 as a fraction of sampling, for lambdas_by percent: 0.2 is 10 of 50 steps, and 4 of 20. "
+                "Neutral: 0. The paper's value is not known; 0.2 is ours."
+            ),
+        ),
+        io.Float.Input(
+            "lambda_3_percent",
+            default=0.2,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            optional=True,
+            tooltip=(
+                "lambda_3 as a fraction of sampling, for lambdas_by percent; not below lambda_2_percent. Neutral: 1. "
+                "The paper's value is not known; 0.2 is ours."
+            ),
+        ),
+    ]
 
 
 class MultiSourceAttnSwap(io.ComfyNode):
@@ -188,6 +229,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "the prompt that the TRAJECTORY recorded."
                     ),
                 ),
+                *_percent_inputs(),
             ],
             outputs=[
                 io.Model.Output(
@@ -204,17 +246,31 @@ class MultiSourceAttnSwap(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, early_swap=None, lambda_2=None, lambda_3=None, blocks=None, input_types=None
+        cls,
+        early_swap=None,
+        lambda_2=None,
+        lambda_3=None,
+        blocks=None,
+        lambdas_by=STEP,
+        lambda_2_percent=0.2,
+        lambda_3_percent=0.2,
+        input_types=None,
     ) -> bool | str:
         types = input_types or {}
+        lambdas = {
+            "lambda_2": lambda_2,
+            "lambda_3": lambda_3,
+            "lambda_2_percent": lambda_2_percent,
+            "lambda_3_percent": lambda_3_percent,
+        }
         checks = [
-            check(in_options, cls, early_swap=early_swap),
-            check(in_range, cls, lambda_2=lambda_2, lambda_3=lambda_3),
+            check(in_options, cls, early_swap=early_swap, lambdas_by=lambdas_by),
+            check(in_range, cls, **lambdas),
             check(linked, cls, types),
             check(check_names, blocks, NODE, paper=True),
         ]
-        if early_swap is not None and lambda_2 is not None and lambda_3 is not None:
-            settings = RetouchSettings(early_swap=early_swap, lambda_2=lambda_2, lambda_3=lambda_3)
+        if None not in (early_swap, *lambdas.values()) and types.keys().isdisjoint(("lambdas_by", *lambdas)):
+            settings = RetouchSettings(early_swap=early_swap, lambdas_by=lambdas_by, **lambdas)
             checks.append(check(check_settings, settings, "layout" in types, "mask" in types))
         return valid(*checks)
 

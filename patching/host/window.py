@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,15 @@ class Window:
 
 
 ALWAYS = Window()
+
+
+def steps_before(percent: float, levels: Sequence[float], model_sampling: ModelSampling) -> int:
+    """The number of steps that begin before a fraction of sampling.
+
+    levels: falling sigmas, one per step.
+    """
+    end = float(model_sampling.percent_to_sigma(percent)) * SAME_LEVEL
+    return sum(sigma > end for sigma in levels)
 
 
 def check_order(start_percent: float, end_percent: float, node: str) -> None:

@@ -25,19 +25,20 @@ def check_settings(settings: RetouchSettings, follows: bool, masked: bool) -> No
 
     follows: there is a layout. masked: there is a mask.
     """
-    if settings.lambda_3 < settings.lambda_2:
+    (second, third), (name_2, name_3) = settings.stated, settings.names
+    if third < second:
         raise ValueError(
-            f"{NODE}: expected lambda_3 not below lambda_2, got {settings.lambda_3} and {settings.lambda_2}; raise "
-            "lambda_3: before lambda_2 the target is the layout."
+            f"{NODE}: expected {name_3} not below {name_2}, got {third:g} and {second:g}; raise {name_3}: before "
+            f"{name_2} the target is the layout."
         )
     if masked and not follows:
         raise ValueError(
             f"{NODE}: expected a layout for the mask to blend with, got none; connect layout, or disconnect mask."
         )
-    if follows and not masked and (settings.early_swap == NONE or settings.lambda_2 == 0):
+    if follows and not masked and (settings.early_swap == NONE or second == 0):
         raise ValueError(
-            f"{NODE}: expected a use for the layout, got early_swap {settings.early_swap}, lambda_2 "
-            f"{settings.lambda_2} and no mask; set early_swap to {FORK}, raise lambda_2, or connect mask."
+            f"{NODE}: expected a use for the layout, got early_swap {settings.early_swap}, {name_2} {second:g} and no "
+            f"mask; set early_swap to {FORK}, raise {name_2}, or connect mask."
         )
 
 
@@ -113,9 +114,9 @@ def check_beginning(settings: RetouchSettings, noise: torch.Tensor) -> None:
     follows = settings.early_swap != NONE and settings.lambda_2 > 0
     if follows and not torch.count_nonzero(noise):
         raise ValueError(
-            f"{NODE}: expected a run from its first step on, where lambda_2 counts steps, got one without noise that "
+            f"{NODE}: expected a run from its first step on for steps before lambda_2, got one without noise that "
             "continues another; connect the TRAJECTORY of a Step-Blended Sampler to layout, whose steps are known, "
-            "or set lambda_2 to 0."
+            f"or set {settings.names[0]} to 0."
         )
 
 

@@ -1,4 +1,4 @@
-"""Sentences for inputs of a retouch that have no effect, though no widget has its neutral value."""
+"""Sentences on a retouch's inputs: those without effect, though no widget is neutral, and the steps of percentages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def idle_inputs(
             f"no effect, because start_percent {window.start_percent:g} lies after end_percent "
             f"{window.end_percent:g}; swap them."
         )
-    if layout is None and settings.follows_live:
+    if layout is None and settings.early_swap not in (NONE, FORK) and settings.stated[0] > 0:
         told.append(
             f"no effect of early_swap {settings.early_swap}, because no layout is connected; connect layout, or set "
             f"early_swap to {NONE}."
@@ -58,7 +58,7 @@ def idle_steps(run: RetouchRun, sigmas: Sequence[float], continued: bool, refere
     """
     settings, steps = run.settings, run.steps
     known = isinstance(run.layout, Trajectory)
-    if not known and continued and settings.lambda_2 > 0:
+    if not known and continued and settings.lambda_2 > 0 and not settings.by_percent:
         return [
             f"lambda_2 {settings.lambda_2} is counted from the first step of this run, which continues another; set "
             "lambda_2 to 0 if the steps before lambda_2 are over, or connect a TRAJECTORY, whose steps are counted "
@@ -69,26 +69,33 @@ def idle_steps(run: RetouchRun, sigmas: Sequence[float], continued: bool, refere
     told, inside = [], [s for s in steps if run.window.contains(s)]
     if not inside:
         return []  # the run's report says so
-    end = f"end_percent {settings.end_percent:g}"
+    end, (name_2, name_3) = f"end_percent {settings.end_percent:g}", settings.names
     if references and settings.lambda_2 >= len(steps):
         told.append(
             f"no effect of the reference, because all {len(steps)} steps come before lambda_2 {settings.lambda_2}; "
-            "lower lambda_2, or raise the sampler's steps."
+            f"lower {name_2}, or raise the sampler's steps."
         )
     elif references and not any(run.late(s) for s in inside):
         told.append(
             f"no effect of the reference, because {end} comes before step lambda_2 {settings.lambda_2}; raise "
-            "end_percent or lower lambda_2."
+            f"end_percent or lower {name_2}."
         )
     if run.mask_blends and settings.lambda_3 < len(steps) and not any(run.blends(s) for s in inside):
         told.append(
             f"no effect of the mask, because {end} comes before step lambda_3 {settings.lambda_3}; raise end_percent "
-            "or lower lambda_3."
+            f"or lower {name_3}."
         )
     follows = run.path is not None and settings.lambda_2 > 0 and settings.early_swap not in (NONE, FORK)
     if follows and all(run.late(s) for s in inside):
         told.append(
             f"no effect of early_swap {settings.early_swap}, because start_percent {settings.start_percent:g} comes "
-            f"after the steps before lambda_2 {settings.lambda_2}; lower start_percent or raise lambda_2."
+            f"after the steps before lambda_2 {settings.lambda_2}; lower start_percent or raise {name_2}."
         )
     return told
+
+
+def counted_steps(settings: RetouchSettings, steps: int, masked: bool) -> str:
+    """The steps that the fractions of sampling in the widgets stand for. steps: of the run or its layout."""
+    second, third = settings.stated
+    told = f"lambda_2_percent {second:g} is step {settings.lambda_2} of {steps}"
+    return f"{told}, lambda_3_percent {third:g} is step {settings.lambda_3}." if masked else f"{told}."

@@ -20,7 +20,7 @@ from ..host.notices import Notices
 from ..host.predictions import Answer, Predict, Prediction
 from ..host.rows import take
 from ..host.run import Call, Forward, RunState, unprepared
-from ..host.window import Window
+from ..host.window import ModelSampling, Window
 from .checks import (
     check_beginning,
     check_fork_window,
@@ -29,7 +29,7 @@ from .checks import (
     check_trajectory,
     warn_of_idle_weights,
 )
-from .idle import idle_steps
+from .idle import counted_steps, idle_steps
 from .mask import SubjectMask
 from .path import path_of, reached, starting_noise
 from .run import RetouchRun
@@ -87,7 +87,10 @@ class Retouch:
         ValueError for a layout or mask that does not fit the run.
         """
         images, _, height, width = noise.shape
-        settings, levels = self.settings, tuple(float(s) for s in sigmas[:-1])
+        levels = tuple(float(s) for s in sigmas[:-1])
+        sampling: ModelSampling = guider.model_patcher.get_model_object("model_sampling")
+        steps = self.layout.step_levels if isinstance(self.layout, Trajectory) else levels
+        settings = self.settings.counted(steps, sampling)
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
         if isinstance(self.layout, Trajectory):
@@ -109,9 +112,8 @@ class Retouch:
         path = None
         if source is not None:
             path = path_of(source, levels, state.sampler, strict=exact and denoise_mask is None)
-        steps = levels if path is None else path.steps
         check_steps(settings, len(steps), self.mask is not None)
-        window = self.window.resolve(guider.model_patcher.get_model_object("model_sampling"))
+        window = self.window.resolve(sampling)
         early = [s for s in levels if not reached(steps, settings.lambda_2, s)]
         if path is not None:
             check_fork_window(settings, window, early)
@@ -127,6 +129,8 @@ class Retouch:
             mask_blends=self.mask is not None,
         )
         run.vanilla, told = prepare_vanilla(self.vanilla, run, self.lending, self.every_block, state.inputs)
+        if settings.by_percent:
+            self.notices.inform(counted_steps(settings, len(steps), self.mask is not None))
         idle = idle_steps(run, sigmas.tolist(), not torch.count_nonzero(noise), len(self.lending.references))
         for sentence in (*([told] if told else []), *idle):
             self.notices.tell(sentence)

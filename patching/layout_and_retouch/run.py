@@ -259,8 +259,9 @@ class RetouchRun:
 
     def refuse_vanilla(self, sigma: float) -> None:
         """Raises ValueError for features that only the vanilla model could make."""
+        settings, switch = self.settings, "switch_percent" if self.settings.by_percent else "switch_step"
         raise ValueError(
-            f"{NODE}: expected the layout's features from lambda_3 {self.settings.lambda_3} on, got none of "
-            f"the vanilla model's steps (sigma {sigma:.4f}); raise lambda_3 to the layout's switch_step, or write the "
+            f"{NODE}: expected the layout's features from lambda_3 {settings.lambda_3} on, got none of the vanilla "
+            f"model's steps (sigma {sigma:.4f}); raise {settings.names[1]} to the layout's {switch}, or write the "
             "same blocks into its record_blocks."
         )
