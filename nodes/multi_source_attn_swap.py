@@ -5,13 +5,11 @@ from __future__ import annotations
 from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from ..patching.host.blocks import check_names
 from ..patching.layout_and_retouch.build import retouch
-from ..patching.layout_and_retouch.checks import check_settings
 from ..patching.layout_and_retouch.settings import (
     APPEND,
     FORK,
     NODE,
     NONE,
-    PERCENT,
     QK_BOTH,
     QK_SELF,
     QKV_BOTH,
@@ -32,46 +30,8 @@ from ._api import (
     schema,
     window_inputs,
 )
+from ._lambdas import check_lambdas, percent_inputs, step_inputs
 from ._validate import check, in_options, in_range, linked, valid
-
-
-def _percent_inputs() -> list:
-    return [
-        io.Combo.Input(
-            "lambdas_by",
-            options=[STEP, PERCENT],
-            default=STEP,
-            optional=True,
-            tooltip=(
-                "The widgets that hold lambda_2 and lambda_3: numbers of steps (the paper's way), or fractions of "
-                "sampling. Fractions fit any number of steps and a run in several parts; the node then shows the steps."
-            ),
-        ),
-        io.Float.Input(
-            "lambda_2_percent",
-            default=0.2,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            optional=True,
-            tooltip=(
-                "lambda_2 as a fraction of sampling, for lambdas_by percent: 0.2 is 10 of 50 steps, and 4 of 20. "
-                "Neutral: 0. The paper's value is not known; 0.2 is ours."
-            ),
-        ),
-        io.Float.Input(
-            "lambda_3_percent",
-            default=0.2,
-            min=0.0,
-            max=1.0,
-            step=0.001,
-            optional=True,
-            tooltip=(
-                "lambda_3 as a fraction of sampling, for lambdas_by percent; not below lambda_2_percent. Neutral: 1. "
-                "The paper's value is not known; 0.2 is ours."
-            ),
-        ),
-    ]
 
 
 class MultiSourceAttnSwap(io.ComfyNode):
@@ -127,26 +87,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "qk_self: queries and keys of self-attention. Neutral: none."
                     ),
                 ),
-                io.Int.Input(
-                    "lambda_2",
-                    default=10,
-                    min=0,
-                    max=10000,
-                    tooltip=(
-                        "Number of steps that follow the layout; the reference acts after them. Neutral: 0. The "
-                        "paper's value is not known; 10 of 50 is our default."
-                    ),
-                ),
-                io.Int.Input(
-                    "lambda_3",
-                    default=10,
-                    min=0,
-                    max=10000,
-                    tooltip=(
-                        "The first step that blends in the layout's background under the mask; not below lambda_2. "
-                        "The paper's value is not known; 10 of 50 is our default. Neutral: the number of steps."
-                    ),
-                ),
+                *step_inputs(),
                 io.String.Input(
                     "blocks",
                     default="paper",
@@ -229,7 +170,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "the prompt that the TRAJECTORY recorded."
                     ),
                 ),
-                *_percent_inputs(),
+                *percent_inputs(),
             ],
             outputs=[
                 io.Model.Output(
@@ -257,22 +198,19 @@ class MultiSourceAttnSwap(io.ComfyNode):
         input_types=None,
     ) -> bool | str:
         types = input_types or {}
-        lambdas = {
+        numbers = {
             "lambda_2": lambda_2,
             "lambda_3": lambda_3,
             "lambda_2_percent": lambda_2_percent,
             "lambda_3_percent": lambda_3_percent,
         }
-        checks = [
+        return valid(
             check(in_options, cls, early_swap=early_swap, lambdas_by=lambdas_by),
-            check(in_range, cls, **lambdas),
+            check(in_range, cls, **numbers),
             check(linked, cls, types),
             check(check_names, blocks, NODE, paper=True),
-        ]
-        if None not in (early_swap, *lambdas.values()) and types.keys().isdisjoint(("lambdas_by", *lambdas)):
-            settings = RetouchSettings(early_swap=early_swap, lambdas_by=lambdas_by, **lambdas)
-            checks.append(check(check_settings, settings, "layout" in types, "mask" in types))
-        return valid(*checks)
+            check(check_lambdas, early_swap, {"lambdas_by": lambdas_by, **numbers}, types),
+        )
 
     @classmethod
     def execute(
