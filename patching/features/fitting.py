@@ -57,6 +57,15 @@ def scaled(
     return image, comfy.utils.common_upscale(mask[None, None], width, height, "area", "center")[0, 0]
 
 
+def uncropped(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """A mask [h, w] of what `scaled` keeps of a picture, as a mask of the picture: [height, width], 0 in its border."""
+    whole, kept = width / height, mask.shape[1] / mask.shape[0]
+    left = round((width - width * kept / whole) / 2) if whole > kept else 0
+    top = round((height - height * whole / kept) / 2) if whole < kept else 0
+    inner = F.interpolate(mask[None, None], (height - 2 * top, width - 2 * left), mode="nearest-exact")[0, 0]
+    return F.pad(inner, (left, left, top, top))
+
+
 def reduced(mask: torch.Tensor, most: int) -> torch.Tensor:
     """Masks [n, height, width] with at most `most` pixels each; smaller ones stay as they are."""
     height, width = mask.shape[1:]

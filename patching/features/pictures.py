@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..host.checks import check_count, single
+from ..host.checks import check_count, given_vae, single
 from ..host.notices import Notices
 from .fitting import latent_size, pixels_per_latent
 from .kept import kept_with
@@ -37,10 +37,7 @@ def references(
     to the first use, at the size that suits the model. Raises ValueError without a VAE, for an empty mask or one of
     another size, and for a combined prompt.
     """
-    if vae is None:
-        raise ValueError(
-            f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae."
-        )
+    vae = given_vae(vae, node)
     if mask is not None:
         mask = mask[None] if mask.ndim == 2 else mask
         _check_mask(mask, image, vae, node)
@@ -70,7 +67,7 @@ def references(
 
 def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) -> None:
     # A mask that was made from the picture's latent lacks the rows that the VAE cropped.
-    sizes = (tuple(image.shape[1:3]), _cropped(image, vae))
+    sizes = (tuple(image.shape[1:3]), cropped_size(image, vae))
     if tuple(mask.shape[1:]) not in sizes:
         raise ValueError(
             f"{node}: expected a mask of the picture's size, {image.shape[2]} x {image.shape[1]}, got one of "
@@ -85,12 +82,12 @@ def _check_mask(mask: torch.Tensor, image: torch.Tensor, vae: VAE, node: str) ->
 
 def _area_of(image: torch.Tensor, vae: VAE) -> tuple[slice, slice]:
     """Rows and columns of a picture in its latent; the VAE crops both sides equally to whole latent pixels."""
-    height, width = _cropped(image, vae)
+    height, width = cropped_size(image, vae)
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return slice(top, top + height), slice(left, left + width)
 
 
-def _cropped(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
+def cropped_size(image: torch.Tensor, vae: VAE) -> tuple[int, int]:
     """Height and width of a picture after the VAE's crop."""
     ratio, (height, width) = pixels_per_latent(vae), latent_size(image, vae)
     return ratio * height, ratio * width

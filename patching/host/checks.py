@@ -8,7 +8,7 @@ import torch
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-    from comfy.sd import CLIP
+    from comfy.sd import CLIP, VAE
 
 
 def check_latent(samples: torch.Tensor, node: str) -> None:
@@ -60,6 +60,15 @@ def given_clip(clip: CLIP | None, node: str) -> CLIP:
             "clip."
         )
     return clip
+
+
+def given_vae(vae: VAE | None, node: str) -> VAE:
+    """The VAE. Raises ValueError for None, which a checkpoint without one gives."""
+    if vae is None:
+        raise ValueError(
+            f"{node}: expected a VAE, got none, as from a checkpoint without one; connect a VAE loader to vae."
+        )
+    return vae
 
 
 def check_count(got: int, pictures: int, what: str, node: str) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
 
 PERSONALIZED, VANILLA, NEUTRAL = WORDINGS = ("personalized", "vanilla", "neutral")
 
@@ -20,7 +24,8 @@ class SubjectPrompt:
     """Texts and CONDITIONINGs of one prompt.
 
     personalized: with the learned token. vanilla: with the class words. neutral: a photo of the subject and nothing
-    else, the caption of its reference pictures. negative: the negative prompt of all of them.
+    else, the caption of its reference pictures. negative: the negative prompt of all of them. clip, vanilla_clip: the
+    text encoders of the two models, which locate words in the texts.
     """
 
     personalized: SubjectText
@@ -30,6 +35,8 @@ class SubjectPrompt:
     vanilla_conditioning: list
     neutral_conditioning: list
     negative_conditioning: list
+    clip: CLIP | None = None
+    vanilla_clip: CLIP | None = None
 
     def worded(self, wording: str) -> SubjectText:
         """The text of one of WORDINGS."""

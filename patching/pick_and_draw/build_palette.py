@@ -10,8 +10,6 @@ import torch
 from ..features.kept import kept_with
 from ..features.pictures import references
 from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References
-from ..features.word_maps import word_maps
-from ..host.attach import bare
 from ..host.blocks import check_names, parse
 from ..host.checks import given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
@@ -23,6 +21,7 @@ from ..host.words import find_word, same_text
 from .null_text import NULL_TEXT, STEPS
 from .palette import NODE, Palette, fill
 from .previews import preview_palette
+from .saliency import saliency_map, saliency_mask
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 
 AVERAGE, PER_LEVEL = "average", "per_level"
 """Saliency masks: one from an average over noise levels, or one of each level."""
-
-_MASK_LEVELS = 4
-_MASK_WINDOW = Window(0.2, 0.8)
-"""The noise levels that a saliency mask is averaged over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,41 +79,42 @@ def build_palette(
     features: str = SELF_INPUT,
     saliency: str = AVERAGE,
     notices: Notices | None = None,
+    node: str = NODE,
 ) -> Made:
     """Builds a palette of `picture`, added to those of the palette `more`.
 
     source: INVERTED, NOISED or NULL_TEXT; sigmas: noise levels to compute features for now, None leaves that to the
-    first run; features: one of `host.family.FEATURES`; saliency: AVERAGE or PER_LEVEL. Raises ValueError in one
-    sentence.
+    first run; features: one of `host.family.FEATURES`; saliency: AVERAGE or PER_LEVEL; node: the
+    name in messages. Raises ValueError in one sentence.
     """
-    check_names(blocks, NODE, paper=True, needed=True)
-    check_window(window.start_percent, window.end_percent, NODE)
-    told = notices or Notices(NODE)
-    chosen = parse(blocks, discover(model, NODE), NODE, preset(model, MIDDLE, NODE))
+    check_names(blocks, node, paper=True, needed=True)
+    check_window(window.start_percent, window.end_percent, node)
+    told = notices or Notices(node)
+    chosen = parse(blocks, discover(model, node), node, preset(model, MIDDLE, node))
     if picture.conditioning is None or picture.mask is None:
-        clip = given_clip(clip, NODE)
+        clip = given_clip(clip, node)
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
-    single(conditioning, NODE)
+    single(conditioning, node)
     if picture.conditioning is not None and picture.mask is None:
-        _check_caption(clip, picture, told)
-    made = _references(model, picture, conditioning, source=source, seed=seed, weight=weight)
+        _check_caption(clip, picture, told, node)
+    made = _references(model, picture, conditioning, source=source, seed=seed, weight=weight, node=node)
     subject = None
     if picture.mask is None:
-        found = [_with_saliency(model, clip, item, picture) for item in made.items]
-        made = kept_with(_pixels(picture), found, NODE)
-        subject = _subject(model, clip, picture) if saliency == PER_LEVEL else None
+        found = [_with_saliency(model, clip, item, picture, node) for item in made.items]
+        made = kept_with(_pixels(picture), found, node)
+        subject = _subject(model, clip, picture, node) if saliency == PER_LEVEL else None
     elif saliency == PER_LEVEL:
         told.tell("expected no mask with saliency per_level, got one, which holds at all levels; disconnect mask.")
     empty = None
     if source == NULL_TEXT:
-        clip = given_clip(clip, NODE)
+        clip = given_clip(clip, node)
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
         told.inform(
             f"null_text takes up to {STEPS} gradients per noise level and picture in the first guided run, on the demo "
             "model 36 times the time of inverted."
         )
-    names, family = tuple(block.name for block in chosen), family_of(model, NODE).name
-    shown = preview_palette(model, made, chosen, features, picture.vae, NODE)
+    names, family = tuple(block.name for block in chosen), family_of(model, node).name
+    shown = preview_palette(model, made, chosen, features, picture.vae, node)
     masks = torch.stack([item.mask for item in made.items if item.mask is not None])
     subjects: tuple[Subject | None, ...] = (subject,) * len(made.items)
     if more is not None:
@@ -180,7 +176,7 @@ def _fill_ahead(palette: Palette, model: ModelPatcher, sigmas: torch.Tensor) -> 
 
 
 def _references(
-    model: ModelPatcher, picture: Picture, conditioning: list, *, source: str, seed: int, weight: float
+    model: ModelPatcher, picture: Picture, conditioning: list, *, source: str, seed: int, weight: float, node: str
 ) -> References:
     """One reference per image or latent of the picture's batch, with its mask where there is one."""
     check_pictures(picture.image is not None, picture.latent is not None)
@@ -193,18 +189,18 @@ def _references(
             seed=seed,
             mask=picture.mask,
             weight=weight,
-            node=NODE,
+            node=node,
             fits=picture.size != OWN_SIZE,
-        ).fitted(model, NODE)
+        ).fitted(model, node)
     assert picture.latent is not None
-    samples = image_latent(model, picture.latent, NODE)
-    masks = _masks_of(picture.mask, samples)
+    samples = image_latent(model, picture.latent, node)
+    masks = _masks_of(picture.mask, samples, node)
     latents = [{"samples": samples[i : i + 1]} for i in range(len(samples))]
     items = [
         Reference(latent, conditioning, kind=source, seed=seed, mask=mask, weight=weight)
         for latent, mask in zip(latents, masks, strict=True)
     ]
-    return kept_with(_pixels(picture), items, NODE)
+    return kept_with(_pixels(picture), items, node)
 
 
 def _pixels(picture: Picture) -> torch.Tensor:
@@ -224,7 +220,7 @@ def check_pictures(image: bool, latent: bool) -> None:
         )
 
 
-def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Tensor | None]:
+def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor, node: str) -> list[torch.Tensor | None]:
     """The mask of each latent, [height, width] on the CPU; raises ValueError for an empty one."""
     if mask is None:
         return [None] * len(samples)
@@ -232,48 +228,38 @@ def _masks_of(mask: torch.Tensor | None, samples: torch.Tensor) -> list[torch.Te
     empty = mask.amax((1, 2)) < 0.5
     if len(mask) not in (1, len(samples)) or bool(empty.any()):
         raise ValueError(
-            f"{NODE}: expected a mask with the subject in it for each of {len(samples)} pictures, got {len(mask)} "
+            f"{node}: expected a mask with the subject in it for each of {len(samples)} pictures, got {len(mask)} "
             f"masks, {int(empty.sum())} of them empty; connect another mask or none."
         )
     return [mask[min(i, len(mask) - 1)].float().cpu() for i in range(len(samples))]
 
 
-def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, picture: Picture) -> Reference:
+def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, picture: Picture, node: str) -> Reference:
     """The reference with the saliency mask of its subject's words (eq. 4), one average over noise levels."""
-    check_names(picture.map_blocks, NODE, "map_blocks", paper=True, needed=True)
-    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE), "map_blocks")
-    maps = word_maps(
-        bare(model),
+    heat = saliency_map(
+        model,
         clip,
         item.latent,
         text=picture.text,
         word=picture.word,
-        blocks=" ".join(block.name for block in chosen),
-        group_by="together",
-        window=_MASK_WINDOW,
-        levels=_MASK_LEVELS,
+        blocks=picture.map_blocks,
         seed=item.seed,
-        node=NODE,
+        node=node,
     )
-    mask = (maps.heatmaps[0] > picture.threshold).float()
-    if not bool(mask.any()):
-        raise ValueError(
-            f"{NODE}: expected a subject where the map of '{picture.word}' is above threshold {picture.threshold:g}, "
-            "got nothing; lower threshold, choose another word, or connect mask."
-        )
+    mask = saliency_mask(heat, picture.threshold, picture.word, node)
     return Reference(item.latent, item.conditioning, kind=item.kind, seed=item.seed, mask=mask, weight=item.weight)
 
 
-def _subject(model: ModelPatcher, clip: CLIP | None, picture: Picture) -> Subject:
+def _subject(model: ModelPatcher, clip: CLIP | None, picture: Picture, node: str) -> Subject:
     """The words and maps that mark the subject at each noise level (eq. 4)."""
-    chosen = parse(picture.map_blocks, discover(model, NODE), NODE, preset(model, COARSE, NODE))
-    words = find_word(given_clip(clip, NODE), picture.text, picture.word, NODE)
+    chosen = parse(picture.map_blocks, discover(model, node), node, preset(model, COARSE, node))
+    words = find_word(given_clip(clip, node), picture.text, picture.word, node)
     return Subject(words, picture.threshold, tuple(block.name for block in chosen))
 
 
-def _check_caption(clip: CLIP | None, picture: Picture, told: Notices) -> None:
+def _check_caption(clip: CLIP | None, picture: Picture, told: Notices, node: str) -> None:
     """Tells of a conditioning that is not the caption's, in which the words are looked for."""
-    caption = given_clip(clip, NODE).encode_from_tokens_scheduled(clip.tokenize(picture.text))
+    caption = given_clip(clip, node).encode_from_tokens_scheduled(clip.tokenize(picture.text))
     assert picture.conditioning is not None
     if not same_text(caption[0][0], picture.conditioning[0][0]):
         told.tell(

@@ -99,6 +99,8 @@ def subject_prompt(
         _encode(vanilla_clip, wordings.vanilla.text),
         _encode(clip, wordings.neutral.text),
         _encode(clip, negative),
+        clip,
+        vanilla_clip,
     )
 
 

@@ -1,0 +1,171 @@
+"""References, palettes and set members of a subject, each made by the function of the node for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..features.bank import digest_of
+from ..features.pictures import references
+from ..features.references import INVERSION_STEPS, INVERTED, NOISED, OWN_SIZE, Reference, References
+from ..host.checks import given_vae
+from ..host.family import SELF_INPUT
+from ..host.identity import identity_of
+from ..host.notices import Notices
+from ..host.prompt import SubjectPrompt
+from ..host.window import ALWAYS, Window
+from ..pick_and_draw.build_palette import AVERAGE, Picture, build_palette
+from .masks import found_masks, given_masks
+from .subject import ATTENTION, NODE, Subject
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+
+    from ..pick_and_draw.palette import Palette
+
+
+def reference_of(
+    subject: Subject,
+    model: ModelPatcher,
+    vae: VAE | None,
+    prompt: SubjectPrompt,
+    *,
+    source: str = INVERTED,
+    seed: int = 0,
+    weight: float = 1.0,
+    inversion_steps: int = INVERSION_STEPS,
+    node: str = NODE,
+    notices: Notices | None = None,
+) -> References:
+    """What a chain of LikenessReference gives for the photographs, with the prompt's neutral wording as caption.
+
+    model: the one that attention is read from, to find the subject. node: the one that model, vae and prompt are
+    connected to, for messages. Raises ValueError for a photograph in which the words find nothing.
+    """
+    vae = given_vae(vae, node)
+    masks = found_masks(subject, model, vae, prompt, node)
+    return _references(
+        subject,
+        vae,
+        prompt.neutral_conditioning,
+        masks,
+        notices,
+        kind=source,
+        seed=seed,
+        weight=weight,
+        inversion_steps=inversion_steps,
+    )
+
+
+def palette_of(
+    subject: Subject,
+    model: ModelPatcher,
+    vae: VAE | None,
+    prompt: SubjectPrompt,
+    *,
+    source: str = INVERTED,
+    seed: int = 0,
+    blocks: str = "paper",
+    window: Window = ALWAYS,
+    features: str = SELF_INPUT,
+    saliency: str = AVERAGE,
+    node: str = NODE,
+    notices: Notices | None = None,
+) -> Palette:
+    """What a chain of AppearancePalette gives for the photographs, with the prompt's neutral wording as caption.
+
+    model: the one that will be guided. The other arguments are the widgets of AppearancePalette. Kept as long as the
+    subject, since each mask costs four model calls.
+    """
+    vae, said, identity = given_vae(vae, node), subject.caption(prompt), identity_of(model)
+    own = subject.area == ATTENTION and all(mask is None for part in subject.photos for mask in part.masks)
+
+    def make() -> Palette:
+        masks = [None] * len(subject.photos) if own else found_masks(subject, model, vae, prompt, node)
+        palette = None
+        for part, mask in zip(subject.photos, masks, strict=True):
+            picture = Picture(
+                text=said.text,
+                word=said.word,
+                threshold=subject.threshold,
+                map_blocks=subject.map_blocks,
+                image=part.images,
+                vae=vae,
+                mask=torch.ones(part.images.shape[:3]) if mask is None and not own else mask,
+                size=subject.size,
+            )
+            palette = build_palette(
+                model,
+                prompt.clip,
+                picture,
+                source=source,
+                seed=seed,
+                weight=1.0,
+                blocks=blocks,
+                window=window,
+                more=palette,
+                features=features,
+                saliency=saliency,
+                notices=notices,
+                node=NODE,
+            ).palette
+        assert palette is not None
+        return palette
+
+    key = ("palette", identity.name, vae, prompt.clip, said, source, seed, blocks, window, features, saliency)
+    return subject.keep(key, make, identity.lasts)
+
+
+def members_of(
+    subject: Subject,
+    model: ModelPatcher,
+    vae: VAE | None,
+    prompt: SubjectPrompt,
+    *,
+    caption: list | None = None,
+    node: str = NODE,
+    notices: Notices | None = None,
+) -> References:
+    """What JointImageSampler takes in `references`: a chain of LikenessReference with source noised.
+
+    caption: CONDITIONING of all photographs; None: the prompt's neutral wording. A joint checkpoint sees whole
+    photographs unless masks are given, as it was trained; any other model those parts that show the subject.
+    """
+    vae, captions = given_vae(vae, node), caption or prompt.neutral_conditioning
+    masks = (
+        [given_masks(part) for part in subject.photos]
+        if is_joint(model)
+        else found_masks(subject, model, vae, prompt, node)
+    )
+    return _references(subject, vae, captions, masks, notices, kind=NOISED, seed=0)
+
+
+def is_joint(model: ModelPatcher) -> bool:
+    """True for a checkpoint whose network reads more channels than a latent has, as JeDi's does."""
+    network, latent = model.get_model_object("diffusion_model"), model.get_model_object("latent_format")
+    return bool(network.in_channels != latent.latent_channels)
+
+
+def _references(
+    subject: Subject,
+    vae: VAE,
+    conditioning: list,
+    masks: Sequence[torch.Tensor | None],
+    notices: Notices | None,
+    **settings: Any,
+) -> References:
+    fits, told = subject.size != OWN_SIZE, notices or Notices(NODE)
+
+    def make() -> References:
+        items: list[Reference] = []
+        for part, mask in zip(subject.photos, masks, strict=True):
+            items += references(part.images, vae, conditioning, mask=mask, node=NODE, fits=fits, **settings).items
+        return References(tuple(items))
+
+    areas = tuple(None if mask is None else digest_of([[mask, {}]]) for mask in masks)
+    made = subject.keep(("references", vae, digest_of(conditioning), areas, *settings.values()), make)
+    return References(tuple(replace(item, notices=told) for item in made.items))
