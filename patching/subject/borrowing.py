@@ -41,7 +41,7 @@ def reference_of(
     node: str = NODE,
     notices: Notices | None = None,
 ) -> References:
-    """What a chain of LikenessReference gives for the photographs, with the prompt's neutral wording as caption.
+    """References as a chain of LikenessReference gives them for the photographs, with the neutral caption.
 
     model: the one that attention is read from, to find the subject. node: the one that model, vae and prompt are
     connected to, for messages. Raises ValueError for a photograph in which the words find nothing.
@@ -76,7 +76,7 @@ def palette_of(
     node: str = NODE,
     notices: Notices | None = None,
 ) -> Palette:
-    """What a chain of AppearancePalette gives for the photographs, with the prompt's neutral wording as caption.
+    """Palettes as a chain of AppearancePalette gives for the photographs, with the neutral caption.
 
     model: the one that will be guided. The other arguments are the widgets of AppearancePalette. Kept as long as the
     subject, since each mask costs four model calls.
@@ -130,7 +130,7 @@ def members_of(
     node: str = NODE,
     notices: Notices | None = None,
 ) -> References:
-    """What JointImageSampler takes in `references`: a chain of LikenessReference with source noised.
+    """Members for `references` of JointImageSampler, as a chain of LikenessReference with source noised gives them.
 
     caption: CONDITIONING of all photographs; None: the prompt's neutral wording. A joint checkpoint sees whole
     photographs unless masks are given, as it was trained; any other model those parts that show the subject.
