@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 
+class Occurrence(str):
+    """A word of which one occurrence in its text is meant, not all. number: of earlier ones in the text."""
+
+    number: int
+
+    def __new__(cls, word: str, number: int) -> Occurrence:
+        made = super().__new__(cls, word)
+        made.number = number
+        return made
+
+
 @dataclass(frozen=True)
 class WordTokens:
     """Positions of a word in an encoded prompt.
@@ -28,7 +39,8 @@ def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
     """The columns of `word`, a word or a phrase, in the encoding of `text` by `clip`.
 
     Weights such as "(cat:1.2)" and "embedding:name" are read as in CLIPTextEncode. The chunks of a long prompt are
-    counted consecutively. Raises ValueError if the text does not contain the word.
+    counted consecutively. All occurrences count, of an Occurrence its own. Raises ValueError if the text does not
+    contain the word.
     """
     check_word(text, word, node)
     chunks = _chunks(clip, text)
@@ -41,6 +53,7 @@ def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
     if wanted:
         starts = [i for i in range(len(prompt) - len(wanted) + 1) if _same_tokens(prompt[i : i + len(wanted)], wanted)]
         starts = [i for i in starts if i == 0 or _ends_word(clip, prompt[i - 1], wanted[-1])]
+        starts = starts[word.number : word.number + 1] if isinstance(word, Occurrence) else starts
         found = sorted({columns[i + j] for i in starts for j in range(len(wanted))})
     if not found:
         raise ValueError(_not_in_text(text, word, node))
@@ -53,6 +66,11 @@ def check_word(text: str, word: str, node: str) -> None:
         raise ValueError(f"{node}: expected a prompt, got an empty one; write the prompt with the word into text.")
     if not _plain(word) or not _stands_in(_plain(word), _plain(text)):
         raise ValueError(_not_in_text(text, word, node))
+
+
+def occurrences(text: str, word: str) -> int:
+    """The number of times that a word stands in a text; needs no text encoder."""
+    return len(re.findall(_whole(_plain(word)), _plain(text)))
 
 
 def _not_in_text(text: str, word: str, node: str) -> str:
@@ -77,7 +95,12 @@ def _plain(text: str) -> str:
 
 def _stands_in(word: str, text: str) -> bool:
     """True if the text contains the whole word. Tokens alone cannot tell, since unknown words may share one."""
-    return re.search(rf"(?<![a-z0-9_]){re.escape(word)}(?![a-z0-9_])", text) is not None
+    return re.search(_whole(word), text) is not None
+
+
+def _whole(word: str) -> str:
+    """The pattern of a whole word."""
+    return rf"(?<![a-z0-9_]){re.escape(word)}(?![a-z0-9_])"
 
 
 def _same_tokens(first: list, second: list) -> bool:

@@ -14,7 +14,8 @@ from ..host.frozen_autograd import refuse_cached, refuse_compiled
 from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared
-from ..host.window import Window
+from ..host.schedules import earlier_levels
+from ..host.window import ModelSampling, Window
 from ..host.words import same_text
 from .loss_log import LossLog
 from .palette import Palette, fill
@@ -74,7 +75,8 @@ class UREMDGuidance:
         mask = None
         if denoise_mask is not None:
             mask = comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
-        identity = identity_in_run(guider)
+        identity, sampling = identity_in_run(guider), model.get_model_object("model_sampling")
+        earlier = self._earlier(sigmas.tolist(), sampling) if not torch.count_nonzero(noise) else ()
         run = GuidanceRun(
             settings=self.settings,
             palette=self.palette,
@@ -82,9 +84,10 @@ class UREMDGuidance:
             log=self.log,
             weights=identity.name,
             sigmas=sigmas.tolist(),
-            model_sampling=model.get_model_object("model_sampling"),
+            model_sampling=sampling,
             prompts=self._prompts(state),
             mask=mask,
+            earlier=earlier,
         )
         self._warn(run)
         if self.palette is not None and run.palette_levels:
@@ -95,6 +98,18 @@ class UREMDGuidance:
         state.at_end(self.log.finish)
         state.recall((self, "run"), lambda: run)
         return noise
+
+    def _earlier(self, sigmas: list[float], model_sampling: ModelSampling) -> tuple[float, ...]:
+        """The noise levels of the runs that a run without noise continues, by which `every` counts on."""
+        if self.settings.every == 1:
+            return ()
+        earlier = earlier_levels(sigmas, model_sampling)
+        if earlier is None:
+            self.notices.tell(
+                "the count of every begins with this run, which continues another one of unknown steps; set every to "
+                "1, or split sampling after a multiple of it."
+            )
+        return earlier or ()
 
     def _prompts(self, state: RunState) -> frozenset:
         """The uuids of the run's prompts that encode the same text as `prompt`; of all prompts where none does."""

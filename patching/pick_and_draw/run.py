@@ -30,7 +30,8 @@ class GuidanceRun:
     """The memory of one run; the run's state holds it and forgets it.
 
     weights: the name of the guided model's identity; sigmas: the schedule; prompts: the uuids of the guided prompts;
-    mask: inpainting mask, 1 where the latent may change, broadcasts over the latent.
+    mask: inpainting mask, 1 where the latent may change, broadcasts over the latent; earlier: the noise levels of the
+    runs that this one continues.
     """
 
     settings: GuidanceSettings
@@ -42,6 +43,7 @@ class GuidanceRun:
     model_sampling: Any
     prompts: frozenset
     mask: torch.Tensor | None = None
+    earlier: tuple[float, ...] = ()
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
     _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
     _latest: dict[Part, _Moved] = field(default_factory=dict)
@@ -54,8 +56,10 @@ class GuidanceRun:
     def __post_init__(self):
         terms, appearance = self.settings.terms, self.settings.terms.appearance
         self._windows = {term: term.window.resolve(self.model_sampling) for term in terms.present}
-        inside = [s for s in self.sigmas[:-1] if any(self._acts(term, s) for term in terms.present)]
-        self.levels: tuple[float, ...] = tuple(inside[:: self.settings.every])
+        steps = (*self.earlier, *self.sigmas[:-1])
+        inside = [(i, s) for i, s in enumerate(steps) if any(self._acts(term, s) for term in terms.present)]
+        counted = inside[:: self.settings.every]
+        self.levels: tuple[float, ...] = tuple(s for i, s in counted if i >= len(self.earlier))
         """The schedule's guided noise levels."""
         self.palette_levels = tuple(s for s in self.levels if appearance is not None and self._acts(appearance, s))
         """The guided noise levels at which the appearance term acts."""

@@ -11,7 +11,7 @@ import folder_paths
 
 from ..host.checks import given_clip
 from ..host.prompt import SubjectPrompt, SubjectText
-from ..host.words import find_word
+from ..host.words import Occurrence, find_word, occurrences
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -59,10 +59,16 @@ def word_prompt(prompt: str, token: str) -> Wordings:
     called = f"{lead}{token}" if token else inside
     learned = _ARTICLE.sub("", token) if token else word
     return Wordings(
-        personalized=SubjectText(_SUBJECT.sub(lambda _: called, prompt), learned),
-        vanilla=SubjectText(_SUBJECT.sub(lambda _: inside, prompt), word),
+        personalized=_worded(prompt, called, learned),
+        vanilla=_worded(prompt, inside, word),
         neutral=SubjectText(f"a photo of {called}", learned),
     )
+
+
+def _worded(prompt: str, subject: str, word: str) -> SubjectText:
+    """The prompt with `subject` in place of its braces, and the subject's own `word`, wherever else that stands."""
+    text, before = _SUBJECT.sub(lambda _: subject, prompt), prompt[: prompt.index("{")]
+    return SubjectText(text, Occurrence(word, occurrences(before, word)) if occurrences(text, word) > 1 else word)
 
 
 def check_embeddings(*texts: str) -> None:
