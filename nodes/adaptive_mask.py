@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..kernels.layout_and_retouch import CORES, MaskRules
 from ..kernels.morphology import METRICS
 from ..patching.host.blocks import check_names
-from ..patching.host.prompt import PERSONALIZED, text_and_word
+from ..patching.host.prompt import PERSONALIZED, WORDINGS, text_and_word
 from ..patching.host.words import check_word
 from ..patching.layout_and_retouch.mask import (
     LATENT,
@@ -150,7 +150,17 @@ class AdaptiveMask(io.ComfyNode):
                         "two steps. Neutral: latent."
                     ),
                 ),
-                prompt_input(PERSONALIZED),
+                prompt_input("chosen"),
+                io.Combo.Input(
+                    "wording",
+                    options=list(WORDINGS),
+                    default=PERSONALIZED,
+                    optional=True,
+                    tooltip=(
+                        "The text of subject_prompt that the sampler gets as positive. The paper: neutral. Neutral "
+                        "value: personalized, the layout's own prompt. Unused without subject_prompt."
+                    ),
+                ),
             ],
             outputs=[
                 AdaptiveMaskType.Output(
@@ -195,6 +205,7 @@ class AdaptiveMask(io.ComfyNode):
         image=None,
         resolution=LATENT,
         subject_prompt: SubjectPrompt | None = None,
+        wording: str = PERSONALIZED,
         **rules,
     ) -> io.NodeOutput:
         told = notices(cls)
@@ -203,7 +214,7 @@ class AdaptiveMask(io.ComfyNode):
             heatmap,
             attention=attention,
             clip=clip,
-            **text_and_word(subject_prompt, PERSONALIZED, text, word),
+            **text_and_word(subject_prompt, wording, text, word),
             blocks=blocks,
             rules=MaskRules(**rules),
             notices=told,

@@ -1,4 +1,5 @@
-"""Writes workflows/demo/*.json (UI format) from their twins in workflows/api by exporting them from the real front end.
+"""Writes workflows/demo/*.json from their twins in workflows/api, and the declared workflows for real files in both
+formats, by exporting them from the real front end.
 
 COMFYUI_PATH=... python tests/browser/export_workflows.py [NAME ...]
 """
@@ -165,22 +166,38 @@ def main(names: list[str]) -> None:
     runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
     from likeness.demo.launcher.host import Host
     from likeness.tests.browser import frontend
+    from likeness.tests.browser.graphs import real_files
 
+    declared = {graph.name: graph for graph in real_files.graphs()}
     with Host(comfyui) as host:
         frontend.stock(host.client)
-        _export(host, frontend, names)
+        object_info = host.client.object_info()
+        with frontend.browser() as chromium:
+            page = frontend.open_front_end(chromium, host.client.address)
+            for name in names or [*NOTES, *declared]:
+                if name in declared:
+                    _export_declared(page, declared[name], object_info)
+                else:
+                    _export_demo(page, frontend, name)
+                print(name, flush=True)
 
 
-def _export(host, frontend, names: list[str]) -> None:
-    with frontend.browser() as chromium:
-        page = frontend.open_front_end(chromium, host.client.address)
-        for name in names or NOTES:
-            source = ROOT / "workflows" / "api" / f"{name}.json"
-            text = frontend.export(page, json.loads(source.read_text(encoding="utf-8")), NOTES[name])
-            (ROOT / "workflows" / "demo" / f"{name}.json").write_text(
-                json.dumps(json.loads(text), indent=1) + "\n", encoding="utf-8", newline="\n"
-            )
-            print(f"workflows/demo/{name}.json", flush=True)
+def _export_demo(page, frontend, name: str) -> None:
+    source = ROOT / "workflows" / "api" / f"{name}.json"
+    text = frontend.export(page, json.loads(source.read_text(encoding="utf-8")), NOTES[name])
+    _write(ROOT / "workflows" / "demo" / f"{name}.json", json.loads(text))
+
+
+def _export_declared(page, graph, object_info: dict) -> None:
+    from likeness.tests.browser.graphs import frontend_graph
+
+    prompt = graph.api(object_info)
+    _write(ROOT / "workflows" / "api" / f"{graph.name}.json", prompt)
+    _write(ROOT / "workflows" / f"{graph.name}.json", frontend_graph.export(page, graph, prompt))
+
+
+def _write(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""Graphs declared as columns of nodes, from which both formats of a workflow are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Link(NamedTuple):
+    """An output of a node."""
+
+    node: Node
+    slot: int
+
+
+@dataclass(eq=False)
+class Node:
+    """A node with the inputs that differ from its defaults: constants, and links to other nodes.
+
+    models: files that it loads, with the address of each, as the front end offers them for download.
+    """
+
+    kind: str
+    title: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    width: int = 320
+    height: int = 0
+    models: list[dict[str, str]] = field(default_factory=list)
+
+    def __getitem__(self, slot: int) -> Link:
+        return Link(self, slot)
+
+
+def node(kind: str, title: str = "", *, width: int = 320, height: int = 0, **inputs: Any) -> Node:
+    """A node without files; inputs of None are left out."""
+    kept = {name: value for name, value in inputs.items() if value is not None}
+    return Node(kind, title, kept, width=width, height=height)
+
+
+@dataclass
+class Graph:
+    """A workflow: its name, what it is for, and its columns from left to right, each a titled group."""
+
+    name: str
+    note: str
+    columns: Mapping[str, list[Node]]
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node, column by column."""
+        for column in self.columns.values():
+            yield from column
+
+    def ids(self) -> dict[Node, str]:
+        """Identifiers, counted from 1 in the order of the columns."""
+        return {found: str(number) for number, found in enumerate(self.nodes(), 1)}
+
+    def api(self, object_info: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The graph in API format, with the default of every widget that it does not set."""
+        ids = self.ids()
+        return {
+            number: {"class_type": found.kind, "inputs": _inputs(found, object_info[found.kind], ids)}
+            for found, number in ids.items()
+        }
+
+
+def _inputs(found: Node, info: Mapping[str, Any], ids: Mapping[Node, str]) -> dict[str, Any]:
+    wanted = {
+        name: [ids[value.node], value.slot] if isinstance(value, Link) else value
+        for name, value in found.inputs.items()
+    }
+    known = info["input"].get("required", {}) | info["input"].get("optional", {})
+    # A growing input is known by its template, and its members by template.name.
+    if strange := [name for name in wanted if name.partition(".")[0] not in known]:
+        raise ValueError(f"{found.kind} has no input {', '.join(strange)}")
+    defaults = {name: default for name, spec in known.items() if (default := _default(spec)) is not None}
+    widgets = {name: wanted.pop(name, default) for name, default in defaults.items()}
+    return widgets | wanted
+
+
+def _default(spec: list) -> Any:
+    """What the front end puts into a fresh widget; None for an input that has no widget."""
+    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    if options.get("forceInput"):
+        return None
+    if isinstance(kind, list):
+        return options.get("default", kind[0] if kind else "")
+    if kind == "COMBO":
+        return options.get("default", (options.get("options") or [""])[0])
+    return options.get("default", {"STRING": "", "BOOLEAN": False, "INT": 0, "FLOAT": 0.0}.get(kind))
