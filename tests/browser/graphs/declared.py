@@ -18,24 +18,24 @@ class Link(NamedTuple):
 class Node:
     """A node with the inputs that differ from its defaults: constants, and links to other nodes.
 
-    models: files that it loads, with the address of each, as the front end offers them for download.
+    shown: least width and height on the canvas. models: files that it loads, with the address of each, as the front
+    end offers them for download.
     """
 
     kind: str
     title: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
-    width: int = 320
-    height: int = 0
+    shown: tuple[int, int] = (320, 0)
     models: list[dict[str, str]] = field(default_factory=list)
 
     def __getitem__(self, slot: int) -> Link:
         return Link(self, slot)
 
 
-def node(kind: str, title: str = "", *, width: int = 320, height: int = 0, **inputs: Any) -> Node:
+def node(kind: str, title: str = "", shown: tuple[int, int] = (320, 0), /, **inputs: Any) -> Node:
     """A node without files; inputs of None are left out."""
     kept = {name: value for name, value in inputs.items() if value is not None}
-    return Node(kind, title, kept, width=width, height=height)
+    return Node(kind, title, kept, shown)
 
 
 @dataclass

@@ -67,21 +67,19 @@ def sample(model: Any, positive: Any, negative: Any, latent: Any, title: str = "
 
 def photo(number: int = 1) -> Node:
     """The loader of a photo."""
-    return node("LoadImage", f"Photo {number} of the subject", width=280, height=330, image=f"subject_{number}.png")
+    return node("LoadImage", f"Photo {number} of the subject", (280, 330), image=f"subject_{number}.png")
 
 
 def save(pixels: Any, prefix: str, title: str = "") -> Node:
     """A node that saves pictures."""
-    return node("SaveImage", title, width=380, height=420, images=pixels, filename_prefix=f"likeness/{prefix}")
+    return node("SaveImage", title, (380, 420), images=pixels, filename_prefix=f"likeness/{prefix}")
 
 
 def decode(latent: Any, vae: Any) -> Node:
     """A VAE Decode."""
-    return node("VAEDecode", width=220, samples=latent, vae=vae)
+    return node("VAEDecode", "", (220, 0), samples=latent, vae=vae)
 
 
 def subject_prompt(clip: Any, text: str, token: str = "", vanilla_clip: Any = None) -> Node:
     """The one prompt of a graph."""
-    return node(
-        "LikenessSubjectPrompt", width=340, height=300, clip=clip, text=text, token=token, vanilla_clip=vanilla_clip
-    )
+    return node("LikenessSubjectPrompt", "", (340, 300), clip=clip, text=text, token=token, vanilla_clip=vanilla_clip)

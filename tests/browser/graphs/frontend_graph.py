@@ -15,7 +15,7 @@ _LOAD = """async ([prompt, wanted]) => {
   await app.loadApiJson(prompt, "workflow");
   const sizes = {};
   for (const node of app.graph.nodes) {
-    const { width, height, title, models } = wanted[node.id];
+    const { shown: [width, height], title, models } = wanted[node.id];
     for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
     if (title) node.title = title;
     if (models.length) node.properties.models = models;
@@ -53,8 +53,7 @@ def export(page, graph: Graph, prompt: Mapping[str, Any]) -> dict[str, Any]:
     """The UI format of a declared graph, whose API format is `prompt`."""
     ids = graph.ids()
     wanted = {
-        ids[found]: {"width": found.width, "height": found.height, "title": found.title, "models": found.models}
-        for found in graph.nodes()
+        ids[found]: {"shown": found.shown, "title": found.title, "models": found.models} for found in graph.nodes()
     }
     sizes = {**page.evaluate(_LOAD, [prompt, wanted]), "note": _NOTE_SIZE}
     columns = {_NOTE: ["note"]} | {title: [ids[found] for found in nodes] for title, nodes in graph.columns.items()}

@@ -69,12 +69,11 @@ def story(family: Family) -> Graph:
     """One subject in four scenes."""
     checkpoint, pictures, latent = family.load(), [photo(number) for number in (1, 2)], family.latent()
     batch = node("ImageBatch", image1=pictures[0][0], image2=pictures[1][0])
-    caption = node("CLIPTextEncode", "Empty caption", width=280, height=90, clip=checkpoint[1], text="")
+    caption = node("CLIPTextEncode", "Empty caption", (280, 90), clip=checkpoint[1], text="")
     scenes = node(
         "LikenessPromptList",
         "One scene per line",
-        width=340,
-        height=180,
+        (340, 180),
         clip=checkpoint[1],
         prefix="a photo of a dog",
         text="on the beach\nin the snow\nin a city at night\nin a field of flowers",
