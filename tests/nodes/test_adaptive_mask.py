@@ -24,5 +24,5 @@ class Clip:
 def test_the_mask_reads_the_chosen_wording(wording):
     with pytest.raises(EndOfTest, match=TEXTS[wording].text):
         AdaptiveMask.execute(
-            "per_step", "", "", "all", None, torch.ones(1, 8, 8), Clip(), None, "latent", PROMPT, wording
+            "per_step", "", "", "all", None, torch.eye(8)[None], Clip(), None, "latent", PROMPT, wording
         )
