@@ -9,6 +9,7 @@ from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoS
 from .joint_checkpoint import LikenessLoadJointCheckpoint
 from .joint_guider import LikenessJointGuider
 from .joint_image_sampler import JointImageSampler
+from .likeness_sampler import LikenessSampler
 from .loss_curves import LikenessLossCurves
 from .multi_source_attn_swap import MultiSourceAttnSwap
 from .palette import AppearancePalette
@@ -27,6 +28,7 @@ def node_classes() -> list:
     """Every public node, in the order of the menu."""
     return [
         LikenessSubjectPrompt,
+        LikenessSampler,
         StepBlendedSampler,
         LikenessStepBlendedGuider,
         LikenessRecordedTrajectory,

@@ -27,6 +27,7 @@ __all__ = [
     "PaletteType",
     "ReferenceType",
     "SubjectPromptType",
+    "SubjectType",
     "TemplateType",
     "Trajectory",
     "io",
@@ -68,6 +69,9 @@ TemplateType = io.Custom("LIKENESS_TEMPLATE")
 
 SubjectPromptType = io.Custom("LIKENESS_PROMPT")
 """Texts and words of a prompt with one subject: a `patching.host.prompt.SubjectPrompt`."""
+
+SubjectType = io.Custom("LIKENESS_SUBJECT")
+"""Photographs of a subject: a `patching.subject.subject.Subject`."""
 
 LossesType = io.Custom("LIKENESS_LOSSES")
 """The losses of a guided run: a `patching.pick_and_draw.loss_log.LossLog`."""

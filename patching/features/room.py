@@ -88,6 +88,11 @@ def find_room(demands: Sequence[Demand], sigmas: Sequence[float], limit: float, 
     return True
 
 
+def has_room(size: int) -> bool:
+    """True where features of `size` bytes fit into their share of the free RAM."""
+    return size <= _SHARE * _free_ram()
+
+
 def _free_ram() -> float:
     free: Any = comfy.model_management.get_free_memory(torch.device("cpu"))
     return float(free)

@@ -55,7 +55,24 @@ def sample(
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     else:
         noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
-    schedule = comfy.samplers.KSampler(
+    sigmas = schedule(model, steps, sampler, scheduler, denoise)
+    result = guider.sample(
+        noise,
+        samples,
+        comfy.samplers.sampler_object(sampler),
+        sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed if isinstance(seed, int) else min(seed),
+    )
+    rest = {key: value for key, value in latent.items() if key not in _RATIOS}
+    return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
+
+
+def schedule(model: ModelPatcher, steps: int, sampler: str, scheduler: str, denoise: float) -> torch.Tensor:
+    """KSampler's falling noise levels, one per step and the last one, 0."""
+    made = comfy.samplers.KSampler(
         model,
         steps,
         model.load_device,
@@ -64,18 +81,7 @@ def sample(
         denoise=denoise,
         model_options=model.model_options,
     )
-    result = guider.sample(
-        noise,
-        samples,
-        comfy.samplers.sampler_object(sampler),
-        schedule.sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, len(schedule.sigmas) - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed if isinstance(seed, int) else min(seed),
-    )
-    rest = {key: value for key, value in latent.items() if key not in _RATIOS}
-    return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
+    return made.sigmas
 
 
 def _noise(samples: torch.Tensor, seed: int) -> torch.Tensor:

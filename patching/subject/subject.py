@@ -69,13 +69,18 @@ class Subject:
             return neutral
         return SubjectText(neutral.text, self.word)
 
-    def keep(self, key: tuple, make: Callable[[], Any], lasts: bool = True) -> Any:
+    @property
+    def masked(self) -> bool:
+        """True where a photograph came with a mask."""
+        return any(mask is not None for part in self.photos for mask in part.masks)
+
+    def keep(self, key: tuple, make: Callable[[], Any], lasts: bool = True, most: int = _KEPT) -> Any:
         """The value of a key, made once. The latest of its kind, the key's first part, stay. lasts: False to make it
-        anew every time."""
+        anew every time. most: the number of values of this kind to keep."""
         if not lasts:
             return make()
         self.made[key] = self.made.pop(key) if key in self.made else make()
-        for stale in [known for known in self.made if known[0] == key[0]][:-_KEPT]:
+        for stale in [known for known in self.made if known[0] == key[0]][:-most]:
             del self.made[stale]
         return self.made[key]
 
