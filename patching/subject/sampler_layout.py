@@ -40,13 +40,13 @@ class RetouchLayout:
 
 
 def retouch_layout(inputs: Inputs) -> RetouchLayout:
-    """What Step-Blended Sampler, Attention Maps of a Word and Segment the Subject give. The latest one is kept."""
+    """Layout of Step-Blended Sampler, Attention Maps of a Word and Segment the Subject. The latest one is kept."""
     key = (LAYOUT_KIND, *inputs.key, inputs.subject.area, inputs.prompt.clip)
     return inputs.subject.keep(key, lambda: _step_blended(inputs), inputs.lasts, most=1)
 
 
 def template_of(inputs: Inputs) -> Template:
-    """What Layout Template gives for the vanilla model, or for the drawn mask. The latest one is kept."""
+    """Template of Layout Template for the vanilla model, of which the latest is kept, or for the drawn mask."""
     if inputs.layout == DRAWN:
         return draw_template(inputs.target, inputs.mask, "", inputs.latent)
     key = (TEMPLATE_KIND, *inputs.key, inputs.prompt.vanilla_clip)
@@ -54,7 +54,7 @@ def template_of(inputs: Inputs) -> Template:
 
 
 def adaptive_mask(inputs: Inputs, layout: RetouchLayout) -> SubjectMask:
-    """What Adaptive Mask gives for the neutral prompt."""
+    """Mask of Adaptive Mask for the neutral prompt."""
     neutral = inputs.prompt.neutral
     return build_mask(
         layout.subject,

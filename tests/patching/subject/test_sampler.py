@@ -11,6 +11,7 @@ from likeness.tests.patching.subject.likeness_runs import (
     sampled,
 )
 from likeness.tests.patching.subject.subjects import prompt_of
+
 from nodes import ConditioningAverage
 
 pytestmark = pytest.mark.usefixtures("as_the_host_runs")
