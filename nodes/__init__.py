@@ -18,6 +18,7 @@ from .prompt_list import LikenessPromptList
 from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
 from .segment import LikenessSegment
 from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
+from .subject import LikenessSubject
 from .subject_prompt import LikenessSubjectPrompt
 from .template import LayoutTemplate, LikenessLoadTemplate, LikenessSaveTemplate
 from .trajectory import LikenessLoadTrajectory, LikenessRecordedTrajectory, LikenessSaveTrajectory
@@ -28,6 +29,7 @@ def node_classes() -> list:
     """Every public node, in the order of the menu."""
     return [
         LikenessSubjectPrompt,
+        LikenessSubject,
         LikenessSampler,
         StepBlendedSampler,
         LikenessStepBlendedGuider,

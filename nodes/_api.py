@@ -71,7 +71,7 @@ SubjectPromptType = io.Custom("LIKENESS_PROMPT")
 """Texts and words of a prompt with one subject: a `patching.host.prompt.SubjectPrompt`."""
 
 SubjectType = io.Custom("LIKENESS_SUBJECT")
-"""Photographs of a subject: a `patching.subject.subject.Subject`."""
+"""Photographs of one subject: a `patching.subject.subject.Subject`."""
 
 LossesType = io.Custom("LIKENESS_LOSSES")
 """The losses of a guided run: a `patching.pick_and_draw.loss_log.LossLog`."""

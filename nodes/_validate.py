@@ -57,11 +57,13 @@ def in_options(node: type[io.ComfyNode], **values: str | None) -> None:
 def linked(node: type[io.ComfyNode], types: Mapping[str, Any]) -> None:
     """Raises ValueError for a link of another type, which the host leaves to nodes that ask for `input_types`."""
     for socket in node.define_schema().inputs:
-        got = types.get(socket.id)
-        if got is not None and not validate_node_input(got, socket.get_io_type()):
-            raise ValueError(
-                f"{_name(node)}: expected {socket.get_io_type()} for {socket.id}, got {got}; connect another output."
-            )
+        grown = socket.template.get_all() if isinstance(socket, io.Autogrow.Input) else ()
+        for name, kind in ((socket.id, socket), *((f"{socket.id}.{one.id}", one) for one in grown)):
+            got = types.get(name)
+            if got is not None and not validate_node_input(got, kind.get_io_type()):
+                raise ValueError(
+                    f"{_name(node)}: expected {kind.get_io_type()} for {name}, got {got}; connect another output."
+                )
 
 
 def _name(node: type[io.ComfyNode]) -> str:

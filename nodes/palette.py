@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..patching.features.references import INVERTED, NOISED
 from ..patching.host.blocks import check_names
@@ -14,12 +14,15 @@ from ..patching.host.words import check_word
 from ..patching.pick_and_draw.build_palette import AVERAGE, PER_LEVEL, Picture, build_palette, check_pictures
 from ..patching.pick_and_draw.null_text import NULL_TEXT
 from ..patching.pick_and_draw.palette import NODE
+from ..patching.subject.borrowing import check_alone, palette_pictures
+from ..patching.subject.prompt import caption_alone
 from ._api import (
     ADVANCED,
     CATEGORY,
     FIXED,
     TELLS,
     PaletteType,
+    SubjectType,
     io,
     notices,
     output,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from ..patching.host.prompt import SubjectPrompt
     from ..patching.pick_and_draw.palette import Palette
+    from ..patching.subject.subject import Subject
 
 
 class AppearancePalette(io.ComfyNode):
@@ -183,6 +187,14 @@ class AppearancePalette(io.ComfyNode):
                     ),
                 ),
                 prompt_input(NEUTRAL),
+                SubjectType.Input(
+                    "subject",
+                    optional=True,
+                    tooltip=(
+                        "Photographs from Subject, whose masks, size, threshold and map_blocks count in place of this "
+                        "node's. Neutral: not connected, image or latent is the picture."
+                    ),
+                ),
             ],
             outputs=[
                 PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
@@ -210,7 +222,8 @@ class AppearancePalette(io.ComfyNode):
         return valid(
             check(in_range, cls, start_percent=start_percent, end_percent=end_percent),
             check(linked, cls, types),
-            check(check_pictures, "image" in types, "latent" in types),
+            check(check_pictures, "image" in types, "latent" in types, "subject" in types),
+            check(check_alone, types),
             check(check_names, blocks, NODE, paper=True, needed=True),
             check(check_names, map_blocks if reads_words else None, NODE, "map_blocks", paper=True, needed=True),
             check(check_window, start_percent, end_percent, NODE),
@@ -236,22 +249,26 @@ class AppearancePalette(io.ComfyNode):
         text: str = "",
         word: str = "",
         subject_prompt: SubjectPrompt | None = None,
+        subject: Subject | None = None,
         **picture,
     ) -> io.NodeOutput:
         told = notices(cls)
-        made = build_palette(
-            model,
-            clip,
-            Picture(**text_and_word(subject_prompt, NEUTRAL, text, word), **picture),
-            source=source,
-            seed=seed,
-            weight=weight,
-            blocks=blocks,
-            window=Window(start_percent, end_percent),
-            sigmas=sigmas,
-            more=more,
-            features=features,
-            saliency=saliency,
-            notices=told,
-        )
+        widgets: dict[str, Any] = {
+            "source": source,
+            "seed": seed,
+            "weight": weight,
+            "blocks": blocks,
+            "window": Window(start_percent, end_percent),
+            "sigmas": sigmas,
+            "more": more,
+            "features": features,
+            "saliency": saliency,
+            "notices": told,
+        }
+        if subject is None:
+            said = text_and_word(subject_prompt, NEUTRAL, text, word)
+            made = build_palette(model, clip, Picture(**said, **picture), **widgets)
+        else:
+            said = subject_prompt or caption_alone(clip, text, word, NODE)
+            made = palette_pictures(subject, model, picture.get("vae"), said, node=NODE, **widgets)
         return output(told, made.palette, made.mask, made.preview, shown=ui.PreviewImage(made.preview, cls=cls))

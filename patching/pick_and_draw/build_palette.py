@@ -211,12 +211,13 @@ def _pixels(picture: Picture) -> torch.Tensor:
     return picture.latent["samples"]
 
 
-def check_pictures(image: bool, latent: bool) -> None:
+def check_pictures(image: bool, latent: bool, subject: bool = False) -> None:
     """Raises ValueError unless there is exactly one of them."""
-    if image == latent:
+    given = [name for name, there in (("image", image), ("latent", latent), ("subject", subject)) if there]
+    if len(given) != 1:
         raise ValueError(
-            f"{NODE}: expected a picture, as image with vae or as latent, got {'both' if latent else 'neither'}; "
-            "connect one of them."
+            f"{NODE}: expected a picture, as image with vae or as latent, got {' and '.join(given) or 'neither'}; "
+            "connect one of them, or a subject with vae."
         )
 
 

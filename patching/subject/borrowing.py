@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 
 from ..features.bank import digest_of
 from ..features.pictures import references
@@ -17,15 +18,15 @@ from ..host.identity import identity_of
 from ..host.notices import Notices
 from ..host.prompt import SubjectPrompt
 from ..host.window import ALWAYS, Window
-from ..pick_and_draw.build_palette import AVERAGE, Picture, build_palette
+from ..pick_and_draw.build_palette import AVERAGE, Made, Picture, build_palette
+from ..pick_and_draw.palette import NODE as PALETTE
+from ..pick_and_draw.palette import Palette
 from .masks import found_masks, given_masks
 from .subject import ATTENTION, NODE, Subject
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
-
-    from ..pick_and_draw.palette import Palette
 
 
 def reference_of(
@@ -67,57 +68,102 @@ def palette_of(
     vae: VAE | None,
     prompt: SubjectPrompt,
     *,
+    node: str = NODE,
+    notices: Notices | None = None,
+    **widgets: Any,
+) -> Palette:
+    """Palettes as a chain of AppearancePalette gives them for the photographs, with the neutral caption.
+
+    model: the one that will be guided. widgets: those of `palette_pictures`. Kept as long as the subject, since each
+    mask costs four model calls.
+    """
+    identity = identity_of(model)
+    settings = tuple(sorted(widgets.items()))
+    return subject.keep(
+        ("palette", identity.name, vae, prompt.clip, subject.caption(prompt), settings),
+        lambda: palette_pictures(subject, model, vae, prompt, node=node, notices=notices, **widgets).palette,
+        identity.lasts,
+    )
+
+
+def palette_pictures(
+    subject: Subject,
+    model: ModelPatcher,
+    vae: VAE | None,
+    prompt: SubjectPrompt,
+    *,
     source: str = INVERTED,
     seed: int = 0,
+    weight: float = 1.0,
     blocks: str = "paper",
     window: Window = ALWAYS,
+    sigmas: torch.Tensor | None = None,
+    more: Palette | None = None,
     features: str = SELF_INPUT,
     saliency: str = AVERAGE,
     node: str = NODE,
     notices: Notices | None = None,
-) -> Palette:
-    """Palettes as a chain of AppearancePalette gives for the photographs, with the neutral caption.
+) -> Made:
+    """The palette of all photographs, with masks and previews scaled to the first one's size.
 
-    model: the one that will be guided. The other arguments are the widgets of AppearancePalette. Kept as long as the
-    subject, since each mask costs four model calls.
+    The arguments from source to saliency are those of AppearancePalette.
     """
-    vae, said, identity = given_vae(vae, node), subject.caption(prompt), identity_of(model)
-    own = subject.area == ATTENTION and all(mask is None for part in subject.photos for mask in part.masks)
+    vae, said = given_vae(vae, node), subject.caption(prompt)
+    own = subject.area == ATTENTION and all(given_masks(part) is None for part in subject.photos)
+    masks = [None] * len(subject.photos) if own else found_masks(subject, model, vae, prompt, node)
+    parts: list[Made] = []
+    for part, mask in zip(subject.photos, masks, strict=True):
+        last = len(parts) + 1 == len(subject.photos)
+        picture = Picture(
+            text=said.text,
+            word=said.word,
+            threshold=subject.threshold,
+            map_blocks=subject.map_blocks,
+            image=part.images,
+            vae=vae,
+            mask=torch.ones(part.images.shape[:3]) if mask is None and not own else mask,
+            size=subject.size,
+        )
+        made = build_palette(
+            model,
+            prompt.clip,
+            picture,
+            source=source,
+            seed=seed,
+            weight=weight,
+            blocks=blocks,
+            window=window,
+            sigmas=sigmas if last else None,
+            more=parts[-1].palette if parts else more,
+            features=features,
+            saliency=saliency,
+            notices=notices,
+            node=NODE,
+        )
+        parts.append(made)
+    return Made(
+        parts[-1].palette,
+        _alike([part.mask[..., None] for part in parts])[..., 0],
+        _alike([part.preview for part in parts]),
+    )
 
-    def make() -> Palette:
-        masks = [None] * len(subject.photos) if own else found_masks(subject, model, vae, prompt, node)
-        palette = None
-        for part, mask in zip(subject.photos, masks, strict=True):
-            picture = Picture(
-                text=said.text,
-                word=said.word,
-                threshold=subject.threshold,
-                map_blocks=subject.map_blocks,
-                image=part.images,
-                vae=vae,
-                mask=torch.ones(part.images.shape[:3]) if mask is None and not own else mask,
-                size=subject.size,
-            )
-            palette = build_palette(
-                model,
-                prompt.clip,
-                picture,
-                source=source,
-                seed=seed,
-                weight=1.0,
-                blocks=blocks,
-                window=window,
-                more=palette,
-                features=features,
-                saliency=saliency,
-                notices=notices,
-                node=NODE,
-            ).palette
-        assert palette is not None
-        return palette
 
-    key = ("palette", identity.name, vae, prompt.clip, said, source, seed, blocks, window, features, saliency)
-    return subject.keep(key, make, identity.lasts)
+def check_alone(types: Mapping[str, Any]) -> None:
+    """Raises ValueError where a palette gets a subject and inputs that the subject has itself."""
+    beside = [name for name in ("mask", "conditioning") if name in types]
+    if "subject" in types and beside:
+        raise ValueError(
+            f"{PALETTE}: expected a subject with masks and caption of its own, got {' and '.join(beside)} beside it; "
+            f"connect masks to {NODE}, and LikenessSubjectPrompt to subject_prompt."
+        )
+
+
+def _alike(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Pictures [n, height, width, channels] in one batch, at the first one's size."""
+    size = pictures[0].shape[1:3]
+    planes = [p.movedim(-1, 1).float() for p in pictures]
+    scaled = [p if p.shape[2:] == size else F.interpolate(p, size, mode="area") for p in planes]
+    return torch.cat(scaled).movedim(1, -1)
 
 
 def members_of(

@@ -39,7 +39,7 @@ def found_masks(
     model. Raises ValueError where it finds none.
     """
     said = subject.caption(prompt)
-    if subject.area == WHOLE or all(mask is not None for part in subject.photos for mask in part.masks):
+    if subject.area == WHOLE or not subject.unmasked:
         return [given_masks(part) for part in subject.photos]
     vae, identity = given_vae(vae, node), identity_of(model)
     found: list[list[torch.Tensor | None]] = subject.keep(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,18 +33,23 @@ def photographs(
             f"{NODE}: expected 1 to {MOST} photographs of one subject, got {count}; "
             f"{'connect one to image0' if not count else 'connect fewer'}."
         )
-    unused = [name for name, mask in masks.items() if mask is not None and _number(name) not in map(_number, given)]
-    if unused:
+    check_numbers(list(given), [name for name, mask in masks.items() if mask is not None])
+    return tuple(_photos(name, image, masks.get(_mask_of(name)), told) for name, image in given.items())
+
+
+def check_numbers(images: Sequence[str], masks: Sequence[str]) -> None:
+    """Raises ValueError for the name of a mask without a photograph of its number."""
+    alone = sorted(set(masks) - set(map(_mask_of, images)))
+    if alone:
+        missing = IMAGE + alone[0].removeprefix(MASK)
         raise ValueError(
-            f"{NODE}: expected a photograph for each mask, got {', '.join(unused)} alone; connect the photograph to "
-            f"{IMAGE}{_number(unused[0])}, or disconnect the mask."
+            f"{NODE}: expected a photograph for each mask, got {', '.join(alone)} alone; connect the photograph to "
+            f"{missing}, or disconnect the mask."
         )
-    made = [_photos(name, image, masks.get(f"{MASK}{_number(name)}"), told) for name, image in given.items()]
-    return tuple(made)
 
 
-def _number(name: str) -> int:
-    return int(name.removeprefix(IMAGE).removeprefix(MASK))
+def _mask_of(image: str) -> str:
+    return MASK + image.removeprefix(IMAGE)
 
 
 def _photos(name: str, image: torch.Tensor, mask: torch.Tensor | None, told: Notices) -> Photos:

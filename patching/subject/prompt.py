@@ -110,5 +110,12 @@ def subject_prompt(
     )
 
 
+def caption_alone(clip: CLIP | None, text: str, word: str, node: str) -> SubjectPrompt:
+    """A prompt of one text for everything, from the widgets `text` and `word` of a node."""
+    clip, said = given_clip(clip, node), SubjectText(text, word)
+    encoded = _encode(clip, text)
+    return SubjectPrompt(said, said, said, encoded, encoded, encoded, _encode(clip, ""), clip, clip)
+
+
 def _encode(clip: CLIP, text: str) -> list:
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))

@@ -53,6 +53,11 @@ class Subject:
         """The number of photographs."""
         return sum(len(part.images) for part in self.photos)
 
+    @property
+    def unmasked(self) -> bool:
+        """True where a photograph has no mask."""
+        return any(mask is None for part in self.photos for mask in part.masks)
+
     def caption(self, prompt: SubjectPrompt) -> SubjectText:
         """The caption of every photograph, and its words that find the subject.
 

@@ -27,6 +27,12 @@ NOTES = {
         "One prompt for both models: the subject stands in braces, and **token** holds the words that the LoRA "
         "learned. Compare *Vanilla* and *Personalized*: one text, worded for each."
     ),
+    "subject": (
+        "Photographs of one subject in one node: single ones, batches, any size. *Appearance Palette* takes all of "
+        "them at once, and the vanilla model is pulled towards them; next to it the same noise alone.\n\nWith your "
+        "own: *Load Image* on **image0**, **image1** and so on, a checkpoint, **map_blocks** and **blocks** set to "
+        "paper, **threshold** to 0.3."
+    ),
     "first_picture": (
         "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), "
         "where the vanilla model draws the layout first.\n\nChange the subject and the scene in *Demo Subject*, and "

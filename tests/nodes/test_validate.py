@@ -99,6 +99,9 @@ def refusals(monkeypatch, name: str, changes: dict, links: dict) -> list[str]:
     for entry in NODES[name].GET_SCHEMA().inputs:
         if isinstance(entry, io.Combo.Input):
             inputs[entry.id] = entry.default if entry.default is not None else entry.options[0]
+        elif isinstance(entry, io.Autogrow.Input):
+            for one in entry.template.get_all()[: getattr(entry.template, "min", 0)]:
+                link(f"{entry.id}.{one.id}", one.get_io_type())
         elif entry.id in TEXT or hasattr(entry, "default"):
             inputs[entry.id] = TEXT.get(entry.id, entry.default)
         elif not entry.optional:
