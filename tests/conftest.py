@@ -6,8 +6,10 @@ Without COMFYUI_PATH only the tests that need no host are collected.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -73,6 +75,26 @@ def pytest_terminal_summary(terminalreporter) -> None:
         terminalreporter.write_line(line)
         if path := os.environ.get("LIKENESS_SKIPPED"):
             Path(path).write_text(line, encoding="utf-8")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keeps garbage collection away from the objects of modules and tests, which are many and stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _models_of_this_test():
+    """Removes dead models from the host's list: each makes it collect garbage before every sampling."""
+    yield
+    if host := sys.modules.get("comfy.model_management"):
+        host.current_loaded_models[:] = [model for model in host.current_loaded_models if not model.is_dead()]
 
 
 def pytest_collection_modifyitems(items: list) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from likeness.tests.patching import tiny_models
@@ -17,6 +19,13 @@ def as_the_host_runs():
     """Runs the test in inference mode, which records no graph."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def new_objects_alone():
+    """Hides the objects that exist already from `gc.get_objects`, since walking over them all takes seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -59,22 +59,13 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def few_objects():
-    """Hides what exists already from the garbage collector, which the test asks for all objects."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def graphs():
     gc.collect()
     return {id(o) for o in gc.get_objects() if type(o) is torch.Tensor and o.requires_grad}
 
 
 @CHECKPOINTED
-@pytest.mark.usefixtures("few_objects")
+@pytest.mark.usefixtures("new_objects_alone")
 @pytest.mark.parametrize(("fault", "where"), FAULTS.values(), ids=list(FAULTS))
 def test_nothing_stays_behind(fault, where, checkpointed):
     """Nothing stays even while the exception is held, as the host does until the next run."""

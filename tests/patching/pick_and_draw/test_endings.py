@@ -27,15 +27,6 @@ INTERRUPT = comfy.model_management.InterruptProcessingException
 pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 
-@pytest.fixture
-def new_objects_alone():
-    """Hides the objects that exist already from `gc.get_objects`, since walking over them all takes seconds."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def tensors(graphs=False):
     gc.collect()
     return sum(1 for o in gc.get_objects() if isinstance(o, torch.Tensor) and (o.requires_grad or not graphs))
