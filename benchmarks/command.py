@@ -15,9 +15,10 @@ BENCHMARKS = {
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
+    "rehearsal": "every workflow for real files, on checkpoints of their size with random weights (10 GB of disk)",
     "fuzz": "random graphs over all nodes: pictures or one sentence, and nothing left behind",
 }
-OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count")}
+OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count"), "rehearsal": ("only",)}
 """Options that a benchmark takes besides --quick, by the names of its arguments."""
 
 
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seconds", type=float, metavar="S", help="gpu: time to measure in (510, with --quick 240)")
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
     parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (500)")
+    parser.add_argument("--only", metavar="WORDS", help="rehearsal: workflows whose name contains these words")
     options = parser.parse_args(arguments)
     own = chosen_options(parser, options)
 
@@ -58,7 +60,7 @@ def main(arguments: list[str]) -> None:
     if options.quick:  # targets are for the sizes and samples of full runs
         result = dataclasses.replace(result, targets={})
     print(report.table(result), flush=True)
-    part = options.quick or options.count is not None
+    part = options.quick or options.count is not None or options.only is not None
     written = [] if part else report.publish(result, report.RESULTS)
     if options.json_file:
         written.append(report.write_json(result.as_dict(), options.json_file))

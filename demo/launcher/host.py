@@ -187,6 +187,13 @@ class Host:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._process is None:
+            raise HostError("ComfyUI does not run.")
+        return self._process.pid
+
     def wait(self) -> int:
         """Waits until the server ends and returns its exit status."""
         return self._process.wait() if self._process else 0

@@ -1,0 +1,154 @@
+"""Every shipped workflow for real files, run over HTTP on files of their size and names with random weights."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import time
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+from PIL import Image
+
+from ..demo.launcher.client import Client, Failed, Interrupted, Prompt, Rejected
+from ..demo.launcher.host import Host, HostError, prepare
+from ..demo.launcher.serve import has_gpu
+from . import checkpoints, photos, rehearsal_prompts
+from .kept import cache_folder
+from .report import Report, Target
+
+GIB = 2**30
+TIMEOUT = 7200.0
+ON_A_CPU = ("--bf16-unet", "--bf16-vae")
+"""Options of ComfyUI: half the memory of float32, and less time."""
+_COMPLAINTS = re.compile(r".*(?:lora key not loaded|not load|missing|unexpected|invalid value|left over keys).*", re.I)
+_HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|missing.*(?:xformers|triton)", re.I)
+NOTES = (
+    "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
+    "those of real files.",
+    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16; on a GPU they run as "
+    "they are shipped.",
+    "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """End of one workflow. wrong: what failed, empty if nothing did. said: texts that its nodes show."""
+
+    seconds: float
+    gib: float
+    wrong: str
+    said: str
+
+
+def run(quick: bool, only: str = "") -> Report:
+    """Runs the workflows whose names contain `only`. quick: those for SD 1.5 alone."""
+    rows: list[dict[str, Any]] = []
+    figures: dict[str, float | None] = {}
+    said: dict[str, dict[str, str]] = {}
+    for family in (checkpoints.SD15,) if quick else (checkpoints.SD15, checkpoints.SDXL):
+        prompts = {name: prompt for name, prompt in rehearsal_prompts.workflows(family).items() if only in name}
+        outcomes = dict(rehearse(family, prompts))
+        for name, outcome in outcomes.items():
+            passed = float(not outcome.wrong)
+            rows.append({"name": name, "passed": [passed], "seconds": [outcome.seconds], "peak GiB": [outcome.gib]})
+            said[name] = {"wrong": outcome.wrong, "said": outcome.said}
+        if outcomes:
+            figures[f"{family}_passed"] = float(np.mean([not outcome.wrong for outcome in outcomes.values()]))
+    failed = tuple(f"Failed: {name}: {found['wrong']}" for name, found in said.items() if found["wrong"])
+    targets = {name: Target("at least", 1.0) for name in figures}
+    return Report("rehearsal", rows, figures, targets, NOTES + failed, entries={"said": said})
+
+
+def prepare_files(family: str, wanted: set[str], base: Path) -> None:
+    """Makes the base directory of a private ComfyUI with the family's files and the pictures that are wanted."""
+    prepare(base)
+    models, made = base / "models", cache_folder() / "rehearsal" / "files"
+    for folder, file, shapes in (
+        ("checkpoints", checkpoints.CHECKPOINTS[family], checkpoints.shapes),
+        ("loras", checkpoints.LORAS[family], checkpoints.lora_shapes),
+        ("embeddings", checkpoints.EMBEDDING, lambda _: checkpoints.embedding_shapes()),
+    ):
+        if not (made / file).is_file():
+            print(f"rehearsal: makes {file}", flush=True)
+            checkpoints.write(made / file, shapes(family))
+        _link(made / file, models / folder / file)
+    pictures = photos.write(base / "input")
+    for name in wanted - {path.name for path in pictures}:
+        shutil.copy2(pictures[0], base / "input" / name)
+
+
+def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Outcome]]:
+    """Runs workflows in one ComfyUI; yields the name and the outcome of each."""
+    if not prompts:
+        return
+    base, gpu = cache_folder() / "rehearsal" / "comfyui", has_gpu()
+    prepare_files(family, set().union(*map(rehearsal_prompts.pictures, prompts.values())), base)
+    arguments = () if gpu else ON_A_CPU
+    try:
+        with Host(Path(os.environ["COMFYUI_PATH"]), base, cpu=not gpu, arguments=arguments, ready_within=600) as host:
+            for name, prompt in prompts.items():
+                outcome = _outcome(host, prompt if gpu else rehearsal_prompts.shortened(prompt, family))
+                print(f"{name}: {outcome.wrong or 'passed'} ({outcome.seconds:.0f} s)", flush=True)
+                yield name, outcome
+    except HostError as error:
+        raise ValueError(str(error)) from error
+
+
+def _outcome(host: Host, prompt: Prompt) -> Outcome:
+    started, read, memory = time.monotonic(), host.log.stat().st_size, PeakRam(host.pid)
+    wrong, said = "", ""
+    try:
+        result = host.client.run(prompt, timeout=TIMEOUT)
+        said = "\n".join(text for shown in result.outputs.values() for text in shown.get("text", ()))
+        wrong = "; ".join(_faults(host.client, result.images()))
+    except (Failed, Rejected, Interrupted, TimeoutError, OSError, urllib.error.URLError, aiohttp.ClientError) as error:
+        wrong = " ".join(str(error).split())
+    with host.log.open("rb") as log:
+        log.seek(read)
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    complaints = [line for line in lines if _COMPLAINTS.match(line) and not _HARMLESS.search(line)]
+    wrong = "; ".join(filter(None, [wrong, *complaints[:3]]))
+    return Outcome(time.monotonic() - started, memory.peak() / GIB, wrong, said)
+
+
+def _faults(client: Client, records: list[dict[str, str]]) -> Iterator[str]:
+    """Names pictures that are of one color, as those of numbers that are not finite are."""
+    if not records:
+        yield "made no picture"
+    for record in records:
+        pixels = np.asarray(Image.open(io.BytesIO(client.image(record))).convert("RGB"))
+        if pixels.std() == 0:
+            yield f"{record['filename']} is of one color"
+
+
+class PeakRam:
+    """Peak of a process's resident memory from now on, where the system counts it (Linux); else 0."""
+
+    def __init__(self, pid: int):
+        self._folder = Path("/proc") / str(pid)
+        if self._folder.is_dir():
+            (self._folder / "clear_refs").write_text("5", encoding="ascii")
+
+    def peak(self) -> float:
+        status = self._folder / "status"
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.is_file() else []
+        return sum(1024.0 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Makes a file known under another path without a copy where the system allows it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
