@@ -33,8 +33,8 @@ _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|m
 NOTES = (
     "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
     "those of real files.",
-    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16; on a GPU they run as "
-    "they are shipped.",
+    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16; on a GPU they run "
+    "as they are shipped.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )
 
