@@ -3,6 +3,7 @@
 """python run.py demo | serve | test | bench | train
 
   demo    makes one personalized picture with a real ComfyUI, headless
+            --checkpoint FILE --photos FOLDER --subject WORD [--lora FILE]  with your own files; demo -h lists more
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
             PATH ...  these tests alone, at once; --quick  a verdict in minutes; --full  the longest tests, too

@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from . import judge
 from .launcher.client import Client, Failed, Interrupted, Progress, Prompt, Rejected
-from .launcher.files import replacing
+from .launcher.files import Problem, replacing
 from .launcher.host import PACK, Host, HostError
+from .own.arguments import add_arguments
 from .world.captions import PLACE_PHRASES
 from .world.subjects import SUBJECTS
 
@@ -55,7 +56,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("likeness_demo"), help="folder for picture.png and report.json"
     )
+    add_arguments(parser)
     options = parser.parse_args(arguments)
+    if options.checkpoint or options.photos or options.subject or options.lora:
+        _with_own_files(options)
+        return
     started = time.monotonic()
     try:
         eye = judge.Judge.load()  # fail before the slow part
@@ -89,6 +94,21 @@ def main(arguments: list[str]) -> None:
     for name, numbers in report["mean"].items():
         print(f"{name}: " + ", ".join(f"{metric} {value:.2f}" for metric, value in numbers.items()))
     print(f"picture: {picture.resolve()}\nreport:  {text.resolve()}", flush=True)
+
+
+def _with_own_files(options: argparse.Namespace) -> None:
+    if not options.checkpoint:
+        raise SystemExit("demo: expected --checkpoint FILE beside your photographs, got none: give one.")
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()  # ComfyUI's modules look for a device when they are imported
+    from .own import command
+
+    try:
+        command.main(options)
+    except Problem as error:
+        raise SystemExit(f"demo: {error}") from error
 
 
 def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 
 from .client import DIRECT, Client
@@ -96,9 +97,10 @@ class Host:
         port: int | None = None,
         arguments: tuple[str, ...] = (),
         ready_within: float = 240.0,
+        setup: Callable[[Path], tuple[str, ...]] | None = None,
     ):
         """comfyui: folder of main.py. base: folder made by `prepare`; without one, a temporary folder with the pack in
-        it."""
+        it, or whatever `setup` makes of it; setup returns further arguments of ComfyUI."""
         self.comfyui, self.python, self.cpu, self.arguments, self.ready_within = (
             comfyui,
             python,
@@ -106,6 +108,7 @@ class Host:
             arguments,
             ready_within,
         )
+        self._setup = setup
         self._temporary = None if base else tempfile.TemporaryDirectory(prefix="likeness-", ignore_cleanup_errors=True)
         self.base = base or Path(self._temporary.name)  # pyright: ignore[reportOptionalMemberAccess]
         self.port = port or _free_port()
@@ -130,7 +133,9 @@ class Host:
     def __enter__(self) -> Host:
         self._catch_sigterm()
         try:
-            if self._temporary:
+            if self._setup:
+                self.arguments += self._setup(self.base)
+            elif self._temporary:
                 prepare(self.base)
             self.start()
         except BaseException:
