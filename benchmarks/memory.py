@@ -8,7 +8,18 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
+
+_COSTLY = frozenset(
+    getattr(torch.ops.aten, name)
+    for name in (
+        *("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "einsum"),
+        *("conv2d", "convolution", "convolution_backward", "scaled_dot_product_attention"),
+        *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward"),
+    )
+)
+_POOL = 2**24
+"""Random numbers that results repeat."""
 
 
 class PeakMemory(TorchDispatchMode):
@@ -22,11 +33,14 @@ class PeakMemory(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        result = func(*args, **(kwargs or {}))
+        result = self._call(func, args, kwargs or {})
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._add(tensor.untyped_storage(), given)
         return result
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        return func(*args, **kwargs)
 
     def _add(self, storage: torch.UntypedStorage, given: set[int]) -> None:
         key = storage.data_ptr()
@@ -39,6 +53,39 @@ class PeakMemory(TorchDispatchMode):
     def _remove(self, key: int, size: int) -> None:
         self.now -= size
         del self._known[key]
+
+
+class ShapesOnly(PeakMemory):
+    """Peak bytes of live tensors of a run whose matrix products, convolutions and attention give random numbers.
+
+    Their results have the right shapes, so that a run at the size of a GPU takes seconds on a CPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pools: dict[torch.dtype, torch.Tensor] = {}
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if func._overloadpacket not in _COSTLY:
+            return func(*args, **kwargs)
+        given = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, (args, kwargs))
+        return tree_map(self._filled, func(*given[0], **given[1]))
+
+    def _filled(self, shape: Any) -> Any:
+        """Random numbers in the place of a result; anything but a tensor stays."""
+        if not isinstance(shape, torch.Tensor):
+            return shape
+        made = torch.empty_strided(shape.shape, shape.stride(), dtype=shape.dtype)
+        if not shape.is_floating_point():
+            return made.zero_()
+        pool = self._pools.get(shape.dtype)
+        if pool is None:
+            pool = self._pools[shape.dtype] = torch.randn(_POOL).to(shape.dtype)
+        # Elements in the order of memory, whatever the strides are.
+        flat = made.as_strided((made.untyped_storage().nbytes() // made.itemsize,), (1,))
+        for start in range(0, len(flat), _POOL):
+            flat[start : start + _POOL].copy_(pool[: len(flat) - start])
+        return made
 
 
 def peak_bytes(run: Callable[[], object]) -> float:
