@@ -100,7 +100,7 @@ class Host:
         setup: Callable[[Path], tuple[str, ...]] | None = None,
     ):
         """comfyui: folder of main.py. base: folder made by `prepare`; without one, a temporary folder with the pack in
-        it, or whatever `setup` makes of it; setup returns further arguments of ComfyUI."""
+        it. setup: fills that folder instead, and returns further arguments of ComfyUI."""
         self.comfyui, self.python, self.cpu, self.arguments, self.ready_within = (
             comfyui,
             python,
