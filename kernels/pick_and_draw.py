@@ -112,13 +112,15 @@ def step_of_gradient(
     return torch.where((of_gradient > 0).view(-1, 1, 1, 1), gradient * (length / slope).view(-1, 1, 1, 1), 0)
 
 
-def decayed(size: float, decay: float, progress: float) -> float:
-    """eta_t of the latent's update (Pick-and-Draw, arXiv 2401.16762, the update), with another paper's decay.
+def decayed(size: float, decay: float, progress: float, root: bool = True) -> float:
+    """eta_t of the latent's update (Pick-and-Draw, arXiv 2401.16762, the update), with a decay.
 
     Attend-and-Excite (arXiv 2301.13826) lets its step size fall as the square root of a line from 1 to decay = 0.5.
-    size: the step size at the start; decay: 1 for a constant one; progress: the part of sampling that is over, 0 to 1.
+    size: the step size at the start; decay: 1 for a constant one; progress: the part that is over, 0 to 1, of sampling
+    or of a window; root: False for the line itself, which ends at `size` times `decay`.
     """
-    return size * math.sqrt(1 + (decay - 1) * progress)
+    line = 1 + (decay - 1) * progress
+    return size * (math.sqrt(line) if root else line)
 
 
 def denoised_shift(step: torch.Tensor, sigma: float, next_sigma: float) -> torch.Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..patching.host.blocks import check_names
 from ..patching.host.notices import Notices
-from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, check_guidance, joint_guider
+from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, check_blocks, check_guidance, joint_guider
 from ..patching.jedi.format import ORDERS
 from ..patching.jedi.guider import JointGuider
 from ..patching.jedi.run import NOISES, PRESETS
@@ -95,8 +94,8 @@ def coupling_inputs() -> list:
             default="all",
             tooltip=(
                 "Blocks in which pictures attend to each other: names (output6), ranges (output3-8), lists, encoder, "
-                "decoder, all. Neutral: empty. The paper: all. We suggest decoder for checkpoints that were not "
-                "trained on sets."
+                "decoder, all. automatic: all for a joint checkpoint, decoder for any other, which was not trained on "
+                "sets. Neutral: empty. The paper: all."
             ),
         ),
         io.Combo.Input(
@@ -190,6 +189,14 @@ def optional_inputs() -> list:
                 "1 is missing, as in the paper."
             ),
         ),
+        io.Clip.Input(
+            "clip",
+            optional=True,
+            tooltip=(
+                "The model's text encoder, which gives a LATENT of references the empty prompt as its caption. "
+                "Neutral: not connected, a LATENT gets the negative prompt."
+            ),
+        ),
     ]
 
 
@@ -213,6 +220,7 @@ def guider_of(
     caption: list | None,
     widgets: dict[str, list],
     told: Notices,
+    clip: list | None = None,
 ) -> JointGuider:
     """The guider of a node's inputs. Raises ValueError as `build.joint_guider`."""
     values = {name: one(node, name, widgets[name]) for name in Widgets.__dataclass_fields__ if widgets.get(name)}
@@ -225,6 +233,7 @@ def guider_of(
         widgets=Widgets(**values),
         node=node,
         notices=told,
+        clip=one(node, "clip", clip) if clip else None,
     )
 
 
@@ -237,5 +246,5 @@ def valid_set(
         check(in_options, cls, guidance=chosen),
         check(linked, cls, types),
         check(check_guidance, chosen, "references" in types, node),
-        check(check_names, blocks and blocks[0], node),
+        check(check_blocks, blocks and blocks[0], node),
     )

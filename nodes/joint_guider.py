@@ -31,7 +31,7 @@ class LikenessJointGuider(io.ComfyNode):
         return valid_set(cls, NODE, guidance, blocks, input_types)
 
     @classmethod
-    def execute(cls, model, positive, negative, references=None, caption=None, **widgets) -> io.NodeOutput:
+    def execute(cls, model, positive, negative, references=None, caption=None, clip=None, **widgets) -> io.NodeOutput:
         told = notices(cls)
         guider = guider_of(
             NODE,
@@ -42,5 +42,6 @@ class LikenessJointGuider(io.ComfyNode):
             caption=caption,
             widgets=widgets,
             told=told,
+            clip=clip,
         )
         return output(told, guider)

@@ -99,6 +99,7 @@ class JointImageSampler(io.ComfyNode):
         denoise,
         references=None,
         caption=None,
+        clip=None,
         **widgets,
     ) -> io.NodeOutput:
         told = notices(cls)
@@ -111,6 +112,7 @@ class JointImageSampler(io.ComfyNode):
             caption=caption,
             widgets=widgets,
             told=told,
+            clip=clip,
         )
         made = sample_set(
             guider,

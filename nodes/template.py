@@ -15,7 +15,7 @@ from ..patching.pick_and_draw import template_file
 from ..patching.pick_and_draw.build_template import Sampling, check_boxes, draw_template, record_template
 from ..patching.pick_and_draw.previews import preview_template
 from ..patching.pick_and_draw.template import NODE
-from ._api import CATEGORY, LoadFile, TemplateType, io, prompt_input, schema, ui, window_inputs
+from ._api import CATEGORY, TELLS, LoadFile, TemplateType, io, notices, output, prompt_input, schema, ui, window_inputs
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class LayoutTemplate(io.ComfyNode):
                     "preview", display_name="PREVIEW", tooltip="The template image and the word's heat over it."
                 ),
             ],
+            hidden=TELLS,
         )
 
     @classmethod
@@ -183,6 +184,7 @@ class LayoutTemplate(io.ComfyNode):
         subject_prompt: SubjectPrompt | None = None,
         **sampling,
     ) -> io.NodeOutput:
+        told = notices(cls)
         if mask is not None or boxes.strip():
             template, made = draw_template(model, mask, boxes, latent), latent
         else:
@@ -195,9 +197,10 @@ class LayoutTemplate(io.ComfyNode):
                 sampling=Sampling(**sampling),
                 blocks=blocks,
                 window=Window(start_percent, end_percent),
+                notices=told,
             )
         preview = preview_template(model, template, made, vae)
-        return io.NodeOutput(template, made, preview, ui=ui.PreviewImage(preview, cls=cls))
+        return output(told, template, made, preview, shown=ui.PreviewImage(preview, cls=cls))
 
 
 class LikenessSaveTemplate(io.ComfyNode):

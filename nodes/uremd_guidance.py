@@ -24,6 +24,7 @@ from ._api import (
     prompt_input,
     schema,
 )
+from ._losses import decay_over_input, form_inputs, loss_inputs
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -60,81 +61,7 @@ class UREMDGuidance(io.ComfyNode):
                     tooltip="The sampler's positive prompt, word for word.",
                 ),
                 io.String.Input("word", default="", tooltip="The words of the prompt that stand for the subject."),
-                io.Float.Input(
-                    "appearance_weight",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.01,
-                    tooltip=(
-                        "Weight of the appearance loss, the distance to the palette. Neutral: 0. The paper's value is "
-                        "not known."
-                    ),
-                ),
-                io.Float.Input(
-                    "appearance_start",
-                    default=0.1,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    **ADVANCED,
-                    tooltip=(
-                        "When the appearance loss starts to act, as a fraction of sampling. Features before 0.1 carry "
-                        "little meaning. Neutral: 0. The paper's value is not known; 0.1 is ours."
-                    ),
-                ),
-                io.Float.Input(
-                    "appearance_end",
-                    default=0.7,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    **ADVANCED,
-                    tooltip=(
-                        "When the appearance loss stops acting. Neutral: 1. The paper's value is unknown; 0.7 is ours."
-                    ),
-                ),
-                io.Float.Input(
-                    "layout_weight",
-                    default=1.0,
-                    min=0.0,
-                    max=1000.0,
-                    step=0.01,
-                    tooltip=(
-                        "Weight of the layout loss, the distance to the template's maps. Neutral: 0. The paper's "
-                        "value is not known."
-                    ),
-                ),
-                io.Float.Input(
-                    "layout_start",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    **ADVANCED,
-                    tooltip=(
-                        "When the layout loss starts to act. Neutral: 0, where layouts are decided. The paper's value "
-                        "is not known."
-                    ),
-                ),
-                io.Float.Input(
-                    "layout_end",
-                    default=0.3,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    **ADVANCED,
-                    tooltip="When the layout loss stops acting. Neutral: 1. The paper's value is unknown; 0.3 is ours.",
-                ),
-                io.String.Input(
-                    "layout_blocks",
-                    default="all",
-                    **ADVANCED,
-                    tooltip=(
-                        "Blocks whose maps follow the template: names (output6), ranges (output6-11), lists, encoder, "
-                        "decoder, all. The paper: all."
-                    ),
-                ),
+                *loss_inputs(),
                 io.Combo.Input(
                     "direction",
                     options=list(DIRECTIONS),
@@ -210,46 +137,9 @@ class UREMDGuidance(io.ComfyNode):
                 TemplateType.Input(
                     "template", optional=True, tooltip="From Layout Template. Neutral: not connected, appearance alone."
                 ),
-                io.Int.Input(
-                    "kernel_size",
-                    default=3,
-                    min=1,
-                    max=31,
-                    step=2,
-                    optional=True,
-                    **ADVANCED,
-                    tooltip=(
-                        "Side of the Gaussian that smooths the layout's maps, in pixels of a map; odd. Neutral: 1. The "
-                        "paper's value is not known; 3 is that of similar papers."
-                    ),
-                ),
-                io.Float.Input(
-                    "kernel_width",
-                    default=0.5,
-                    min=0.01,
-                    max=10.0,
-                    step=0.01,
-                    optional=True,
-                    **ADVANCED,
-                    tooltip=(
-                        "Width s of the Gaussian exp(-(x / 2s)^2). Neutral: 0.01. The paper's value is not known; "
-                        "similar papers use 0.5, one of them 3."
-                    ),
-                ),
-                io.Float.Input(
-                    "decay",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    **ADVANCED,
-                    tooltip=(
-                        "Fall of step_size during sampling, to step_size times the square root of decay. Neutral: 1. "
-                        "The paper's value is not known; Attend-and-Excite uses 0.5."
-                    ),
-                ),
+                *form_inputs(),
                 prompt_input(PERSONALIZED),
+                decay_over_input(),
             ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="The guided model; sample with it as usual."),

@@ -54,6 +54,25 @@ def steps_before(percent: float, levels: Sequence[float], model_sampling: ModelS
     return sum(sigma > end for sigma in levels)
 
 
+def shown_steps(
+    window: Window,
+    levels: Sequence[float],
+    model_sampling: ModelSampling,
+    names: tuple[str, str] = ("start_percent", "end_percent"),
+) -> str:
+    """A sentence with the steps of a run that lie in a window; empty for all of sampling, and where none does.
+
+    levels: falling sigmas, one per step. names: of the window's widgets.
+    """
+    resolved = window.resolve(model_sampling)
+    inside = [i for i, sigma in enumerate(levels, 1) if resolved.contains(sigma)]
+    if not inside or (window.start_percent <= 0 and window.end_percent >= 1):
+        return ""
+    steps = f"step {inside[0]}" if len(inside) == 1 else f"steps {inside[0]} to {inside[-1]}"
+    start, end = (f"{name} {p:g}" for name, p in zip(names, (window.start_percent, window.end_percent), strict=True))
+    return f"{start} to {end}: {steps} of {len(levels)}."
+
+
 def check_order(start_percent: float, end_percent: float, node: str) -> None:
     """Raises ValueError for a reversed window."""
     if start_percent > end_percent:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from comfy.patcher_extension import WrappersMP
 
 from ..features.references import References
-from ..host.blocks import parse
-from ..host.checks import check_text, single
+from ..host.blocks import check_names, parse
+from ..host.checks import check_text, given_clip, single
 from ..host.families import discover
 from ..host.notices import Notices
 from ..host.passes import GUIDANCE_FUNCTIONS
@@ -23,8 +23,11 @@ from .run import IMAGE_FIRST, JOINT, TEXT_FIRST, TEXT_ONLY, JointSettings
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP
 
 AUTOMATIC = "automatic"
+ALL, DECODER = "all", "decoder"
+"""Blocks that AUTOMATIC stands for: of a checkpoint that was trained on sets, and of any other."""
 ONE_IS_MISSING, ONE_IS_GIVEN = POLARITIES = ("1 is missing", "1 is given")
 
 
@@ -58,6 +61,7 @@ def joint_guider(
     node: str,
     pictures: int | None = None,
     notices: Notices | None = None,
+    clip: CLIP | None = None,
 ) -> JointGuider:
     """The guider of a set.
 
@@ -66,10 +70,13 @@ def joint_guider(
     node: the node's name for messages.
     pictures: pictures per set, None for the whole batch.
     notices: those of the node, for warnings.
+    clip: gives LATENTs the empty prompt as their caption, in place of the negative prompt.
     Raises ValueError for inputs that do not fit the model or each other.
     """
-    available = discover(model, node)
-    known = known_members(model, references, captions, negative, node)
+    available, told = discover(model, node), notices or Notices(node)
+    known = known_members(model, references, captions, negative if clip is None else _empty_prompt(clip, node), node)
+    if clip is not None and (captions or all(isinstance(part, References) for part in references)):
+        told.tell("no effect of clip, because no LATENT needs a caption from it; disconnect it.")
     check_guidance(widgets.guidance, bool(known), node)
     for prompt in prompts:
         single(prompt, node)
@@ -79,17 +86,22 @@ def joint_guider(
     for item in known:
         check_text(model, item.conditioning, "caption", node)
     _refuse_other_patches(model, widgets.guidance, node)
+    stated = format_of(model, widgets.channel_order, widgets.mask_polarity, node)
+    blocks = widgets.blocks
+    if _automatic(blocks):
+        blocks, kind = (DECODER, "no joint checkpoint") if stated is None else (ALL, "a joint checkpoint")
+        told.inform(f"blocks {AUTOMATIC} is {blocks}, because model is {kind}.")
     settings = JointSettings(
         guidance=widgets.guidance,
         image_cfg=widgets.image_cfg,
         strength=widgets.strength,
-        blocks=parse(widgets.blocks, available, node),
+        blocks=parse(blocks, available, node),
         window=Window(widgets.start_percent, widgets.end_percent),
         reference_noise=widgets.reference_noise,
         token_dropout=widgets.token_dropout,
         query_blend=widgets.query_blend,
         query_blend_end=widgets.query_blend_end,
-        format=format_of(model, widgets.channel_order, widgets.mask_polarity, node),
+        format=stated,
         pictures=pictures,
     )
     if known and not settings.shares(len(prompts) + len(known)):
@@ -101,10 +113,25 @@ def joint_guider(
         negative=negative,
         references=known,
         node=node,
-        notices=notices,
+        notices=told,
     )
     guider.set_cfg(widgets.cfg)
     return guider
+
+
+def _empty_prompt(clip: CLIP, node: str) -> list:
+    clip = given_clip(clip, node)
+    return clip.encode_from_tokens_scheduled(clip.tokenize(""))
+
+
+def _automatic(blocks: str) -> bool:
+    return blocks.strip().lower() == AUTOMATIC
+
+
+def check_blocks(blocks: str, node: str) -> None:
+    """Raises ValueError for text that is neither AUTOMATIC nor names blocks."""
+    if not _automatic(blocks):
+        check_names(blocks, node)
 
 
 def check_guidance(guidance: str, known: bool, node: str) -> None:

@@ -14,6 +14,7 @@ from ..features.references import Reference
 from ..host.checks import check_latent, image_latent
 from ..host.notices import Notices
 from ..host.shown import check_context_windows
+from ..host.window import ModelSampling, shown_steps
 from .calls import ChannelOrder, MemoryForReferences
 from .members import fitted
 from .prompts import stacked
@@ -85,6 +86,10 @@ class JointGuider(comfy.samplers.CFGGuider):
         )
         try:
             self.inner_set_conds(self._conditionings(run, latent_image))
+            sampling: ModelSampling = self.model_patcher.get_model_object("model_sampling")
+            shown = shown_steps(self.settings.window, sigmas[:-1].tolist(), sampling)
+            if shown and self.settings.shares(count + len(members)):
+                self.notices.inform(shown)
             result = super().sample(
                 noise,
                 latent_image,

@@ -35,11 +35,11 @@ class Member:
 
 
 def known_members(
-    model: ModelPatcher, given: Sequence[References | dict], captions: Sequence[list], negative: list, node: str
+    model: ModelPatcher, given: Sequence[References | dict], captions: Sequence[list], default: list, node: str
 ) -> tuple[Reference, ...]:
     """The references given to a node, each with its caption.
 
-    given: References, or LATENTs of one or more pictures. A LATENT's pictures have the caption `negative` by default.
+    given: References, or LATENTs of one or more pictures. A LATENT's pictures have the caption `default`.
     captions: CONDITIONINGs that replace them: none, one for all or one for each.
     Raises ValueError for another number of captions, for weights other than 1 and for latents that do not fit model.
     """
@@ -49,7 +49,7 @@ def known_members(
             items += part.items
         else:
             check_latent(part["samples"], node)
-            items += (Reference({"samples": samples}, negative, NOISED, 0) for samples in part["samples"].split(1))
+            items += (Reference({"samples": samples}, default, NOISED, 0) for samples in part["samples"].split(1))
     if len(captions) not in (0, 1, len(items)) or (captions and not items):
         if not items:
             raise ValueError(
@@ -71,7 +71,7 @@ def known_members(
     for item in items:
         what = (
             "negative prompt, which is the references' caption where caption is not connected,"
-            if item.conditioning is negative
+            if item.conditioning is default
             else "caption of a reference"
         )
         single(item.conditioning, node, what)

@@ -97,5 +97,5 @@ def idle_steps(run: RetouchRun, sigmas: Sequence[float], continued: bool, refere
 def counted_steps(settings: RetouchSettings, steps: int, masked: bool) -> str:
     """The steps that the fractions of sampling in the widgets stand for. steps: of the run or its layout."""
     second, third = settings.stated
-    told = f"lambda_2_percent {second:g} is step {settings.lambda_2} of {steps}"
-    return f"{told}, lambda_3_percent {third:g} is step {settings.lambda_3}." if masked else f"{told}."
+    told = f"lambda_2_percent {second:g} is {settings.lambda_2} of {steps} steps"
+    return f"{told}, lambda_3_percent {third:g} is {settings.lambda_3}." if masked else f"{told}."

@@ -20,7 +20,7 @@ from ..host.notices import Notices
 from ..host.predictions import Answer, Predict, Prediction
 from ..host.rows import take
 from ..host.run import Call, Forward, RunState, unprepared
-from ..host.window import ModelSampling, Window
+from ..host.window import ModelSampling, Window, shown_steps
 from .checks import (
     check_beginning,
     check_fork_window,
@@ -129,8 +129,9 @@ class Retouch:
             mask_blends=self.mask is not None,
         )
         run.vanilla, told = prepare_vanilla(self.vanilla, run, self.lending, self.every_block, state.inputs)
-        if settings.by_percent:
-            self.notices.inform(counted_steps(settings, len(steps), self.mask is not None))
+        counted = counted_steps(settings, len(steps), self.mask is not None) if settings.by_percent else ""
+        for sentence in filter(None, (counted, shown_steps(self.window, levels, sampling))):
+            self.notices.inform(sentence)
         idle = idle_steps(run, sigmas.tolist(), not torch.count_nonzero(noise), len(self.lending.references))
         for sentence in (*([told] if told else []), *idle):
             self.notices.tell(sentence)

@@ -191,6 +191,10 @@ class StepBlendedGuider(RecordingGuider):
             second,
             trajectory.describe(),
         )
+        if self.switch.percent is not None:
+            steps = trajectory.schedule
+            before = sum(sigma > run.switch_sigma for sigma in steps)
+            self.notices.inform(f"switch_percent {self.switch.percent:g} is {before} of {len(steps)} steps.")
         if math.isfinite(run.switch_sigma) and not (first and second):
             idle, change = ("personalized", "lower") if first else ("vanilla", "raise")
             widget = "switch_step" if self.switch.percent is None else "switch_percent"

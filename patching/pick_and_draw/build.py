@@ -75,6 +75,7 @@ def guide(
         kernel_size=widgets.kernel_size,
         kernel_width=widgets.kernel_width,
         decay=widgets.decay,
+        decay_over=widgets.decay_over,
     )
     guidance = UREMDGuidance(
         settings,

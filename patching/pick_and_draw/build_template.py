@@ -14,9 +14,10 @@ from ..host.attach import attach
 from ..host.blocks import Layer, check_names, parse
 from ..host.checks import given_clip
 from ..host.families import discover, family_of
+from ..host.notices import Notices
 from ..host.passes import sample
 from ..host.run import Call
-from ..host.window import Window, check_window
+from ..host.window import Window, check_window, shown_steps
 from ..host.words import find_word
 from .template import NODE, Template
 
@@ -107,15 +108,22 @@ def record_template(
     sampling: Sampling,
     blocks: str,
     window: Window,
+    notices: Notices | None = None,
 ) -> tuple[Template, dict]:
     """Samples with the vanilla model: the word's maps inside the window, and the LATENT of the template image.
 
-    Raises ValueError in one sentence.
+    notices: those of the node, for the steps of the window. Raises ValueError in one sentence.
     """
     recorder, tap = recorder_of(model, clip, text=text, word=word, blocks=blocks, window=window)
     guider = comfy.samplers.CFGGuider(attach(model, tap))
     guider.set_conds(clip.encode_from_tokens_scheduled(clip.tokenize(text)), negative)
     guider.set_cfg(sampling.cfg)
+    schedule = comfy.samplers.KSampler(
+        model, sampling.steps, model.load_device, sampling.sampler, sampling.scheduler, sampling.denoise
+    )
+    shown = shown_steps(window, schedule.sigmas[:-1].tolist(), model.get_model_object("model_sampling"))
+    if shown and notices is not None:
+        notices.inform(shown)
     samples = sample(
         guider,
         latent,

@@ -15,7 +15,7 @@ from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared
 from ..host.schedules import earlier_levels
-from ..host.window import ModelSampling, Window
+from ..host.window import ModelSampling, Window, shown_steps
 from ..host.words import same_text
 from .loss_log import LossLog
 from .palette import Palette, fill
@@ -90,6 +90,11 @@ class UREMDGuidance:
             earlier=earlier,
         )
         self._warn(run)
+        for name, term in self.settings.terms._asdict().items():
+            names = (f"{name}_start", f"{name}_end")
+            shown = "" if term is None else shown_steps(term.window, run.sigmas[:-1], run.model_sampling, names)
+            if shown:
+                self.notices.inform(shown)
         if self.palette is not None and run.palette_levels:
             schedule = [s for s in run.sigmas if s > 0]
             keep_for(self.palette.references.items, identity, state, self.notices)

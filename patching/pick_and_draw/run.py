@@ -21,7 +21,7 @@ from .loss_log import LossLog
 from .palette import Palette
 from .parts import Part, part_of_step
 from .reading import Reading
-from .settings import NODE, GuidanceSettings, Term, Terms
+from .settings import NODE, OVER_SAMPLING, GuidanceSettings, Term, Terms
 from .template import Template
 
 
@@ -63,7 +63,16 @@ class GuidanceRun:
         """The schedule's guided noise levels."""
         self.palette_levels = tuple(s for s in self.levels if appearance is not None and self._acts(appearance, s))
         """The guided noise levels at which the appearance term acts."""
-        self._sizes = {s: decayed(self.settings.step_size, self.settings.decay, self._progress(s)) for s in self.levels}
+        self._sizes = {s: self._size(s) for s in self.levels}
+
+    def _size(self, sigma: float) -> float:
+        """The step size at a noise level."""
+        settings, over = self.settings, self._progress(sigma)
+        if settings.decay_over == OVER_SAMPLING:
+            return decayed(settings.step_size, settings.decay, over)
+        window = settings.terms.window
+        over = (over - window.start_percent) / (window.end_percent - window.start_percent)
+        return decayed(settings.step_size, settings.decay, min(max(over, 0.0), 1.0), root=False)
 
     def _progress(self, sigma: float) -> float:
         """The part of sampling that is over at a noise level, 0 to 1, also where the run is a part of a longer one."""

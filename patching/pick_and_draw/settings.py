@@ -11,6 +11,8 @@ from ..host.window import Window
 from ..host.words import WordTokens
 
 NODE = "UREMDGuidance"
+OVER_SAMPLING, OVER_WINDOW = "sampling", "window"
+"""Parts of a run over which the step size falls: all of it, by a root, or the guided window, in a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Widgets:
     kernel_size: int = 3
     kernel_width: float = 0.5
     decay: float = 1.0
+    decay_over: str = OVER_SAMPLING
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class GuidanceSettings:
     `kernels.pick_and_draw.step_of_gradient`. iterations: gradient steps per guided step. every: guide every `every`-th
     step of the windows. features: the kind that the appearance term reads, one of `host.family.FEATURES`. kernel_size,
     kernel_width: of the layout loss's smoothing. decay: of the step size, as in `kernels.pick_and_draw.decayed`.
+    decay_over: OVER_SAMPLING or OVER_WINDOW.
     """
 
     family: Family
@@ -90,3 +94,4 @@ class GuidanceSettings:
     kernel_size: int = 3
     kernel_width: float = 0.5
     decay: float = 1.0
+    decay_over: str = OVER_SAMPLING

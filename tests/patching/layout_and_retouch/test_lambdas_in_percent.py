@@ -34,7 +34,7 @@ def test_percent_gives_the_picture_of_its_steps_and_says_them():
     percents = {"lambda_2": 4, "lambda_3": 4, "lambda_2_percent": 0.2, "lambda_3_percent": 0.5}
     patched = retouched(model, [reference(model)], lambdas_by=PERCENT, notices=notices, **percents, **inputs)
     assert torch.equal(run(patched, steps=4), expected)
-    assert notices.sentences == ("Lambda_2_percent 0.2 is step 1 of 4, lambda_3_percent 0.5 is step 2.",)
+    assert notices.sentences == ("Lambda_2_percent 0.2 is 1 of 4 steps, lambda_3_percent 0.5 is 2.",)
 
 
 @pytest.mark.parametrize("split", [1, 3])
