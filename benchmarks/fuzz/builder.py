@@ -123,6 +123,22 @@ def widgets_of(schema: dict[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
     return found
 
 
+def sockets(schema: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
+    """Type of each input, and True where the host requires it. A growing input has one for each of its numbers."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for part in ("required", "optional"):
+        for name, (type_, *rest) in schema["input"].get(part, {}).items():
+            if type_ != "COMFY_AUTOGROW_V3":
+                found[name] = (type_, part == "required")
+                continue
+            template = rest[0]["template"]
+            ((needed, one),) = [(kind == "required", one) for kind, one in template["input"].items() if one]
+            ((type_, *_),) = one.values()
+            for i in range(template["max"]):
+                found[f"{name}.{template['prefix']}{i}"] = (type_, needed and i < template.get("min", 0))
+    return found
+
+
 def values(name: str, type_: Any, options: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values of a widget: allowed ones, its ends, and rarely one just outside of them."""
     if isinstance(type_, list):

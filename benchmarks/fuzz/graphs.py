@@ -90,6 +90,16 @@ def _sample(b: Builder, s: Scene, model: Link) -> Link:
     return sampled(b, s, patched(b, s, model, 1), (positive(b, s), negative(b, s)), latent(b, s))
 
 
+def _subject(b: Builder, s: Scene) -> Link:
+    """One to three photographs, with masks or without."""
+    asked: dict[str, Any] = {"images.image0": picture(b, s)}
+    if b.maybe():
+        asked["images.image1"] = b.add("FuzzImage", width=60, height=45, count=1, seed=9)
+    if b.maybe():
+        asked["masks.mask0"] = _mask(b, s)
+    return b.add("LikenessSubject", **asked)
+
+
 def _reference(b: Builder, s: Scene) -> Link:
     asked: dict[str, Any] = {"image": picture(b, s), "vae": s.vae, "conditioning": encoded(b, s, TEXTS[1])}
     asked["source"] = b.one_of("inverted", "noised")
@@ -153,7 +163,8 @@ def _guided(b: Builder, s: Scene, model: Link) -> Link:
     kind = b.one_of("palette", "template", "both")
     if kind != "template":
         made: dict[str, Any] = {"model": s.model, "clip": s.clip, "text": TEXTS[1], "word": s.word}
-        made |= {"image": picture(b, s), "vae": s.vae, "source": b.one_of("inverted", "noised")}
+        made |= {"vae": s.vae, "source": b.one_of("inverted", "noised")}
+        made |= {"subject": _subject(b, s)} if b.rarely() else {"image": picture(b, s)}
         asked["palette"] = _saved(b, "palette", b.add("AppearancePalette", **made))
     if kind != "palette":
         made = {"model": s.vanilla, "clip": s.clip, "text": TEXTS[1], "word": s.word, "negative": encoded(b, s, "")}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...demo.launcher.client import Prompt
-from .builder import COSTLY, widgets_of
+from .builder import COSTLY, sockets, widgets_of
 from .graphs import Case
 from .oracle import Fault
 from .prompts import bypassed, links_of
@@ -55,7 +55,7 @@ def _smaller(prompt: Prompt, schemas: dict[str, Any]) -> Iterator[Prompt]:
             yield bypassed(prompt, [node])
     for node, entry in prompt.items():
         for name in links_of(entry):
-            if name in schemas[entry["class_type"]]["input"].get("optional", {}):
+            if not sockets(schemas[entry["class_type"]]).get(name, ("", True))[1]:
                 without = copy.deepcopy(prompt)
                 del without[node]["inputs"][name]
                 yield bypassed(without, [])

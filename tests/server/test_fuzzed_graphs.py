@@ -5,6 +5,7 @@ import importlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from likeness.benchmarks.fuzz.builder import sockets
 from likeness.benchmarks.fuzz.graphs import METHODS, cases, is_ours
 from likeness.benchmarks.fuzz.prompts import is_link, links_of
 
@@ -32,11 +33,9 @@ def test_drawn_graphs_are_well_formed(schemas):
         for node, entry in case.prompt.items():
             schema = schemas[entry["class_type"]]
             seen.add(entry["class_type"])
-            assert schema["input"].get("required", {}).keys() <= entry["inputs"].keys(), (node, entry)
+            assert {n for n, (_, needed) in sockets(schema).items() if needed} <= entry["inputs"].keys(), (node, entry)
             for name, (source, output) in links_of(entry).items():
-                (type_,) = [
-                    part[name][0] for part in schema["input"].values() if isinstance(part, dict) and name in part
-                ]
+                type_ = sockets(schema)[name][0]
                 given_type = schemas[case.prompt[source]["class_type"]]["output"][output]
                 assert given_type in str(type_), (entry["class_type"], name, given_type, type_)
                 assert int(source) < int(node)
