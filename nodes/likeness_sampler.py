@@ -10,8 +10,15 @@ from ..patching.host.failures import leaving_nothing
 from ..patching.subject.sampler import draw
 from ..patching.subject.sampler_checks import check_layout, check_method
 from ..patching.subject.sampler_inputs import NODE, Inputs
-from ..patching.subject.sampler_settings import AUTOMATIC, LAYOUTS, METHODS, TEMPLATE
-from ._api import CATEGORY, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
+from ..patching.subject.sampler_settings import (
+    AUTOMATIC,
+    LAYOUTS,
+    METHODS,
+    NEUTRAL_PROMPT,
+    TARGET_PROMPTS,
+    TEMPLATE,
+)
+from ._api import ADVANCED, CATEGORY, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
 from ._validate import check, in_options, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -135,6 +142,18 @@ def _optional_inputs() -> list:
             optional=True,
             tooltip="The share of the noise schedule that is run. Neutral: 1, from pure noise, as in the papers.",
         ),
+        io.Combo.Input(
+            "target_prompt",
+            options=list(TARGET_PROMPTS),
+            default=NEUTRAL_PROMPT,
+            optional=True,
+            **ADVANCED,
+            tooltip=(
+                "The prompt of a retouch at likeness 1. neutral: 'a photo of' the subject, our reading of the paper; "
+                "the layout gives the rest. whole: the whole prompt, which keeps the place where the layout does not. "
+                "Neutral: whole. Only for retouch with layout vanilla template."
+            ),
+        ),
     ]
 
 
@@ -171,11 +190,12 @@ class LikenessSampler(io.ComfyNode):
         likeness: float | None = None,
         layout: str | None = None,
         denoise: float | None = None,
+        target_prompt: str | None = None,
         input_types: dict | None = None,
     ) -> bool | str:
         types = input_types or {}
         return valid(
-            check(in_options, cls, method=method, layout=layout),
+            check(in_options, cls, method=method, layout=layout, target_prompt=target_prompt),
             check(in_range, cls, steps=steps, likeness=likeness, denoise=denoise),
             check(linked, cls, types),
             check(check_layout, layout, "mask" in types),
@@ -195,6 +215,7 @@ class LikenessSampler(io.ComfyNode):
         personalized_model: ModelPatcher | None = None,
         mask: torch.Tensor | None = None,
         denoise: float = 1.0,
+        target_prompt: str = NEUTRAL_PROMPT,
         **widgets,
     ) -> io.NodeOutput:
         told = notices(cls)
@@ -207,6 +228,7 @@ class LikenessSampler(io.ComfyNode):
             personalized_model=personalized_model,
             mask=mask,
             denoise=denoise,
+            target_prompt=target_prompt,
             notices=told,
             **widgets,
         )

@@ -17,6 +17,7 @@ from ..host.passes import sample, schedule
 from ..host.prompt import SubjectPrompt
 from ..host.same import same, same_model
 from ..host.window import steps_before
+from .sampler_settings import NEUTRAL_PROMPT
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ NODE = "LikenessSampler"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """Inputs of one execution. likeness: 0 to 1. layout: one of LAYOUTS. mask: the drawn one."""
+    """Inputs of one execution. likeness: 0 to 1. layout: one of LAYOUTS. mask: the drawn one.
+
+    target_prompt: one of TARGET_PROMPTS.
+    """
 
     model: ModelPatcher
     vae: VAE | None
@@ -47,6 +51,7 @@ class Inputs:
     personalized_model: ModelPatcher | None = None
     mask: torch.Tensor | None = None
     denoise: float = 1.0
+    target_prompt: str = NEUTRAL_PROMPT
 
     @property
     def target(self) -> ModelPatcher:

@@ -22,7 +22,7 @@ from ..layout_and_retouch.switch import Switch
 from ..pick_and_draw.build_template import Sampling, draw_template, record_template
 from ..pick_and_draw.template import Template
 from .sampler_inputs import NODE, Inputs
-from .sampler_settings import DRAWN, MASK_LEVELS, MASK_WINDOW, TAU, TEMPLATE_END, THRESHOLD
+from .sampler_settings import DRAWN, MASK_LEVELS, MASK_WINDOW, NEUTRAL_PROMPT, TAU, TEMPLATE_END, THRESHOLD
 from .subject import AREAS
 
 LAYOUT_KIND, TEMPLATE_KIND = "layout", "template"
@@ -54,15 +54,16 @@ def template_of(inputs: Inputs) -> Template:
 
 
 def adaptive_mask(inputs: Inputs, layout: RetouchLayout) -> SubjectMask:
-    """Mask of Adaptive Mask for the neutral prompt."""
-    neutral = inputs.prompt.neutral
+    """Mask of Adaptive Mask for the target's prompt."""
+    prompt = inputs.prompt
+    said = prompt.neutral if inputs.target_prompt == NEUTRAL_PROMPT else prompt.personalized
     return build_mask(
         layout.subject,
         layout.heat,
         PER_STEP,
-        inputs.prompt.clip,
-        neutral.text,
-        neutral.word,
+        prompt.clip,
+        said.text,
+        said.word,
         "decoder",
         notices=inputs.notices,
     )

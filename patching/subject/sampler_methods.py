@@ -28,6 +28,7 @@ from .sampler_settings import (
     DRAWN,
     JOINT,
     LAMBDA,
+    NEUTRAL_PROMPT,
     OWN,
     PALETTE,
     RETOUCH,
@@ -91,7 +92,9 @@ def by_retouch(inputs: Inputs, report: Report) -> CFGGuider:
         return inputs.guider(model, inputs.positive)
     with report.making("layout", LAYOUT_KIND):
         layout = retouch_layout(inputs)
-    positive = faded(inputs.positive, inputs.prompt.neutral_conditioning, inputs.likeness, NODE)
+    positive = inputs.positive
+    if inputs.target_prompt == NEUTRAL_PROMPT:
+        positive = faded(positive, inputs.prompt.neutral_conditioning, inputs.likeness, NODE)
     mask = replace(adaptive_mask(inputs, layout), prompt=positive[0][0])
     model = retouch(
         inputs.target,

@@ -10,6 +10,9 @@ TITLES = {
 }
 TEMPLATE, OWN, DRAWN = LAYOUTS = ("vanilla template", "own layout", "drawn mask")
 
+NEUTRAL_PROMPT, WHOLE_PROMPT = TARGET_PROMPTS = ("neutral", "whole")
+"""Prompts of a retouched picture: a photo of the subject, as in Algorithm 1, or the whole prompt."""
+
 TAU = 0.1
 """Part of sampling that the vanilla model draws: 5 of 50 steps in Layout-and-Retouch (arXiv 2407.09779)."""
 LAMBDA = 0.2

@@ -84,9 +84,10 @@ class Subject:
         anew every time. most: the number of values of this kind to keep."""
         if not lasts:
             return make()
-        self.made[key] = self.made.pop(key) if key in self.made else make()
-        for stale in [known for known in self.made if known[0] == key[0]][:-most]:
+        others = [known for known in self.made if known[0] == key[0] and known != key]
+        for stale in others[: max(0, len(others) + 1 - most)]:
             del self.made[stale]
+        self.made[key] = self.made.pop(key) if key in self.made else make()
         return self.made[key]
 
     def __str__(self) -> str:

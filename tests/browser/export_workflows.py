@@ -33,6 +33,23 @@ NOTES = {
         "own: *Load Image* on **image0**, **image1** and so on, a checkpoint, **map_blocks** and **blocks** set to "
         "paper, **threshold** to 0.3."
     ),
+    "likeness_sampler": (
+        "Two photographs, no training: the sampler pulls the vanilla model's subject towards their features, and its "
+        "place towards the vanilla model's own picture (Pick-and-Draw).\n\n**likeness** 0 is the vanilla model alone. "
+        "The report on the sampler says what it chose, and why. *Subject* has **threshold** and **map_blocks** of the "
+        "demo model; your own takes 0.3 and paper."
+    ),
+    "likeness_sampler_retouch": (
+        "A LoRA and one photograph: the vanilla model decides the layout, the photograph gives the look "
+        "(Layout-and-Retouch). The LoRA makes **personalized_model**; the model before it goes to "
+        "**model**.\n\n**target_prompt** whole keeps the place on the demo model; the paper's neutral prompt, the "
+        "default, loses it there. **likeness** 0 is the LoRA alone."
+    ),
+    "likeness_sampler_joint": (
+        "A joint checkpoint and three photographs, no training: both pictures and the photographs are one set "
+        "(JeDi).\n\n**likeness** 0 is the joint model without photographs. With a checkpoint of your own: *Load Joint "
+        "Checkpoint*."
+    ),
     "first_picture": (
         "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), "
         "where the vanilla model draws the layout first.\n\nChange the subject and the scene in *Demo Subject*, and "
