@@ -38,6 +38,12 @@ class LikenessPromptList(io.ComfyNode):
                     is_output_list=True,
                     tooltip="The prompts, in the order of the lines.",
                 ),
+                io.String.Output(
+                    "texts",
+                    display_name="TEXTS",
+                    is_output_list=True,
+                    tooltip="The prompts as texts, such as for Subject Prompt.",
+                ),
             ],
         )
 
@@ -47,4 +53,4 @@ class LikenessPromptList(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, text: str, prefix: str = "") -> io.NodeOutput:
-        return io.NodeOutput(prompts.encode_lines(clip, text, prefix))
+        return io.NodeOutput(prompts.encode_lines(clip, text, prefix), prompts.split_lines(text, prefix))

@@ -24,9 +24,13 @@ def encode_lines(clip: CLIP | None, text: str, prefix: str) -> list[list]:
     """
     if clip is None:
         raise ValueError(f"{NODE}: expected a CLIP, got none, as from a checkpoint without one; connect a CLIP loader.")
+    return [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in split_lines(text, prefix)]
+
+
+def split_lines(text: str, prefix: str) -> list[str]:
+    """Every line that is not empty, with `prefix` before it. Raises ValueError for a text without lines."""
     check_lines(text)
-    lines = [f"{prefix.strip()} {line.strip()}".strip() for line in text.splitlines() if line.strip()]
-    return [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]
+    return [f"{prefix.strip()} {line.strip()}".strip() for line in text.splitlines() if line.strip()]
 
 
 def check_lines(text: str) -> None:

@@ -1,0 +1,216 @@
+"""Further workflows: stories, drawn places, learned words, comparisons, refinement, lists of prompts."""
+
+from __future__ import annotations
+
+from .declared import Graph, node
+from .files import Files
+from .parts import likeness, result, subject, subject_prompt
+
+CHOOSE = "Choose your files in the groups **Models** and **Subject**, write the prompt, press **Run**."
+
+
+def story(files: Files) -> Graph:
+    """One subject in four scenes, drawn together."""
+    checkpoint, pictures, latent = files.load(joint=True), files.photos(1), files.latent()
+    empty = node("CLIPTextEncode", "Empty caption", (280, 90), clip=checkpoint[1], text="")
+    scenes = node(
+        "LikenessPromptList",
+        "One scene per line",
+        (340, 200),
+        clip=checkpoint[1],
+        text="\n".join(files.scenes),
+        prefix=f"a photo of {files.subject}",
+    )
+    reference = node(
+        "LikenessReference", image=pictures[-1][0], vae=checkpoint[2], conditioning=empty[0], source="noised"
+    )
+    sampler = node(
+        "JointImageSampler",
+        "",
+        (340, 0),
+        model=checkpoint[0],
+        positive=scenes[0],
+        negative=empty[0],
+        latent=latent[0],
+        references=reference[0],
+        blocks="automatic",
+        **files.sampling(),
+    )
+    return Graph(
+        f"4 Story of four scenes ({files.label})",
+        "Draws four scenes together, so that all show one subject (JeDi).\n\n"
+        f"{CHOOSE} **prefix** names the subject; each line is a scene.\n\nWithout the photo, the scenes agree on a new "
+        "subject: disconnect **references**. A checkpoint that was not trained on sets follows the photo less "
+        f"faithfully; *Load Joint Checkpoint* loads one that was.\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*pictures, empty, reference],
+            "Prompt": [scenes, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "story"),
+        },
+    )
+
+
+def drawn_place(files: Files) -> Graph:
+    """The subject where a mask is white."""
+    checkpoint, pictures, place, latent = files.load(), files.photos(1), files.place(), files.latent()
+    prompt, shown = subject_prompt(checkpoint[1], files.prompt()), subject(pictures)
+    sampler = likeness(
+        files,
+        checkpoint[0],
+        checkpoint[2],
+        layout="drawn mask",
+        subject=shown[0],
+        subject_prompt=prompt[4],
+        latent=latent[0],
+        mask=place[-1][0],
+    )
+    return Graph(
+        f"5 Put the subject where I draw ({files.label})",
+        "The subject goes where a picture is white (Pick-and-Draw).\n\n"
+        f"{CHOOSE}\n\nDraw white on black in any program, and load it in *Where the subject goes*. To draw inside "
+        "ComfyUI, add the node *Painter* and connect its MASK instead.\n\nWhere the subject does not follow, draw a "
+        f"larger area, or one that suits the scene.\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*pictures, shown],
+            "Prompt": [*place, prompt, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "drawn_place"),
+        },
+    )
+
+
+def textual_inversion(files: Files) -> Graph:
+    """A learned word, without a LoRA."""
+    checkpoint, pictures, latent = files.load(), files.photos(1), files.latent()
+    prompt = subject_prompt(checkpoint[1], files.prompt(), f"embedding:{files.embedding}")
+    shown = subject(pictures)
+    sampler = likeness(
+        files, checkpoint[0], checkpoint[2], subject=shown[0], subject_prompt=prompt[4], latent=latent[0]
+    )
+    return Graph(
+        f"6 Textual inversion ({files.label})",
+        "A learned word takes the subject's place, and a photo adds what the word has missed "
+        f"(Layout-and-Retouch).\n\n{CHOOSE} **token** is embedding: and the name of your file in models/embeddings."
+        f"\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*pictures, shown],
+            "Prompt": [prompt, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "textual_inversion"),
+        },
+    )
+
+
+def comparison(files: Files) -> Graph:
+    """The LoRA alone and every method, from one seed."""
+    checkpoint = files.load()
+    model, clip = files.personalize(checkpoint)
+    pictures, latent = files.photos(1), files.latent()
+    prompt, shown = subject_prompt(clip, files.prompt(), files.token, checkpoint[1]), subject(pictures)
+    seed = node("PrimitiveInt", "One seed for all", value=7)
+    alone = node(
+        "KSampler",
+        "LoRA alone",
+        model=model,
+        positive=prompt[0],
+        negative=prompt[3],
+        latent_image=latent[0],
+        **{**files.sampling("sampler_name"), "seed": seed[0]},
+    )
+    methods = [
+        likeness(
+            files,
+            checkpoint[0],
+            checkpoint[2],
+            f"Likeness Sampler - {method}",
+            seed=seed[0],
+            method=method,
+            personalized_model=model,
+            subject=shown[0],
+            subject_prompt=prompt[4],
+            latent=latent[0],
+        )
+        for method in ("palette guidance", "retouch", "joint")
+    ]
+    results = [
+        result(sampler[0], checkpoint[2], f"compared_{name}", name.replace("_", " "))
+        for sampler, name in zip([alone, *methods], ("lora_alone", "palette_guidance", "retouch", "joint"), strict=True)
+    ]
+    return Graph(
+        f"7 Compare all methods on one seed ({files.label})",
+        f"The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise.\n\n{CHOOSE}\n\n"
+        f"{files.settings}",
+        {
+            "Models": [*files.loaders, seed, latent],
+            "Subject": [*pictures, shown, prompt],
+            "LoRA alone, guided": [alone, methods[0]],
+            "Retouched, joint": methods[1:],
+            "Results 1": results[0] + results[1],
+            "Results 2": results[2] + results[3],
+        },
+    )
+
+
+def refinement(files: Files) -> Graph:
+    """A second, larger pass with the same subject."""
+    checkpoint, pictures, latent = files.load(), files.photos(1), files.latent()
+    prompt, shown = subject_prompt(checkpoint[1], files.prompt()), subject(pictures)
+    given = {"subject": shown[0], "subject_prompt": prompt[4]}
+    first = likeness(files, checkpoint[0], checkpoint[2], "First pass", latent=latent[0], **given)
+    larger = node("LatentUpscaleBy", samples=first[0], upscale_method="bicubic", scale_by=1.5)
+    second = likeness(
+        files,
+        checkpoint[0],
+        checkpoint[2],
+        "Second pass",
+        latent=larger[0],
+        layout="own layout",
+        denoise=0.5,
+        **given,
+    )
+    return Graph(
+        f"8 Refine in a second pass ({files.label})",
+        "Draws a picture, enlarges it, and draws the second half of the steps again with the same subject.\n\n"
+        f"{CHOOSE}\n\n**denoise** of *Second pass*: lower keeps more of the first.\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*pictures, shown],
+            "Prompt": [prompt, latent, larger],
+            "First pass": [first],
+            "Second pass": [second],
+            "Result": result(second[0], checkpoint[2], "refined"),
+        },
+    )
+
+
+def batch(files: Files) -> Graph:
+    """One picture per line of a list of prompts."""
+    checkpoint, pictures, latent = files.load(), files.photos(1), files.latent()
+    lines = node(
+        "LikenessPromptList",
+        "One scene per line",
+        (340, 200),
+        clip=checkpoint[1],
+        text="\n".join(files.scenes),
+        prefix=f"a photo of {{{files.subject}}}",
+    )
+    prompt, shown = subject_prompt(checkpoint[1], lines[1]), subject(pictures)
+    sampler = likeness(
+        files, checkpoint[0], checkpoint[2], subject=shown[0], subject_prompt=prompt[4], latent=latent[0]
+    )
+    return Graph(
+        f"9 Batch of prompts ({files.label})",
+        "One picture per line, one after the other, each as if it stood alone. What the photo gives is computed "
+        f"once.\n\n{CHOOSE} **prefix** names the subject in braces; each line is a scene.\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*pictures, shown],
+            "Prompt": [lines, prompt, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "batch"),
+        },
+    )

@@ -1,0 +1,41 @@
+"""Nodes that most graphs have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .declared import Link, Node, node
+from .files import Files
+
+
+def subject_prompt(clip: Link, text: Any, token: str = "", vanilla_clip: Link | None = None) -> Node:
+    """The one prompt of a graph."""
+    return node("LikenessSubjectPrompt", "", (340, 300), clip=clip, text=text, token=token, vanilla_clip=vanilla_clip)
+
+
+def subject(photos: Sequence[Node]) -> Node:
+    """A Subject from the nodes that give pictures, which may start with one that gives none."""
+    pictures = [found for found in photos if found.kind in ("LoadImage", "ImageFromBatch")]
+    return node("LikenessSubject", "", (320, 0), **{f"images.image{i}": one[0] for i, one in enumerate(pictures)})
+
+
+def likeness(files: Files, model: Link, vae: Link, title: str = "", /, **inputs: Any) -> Node:
+    """A Likeness Sampler. inputs: what differs from the papers' settings."""
+    return node("LikenessSampler", title, (340, 0), model=model, vae=vae, **{**files.sampling(), **inputs})
+
+
+def decode(latent: Link, vae: Link) -> Node:
+    """A VAE Decode."""
+    return node("VAEDecode", "", (220, 0), samples=latent, vae=vae)
+
+
+def save(pixels: Link, prefix: str, title: str = "") -> Node:
+    """A node that saves pictures."""
+    return node("SaveImage", title, (380, 420), images=pixels, filename_prefix=f"likeness/{prefix}")
+
+
+def result(latent: Link, vae: Link, prefix: str, title: str = "") -> list[Node]:
+    """The two nodes after a sampler."""
+    pixels = decode(latent, vae)
+    return [pixels, save(pixels[0], prefix, title)]

@@ -1,0 +1,112 @@
+"""Workflows for real files, as the template browser shows them, and their twins for the demo model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import more_workflows
+from .declared import Graph
+from .files import REAL, Files, demo
+from .parts import likeness, result, subject, subject_prompt
+
+CHOOSE = "Choose your files in the groups **Models** and **Subject**, write the prompt, press **Run**."
+BRACES = "The subject stands in braces, with its article."
+AREA = (
+    "The model's attention finds the subject in the photos. With a Segment Anything file in models/sams, **area** in "
+    "*Subject* can follow its outline instead."
+)
+
+
+def lora(files: Files) -> Graph:
+    """A LoRA's subject in the checkpoint's layouts."""
+    checkpoint = files.load()
+    model, clip = files.personalize(checkpoint)
+    photos, latent = files.photos(1), files.latent()
+    prompt = subject_prompt(clip, files.prompt(), files.token, checkpoint[1])
+    shown = subject(photos)
+    sampler = likeness(
+        files,
+        checkpoint[0],
+        checkpoint[2],
+        personalized_model=model,
+        subject=shown[0],
+        subject_prompt=prompt[4],
+        latent=latent[0],
+    )
+    return Graph(
+        f"1 Start here - your LoRA in new layouts ({files.label})",
+        "A LoRA knows your subject, and repeats the layouts of its photos. Here the checkpoint draws the layout, and "
+        f"the LoRA and a photo give the subject its look (Layout-and-Retouch).\n\n{CHOOSE} {BRACES} **token** holds "
+        "the words that the LoRA learned.\n\n**likeness**: how much the photo counts; 0 is the LoRA alone."
+        f"\n\n{AREA}\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*photos, shown],
+            "Prompt": [prompt, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "lora_in_new_layouts"),
+        },
+    )
+
+
+def photos(files: Files, count: int, name: str) -> Graph:
+    """A subject from photos, without training."""
+    checkpoint, pictures, latent = files.load(), files.photos(count), files.latent()
+    prompt, shown = subject_prompt(checkpoint[1], files.prompt()), subject(pictures)
+    sampler = likeness(
+        files, checkpoint[0], checkpoint[2], subject=shown[0], subject_prompt=prompt[4], latent=latent[0]
+    )
+    return Graph(
+        f"{name} ({files.label})",
+        f"Guides the checkpoint towards the subject of {'a photo' if count == 1 else 'three photos'} "
+        f"(Pick-and-Draw).\n\n{CHOOSE} {BRACES}\n\n**likeness**: how much the photos count; 0 is the checkpoint alone. "
+        f"**method**: joint draws by shared attention instead (JeDi).\n\n{AREA}\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": pictures if count > 1 else [*pictures, shown],
+            "Prompt": [*([shown] if count > 1 else []), prompt, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "from_photos"),
+        },
+    )
+
+
+def one_photo(files: Files) -> Graph:
+    """A subject from one photo."""
+    return photos(files, 1, "2 One photo, no training")
+
+
+def three_photos(files: Files) -> Graph:
+    """A subject from three photos."""
+    return photos(files, 3, "3 Three photos, no training")
+
+
+MAKERS: tuple[Callable[[Files], Graph], ...] = (
+    lora,
+    one_photo,
+    three_photos,
+    more_workflows.story,
+    more_workflows.drawn_place,
+    more_workflows.textual_inversion,
+    more_workflows.comparison,
+    more_workflows.refinement,
+    more_workflows.batch,
+)
+TRY = {
+    lora: "0 Try it without any download - a LoRA in new layouts",
+    one_photo: "0 Try it without any download - one photo, no training",
+    more_workflows.story: "0 Try it without any download - story of four scenes",
+}
+
+
+def shipped() -> list[Graph]:
+    """Every workflow of the template browser."""
+    return [*tries(), *(make(files()) for make in MAKERS for files in REAL)]
+
+
+def tries() -> list[Graph]:
+    """Those for the demo model."""
+    graphs = [(make(demo()), name) for make, name in TRY.items()]
+    for graph, name in graphs:
+        graph.name = name
+    return [graph for graph, _ in graphs]
