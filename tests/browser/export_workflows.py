@@ -1,5 +1,5 @@
-"""Writes workflows/demo/*.json from their twins in workflows/api, and the declared workflows for real files in both
-formats, by exporting them from the real front end.
+"""Writes workflows in UI format by exporting them from the real front end: those of the demo from their twins in
+workflows/api, and the declared ones for real files together with their twins, and the blueprints.
 
 COMFYUI_PATH=... python tests/browser/export_workflows.py [NAME ...]
 """
@@ -189,17 +189,25 @@ def main(names: list[str]) -> None:
     runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
     from likeness.demo.launcher.host import Host
     from likeness.tests.browser import frontend
-    from likeness.tests.browser.graphs import real_files
+    from likeness.tests.browser.graphs import blueprints, frontend_blueprint, frontend_graph, shipped
 
-    declared = {graph.name: graph for graph in real_files.graphs()}
+    declared = {graph.name: graph for graph in shipped.shipped()}
+    closed = {blueprint.graph.name: blueprint for blueprint in blueprints.blueprints()}
     with Host(comfyui) as host:
         frontend.stock(host.client)
         object_info = host.client.object_info()
         with frontend.browser() as chromium:
             page = frontend.open_front_end(chromium, host.client.address)
-            for name in names or [*NOTES, *declared]:
+            for name in names or [*NOTES, *declared, *closed]:
                 if name in declared:
-                    _export_declared(page, declared[name], object_info)
+                    prompt = declared[name].api(object_info)
+                    _write(ROOT / "workflows" / "api" / f"{name}.json", prompt)
+                    graph = frontend_graph.export(page, declared[name], prompt)
+                    _write(ROOT / "workflows" / f"{name}.json", graph)
+                elif name in closed:
+                    prompt = closed[name].graph.api(object_info)
+                    graph = frontend_blueprint.export(page, closed[name], prompt)
+                    _write(ROOT / "subgraphs" / f"{name}.json", graph)
                 else:
                     _export_demo(page, frontend, name)
                 print(name, flush=True)
@@ -211,15 +219,8 @@ def _export_demo(page, frontend, name: str) -> None:
     _write(ROOT / "workflows" / "demo" / f"{name}.json", json.loads(text))
 
 
-def _export_declared(page, graph, object_info: dict) -> None:
-    from likeness.tests.browser.graphs import frontend_graph
-
-    prompt = graph.api(object_info)
-    _write(ROOT / "workflows" / "api" / f"{graph.name}.json", prompt)
-    _write(ROOT / "workflows" / f"{graph.name}.json", frontend_graph.export(page, graph, prompt))
-
-
 def _write(path: Path, content: dict) -> None:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from .declared import Graph
 from .layout import Box, place
 
-_NOTE = "About this workflow"
-_NOTE_SIZE = (380, 520)
+NOTE = "About this workflow"
+_NOTE_SIZE = (380, 560)
 _LOAD = """async ([prompt, wanted]) => {
   await app.loadApiJson(prompt, "workflow");
   const sizes = {};
@@ -24,26 +24,27 @@ _LOAD = """async ([prompt, wanted]) => {
   }
   return sizes;
 }"""
-_PLACE = """([boxes, groups, title, note]) => {
-  const graph = app.graph;
-  for (const node of graph.nodes) {
+_PLACE = """([boxes, groups]) => {
+  for (const node of app.graph.nodes) {
     const [x, y, width, height] = boxes[node.id];
     node.pos = [x, y];
     node.size = [width, height];
   }
-  const remark = LiteGraph.createNode("MarkdownNote");
-  remark.title = title;
-  remark.pos = boxes.note.slice(0, 2);
-  remark.size = boxes.note.slice(2);
-  remark.widgets[0].value = note;
-  graph.add(remark);
   for (const [name, [x, y, width, height]] of groups) {
     const group = new LiteGraph.LGraphGroup(name);
     group.pos = [x, y];
     group.size = [width, height];
-    graph.add(group);
+    app.graph.add(group);
   }
-  const saved = graph.serialize();
+}"""
+_SAVE = """([title, note, x, y, width, height]) => {
+  const remark = LiteGraph.createNode("MarkdownNote");
+  remark.title = title;
+  remark.pos = [x, y];
+  remark.size = [width, height];
+  remark.widgets[0].value = note;
+  app.graph.add(remark);
+  const saved = app.graph.serialize();
   saved.extra = {};
   return JSON.stringify(saved);
 }"""
@@ -51,16 +52,34 @@ _PLACE = """([boxes, groups, title, note]) => {
 
 def export(page, graph: Graph, prompt: Mapping[str, Any]) -> dict[str, Any]:
     """The UI format of a declared graph, whose API format is `prompt`."""
+    boxes, groups = measured(page, graph, prompt, with_note=True)
+    note = boxes.pop(NOTE)
+    del groups[NOTE]
+    place_all(page, graph, boxes, groups)
+    return json.loads(page.evaluate(_SAVE, [NOTE, graph.note, *_corners(note)]))
+
+
+def measured(
+    page, graph: Graph, prompt: Mapping[str, Any], with_note: bool = False
+) -> tuple[dict[str, Box], dict[str, Box]]:
+    """Loads a graph. Returns the boxes of its nodes by id, and of its groups by title."""
     ids = graph.ids()
     wanted = {
         ids[found]: {"shown": found.shown, "title": found.title, "models": found.models} for found in graph.nodes()
     }
-    sizes = {**page.evaluate(_LOAD, [prompt, wanted]), "note": _NOTE_SIZE}
-    columns = {_NOTE: ["note"]} | {title: [ids[found] for found in nodes] for title, nodes in graph.columns.items()}
-    boxes, groups = place(columns, sizes)
-    del groups[_NOTE]
-    placed = [{name: _corners(box) for name, box in boxes.items()}, [[name, _corners(b)] for name, b in groups.items()]]
-    return json.loads(page.evaluate(_PLACE, [*placed, _NOTE, graph.note]))
+    sizes = page.evaluate(_LOAD, [prompt, wanted])
+    columns = {title: [ids[found] for found in nodes] for title, nodes in graph.columns.items()}
+    if with_note:
+        return place({NOTE: [NOTE], **columns}, {**sizes, NOTE: _NOTE_SIZE})
+    return place(columns, sizes)
+
+
+def place_all(page, graph: Graph, boxes: Mapping[str, Box], groups: Mapping[str, Box]) -> None:
+    """Moves the loaded nodes into their boxes and adds the groups."""
+    page.evaluate(
+        _PLACE,
+        [{name: _corners(box) for name, box in boxes.items()}, [[name, _corners(b)] for name, b in groups.items()]],
+    )
 
 
 def _corners(box: Box) -> list[int]:
