@@ -45,7 +45,12 @@ class Files:
     def photos(self, count: int) -> list[Node]:
         """Loaders of photos of the subject."""
         return [
-            node("LoadImage", f"Photo {number} of the subject", (280, 330), image=f"subject_{number}.png")
+            node(
+                "LoadImage",
+                f"Photo {number} of the subject",
+                (280, 330 if count == 1 else 200),
+                image=f"subject_{number}.png",
+            )
             for number in range(1, count + 1)
         ]
 

@@ -43,7 +43,7 @@ _CLOSE = """([title, inputs, outputs, extra]) => {
 def export(page, blueprint: Blueprint, prompt: Mapping[str, Any]) -> dict[str, Any]:
     """The file of a blueprint, whose graph is `prompt` in API format."""
     graph, ids = blueprint.graph, blueprint.graph.ids()
-    place_all(page, graph, *measured(page, graph, prompt))
+    place_all(page, *measured(page, graph, prompt))
     inputs = [
         [name, kind, [[ids[found], slot] for found, slot in targets]]
         for name, (kind, targets) in blueprint.inputs.items()

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .declared import Graph
-from .layout import Box, place
+from .layout import Box, place, place_note
 
 NOTE = "About this workflow"
-_NOTE_SIZE = (380, 560)
 _LOAD = """async ([prompt, wanted]) => {
   await app.loadApiJson(prompt, "workflow");
   const sizes = {};
@@ -52,16 +51,12 @@ _SAVE = """([title, note, x, y, width, height]) => {
 
 def export(page, graph: Graph, prompt: Mapping[str, Any]) -> dict[str, Any]:
     """The UI format of a declared graph, whose API format is `prompt`."""
-    boxes, groups = measured(page, graph, prompt, with_note=True)
-    note = boxes.pop(NOTE)
-    del groups[NOTE]
-    place_all(page, graph, boxes, groups)
-    return json.loads(page.evaluate(_SAVE, [NOTE, graph.note, *_corners(note)]))
+    boxes, groups = measured(page, graph, prompt)
+    place_all(page, boxes, groups)
+    return json.loads(page.evaluate(_SAVE, [NOTE, graph.note, *_corners(place_note(graph.note, groups))]))
 
 
-def measured(
-    page, graph: Graph, prompt: Mapping[str, Any], with_note: bool = False
-) -> tuple[dict[str, Box], dict[str, Box]]:
+def measured(page, graph: Graph, prompt: Mapping[str, Any]) -> tuple[dict[str, Box], dict[str, Box]]:
     """Loads a graph. Returns the boxes of its nodes by id, and of its groups by title."""
     ids = graph.ids()
     wanted = {
@@ -69,12 +64,10 @@ def measured(
     }
     sizes = page.evaluate(_LOAD, [prompt, wanted])
     columns = {title: [ids[found] for found in nodes] for title, nodes in graph.columns.items()}
-    if with_note:
-        return place({NOTE: [NOTE], **columns}, {**sizes, NOTE: _NOTE_SIZE})
     return place(columns, sizes)
 
 
-def place_all(page, graph: Graph, boxes: Mapping[str, Box], groups: Mapping[str, Box]) -> None:
+def place_all(page, boxes: Mapping[str, Box], groups: Mapping[str, Box]) -> None:
     """Moves the loaded nodes into their boxes and adds the groups."""
     page.evaluate(
         _PLACE,

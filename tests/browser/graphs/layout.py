@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-GAP = 36
-"""Pixels between two nodes."""
-BORDER = 24
+GAP = 28
+"""Pixels between two nodes, or two groups."""
+BORDER = 16
 """Pixels between a group's edge and its nodes."""
 TITLE = 34
 """Height of the title of a group or a node."""
-GROWTH = 1.25
-"""A node's height in Nodes 2.0, as a multiple of its classic height."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,18 @@ class Box:
         return not apart
 
 
+def grown(height: float) -> float:
+    """Height of a node in Nodes 2.0, at most, by its classic height."""
+    return height * 1.05 + 30
+
+
 def place(
     columns: Mapping[str, Sequence[str]], sizes: Mapping[str, tuple[float, float]]
 ) -> tuple[dict[str, Box], dict[str, Box]]:
     """Boxes of the nodes by id, and of the columns' groups by title.
 
-    sizes: classic width and height of each node. A box is as high as the node may become, so that nothing overlaps in
-    Nodes 2.0 either.
+    sizes: classic width and height of each node. The place of a node is as high as it may grow, so that nothing
+    overlaps in Nodes 2.0 either.
     """
     nodes: dict[str, Box] = {}
     groups: dict[str, Box] = {}
@@ -52,8 +56,16 @@ def place(
         for name in column:
             top += TITLE
             nodes[name] = Box(left + BORDER, top, width, sizes[name][1])
-            top += sizes[name][1] * GROWTH + GAP
+            top += grown(sizes[name][1]) + GAP
         groups[title] = Box(left, 0.0, width + 2 * BORDER, top - GAP + BORDER)
         left += width + 2 * BORDER + GAP
     tallest = max(group.height for group in groups.values())
     return nodes, {title: Box(group.x, group.y, group.width, tallest) for title, group in groups.items()}
+
+
+def place_note(note: str, groups: Mapping[str, Box]) -> Box:
+    """A box above the groups, as wide as most of them, for a note."""
+    width = 0.7 * max(group.x + group.width for group in groups.values())
+    lines = sum(math.ceil(len(line) * 8 / width) for line in note.splitlines()) + 0.5 * note.count("\n\n")
+    height = 40 + 24 * lines
+    return Box(0.0, -grown(height) - GAP, width, height)

@@ -136,21 +136,21 @@ def comparison(files: Files) -> Graph:
         )
         for method in ("palette guidance", "retouch", "joint")
     ]
-    results = [
-        result(sampler[0], checkpoint[2], f"compared_{name}", name.replace("_", " "))
-        for sampler, name in zip([alone, *methods], ("lora_alone", "palette_guidance", "retouch", "joint"), strict=True)
-    ]
+    joined = alone[0]
+    batches = []
+    for sampler in methods:
+        batches.append(node("LatentBatch", "", (220, 0), samples1=joined, samples2=sampler[0]))
+        joined = batches[-1][0]
     return Graph(
         f"7 Compare all methods on one seed ({files.label})",
-        f"The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise.\n\n{CHOOSE}\n\n"
-        f"{files.settings}",
+        "The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise: four pictures in this "
+        f"order.\n\n{CHOOSE}\n\n{files.settings}",
         {
             "Models": [*files.loaders, seed, latent],
             "Subject": [*pictures, shown, prompt],
-            "LoRA alone, guided": [alone, methods[0]],
-            "Retouched, joint": methods[1:],
-            "Results 1": results[0] + results[1],
-            "Results 2": results[2] + results[3],
+            "Draw": [alone, methods[0]],
+            "Draw again": methods[1:],
+            "Result": [*batches, *result(joined, checkpoint[2], "compared")],
         },
     )
 
@@ -179,9 +179,8 @@ def refinement(files: Files) -> Graph:
         {
             "Models": files.loaders,
             "Subject": [*pictures, shown],
-            "Prompt": [prompt, latent, larger],
-            "First pass": [first],
-            "Second pass": [second],
+            "Prompt": [prompt, latent],
+            "Draw": [first, larger, second],
             "Result": result(second[0], checkpoint[2], "refined"),
         },
     )

@@ -32,7 +32,7 @@ def decode(latent: Link, vae: Link) -> Node:
 
 def save(pixels: Link, prefix: str, title: str = "") -> Node:
     """A node that saves pictures."""
-    return node("SaveImage", title, (380, 420), images=pixels, filename_prefix=f"likeness/{prefix}")
+    return node("SaveImage", title, (340, 400), images=pixels, filename_prefix=f"likeness/{prefix}")
 
 
 def result(latent: Link, vae: Link, prefix: str, title: str = "") -> list[Node]:
