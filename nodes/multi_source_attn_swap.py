@@ -81,10 +81,10 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     options=[FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE],
                     default=FORK,
                     tooltip=(
-                        "How the target follows the layout before lambda_2. fork, our shortcut: it starts from the "
-                        "layout's own latents, which costs nothing. qkv_both: queries, keys and values of all self- "
-                        "and cross-attention, our reading of the paper, with vanilla_model; qk_both: without values; "
-                        "qk_self: queries and keys of self-attention. Neutral: none."
+                        "How the target follows the layout before lambda_2. fork, our shortcut: it is the layout "
+                        "until then, with its noise and its guidance, which costs nothing. qkv_both: queries, keys and "
+                        "values of all self- and cross-attention, our reading of the paper, with vanilla_model; "
+                        "qk_both: without values; qk_self: queries and keys of self-attention. Neutral: none."
                     ),
                 ),
                 *step_inputs(),

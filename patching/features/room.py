@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +47,34 @@ class Demand:
 
 def level_size(model: ModelPatcher, reference: Reference, layers: Sequence[Layer], node: str) -> int:
     """The bytes of a reference's masked features at one noise level, on one side of guidance."""
-    shapes = hidden_shapes(model, reference.size, node)
+    return features_size(model, reference.size, layers, node, reference.tokens)
+
+
+def features_size(
+    model: ModelPatcher,
+    size: tuple[int, int],
+    layers: Sequence[Layer],
+    node: str,
+    chosen: Callable[[tuple[int, int]], torch.Tensor | None] = lambda _: None,
+) -> int:
+    """The bytes of one picture's features in one model call, for latents of `size`.
+
+    chosen: the tokens that are kept at a layer of (height, width), None for all.
+    """
+    shapes = hidden_shapes(model, size, node)
     tokens: dict[tuple[int, int], int] = {}
-    for size, _ in shapes.values():
-        if size not in tokens:
-            inside = reference.tokens(size)
-            tokens[size] = size[0] * size[1] if inside is None else len(inside)
+    for place, _ in shapes.values():
+        if place not in tokens:
+            inside = chosen(place)
+            tokens[place] = place[0] * place[1] if inside is None else len(inside)
     dtype: torch.dtype = model.model.manual_cast_dtype or model.model.get_dtype()
-    return dtype.itemsize * sum(tokens[size] * width for size, width in (shapes[layer] for layer in layers))
+    return dtype.itemsize * sum(tokens[place] * width for place, width in (shapes[layer] for layer in layers))
+
+
+def tell_size(what: str, needed: float, notices: Notices) -> None:
+    """Tells of features whose bytes are many, before they are computed."""
+    if needed >= _WORTH_TELLING:
+        notices.inform(f"{what} take about {needed / GIB:.2f} GiB of RAM.")
 
 
 def find_room(demands: Sequence[Demand], sigmas: Sequence[float], limit: float, notices: Notices) -> bool:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import comfy.samplers
+
 from ..features.trajectory import Trajectory
 from .settings import FORK, NONE, Layout, RetouchSettings
 
 if TYPE_CHECKING:
+    from comfy.samplers import CFGGuider
+
     from .mask import SubjectMask
     from .run import RetouchRun
+
+_GUIDANCE = ("cfg_function", "pre_cfg_function", "post_cfg_function")
+"""The host's options for functions of guidance, without `sampler_`."""
 
 
 def idle_inputs(
@@ -99,3 +106,36 @@ def counted_steps(settings: RetouchSettings, steps: int, masked: bool) -> str:
     second, third = settings.stated
     told = f"lambda_2_percent {second:g} is {settings.lambda_2} of {steps} steps"
     return f"{told}, lambda_3_percent {third:g} is {settings.lambda_3}." if masked else f"{told}."
+
+
+def first_mask(run: RetouchRun, mask: SubjectMask | None, continued: bool) -> str | None:
+    """The sentence for a mask that follows attention, in a run whose first step has no step before it.
+
+    continued: True for a run without noise, which continues another.
+    """
+    if mask is None or not mask.follows or not continued or not run.blends(run.levels[0]):
+        return None
+    return (
+        "the first step of this run blends under the mask of Adaptive Mask as it was made, because the attention of "
+        "the step before it belongs to another run; to blend as an undivided run, set attention of Adaptive Mask to "
+        "recorded."
+    )
+
+
+def unused_guidance(run: RetouchRun, guider: CFGGuider) -> str | None:
+    """The sentence for guidance of the run that waits while the layout's answers replace the guider's.
+
+    None where the guider is the host's own without functions of other nodes.
+    """
+    forked = sum(run.forks(s) for s in run.levels) if run.settings.strength == 1 else 0
+    waiting = []
+    if type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise:
+        waiting.append(type(guider).__name__)
+    if any(guider.model_options.get(f"sampler_{kind}") for kind in _GUIDANCE):
+        waiting.append("guidance that other nodes add to the model")
+    if not forked or not waiting:
+        return None
+    return (
+        f"early_swap {FORK} gives the layout's answers in {forked} steps, so {' and '.join(waiting)} "
+        f"{'act' if len(waiting) > 1 else 'acts'} from {run.settings.names[0]} on."
+    )

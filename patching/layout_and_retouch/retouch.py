@@ -29,7 +29,7 @@ from .checks import (
     check_trajectory,
     warn_of_idle_weights,
 )
-from .idle import counted_steps, idle_steps
+from .idle import counted_steps, first_mask, idle_steps, unused_guidance
 from .mask import SubjectMask
 from .path import path_of, reached, starting_noise
 from .run import RetouchRun
@@ -129,10 +129,13 @@ class Retouch:
             mask_blends=self.mask is not None,
         )
         run.vanilla, told = prepare_vanilla(self.vanilla, run, self.lending, self.every_block, state.inputs)
+        continued = not torch.count_nonzero(noise)
         counted = counted_steps(settings, len(steps), self.mask is not None) if settings.by_percent else ""
-        for sentence in filter(None, (counted, shown_steps(self.window, levels, sampling))):
-            self.notices.inform(sentence)
-        idle = idle_steps(run, sigmas.tolist(), not torch.count_nonzero(noise), len(self.lending.references))
+        shown = shown_steps(self.window, levels, sampling)
+        for fact in (counted, shown, unused_guidance(run, guider), first_mask(run, self.mask, continued)):
+            if fact:
+                self.notices.inform(fact)
+        idle = idle_steps(run, sigmas.tolist(), continued, len(self.lending.references))
         for sentence in (*([told] if told else []), *idle):
             self.notices.tell(sentence)
         if self.layout is not None:

@@ -14,10 +14,11 @@ import comfy.samplers
 import torch
 
 from ..features.bank import OUTPUT, FeatureBank
+from ..features.room import features_size, tell_size
 from ..features.taps import BankSink, OutputTap
 from ..features.trajectory import Trajectory, TrajectoryRecorder
 from ..host.attach import attach
-from ..host.blocks import parse
+from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_latent, check_models
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
@@ -57,11 +58,13 @@ class StepBlendedGuider(RecordingGuider):
         check_models(vanilla, personalized, node)
         self._given = (vanilla, personalized)
         self._features = BankSink(OUTPUT, "")
+        self._recorded: tuple[Block, ...] = ()
         if record_blocks.strip():
             chosen = parse(
                 record_blocks, discover(personalized, node), node, preset(personalized, LATE, node), "record_blocks"
             )
             if chosen:
+                self._recorded = chosen
                 tap = OutputTap(node, family_of(personalized, node), chosen, self._features, whole=True)
                 vanilla, personalized = attach(vanilla, tap), attach(personalized, tap)
         super().__init__(vanilla)
@@ -110,6 +113,7 @@ class StepBlendedGuider(RecordingGuider):
         run = self._run = _Run(switch)
         recorder = self.recorder = self.second.recorder = TrajectoryRecorder()
         bank = self._features.bank = FeatureBank()
+        self._tell_size(latent_image, len(sigmas) - 1)
         sample = super().sample
         if switch >= float(sigmas[0]):
             run.vanilla_calls, sample = 0, self.second.sample
@@ -173,6 +177,15 @@ class StepBlendedGuider(RecordingGuider):
         if run.vanilla_calls is None:
             return super().outer_predict_noise(x, timestep, model_options, seed)
         return self.second.predict_in_place(x, timestep, model_options, seed)
+
+    def _tell_size(self, latent_image: torch.Tensor, steps: int) -> None:
+        """Tells how much RAM the features of record_blocks take. latent_image: [images, channels, height, width]."""
+        if not self._recorded:
+            return
+        images, _, height, width = latent_image.shape
+        sides = 1 if math.isclose(self.cfg, 1.0) else 2
+        one = features_size(self.model_patcher, (height, width), layers_of(self._recorded), self.node)
+        tell_size(f"the features of record_blocks in {steps} steps", one * images * sides * steps, self.notices)
 
     def ended_with(self, samples: torch.Tensor) -> bool:
         """True where the last run ended with these samples, [images, channels, height, width]."""

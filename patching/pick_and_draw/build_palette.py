@@ -132,7 +132,7 @@ def build_palette(
         empty_prompt=empty,
     )
     if sigmas is not None:
-        _fill_ahead(palette, model, sigmas)
+        _fill_ahead(palette, model, sigmas, told)
     return Made(palette, masks, shown)
 
 
@@ -156,7 +156,7 @@ def _check_alike(more: Palette, blocks: tuple[str, ...], family: str, *, window:
         )
 
 
-def _fill_ahead(palette: Palette, model: ModelPatcher, sigmas: torch.Tensor) -> None:
+def _fill_ahead(palette: Palette, model: ModelPatcher, sigmas: torch.Tensor, notices: Notices) -> None:
     """Computes the features of all levels of a schedule that the palette's window holds."""
     schedule = [float(s) for s in sigmas if s > 0]
     inside = palette.window.resolve(model.get_model_object("model_sampling"))
@@ -172,7 +172,7 @@ def _fill_ahead(palette: Palette, model: ModelPatcher, sigmas: torch.Tensor) -> 
             f"{NODE}: expected a model that a later run can recognize, got one with {', '.join(identity.unknown)}; "
             "disconnect sigmas, so that each run computes its features, or remove the node that adds it from model."
         )
-    fill(palette, model, levels, schedule, NODE, identity=identity)
+    fill(palette, model, levels, schedule, NODE, identity=identity, notices=notices)
 
 
 def _references(

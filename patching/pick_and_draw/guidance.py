@@ -98,7 +98,7 @@ class UREMDGuidance:
         if self.palette is not None and run.palette_levels:
             schedule = [s for s in run.sigmas if s > 0]
             keep_for(self.palette.references.items, identity, state, self.notices)
-            fill(self.palette, model, run.palette_levels, schedule, self.node, identity=identity)
+            fill(self.palette, model, run.palette_levels, schedule, self.node, identity=identity, notices=self.notices)
         self.log.start(run.levels, len(noise))
         state.at_end(self.log.finish)
         state.recall((self, "run"), lambda: run)

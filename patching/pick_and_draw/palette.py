@@ -11,6 +11,7 @@ import torch
 
 from ..features.bank import HIDDEN, Key
 from ..features.references import INVERTED, Reference, References
+from ..features.room import level_size, tell_size
 from ..features.sources import Inverted, Source
 from ..host.attach import attach, bare
 from ..host.blocks import Layer, layers_of, parse
@@ -18,6 +19,7 @@ from ..host.checks import image_latent
 from ..host.families import discover, family_of
 from ..host.family import SELF_INPUT
 from ..host.identity import Identity, identity_of
+from ..host.notices import Notices
 from ..host.passes import Denoise, run_pass
 from ..host.window import ALWAYS, Window
 from .null_text import NULL_TEXT, null_text
@@ -88,19 +90,26 @@ def fill(
     schedule: Sequence[float],
     node: str,
     identity: Identity | None = None,
+    notices: Notices | None = None,
 ) -> None:
     """Computes the features that the references' banks lack at these noise levels.
 
     This costs one model call per level, and for inverted references an inversion. schedule: all noise levels of the
     run. model: the MODEL that will be guided; the pack's own patches on it do not act on a reference. identity: of this
-    model, found here by default.
+    model, found here by default. notices: told how much RAM many features take.
     """
     model, family = bare(model), family_of(model, node)
     blocks = parse(" ".join(palette.blocks), discover(model, node), node)
     layers = layers_of(blocks)
     identity = identity or identity_of(model)
-    weights = identity.name
-    for number, item in enumerate(palette.references.items):
+    weights, items = identity.name, palette.references.items
+    if notices is not None:
+        needed = sum(
+            len(_missing(palette, number, weights, layers, levels)) * level_size(model, item, layers, node)
+            for number, item in enumerate(items)
+        )
+        tell_size(f"the palette's features at {len(levels)} noise levels", needed, notices)
+    for number, item in enumerate(items):
         if not _missing(palette, number, weights, layers, levels):
             continue
         source = _source(palette, item, model, schedule, identity, node)  # another inversion empties the bank

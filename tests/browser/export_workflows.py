@@ -76,6 +76,13 @@ NOTES = {
         "when the reference takes over; **lambda_3**: when the background is fixed; **strength**: how much of all of "
         "it."
     ),
+    "layout_and_retouch_paper": (
+        "Layout-and-Retouch with the paper's settings: 50 DDIM steps, the first 5 of the vanilla model, guidance 7.5, "
+        "keys and values replaced, and the neutral prompt for the retouch. Before **lambda_2**, the picture borrows "
+        "the queries, keys and values of the network that drew the layout: **early_swap** qkv_both with "
+        "**vanilla_model** and **vanilla_conditioning**.\n\nThe demo model loses the place under the neutral prompt. "
+        "*layout_and_retouch* has the settings that suit it."
+    ),
     "jedi": (
         "JeDi, complete. A joint model, trained on sets of pictures, draws three scenes together with three pictures "
         "of the subject as known members of the set: all show one subject, and nothing is "

@@ -1,0 +1,40 @@
+"""A mask that follows attention, in the later part of a divided sampling."""
+
+import comfy.sample
+import torch
+from likeness.patching.host.notices import Notices
+from likeness.patching.layout_and_retouch.settings import NODE
+from likeness.tests.patching.layout_and_retouch.retouch_runs import STEPS, layout, mask, reference, retouched
+from likeness.tests.patching.tiny_models import conditioning, tiny_model
+
+SAID = "the first step of this run blends under the mask"
+
+
+def told_by_part(start: int, noise: bool = False, **masked) -> bool:
+    """True where a run of the last steps says that its first mask is not of the step before."""
+    model, notices = tiny_model("sd1"), Notices(NODE)
+    settings = {"lambda_2": 1, "lambda_3": 1, "mask": mask(**masked), "notices": notices}
+    patched = retouched(model, [reference(model)], layout=layout(model)[1], **settings)
+    comfy.sample.sample(
+        patched,
+        torch.ones(1, 4, 8, 8) if noise else torch.zeros(1, 4, 8, 8),
+        STEPS,
+        4.0,
+        "euler",
+        "normal",
+        conditioning(model, seed=10),
+        conditioning(model, seed=11),
+        torch.ones(1, 4, 8, 8),
+        start_step=start,
+        disable_noise=not noise,
+        disable_pbar=True,
+        seed=3,
+    )
+    return any(SAID in said.lower() for said in notices.sentences)
+
+
+def test_the_first_mask_of_a_later_part_is_told():
+    follows = {"tokens": (1, 2), "prompt_length": 7}
+    assert told_by_part(2, **follows)
+    assert not told_by_part(2)
+    assert not told_by_part(2, noise=True, **follows)
