@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ...demo.launcher.client import Prompt
 from . import parts
-from .builder import TEXTS, WORDS, Builder, Draw
+from .builder import BRACED, TEXTS, WORDS, Builder, Draw
 from .parts import DEMO, TINY, Scene, encoded, latent, negative, patched, picture, positive, sampled
 from .prompts import Link, nodes_of
 
@@ -227,6 +227,18 @@ def _maps(b: Builder, s: Scene) -> Link:
     return sampled(b, s, s.model, (encoded(b, s), negative(b, s)), start)
 
 
+def _likeness(b: Builder, s: Scene) -> Link:
+    prompt = b.add("LikenessSubjectPrompt", clip=s.clip, text=BRACED, token=b.one_of("", "sks fish"))
+    asked: dict[str, Any] = {"model": s.vanilla, "vae": s.vae, "subject": _subject(b, s), "latent": latent(b, s)}
+    if s.family == DEMO and b.rarely():
+        asked["model"] = b.add("LikenessDemoJointModel")
+    elif b.maybe():
+        asked["personalized_model"] = patched(b, s, s.model)
+    if b.rarely():
+        asked |= {"layout": "drawn mask", "mask": _mask(b, s)}
+    return b.add("LikenessSampler", **asked, subject_prompt=[prompt[0], 4])
+
+
 METHODS = {
     "retouch": _retouch,
     "guidance": _guidance,
@@ -234,4 +246,5 @@ METHODS = {
     "blended": _blended,
     "maps": _maps,
     "both": _both,
+    "likeness": _likeness,
 }

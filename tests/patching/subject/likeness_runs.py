@@ -25,10 +25,10 @@ from likeness.tests.patching.subject.subjects import Averages, mask, photo, prom
 from likeness.tests.patching.tiny_models import run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
-SIDE = 16
-SAMPLING = {"seed": 5, "steps": 4, "cfg": 4.0, "sampler": "euler", "scheduler": "normal"}
+SIDE = 8
+SAMPLING = {"seed": 5, "steps": 3, "cfg": 4.0, "sampler": "euler", "scheduler": "normal"}
 WINDOW = {"start_percent": 0.0, "end_percent": 1.0}
-PHOTO = photo(1)
+PHOTO = photo(1, 8 * SIDE, 8 * SIDE)
 """One tensor for all tests, with which its inversions are kept."""
 
 
@@ -51,14 +51,14 @@ def models() -> dict:
 
 @functools.cache
 def subject():
-    return subject_of(PHOTO, masks={"mask0": mask()})
+    return subject_of(PHOTO, masks={"mask0": mask(8 * SIDE)})
 
 
-def sampled(model: str = "vanilla", **changes) -> tuple[torch.Tensor, str]:
-    """Samples and report of the node."""
+def sampled(model="vanilla", **changes) -> tuple[torch.Tensor, str]:
+    """Samples and report of the node. model: a MODEL, or the name of one of `models`."""
     personal = changes.pop("personalized", None)
     given = {
-        "model": models()[model],
+        "model": models()[model] if isinstance(model, str) else model,
         "vae": vae(),
         "subject": subject(),
         "subject_prompt": prompt_of(token=personal is not None),
@@ -80,7 +80,7 @@ def by_ksampler(model, positive: list, negative: list | None = None, latent: dic
 
 def reference(prompt, inversion_steps: int = 50, source: str = "inverted"):
     widgets = {"source": source, "seed": 0, "weight": 1.0, "size": OWN_SIZE, "inversion_steps": inversion_steps}
-    return LikenessReference.execute(PHOTO, vae(), prompt.neutral_conditioning, mask=mask(), **widgets).args[0]
+    return LikenessReference.execute(PHOTO, vae(), prompt.neutral_conditioning, mask=mask(8 * SIDE), **widgets).args[0]
 
 
 def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
@@ -97,7 +97,7 @@ def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
         map_blocks="paper",
         image=PHOTO,
         vae=vae(),
-        mask=mask(),
+        mask=mask(8 * SIDE),
         size=OWN_SIZE,
         subject_prompt=prompt,
         **WINDOW,
@@ -231,4 +231,4 @@ def by_joint_node(model: str, prompt, strength: float, references: bool = True) 
 
 
 def drawn() -> torch.Tensor:
-    return square(SIDE)
+    return square(SIDE, 2 * SIDE, 4 * SIDE)
