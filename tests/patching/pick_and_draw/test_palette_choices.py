@@ -156,7 +156,8 @@ def test_null_text_inversion_follows_the_inversion_under_guidance():
     model = model_of()
     reference = chosen(model, source=INVERTED).references.items[0]
     pivots = invert(model, encoded(CAPTION), reference.latent, (3.0, 1.5, 0.6), "test")
-    before = {name: value.clone() for name, value in model.model.diffusion_model.named_parameters()}
+    weights = model.model.diffusion_model.named_parameters()
+    before = {name: (value.clone(), value.requires_grad) for name, value in weights}
     found = null_text(model, reference, encoded(""), pivots, "test")
     plain = followed(model, pivots)
     assert found.sigmas == pivots.sigmas
@@ -168,7 +169,7 @@ def test_null_text_inversion_follows_the_inversion_under_guidance():
     for each, expected in zip(without.latents, plain, strict=True):
         torch.testing.assert_close(each, expected, rtol=1e-3, atol=1e-3)
     for name, value in model.model.diffusion_model.named_parameters():
-        assert torch.equal(value, before[name]) and not value.requires_grad
+        assert torch.equal(value, before[name][0]) and value.requires_grad == before[name][1]
 
 
 def test_a_palette_with_all_choices_is_saved_and_loaded(tmp_path, monkeypatch):
