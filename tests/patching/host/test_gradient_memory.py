@@ -100,10 +100,11 @@ class Memory(TorchDispatchMode):
         self._known = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for storage in _storages((args, kwargs)):  # weights, of which a result may be a view
+            self._known[storage] = True
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage not in self._known:
+        for storage in _storages(result):
+            if storage not in self._known:
                 self._known[storage] = True
                 self.alive += storage.nbytes()
                 self.peak = max(self.peak, self.alive)
@@ -112,6 +113,10 @@ class Memory(TorchDispatchMode):
 
     def _free(self, size):
         self.alive -= size
+
+
+def _storages(values):
+    return [tensor.untyped_storage() for tensor in tree_leaves(values) if isinstance(tensor, torch.Tensor)]
 
 
 def test_checkpoints_give_the_same_with_less_memory(family):
