@@ -85,8 +85,9 @@ class Oracle:
         return None
 
     def _of_picture(self, prompt: Prompt, found: Outcome, before: Outcome) -> Fault | None:
-        if not _picture(found) and (before.error or _picture(before)):
-            return Fault("no picture", _blame(prompt, found), str(found.facts))
+        if not _picture(found):  # core's own nodes may give none either, and no two such pictures can be compared
+            faulty = before.error or _picture(before)
+            return Fault("no picture", _blame(prompt, found), str(found.facts)) if faulty else None
         patches = nodes_of(prompt, RETOUCH, GUIDANCE)
         for node in patches:
             without = before if len(patches) == 1 else self._server.run(needed(bypassed(prompt, [node])))

@@ -20,7 +20,7 @@ from ...demo.launcher import host as hosting
 from ...demo.launcher.client import Client, Failed, Prompt, Rejected
 
 _TEXT_EVENT = 3
-_TIMEOUT = 240.0
+_TIMEOUT = 600.0
 _NODES = Path(__file__).with_name("host_nodes")
 _NOTHING: Prompt = {
     "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16, "batch_size": 1}},

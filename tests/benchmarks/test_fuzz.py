@@ -82,6 +82,7 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": drawn(finite=False)}, "no picture"),
         (GUIDED, {"prompt": drawn(deviation=0.0)}, "no picture"),
         (GUIDED, {"prompt": drawn(deviation=0.0), "plain_one": drawn(PLAIN, deviation=0.0)}, None),
+        (GUIDED, {"prompt": drawn(PLAIN, finite=False), "plain_one": drawn(PLAIN, finite=False)}, None),
         (GUIDED, {"prompt": drawn(PLAIN)}, "no effect without a word"),
         (GUIDED, {"prompt": drawn(PLAIN, {"2": "Warning: The window is empty."})}, None),
         (NEUTRAL, {"prompt": drawn(PLAIN)}, None),
