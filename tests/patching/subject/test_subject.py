@@ -6,13 +6,16 @@ import re
 import types
 
 import execution
+import folder_paths
 import pytest
 import torch
-from likeness.nodes import AppearancePalette, LikenessSubject
+from likeness.nodes import AppearancePalette, LikenessSegment, LikenessSubject
 from likeness.patching.features.references import OWN_SIZE
 from likeness.patching.layout_and_retouch import segment
+from likeness.patching.pick_and_draw.saliency import saliency_map
 from likeness.patching.subject.borrowing import members_of, palette_of, reference_of
 from likeness.patching.subject.masks import found_masks
+from likeness.tests import tiny_segmenter
 from likeness.tests.patching.pick_and_draw.guidance_runs import clip_of, model_of
 from likeness.tests.patching.subject.subjects import SIDE, Averages, mask, photo, prompt_of, subject_of
 from likeness.tests.patching.tiny_models import tiny_model
@@ -103,6 +106,20 @@ def test_segment_anything_follows_the_attention(monkeypatch):
     ((name, prompt),) = asked
     assert name == "sam_vit_b_01ec64.pth"
     assert prompt.box is not None and prompt.labels.tolist() == [1]
+
+
+def test_segment_anything_gives_the_mask_of_its_node(monkeypatch, tmp_path):
+    pytest.importorskip("segment_anything")
+    tiny_segmenter.write(tmp_path)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "sams", ([str(tmp_path)], {".pth"}))
+    model, vae, prompt, image = model_of(), Averages(), prompt_of(), photo(1)
+    name = "sam_vit_b_01ec64.pth"
+    (found,) = found_masks(subject_of(image, area=name), model, vae, prompt, "test")
+    said = prompt.neutral
+    latent = {"samples": vae.encode(image)}
+    heat = saliency_map(model, clip_of(), latent, text=said.text, word=said.word, blocks="paper", seed=0, node="test")
+    expected = LikenessSegment.execute(image, name, 0.3, "", "", "", heat).args[0]
+    assert found is not None and torch.equal(found, expected)
 
 
 def test_a_joint_checkpoint_sees_whole_photographs():
