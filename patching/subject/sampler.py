@@ -28,7 +28,7 @@ def draw(inputs: Inputs, method: str) -> tuple[dict, str]:
     check_layout(inputs.layout, inputs.mask is not None)
     check_method(method, inputs.layout, inputs.sampler)
     check_models(inputs, method)
-    report = Report(inputs.subject)
+    report = Report(inputs.subject, inputs.lasts)
     report.say(f"Method: {TITLES[method]}, {why}.")
     with _as_this_node():
         if inputs.likeness > 0:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..host import checks as host_checks
+from ..host.families import discover
 from ..host.same import same_model
 from ..jedi.format import ATTACHMENT, IN_CHANNELS
 from .sampler_inputs import NODE, Inputs
@@ -89,6 +91,16 @@ def check_models(inputs: Inputs, method: str) -> None:
             "that does not, such as an inpainting checkpoint; load a joint one with LikenessLoadJointCheckpoint, or "
             f"set method to {AUTOMATIC}."
         )
+    if method != JOINT and inputs.personalized_model is not None:
+        host_checks.check_models(inputs.model, inputs.target, NODE)
+        vanilla, personalized = (discover(model, NODE) for model in (inputs.model, inputs.target))
+        if [block.name for block in vanilla] != [block.name for block in personalized]:
+            raise ValueError(
+                f"{NODE}: expected models of one family, got one with {len(vanilla)} and one with {len(personalized)} "
+                "attention blocks; connect a personalized_model made from the same family as model."
+            )
+    for prompt in (inputs.positive, inputs.prompt.vanilla_conditioning, inputs.prompt.negative_conditioning):
+        host_checks.check_text(inputs.target, prompt, "subject_prompt", NODE)
     if method == RETOUCH and inputs.layout == TEMPLATE and not inputs.personalized:
         raise ValueError(
             f"{NODE}: expected a personalized_model that differs from model, or a prompt with a token, for method "

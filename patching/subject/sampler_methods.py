@@ -65,7 +65,8 @@ def by_palette(inputs: Inputs, report: Report) -> CFGGuider:
     if inputs.layout != OWN:
         with report.making("template", TEMPLATE_KIND):
             template = template_of(inputs)
-    report.say(f"Strength: step_size {inputs.likeness * STEP_SIZE:g} of UREMD Guidance, {STEP_SIZE} at likeness 1.")
+    size = inputs.likeness * STEP_SIZE
+    report.say(f"Strength: step_size {size:g} of UREMD Guidance, where likeness 1 is {STEP_SIZE}.")
     return inputs.guider(_guided(inputs, inputs.target, palette, template), inputs.positive)
 
 
@@ -181,7 +182,7 @@ def _guided(inputs: Inputs, model: ModelPatcher, palette: Palette | None, templa
 def _note_features(inputs: Inputs, pictures: References, report: Report) -> None:
     name = inputs.identities[1].name
     known = [item for item in pictures.items if name in item.inversions or name in _makers(item)]
-    report.note(f"features of {len(pictures.items)} photographs", len(known) == len(pictures.items))
+    report.note("features of the photographs", len(known) == len(pictures.items))
 
 
 def _makers(item: Reference) -> set[str]:

@@ -12,9 +12,10 @@ from .subject import Subject
 
 @dataclass(eq=False)
 class Report:
-    """Lines of one execution."""
+    """Lines of one execution. kept: False where the next run cannot recognize the models."""
 
     subject: Subject
+    kept: bool = True
     lines: list[str] = field(default_factory=list)
     _made: list[str] = field(default_factory=list)
     _reused: list[str] = field(default_factory=list)
@@ -48,7 +49,8 @@ class Report:
         (self._reused if reused else self._made).append(what)
 
     def __str__(self) -> str:
-        kept = [f"Reused: {', '.join(self._reused)}."] if self._reused else []
-        made = [f"Made, and kept for the next run: {', '.join(self._made)}."] if self._made else []
+        reused = [f"Reused: {', '.join(self._reused)}."] if self._reused else []
+        lead = "Made, and kept for the next run" if self.kept else "Made for this run alone"
+        made = [f"{lead}: {', '.join(self._made)}."] if self._made else []
         cost = [f"Cost: {', '.join(self._seconds)}."] if self._seconds else []
-        return "\n".join([*self.lines, *kept, *made, *cost])
+        return "\n".join([*self.lines, *reused, *made, *cost])

@@ -43,7 +43,8 @@ NOTES = {
         "A LoRA and one photograph: the vanilla model decides the layout, the photograph gives the look "
         "(Layout-and-Retouch). The LoRA makes **personalized_model**; the model before it goes to "
         "**model**.\n\n**target_prompt** whole keeps the place on the demo model; the paper's neutral prompt, the "
-        "default, loses it there. **likeness** 0 is the LoRA alone."
+        "default, loses it there. **likeness** 0 is the LoRA alone, 1 the paper's strength, which breaks some pictures "
+        "here."
     ),
     "likeness_sampler_joint": (
         "A joint checkpoint and three photographs, no training: both pictures and the photographs are one set "

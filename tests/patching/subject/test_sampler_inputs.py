@@ -3,7 +3,9 @@
 import pytest
 import torch
 from likeness.nodes import LikenessSampler
+from likeness.patching.host.families import discover
 from likeness.patching.host.notices import Notices
+from likeness.patching.subject import sampler_checks
 from likeness.patching.subject.sampler_checks import chosen_method, layout_of_run
 from likeness.patching.subject.sampler_inputs import Inputs
 from likeness.tests.patching.subject.likeness_runs import SAMPLING, drawn, empty, models, sampled, subject, vae
@@ -106,6 +108,24 @@ def test_models_and_runs_that_cannot_work_are_one_sentence(given, said):
     with pytest.raises(ValueError, match=r"^LikenessSampler: .*") as caught:
         sampled(**given)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [("sd2", "expected models with one prediction type"), ("sdxl", "expected models with one latent format")],
+)
+def test_models_of_two_families_are_one_sentence(family, said):
+    with pytest.raises(ValueError, match=f"LikenessSampler: {said}"):
+        sampled(personalized_model=tiny_model(family), method="palette guidance")
+
+
+def test_a_smaller_network_of_the_same_family_is_one_sentence(monkeypatch):
+    personalized = models()["personalized"]
+    monkeypatch.setattr(
+        sampler_checks, "discover", lambda model, node: discover(model, node)[2 * (model is personalized) :]
+    )
+    with pytest.raises(ValueError, match="LikenessSampler: expected models of one family, got one with 16 and one"):
+        sampled(personalized="personalized")
 
 
 def test_an_inpainting_checkpoint_is_no_joint_one():
