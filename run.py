@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # ruff: noqa: E402, RUF005, UP010, UP031, UP036
-"""python run.py demo | serve | test | bench | train
+"""python run.py demo | serve | test | bench | train | evaluate
 
   demo    makes one personalized picture with a real ComfyUI, headless
             --checkpoint FILE --photos FOLDER --subject WORD [--lora FILE]  with your own files; demo -h lists more
@@ -9,6 +9,7 @@
             PATH ...  these tests alone, at once; --quick  a verdict in minutes; --full  the longest tests, too
   bench   runs one benchmark: bench NAME [--quick] [--json FILE]
   train   trains the demo model, or a joint model of your own, resuming where it stopped
+  evaluate  the papers' evaluation on your checkpoint: plan, generate, score, report; --smoke tries it on the demo model
 
 The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
 
@@ -46,7 +47,7 @@ from demo.launcher.files import Problem
 from demo.launcher.pins import DEFAULT_HOST, HOSTS
 from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
-COMMANDS = ("demo", "serve", "test", "bench", "train")
+COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate")
 # Every equation, every node, every law of the patches on one U-Net shape, and each paper's workflow in a server.
 QUICK = ["tests/kernels", "tests/nodes", "tests/patching", "-k", "not sd2 and not sdxl", "-m", "not full and not slow"]
 QUICK += [

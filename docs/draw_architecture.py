@@ -19,6 +19,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 PURPOSES = {
     "nodes": "Schemas that ComfyUI shows, with one call each",
     "patching/subject": "One subject and one prompt for all papers; may import them",
+    "patching/evaluation": "Metrics of pictures: embeddings, masks",
     "patching/layout_and_retouch": "arXiv 2407.09779",
     "patching/pick_and_draw": "arXiv 2401.16762",
     "patching/jedi": "arXiv 2407.06187",
@@ -28,11 +29,13 @@ PURPOSES = {
     "kernels": "Mathematics: one function for each equation. Knows no ComfyUI",
     "demo": "Bundled world, its trainer, launcher",
     "benchmarks": "Side-by-side measurements",
+    "lab": "Evaluation on real weights",
 }
 """The folders of the picture; a file belongs to the longest one that its path begins with."""
 COLORS = {
     "nodes": "#4f46e5",
     "patching/subject": "#7c3aed",
+    "patching/evaluation": "#7c3aed",
     "patching/layout_and_retouch": "#0d9488",
     "patching/pick_and_draw": "#0d9488",
     "patching/jedi": "#0d9488",
@@ -42,6 +45,7 @@ COLORS = {
     "kernels": "#be123c",
     "demo": "#64748b",
     "benchmarks": "#64748b",
+    "lab": "#64748b",
 }
 SANS = "-apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
@@ -177,8 +181,11 @@ def arrow(points: list[tuple[float, float]], color: str) -> str:
 
 def placed() -> tuple[list[list[Box]], list[Box]]:
     """The boxes of each floor from the top, and those beside the floors."""
-    papers = [folder for folder in PURPOSES if folder.startswith("patching/")][1:5]
-    above, below = [["nodes"], ["patching/subject"]], [["patching/features"], ["patching/host"], ["kernels"]]
+    papers = [folder for folder in PURPOSES if folder.startswith("patching/")][2:6]
+    above, below = (
+        [["nodes"], ["patching/subject", "patching/evaluation"]],
+        [["patching/features"], ["patching/host"], ["kernels"]],
+    )
     floors, rows, top = [*above, papers, *below], [], 92
     for floor in floors:
         inset = 22 if floor[0].startswith("patching/") else 0
@@ -187,7 +194,7 @@ def placed() -> tuple[list[list[Box]], list[Box]]:
         rows.append([Box(f, LEFT + inset + i * (width + 24), top, width, height) for i, f in enumerate(floor)])
         top += height + GAP + (24 if floor[0] in ("nodes", "patching/host") else 0)
     top, beside = rows[0][0].top, []
-    for folder in ("benchmarks", "demo"):
+    for folder in ("benchmarks", "lab", "demo"):
         beside.append(Box(folder, WIDTH - LEFT - BESIDE, top, BESIDE, height_of(folder, BESIDE)))
         top += beside[-1].height + GAP
     return rows, beside

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ("host", "features", "subject", "tinyland")
+SHARED = ("host", "features", "subject", "tinyland", "evaluation")
 PAPERS = sorted({f"patching/{p.parent.name}" for p in ROOT.glob("patching/*/*.py") if p.parent.name not in SHARED})
 ALLOWED = {  # package: what it may import besides itself
     "kernels": (),
@@ -17,10 +17,12 @@ ALLOWED = {  # package: what it may import besides itself
     **dict.fromkeys(PAPERS, ("kernels", "patching/host", "patching/features")),  # never another paper
     "patching/subject": ("kernels", "patching/host", "patching/features", *PAPERS),
     "patching/tinyland": ("kernels", "patching/host", "patching/features", "patching/jedi"),
+    "patching/evaluation": ("kernels", "patching/host"),
     "nodes": ("kernels", "patching"),
     "demo": ("kernels", "patching"),
+    "lab": ("kernels", "patching", "demo", "benchmarks"),  # nothing imports it
 }
-FILES = [path for top in ("kernels", "patching", "nodes", "demo") for path in sorted((ROOT / top).rglob("*.py"))]
+FILES = [path for top in ("kernels", "patching", "nodes", "demo", "lab") for path in sorted((ROOT / top).rglob("*.py"))]
 
 
 def name_of(path: Path) -> str:

@@ -12,7 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = [
     ROOT / "__init__.py",
     ROOT / "run.py",
-    *(p for top in ("nodes", "patching", "kernels", "demo", "benchmarks") for p in sorted((ROOT / top).rglob("*.py"))),
+    *(
+        p
+        for top in ("nodes", "patching", "kernels", "demo", "benchmarks", "lab")
+        for p in sorted((ROOT / top).rglob("*.py"))
+    ),
 ]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PAGES = [

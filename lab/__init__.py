@@ -1,0 +1,1 @@
+"""Research on real weights, run from a clone of the repository."""

@@ -1,0 +1,1 @@
+"""Evaluation of personalization methods by the protocols of the papers."""

@@ -1,0 +1,117 @@
+"""`run.py evaluate`: the papers' evaluation on your own checkpoint, in steps that go on where they stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...demo.launcher.files import Problem
+from ...demo.launcher.serve import has_gpu
+from . import given, plan, protocol, score, smoke, steps, templates
+from .servers import OwnServer, Server
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of all steps."""
+    top = argparse.ArgumentParser(
+        prog="run.py evaluate",
+        description=__doc__,
+        epilog=f"protocols: {', '.join(protocol.names())}\nmethods: {', '.join(templates.names())}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--smoke", action="store_true", help="evaluate the demo model, without any download")
+    top.add_argument("--out", type=Path, default=Path("likeness_smoke"), help="folder of the smoke test")
+    parts = top.add_subparsers(metavar="plan | generate | score | report")
+    one = parts.add_parser("plan", help="lists the pictures, what they cost and what is missing; draws nothing")
+    one.add_argument("--protocol", required=True, help="a protocol's name, or a JSON file of your own")
+    one.add_argument("--data", type=Path, required=True, help="a folder with a folder of photos for each subject")
+    one.add_argument("--methods", required=True, help="names and workflows in API format, separated by commas")
+    one.add_argument("--checkpoint", default="", help="a file, or its name in ComfyUI's models")
+    one.add_argument("--joint-checkpoint", default="", help="a checkpoint trained on sets, for jedi")
+    one.add_argument("--loras", type=Path, help="a folder with SUBJECT.safetensors for each subject")
+    one.add_argument("--embeddings", type=Path, help="a folder with SUBJECT.safetensors or .pt for each subject")
+    one.add_argument("--models", type=Path, help="ComfyUI's folder of models")
+    one.add_argument("--remote", action="store_true", help="the weights are a server's: take their names unchecked")
+    one.add_argument("--dials", default="", help="strengths of methods: lora=0.4,0.7,1;jedi=5,10")
+    one.add_argument("--only", default="", help="subjects, separated by commas")
+    one.add_argument("--images-per-prompt", type=int, help="another number than the protocol's")
+    one.add_argument("--out", type=Path, required=True)
+    one.set_defaults(run=plan_step)
+    two = parts.add_parser("generate", help="draws the pictures")
+    two.add_argument("out", type=Path)
+    two.add_argument("--server", help="HOST:PORT of a ComfyUI that runs already")
+    two.add_argument("--limit", type=int, help="pictures of each method, such as 3 for an estimate of the time")
+    two.add_argument("--retry-failed", action="store_true")
+    two.add_argument("--cpu", action="store_true", help="draw on the CPU")
+    two.set_defaults(run=generate_step)
+    three = parts.add_parser("score", help="computes the metrics")
+    three.add_argument("out", type=Path)
+    three.add_argument("--metrics", default="", help="names, separated by commas; all that are not optional")
+    three.add_argument("--preset", help="score by another protocol")
+    three.add_argument("--weights", type=Path, help="a folder of the metrics' weights")
+    three.add_argument("--masks", type=Path, help="a folder of masks: SUBJECT/PHOTO.png, and the pictures' own names")
+    three.add_argument("--image-reward-python", type=Path, help="the Python that has the package image-reward")
+    three.set_defaults(run=score_step)
+    four = parts.add_parser("report", help="writes report.html, report.md and result.json")
+    four.add_argument("out", type=Path, nargs="+")
+    four.add_argument("--preset", help="the protocol of the scores, where there are several")
+    four.add_argument("--against", help="the row that the others are compared with; the first")
+    four.set_defaults(run=lambda o: steps.reported([plan.read(folder) for folder in o.out], o.preset, o.against))
+    return top
+
+
+def main(arguments: list[str]) -> None:
+    options = parser().parse_args(arguments)
+    if not options.smoke and not hasattr(options, "run"):
+        parser().error("name a step, plan, generate, score or report, or use --smoke")
+    try:
+        if options.smoke:
+            smoke.run(options.out)
+        else:
+            options.run(options)
+    except Problem as problem:
+        raise SystemExit(f"evaluate: {problem}") from problem
+
+
+def plan_step(options: argparse.Namespace) -> None:
+    chosen = protocol.load(options.protocol)
+    if options.images_per_prompt is not None:
+        facts = {**chosen.facts, "images_per_prompt": options.images_per_prompt}
+        chosen = protocol.checked(facts, options.protocol)
+    methods = given.names(options.methods)
+    weights = given.Weights.of(options, methods)
+    made = plan.make(
+        options.out,
+        chosen,
+        data=options.data,
+        methods=methods,
+        dials=given.dials(options.dials),
+        files=weights.files,
+        weights={"": weights.hash},
+        folders=weights.folders,
+        only=given.names(options.only),
+    )
+    for sentence in [] if options.remote else weights.add_own(made):
+        print(sentence)
+    made.write()
+    steps.describe(made)
+    print(f"Next: run.py evaluate generate {options.out}")
+
+
+def generate_step(options: argparse.Namespace) -> None:
+    made = plan.read(options.out)
+    if options.server:
+        server = Server(options.server)
+    else:
+        base = options.out.resolve() / "work"
+        server = OwnServer(base, made.facts["folders"], cpu=options.cpu or not has_gpu())
+    steps.draw(made, server, options.limit, options.retry_failed)
+
+
+def score_step(options: argparse.Namespace) -> None:
+    import torch
+
+    made = plan.read(options.out)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    places = score.Options(options.weights, options.masks, options.image_reward_python, device)
+    steps.scored(made, options.preset, given.names(options.metrics), places)

@@ -1,0 +1,111 @@
+"""Lists, strengths and weights that a user names on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...demo.launcher.files import Problem
+from ...patching.evaluation.weights import digest
+from . import templates
+from .plan import Plan
+
+
+def names(text: str) -> list[str]:
+    """Names of a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def dials(text: str) -> dict[str, list[float]]:
+    """Strengths by method of a text such as "lora=0.4,0.7;jedi=5". Raises Problem."""
+    found = {}
+    for part in filter(None, text.split(";")):
+        name, _, values = part.partition("=")
+        try:
+            found[name.strip()] = [float(value) for value in names(values)]
+        except ValueError:
+            values = ""
+        if not names(values):
+            raise Problem(f"--dials has '{part}', expected METHOD=NUMBER,NUMBER such as lora=0.4,0.7,1: change it.")
+    return found
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that the methods read.
+
+    folders: places for our own server. files: names of the checkpoints by slot. hash: of the checkpoints. own: folder
+    of each subject's files by slot, with their endings.
+    """
+
+    folders: dict[str, str]
+    files: dict[str, str]
+    hash: str
+    own: dict[str, tuple[Path, tuple[str, ...]]]
+
+    @staticmethod
+    def of(options: argparse.Namespace, methods: Sequence[str]) -> Weights:
+        """Weights that the options name. Raises Problem for one that a method needs and that is missing."""
+        models = options.models or Path(os.environ["COMFYUI_PATH"]) / "models"
+        slots = set().union(*(templates.load(method).names for method in methods))
+        folders, files, hashes = {"models": str(models.resolve())}, {}, []
+        for slot, given in (("checkpoint", options.checkpoint), ("joint_checkpoint", options.joint_checkpoint)):
+            if slot not in slots:
+                continue
+            option = f"--{slot.replace('_', '-')}"
+            if not given:
+                raise Problem(f"The methods {', '.join(methods)} need a checkpoint: name it with {option}.")
+            if options.remote:
+                files[slot] = given
+                continue
+            path = _checkpoint(given, models / "checkpoints", option)
+            if path.parent.resolve() != (models / "checkpoints").resolve():
+                folders[f"checkpoints{len(files)}"] = str(path.parent.resolve())
+            files[slot] = path.name
+            hashes.append(digest(path))
+        own = {}
+        for slot, option, folder, endings in (
+            ("lora", "loras", options.loras, (".safetensors",)),
+            ("embedding_prompt", "embeddings", options.embeddings, (".safetensors", ".pt", ".bin")),
+        ):
+            if slot not in slots or options.remote:
+                continue
+            if folder is None or not folder.is_dir():
+                raise Problem(
+                    f"The methods {', '.join(methods)} need a file for each subject, and --{option} is "
+                    f"{folder or 'not given'}: name their folder."
+                )
+            folders[option] = str(folder.resolve())
+            own[slot] = folder, endings
+        return Weights(folders, files, "+".join(hashes), own)
+
+    def add_own(self, plan: Plan) -> list[str]:
+        """Adds the hash of each subject's own files to the plan; returns sentences on files that fit no subject.
+
+        Raises Problem for a subject without its file.
+        """
+        said: list[str] = []
+        hashes = dict.fromkeys(plan.subjects, "")
+        for folder, endings in self.own.values():
+            found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in endings}
+            if missing := [name for name in plan.subjects if name not in found]:
+                raise Problem(
+                    f"{folder} has no {missing[0]}{endings[0]}, and {len(missing)} of {len(plan.subjects)} subjects "
+                    "lack theirs: add the files, or leave the subjects out with --only."
+                )
+            if more := sorted(found.keys() - plan.subjects.keys()):
+                said.append(f"{folder} has files that fit no subject of the plan, and are not used: {', '.join(more)}.")
+            for name in plan.subjects:
+                hashes[name] += digest(found[name])
+        plan.facts["weights"].update(hashes)
+        return said
+
+
+def _checkpoint(given: str, folder: Path, option: str) -> Path:
+    path = next((path for path in (Path(given).expanduser(), folder / given) if path.is_file()), None)
+    if path is None:
+        raise Problem(f"There is no checkpoint {given}, also not in {folder}: change {option}.")
+    return path

@@ -1,0 +1,1 @@
+"""Report of an evaluation: one HTML file, a Markdown page and a JSON file."""

@@ -1,0 +1,96 @@
+"""CLIP and DINO from local folders, with tiny networks of random weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from likeness.patching.evaluation import encoders, weights
+from likeness.patching.evaluation.preprocessing import GEOMETRIES, Geometry
+from PIL import Image
+from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+
+SMALL = Geometry((("short", 64), ("crop", 64)), "bicubic", "clip")
+LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder of tiny networks under the names of the published ones."""
+    place = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    words = ["a", "dog</w>", "a</w>", "d", "o", "g</w>", "og</w>", "<|startoftext|>", "<|endoftext|>"]
+    text = LAYERS | {"vocab_size": len(words), "bos_token_id": 7, "eos_token_id": 8, "max_position_embeddings": 12}
+    vision = LAYERS | {"image_size": 64, "patch_size": 16}
+    clip = place / "clip-vit-base-patch32"
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(clip)
+    (clip / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (clip / "merges.txt").write_text("#version: 0.2\no g</w>\nd og</w>\n")
+    ViTModel(ViTConfig(**vision), add_pooling_layer=False).save_pretrained(place / "dino-vits16")
+    return place
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(3)
+    return [Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)) for _ in range(3)]
+
+
+def test_pictures_of_clip_are_its_own_embeddings(folder, pictures):
+    eye = encoders.load("clip-vit-base-patch32", [folder], SMALL)
+    pixels = torch.stack([SMALL.pixels(picture) for picture in pictures])
+    with torch.inference_mode():
+        network = CLIPModel.from_pretrained(folder / "clip-vit-base-patch32")
+        expected = network.visual_projection(network.vision_model(pixel_values=pixels).pooler_output)
+    found = eye.pictures(pictures)
+    assert found.shape == (3, 24) and found.dtype == np.float32
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(expected).numpy(), atol=1e-6)
+
+
+def test_texts_of_clip_do_not_depend_on_their_neighbors(folder):
+    eye = encoders.load("clip-vit-base-patch32", [folder], SMALL)
+    together, alone = eye.texts(["a dog", "a a a a dog dog"]), eye.texts(["a dog"])
+    np.testing.assert_allclose(together[0], alone[0], atol=1e-6)
+    assert np.abs(together[0] - together[1]).max() > 1e-3
+    assert np.linalg.norm(together, axis=1) == pytest.approx([1, 1], abs=1e-6)
+
+
+def test_dino_is_the_class_token_at_any_size(folder, pictures):
+    eye = encoders.load("dino-vits16", [folder], SMALL)
+    with torch.inference_mode():
+        network = ViTModel.from_pretrained(folder / "dino-vits16", add_pooling_layer=False)
+        pixels = torch.stack([SMALL.pixels(picture) for picture in pictures])
+        expected = torch.nn.functional.normalize(network(pixel_values=pixels).last_hidden_state[:, 0]).numpy()
+    np.testing.assert_allclose(eye.pictures(pictures), expected, atol=1e-6)
+    larger = encoders.load("dino-vits16", [folder], GEOMETRIES["half-256-squashed"])
+    assert larger.pictures(pictures[:1]).shape == (1, 32)
+
+
+def test_the_key_changes_with_the_geometry_and_the_weights(folder, tmp_path):
+    eye = encoders.load("dino-vits16", [folder], SMALL)
+    assert eye.key != encoders.load("dino-vits16", [folder], GEOMETRIES["clip-224"]).key
+    torch.manual_seed(1)
+    network = ViTModel(ViTConfig(**LAYERS, image_size=64, patch_size=16), add_pooling_layer=False)
+    network.save_pretrained(tmp_path / "dino-vits16")
+    assert encoders.load("dino-vits16", [tmp_path], SMALL).key != eye.key
+
+
+def test_missing_weights_are_one_sentence(tmp_path):
+    with pytest.raises(weights.MissingWeights) as caught:
+        encoders.load("dino-vits16", [tmp_path / "one", tmp_path / "two"], SMALL)
+    sentence = str(caught.value)
+    for part in ("dino-vits16", "87 MB", "Apache-2.0", str(tmp_path / "one"), "config.json", "facebook/dino-vits16"):
+        assert part in sentence
+    assert sentence.count(". ") == 0
+
+
+def test_weights_in_the_cache_of_hugging_face_are_found(folder, tmp_path):
+    place = tmp_path / "models--facebook--dino-vits16" / "snapshots"
+    place.mkdir(parents=True)
+    (place / "abc").symlink_to(folder / "dino-vits16", target_is_directory=True)
+    assert weights.named("dino-vits16").find([tmp_path]) == place / "abc"
+
+
+def test_an_unknown_network_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Expected a network among .*, got resnet"):
+        encoders.load("resnet", [tmp_path], SMALL)
