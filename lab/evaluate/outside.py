@@ -46,6 +46,7 @@ def inception_score(pictures: Sequence[Path], folders: Sequence[Path]) -> float:
         isc_splits=min(10, len(pictures)),
         feature_extractor_weights_path=str(inception_weights(folders)),
         cuda=False,
+        save_cpu_ram=True,  # loads pictures in this process
         verbose=False,
     )
     return float(found["inception_score_mean"])
