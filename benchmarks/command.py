@@ -10,6 +10,7 @@ from pathlib import Path
 BENCHMARKS = {
     "tinyland": "the bundled model, its judge and the overfitting of personalized models",
     "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep and its cost",
+    "layout-and-retouch-choices": "ways to follow a layout, and prompts of the target, beside the paper's own",
     "pick-and-draw": "the losses of Pick-and-Draw on four base models, and their cost",
     "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
@@ -23,7 +24,7 @@ OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count"), "rehearsa
 
 
 def main(arguments: list[str]) -> None:
-    listed = "\n".join(f"  {name:18} {about}" for name, about in BENCHMARKS.items())
+    listed = "\n".join(f"  {name:26} {about}" for name, about in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="run.py bench",
         description=__doc__,
