@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import comfy.samplers
 
 from ..patching.host.blocks import check_names
+from ..patching.host.checks import check_vae
 from ..patching.host.failures import leaving_nothing
 from ..patching.host.prompt import VANILLA, text_and_word
 from ..patching.host.window import Window, check_window
@@ -184,6 +185,7 @@ class LayoutTemplate(io.ComfyNode):
         subject_prompt: SubjectPrompt | None = None,
         **sampling,
     ) -> io.NodeOutput:
+        check_vae(model, vae, NODE)
         told = notices(cls)
         if mask is not None or boxes.strip():
             template, made = draw_template(model, mask, boxes, latent), latent

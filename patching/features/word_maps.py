@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay
 from ..host.attach import attach
 from ..host.blocks import Block, Layer, check_names, parse
-from ..host.checks import given_clip, image_latent
+from ..host.checks import check_vae, given_clip, image_latent
 from ..host.families import discover, family_of
 from ..host.passes import Denoise, noise_levels, run_pass
 from ..host.previews import captioned, pictures_of
@@ -93,6 +93,7 @@ def word_maps(
     check_names(blocks, node, needed=True)
     family, chosen = family_of(model, node), parse(blocks, discover(model, node), node)
     samples = image_latent(model, latent, node)
+    check_vae(model, vae, node)
     sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)
     where = find_word(clip, text, word, node)
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))

@@ -71,6 +71,19 @@ def given_vae(vae: VAE | None, node: str) -> VAE:
     return vae
 
 
+def check_vae(model: ModelPatcher, vae: VAE | None, node: str) -> None:
+    """Raises ValueError for the VAE of a family with another number of latent channels; None passes.
+
+    Families of one number, such as SD 1.x and SDXL, cannot be told apart.
+    """
+    channels, got = model.get_model_object("latent_format").latent_channels, getattr(vae, "latent_channels", None)
+    if got is not None and got != channels:
+        raise ValueError(
+            f"{node}: expected a VAE of {channels} latent channels, as the model has, got one of {got}; connect this "
+            "checkpoint's VAE."
+        )
+
+
 def check_count(got: int, pictures: int, what: str, node: str) -> None:
     """Raises ValueError unless there is one of `what`, such as "mask", or one for each picture."""
     if got not in (1, pictures):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ..features.fitting import pixels_per_latent
 from ..features.references import NOISED, Reference, References, tokens_inside
-from ..host.checks import check_latent, image_latent, single
+from ..host.checks import check_latent, check_vae, image_latent, single
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -75,6 +75,7 @@ def known_members(
             else "caption of a reference"
         )
         single(item.conditioning, node, what)
+        check_vae(model, item.vae, node)
         if item.given is not None:
             image_latent(model, item.given, node)
     return tuple(items)

@@ -12,7 +12,7 @@ from ..features.references import References
 from ..features.trajectory import Trajectory
 from ..host.attach import attach
 from ..host.blocks import parse
-from ..host.checks import check_text
+from ..host.checks import check_text, check_vae
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
 from ..host.notices import Notices
@@ -56,6 +56,7 @@ def retouch(
             vanilla.prompts(source)
     for item in references.items:
         check_text(model, item.conditioning, "reference", NODE)
+        check_vae(model, item.vae, NODE)
     if source is not None:
         for prompt in prompts_of(source, layout_negative):
             check_text(model, prompt, "layout", NODE)

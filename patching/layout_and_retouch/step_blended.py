@@ -88,6 +88,11 @@ class StepBlendedGuider(RecordingGuider):
                 "one, got the same weights and the same conditioning; connect the model behind the subject's LoRA, "
                 "and check that the LoRA was made for this checkpoint."
             )
+        if same_model(*self._given):
+            self.notices.inform(
+                "both models have the same weights, so the prompt alone changes at the switch; for a LoRA, check that "
+                "it was made for this checkpoint."
+            )
         self._final_conds = (
             personalized_positive,
             negative if personalized_negative is None else personalized_negative,

@@ -11,7 +11,7 @@ from ..features.kept import kept_with
 from ..features.pictures import references
 from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References
 from ..host.blocks import check_names, parse
-from ..host.checks import given_clip, image_latent, single
+from ..host.checks import check_vae, given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE, MIDDLE, SELF_INPUT
 from ..host.identity import identity_of
@@ -181,6 +181,7 @@ def _references(
     """One reference per image or latent of the picture's batch, with its mask where there is one."""
     check_pictures(picture.image is not None, picture.latent is not None)
     if picture.image is not None:
+        check_vae(model, picture.vae, node)
         return references(
             picture.image,
             picture.vae,

@@ -51,6 +51,12 @@ NOTES = {
         "(JeDi).\n\n**likeness** 0 is the joint model without photographs. With a checkpoint of your own: *Load Joint "
         "Checkpoint*."
     ),
+    "two_subjects": (
+        "Two subjects in one picture, one after the other (JeDi). 1: the first subject with its references. 2: room "
+        "beside it, and a noise mask over that room. 3: the second subject, inpainted with its own references; what "
+        "the mask leaves out stays as it is.\n\nInside one picture: *Load Image (as Mask)* or the mask editor in "
+        "place of *Pad Image for Outpainting*."
+    ),
     "first_picture": (
         "The same personalized model, prompt and seed twice: alone, and step-blended (Layout-and-Retouch, stage 1), "
         "where the vanilla model draws the layout first.\n\nChange the subject and the scene in *Demo Subject*, and "
