@@ -18,6 +18,8 @@ import torch
 from comfy.model_base import BaseModel, ModelType
 
 FAMILIES = ("sd1", "sd2", "sdxl")
+ONE_LEVEL = "one_level"
+"""A network of four blocks, for laws of samplers, schedules and runs, which hold for every network."""
 WIDTH_TEXT = 24
 WIDTH_POOLED = 8
 BLOCKS = {  # attention blocks in call order, as (name, transformers)
@@ -62,6 +64,15 @@ _CONFIGS = {
         "adm_in_channels": 6 * 256 + WIDTH_POOLED,
         "num_classes": "sequential",
     },
+    ONE_LEVEL: _COMMON
+    | {
+        "num_res_blocks": [1],
+        "channel_mult": [1],
+        "transformer_depth": [1],
+        "transformer_depth_output": [1, 1],
+        "transformer_depth_middle": 1,
+        "use_linear_in_transformer": False,
+    },
 }
 
 
@@ -80,13 +91,13 @@ class _SDXL(comfy.supported_models.SDXL):
     unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
 
 
-_CLASSES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL}
+_CLASSES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL, ONE_LEVEL: _SD1}
 
 
 def tiny_model(
     family: str = "sd1", dtype: torch.dtype = torch.float32, seed: int = 0, channels: int = 4
 ) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL of the family's shape with random weights; eps-prediction for sd1 and sdxl, v-prediction for sd2.
+    """A MODEL of the family's shape with random weights; v-prediction for sd2, eps-prediction for the others.
 
     channels: of its input; the host takes 9 for an inpainting model. Equal calls return clones with shared weights, as
     the host's own clones have; another seed is another checkpoint.

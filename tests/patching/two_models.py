@@ -16,9 +16,9 @@ def add_lora(model, strength: float = 0.5):
     return clone
 
 
-def twins() -> tuple:
+def twins(family: str = "sd1") -> tuple:
     """Two checkpoints, each with its own copy of equal weights; no test may patch these weights."""
-    first, second = tiny_model(seed=77), tiny_model(seed=78)
+    first, second = tiny_model(family, seed=77), tiny_model(family, seed=78)
     second.model.load_state_dict(first.model.state_dict())
     return first, second
 

@@ -7,8 +7,7 @@ from likeness.patching.features.taps import CrossAttentionTap, HiddenStateTap
 from likeness.patching.host.attach import attach
 from likeness.patching.host.families import discover, family_of
 from likeness.patching.host.window import Window
-from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
-from likeness.tests.slow import slow_but
+from likeness.tests.patching.tiny_models import FAMILIES, ONE_LEVEL, conditioning, latent, run_ksampler, tiny_model
 
 TOKENS = 7
 
@@ -36,8 +35,18 @@ def tapped(model, kind, sink, wanted="all", **options):
 KINDS = pytest.mark.parametrize("kind", [HiddenStateTap, CrossAttentionTap])
 
 
-@KINDS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+# Each pair of family and dtype, and each of kind and family or dtype.
+@pytest.mark.parametrize(
+    ("family", "dtype", "kind"),
+    [
+        pytest.param(family, dtype, (HiddenStateTap, CrossAttentionTap)[(i + j) % 2], id=f"{family}-{dtype}")
+        for i, family in enumerate(FAMILIES)
+        for j, dtype in enumerate(DTYPES)
+    ],
+)
 def test_reading_changes_no_bit(family, dtype, kind):
     model, notes = tiny_model(family, dtype), Notes()
     assert torch.equal(run_ksampler(tapped(model, kind, notes), steps=2), run_ksampler(model, steps=2))
@@ -47,16 +56,23 @@ def test_reading_changes_no_bit(family, dtype, kind):
 
 
 @KINDS
-@pytest.mark.parametrize("sampler", slow_but({"heun"}, ("heun", "dpmpp_2m", "dpmpp_sde", "uni_pc", "lcm")))
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "dpmpp_sde", "uni_pc", "lcm"])
 def test_every_sampler(kind, sampler):
-    model = tiny_model("sd2")
+    model = tiny_model(ONE_LEVEL)
     assert torch.equal(
         run_ksampler(tapped(model, kind, Notes()), sampler=sampler), run_ksampler(model, sampler=sampler)
     )
 
 
-@KINDS
-@pytest.mark.parametrize(("batch", "height", "width"), [(1, 8, 12), (2, 9, 7), (3, 11, 8), (5, 5, 5)])
+# Each pair of family and size, and each of kind and family or size.
+@pytest.mark.parametrize(
+    ("family", "kind", "batch", "height", "width"),
+    [
+        (family, (HiddenStateTap, CrossAttentionTap)[(i + j) % 2], *size)
+        for i, family in enumerate(FAMILIES)
+        for j, size in enumerate([(1, 8, 12), (2, 9, 7), (3, 11, 8), (5, 5, 5)])
+    ],
+)
 def test_batches_and_odd_sizes(family, kind, batch, height, width):
     model, notes, image = tiny_model(family), Notes(), latent(batch, height, width)
     result = run_ksampler(tapped(model, kind, notes, conditional=True), latent_image=image, steps=1)

@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from likeness.patching.host.attach import attach, run_scope
 from likeness.patching.host.run import KEY, RunState
 from likeness.patching.host.window import ALWAYS, Window
-from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
+from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, latent, run_ksampler, tiny_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def tensors_alive():
 
 def test_nothing_grows_over_fifty_runs():
     log: list = []
-    patched = attach(tiny_model("sd1"), Probe(log))
+    patched = attach(tiny_model(ONE_LEVEL), Probe(log))
     run_ksampler(patched, steps=1)
     log.clear()
     before, counts = tensors_alive(), set()

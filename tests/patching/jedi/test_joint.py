@@ -1,6 +1,7 @@
 """Sampling of sets, compared with the same computed by hand, and the inputs without an effect."""
 
 import functools
+import itertools
 
 import comfy.model_management
 import comfy.samplers
@@ -87,8 +88,9 @@ def test_nine_channels_equal_the_method_by_hand(order, polarity):
     close(run(model, references=references, channel_order=order, mask_polarity=polarity), expected)
 
 
-@pytest.mark.parametrize("guidance", COMBINATIONS)
-def test_several_sets_of_a_batch_are_each_by_themselves(model, guidance):
+@pytest.mark.parametrize(("family", "guidance"), zip(itertools.cycle(FAMILIES), COMBINATIONS, strict=False))
+def test_several_sets_of_a_batch_are_each_by_themselves(family, guidance):
+    model = tiny_model(family)
     references = [reference(model, 20), reference(model, 21)]
     guider = guider_of(model, references=references, guidance=guidance, image_cfg=IMAGE, pictures=2)
     noises = noise_of(guider, references, guider.settings, sets=2)
@@ -112,9 +114,17 @@ def test_several_sets_blend_and_denoise_as_one_does(options):
     assert not torch.equal(made[2:], made[:2])
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun"])
-@pytest.mark.parametrize("cfg", [1.0, 4.0])
-def test_one_picture_without_references_is_the_stock_sampler(model, sampler, cfg):
+# Each pair of family and sampler, and each of the guidance's scale and one of them.
+@pytest.mark.parametrize(
+    ("family", "sampler", "cfg"),
+    [
+        (family, sampler, (1.0, 4.0)[(i + j) % 2])
+        for i, family in enumerate(FAMILIES)
+        for j, sampler in enumerate(["euler", "dpmpp_2m", "heun"])
+    ],
+)
+def test_one_picture_without_references_is_the_stock_sampler(family, sampler, cfg):
+    model = tiny_model(family)
     text, steps = prompts(model, 1), 3  # the second of them is the first that looks back
     made = run(model, text, sampler=sampler, cfg=cfg, steps=steps)
     assert torch.equal(made, alone(model, text[0], 3, cfg, sampler, steps))

@@ -19,7 +19,7 @@ from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     reference,
     retouched,
 )
-from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
+from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, run_ksampler, tiny_model
 
 STEPS = 3
 ALL = comfy.samplers.KSampler.SAMPLERS
@@ -53,7 +53,7 @@ def apart(a, b) -> float:
 @pytest.mark.parametrize("group", range(4))
 def test_steps_of_every_sampler(group):
     """Forked steps cover two of three, and the seed of the target is another one: the result is the layout."""
-    model, found = tiny_model("sd1"), {}
+    model, found = tiny_model(ONE_LEVEL), {}
     for sampler in ALL[group::4]:
         picture, trajectory = layout(model, sampler)
         found[sampler] = apart(run(forked(model, trajectory), sampler, seed=4), picture)
@@ -61,7 +61,7 @@ def test_steps_of_every_sampler(group):
 
 
 def test_steps_of_every_scheduler():
-    model, found = tiny_model("sd1"), {}
+    model, found = tiny_model(ONE_LEVEL), {}
     for scheduler in comfy.samplers.KSampler.SCHEDULERS:
         picture, trajectory = layout(model, "euler", scheduler)
         found[scheduler] = apart(run(forked(model, trajectory), "euler", scheduler, seed=4), picture)

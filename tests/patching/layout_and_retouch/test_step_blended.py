@@ -10,9 +10,8 @@ from likeness.patching.host import passes
 from likeness.patching.layout_and_retouch import step_blended
 from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
 from likeness.patching.layout_and_retouch.switch import Switch
-from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
+from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
-from likeness.tests.slow import slow_but
 
 STEPS = 4
 SAMPLERS = ("euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun")
@@ -52,15 +51,23 @@ def alone(model, personalized: bool, **settings):
     return run_ksampler(model, positive, conditioning(model, seed=1), image, **{"steps": STEPS, **settings})
 
 
+PAIRS = pytest.mark.parametrize("pair", ["lora", "checkpoint"])
+
+
+def models_of(pair, family=ONE_LEVEL):
+    vanilla = tiny_model(family)
+    return vanilla, add_lora(vanilla) if pair == "lora" else tiny_model(family, seed=9)
+
+
 @pytest.fixture(params=["lora", "checkpoint"])
 def models(request):
-    vanilla = tiny_model()
-    return vanilla, add_lora(vanilla) if request.param == "lora" else tiny_model(seed=9)
+    return models_of(request.param, "sd1")
 
 
-@pytest.mark.parametrize("sampler", slow_but({"euler", "dpmpp_2m"}, SAMPLERS))
-def test_ends_of_the_switch_are_the_models_alone(models, sampler):
-    vanilla, personalized = models
+@PAIRS
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_ends_of_the_switch_are_the_models_alone(pair, sampler):
+    vanilla, personalized = models_of(pair)
     none, _ = blended(vanilla, personalized, Switch(steps=0), sampler=sampler)
     every, _ = blended(vanilla, personalized, Switch(steps=STEPS), sampler=sampler)
     assert torch.equal(none, alone(personalized, True, sampler=sampler))
@@ -70,8 +77,7 @@ def test_ends_of_the_switch_are_the_models_alone(models, sampler):
 
 @pytest.mark.parametrize("settings", [{"cfg": 1.0}, {"batch": 3}, {"denoise": 0.6}], ids=str)
 def test_ends_agree_under_other_settings(settings):
-    vanilla = tiny_model()
-    personalized = add_lora(vanilla)
+    vanilla, personalized = models_of("lora")
     none, _ = blended(vanilla, personalized, Switch(steps=0), **settings)
     every, _ = blended(vanilla, personalized, Switch(steps=STEPS), **settings)
     assert torch.equal(none, alone(personalized, True, **settings))

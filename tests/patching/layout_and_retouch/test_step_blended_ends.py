@@ -11,7 +11,7 @@ from likeness.patching.host import passes
 from likeness.patching.layout_and_retouch import step_blended
 from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.layout_and_retouch.step_blended_runs import STEPS, alone, guider_of, run
-from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
 
 import nodes
@@ -20,7 +20,7 @@ import nodes
 @pytest.mark.parametrize("scheduler", comfy.samplers.KSampler.SCHEDULERS)
 def test_all_steps_are_the_vanilla_model_whatever_the_scheduler_makes_of_them(scheduler):
     """Some schedulers make a step more or less than was asked for."""
-    vanilla, steps = tiny_model(), 6
+    vanilla, steps = tiny_model(ONE_LEVEL), 6
     guider = guider_of(vanilla, add_lora(vanilla), Switch(steps=steps, of=steps))
     assert torch.equal(run(guider, steps=steps, scheduler=scheduler), alone(vanilla, steps=steps, scheduler=scheduler))
 

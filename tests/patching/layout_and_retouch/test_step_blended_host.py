@@ -9,7 +9,7 @@ import pytest
 import torch
 from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.layout_and_retouch.step_blended_runs import STEPS, alone, guider_of, run
-from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora, twins
 from likeness.tests.slow import slow_but
 
@@ -51,7 +51,7 @@ SAMPLERS = [
 def test_the_seam_between_equal_models_is_invisible(sampler):
     """Two copies of one model, one prompt: whatever the sampler keeps or asks for must pass the switch, so nothing may
     change."""
-    vanilla, twin = twins()
+    vanilla, twin = twins(ONE_LEVEL)
     assert torch.equal(run(guider_of(vanilla, twin, Switch(steps=2), 0, 0), sampler), alone(vanilla, sampler=sampler))
 
 
