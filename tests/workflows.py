@@ -34,11 +34,13 @@ def ui_file(name: str) -> Path:
 
 
 def shortened(prompt: dict) -> dict:
-    """The API-format prompt, changed in place, with the inputs of SHORT and two prompts of a list at most."""
+    """The API-format prompt, changed in place: inputs of SHORT, no inverted palettes, two prompts of a list at most."""
     for entry in prompt.values():
         entry["inputs"] |= {name: value for name, value in SHORT.items() if name in entry["inputs"]}
         if entry["class_type"] == "LikenessReference":
             entry["inputs"]["inversion_steps"] = SHORT["steps"]
+        if entry["class_type"] == "AppearancePalette":
+            entry["inputs"]["source"] = "noised"  # an inversion has 50 levels there
         if entry["class_type"] == "LikenessPromptList":
             entry["inputs"]["text"] = "\n".join(entry["inputs"]["text"].splitlines()[:2])
     return prompt

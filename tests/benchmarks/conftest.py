@@ -1,15 +1,19 @@
 """Tinyland and judge with random weights, so that benchmarks run without training."""
 
+import functools
 import json
 from dataclasses import replace
 
 import pytest
 import torch
+from likeness.benchmarks import layout_and_retouch_comparison, layout_and_retouch_costs
 from likeness.benchmarks.networks import small_network
 from likeness.demo.judge.network import Judge, Network
 from likeness.demo.training import autoencoder, denoiser
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.patching.features.references import Reference
+from likeness.patching.pick_and_draw import build_palette
 from likeness.patching.tinyland.model import UNET_CONFIG
 from likeness.tests.random_weights import write_joint
 
@@ -20,6 +24,15 @@ def narrow():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(UNET_CONFIG, "model_channels", 32)
         yield
+
+
+@pytest.fixture(autouse=True)
+def short_inversions(monkeypatch):
+    """Inverts references on as many levels as a run has."""
+    for module in (build_palette, layout_and_retouch_costs):
+        monkeypatch.setattr(module, "Reference", functools.partial(Reference, inversion_steps=1))
+    references = functools.partial(layout_and_retouch_comparison.references, inversion_steps=1)
+    monkeypatch.setattr(layout_and_retouch_comparison, "references", references)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from likeness.tests.browser import frontend
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed_browser():
     """Requested first, so that no server starts if there is no browser."""
     missing = None if frontend.CHROMIUM else f"no Chromium is installed: `{frontend.INSTALL}` lets them run"
@@ -18,7 +18,7 @@ def installed_browser():
         pytest.skip(missing)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stocked_host(installed_browser, host):
     """The server with stored files; the front end only offers files that exist when it opens."""
     frontend.stock(host.client)

@@ -72,6 +72,8 @@ _SHORTEN = """short => {
   for (const node of app.graph.nodes)
     for (const widget of node.widgets ?? []) {
       if (widget.name in short) widget.value = short[widget.name];
+      if (widget.name === "inversion_steps") widget.value = short.steps;
+      if (node.type === "AppearancePalette" && widget.name === "source") widget.value = "noised";
       if (node.type === "LikenessPromptList") widget.value = widget.value.split("\\n").slice(0, 2).join("\\n");
     }
 }"""

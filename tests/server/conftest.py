@@ -11,6 +11,22 @@ def workflow():
     return lambda name: workflows.shortened(workflows.api(name))
 
 
+@pytest.fixture(scope="session")
+def stored(client, host):
+    """stored(workflow, file): the path, below output/, of what a saving workflow writes, which runs once for all."""
+    contents = {}
+
+    def store(name: str, file: str):
+        path = host.base / "output" / file
+        if name not in contents:
+            client.run(workflows.shortened(workflows.api(name)))
+            contents[name] = path.read_bytes()
+        path.write_bytes(contents[name])
+        return path
+
+    return store
+
+
 @pytest.fixture
 def still_serving(client, workflow):
     """Checks after the test that the server still draws a picture."""

@@ -133,9 +133,8 @@ class TestBadInput:
             ),
         ],
     )
-    def test_a_saved_file_that_is_cut_off(self, client, workflow, host, saving, using, loader, file):
-        client.run(workflow(saving))
-        path = host.base / "output" / file
+    def test_a_saved_file_that_is_cut_off(self, client, workflow, stored, saving, using, loader, file):
+        path = stored(saving, file)
         content = path.read_bytes()
         try:
             path.write_bytes(content[:200])

@@ -33,13 +33,12 @@ def guided_run(workflow) -> dict:
 
 
 @pytest.fixture
-def saved(client, workflow, host):
+def saved(stored):
     """The file of a saved palette or template, restored after the test."""
     kept = {}
 
     def save(kind: str):
-        client.run(workflow(SAVED[kind][0]))
-        path = host.base / "output" / SAVED[kind][2]
+        path = stored(SAVED[kind][0], SAVED[kind][2])
         kept[path] = path.read_bytes()
         return path
 

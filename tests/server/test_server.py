@@ -72,6 +72,8 @@ ONE = {("multi_source_attn_swap", "20"): 1}
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_workflow_runs(client, workflow, name):
     prompt = workflow(name)
+    if name == "pick_and_draw":  # as shipped
+        only(prompt, "AppearancePalette")["source"] = "inverted"
     steps = []
     result = client.run(prompt, steps.append)
     for node, entry in prompt.items():
@@ -177,8 +179,12 @@ def test_every_sampler_and_scheduler_runs(client, workflow):
         assert pixels.std() > 0, f"{name} with {schedulers[i % len(schedulers)]} gave an empty picture"
 
 
-@pytest.mark.parametrize("changes", [{"cfg": 1.0}, {"sampler_name": "dpmpp_2m"}, {"sampler_name": "heun"}], ids=str)
-@pytest.mark.parametrize("mode", ["banked", "sequential", "batched"])
+# That modes agree under each of these settings is tested without a server.
+@pytest.mark.parametrize(
+    ("mode", "changes"),
+    [("banked", {"sampler_name": "heun"}), ("sequential", {"cfg": 1.0}), ("batched", {"sampler_name": "dpmpp_2m"})],
+    ids=str,
+)
 def test_retouch_in_every_mode(client, workflow, mode, changes):
     prompt = workflow("layout_and_retouch")
     prompt["17"]["inputs"]["mode"] = mode
