@@ -1,6 +1,7 @@
 """Rules for prose and files that a machine can check. Standard library only, without ComfyUI."""
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -45,8 +46,13 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+@functools.cache
+def docstrings(path: Path) -> tuple[tuple[int, str], ...]:
     """(line, text) of every docstring, including those of constants and fields."""
+    return tuple(_docstrings(path))
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         body = getattr(node, "body", ())
         for statement in body if isinstance(body, list) else ():
@@ -100,27 +106,29 @@ def too_long(texts: Iterable[tuple[object, str]]) -> str:
     return "\n".join(found)
 
 
-@pytest.mark.parametrize("path", SOURCE, ids=name_of)
-def test_docstrings_begin_with_a_noun_or_a_verb(path):
-    found = [f"{line}: {text.split()[0]}" for line, text in docstrings(path) if BEGINNINGS.match(text.strip())]
-    assert not found, found
+def in_all(paths: Iterable[Path], texts_of) -> Iterator[tuple[str, str]]:
+    """("file:line", text) of all texts of the files."""
+    return ((f"{name_of(path)}:{line}", text) for path in paths for line, text in texts_of(path))
 
 
-@pytest.mark.parametrize("path", SOURCE, ids=name_of)
-def test_sentences_are_short(path):
-    report = too_long(docstrings(path))
+def test_docstrings_begin_with_a_noun_or_a_verb():
+    texts = in_all(SOURCE, docstrings)
+    found = [f"{place}: {text.split()[0]}" for place, text in texts if BEGINNINGS.match(text.strip())]
+    assert not found, "\n".join(found)
+
+
+def test_sentences_are_short():
+    report = too_long(in_all(SOURCE, docstrings))
     assert not report, report
 
 
-@pytest.mark.parametrize("path", NODES, ids=name_of)
-def test_sentences_of_widgets_are_short(path):
-    report = too_long(shown_texts(path))
+def test_sentences_of_widgets_are_short():
+    report = too_long(in_all(NODES, shown_texts))
     assert not report, report
 
 
-@pytest.mark.parametrize("path", PAGES, ids=name_of)
-def test_sentences_of_pages_are_short(path):
-    report = too_long((path.name, text) for text in paragraphs(path.read_text(encoding="utf-8")))
+def test_sentences_of_pages_are_short():
+    report = too_long((name_of(path), text) for path in PAGES for text in paragraphs(path.read_text(encoding="utf-8")))
     assert not report, report
 
 
@@ -129,19 +137,15 @@ def test_sentences_of_the_list_of_nodes_are_short():
     assert not report, report
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*SOURCE, *(path for path in TESTS if path != Path(__file__).resolve()), *PAGES, ROOT / "node_list.json"],
-    ids=name_of,
-)
-def test_spelling_is_american(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
+def test_spelling_is_american():
+    others = (path for path in TESTS if path != Path(__file__).resolve())
     found = [
-        f"{number}: {match[0]}"
-        for number, line in enumerate(lines, 1)
+        f"{name_of(path)}:{number}: {match[0]}"
+        for path in (*SOURCE, *others, *PAGES, ROOT / "node_list.json")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         for match in BRITISH.finditer(FROZEN.sub("", line))
     ]
-    assert not found, found
+    assert not found, "\n".join(found)
 
 
 def test_files_are_short():

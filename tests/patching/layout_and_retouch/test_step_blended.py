@@ -14,7 +14,6 @@ from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, run_ksa
 from likeness.tests.patching.two_models import add_lora, zeros
 
 STEPS = 4
-SAMPLERS = ("euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun")
 
 
 def blended(
@@ -51,25 +50,25 @@ def alone(model, personalized: bool, **settings):
     return run_ksampler(model, positive, conditioning(model, seed=1), image, **{"steps": STEPS, **settings})
 
 
-PAIRS = pytest.mark.parametrize("pair", ["lora", "checkpoint"])
-
-
 def models_of(pair, family=ONE_LEVEL):
     vanilla = tiny_model(family)
     return vanilla, add_lora(vanilla) if pair == "lora" else tiny_model(family, seed=9)
 
 
 @pytest.fixture(params=["lora", "checkpoint"])
-def models(request):
-    return models_of(request.param, "sd1")
+def pair(request):
+    return request.param
 
 
-@PAIRS
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.fixture
+def models(pair):
+    return models_of(pair, "sd1")
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "ddim", "dpmpp_2m_sde", "heun"])
 def test_ends_of_the_switch_are_the_models_alone(pair, sampler):
     vanilla, personalized = models_of(pair)
-    none, _ = blended(vanilla, personalized, Switch(steps=0), sampler=sampler)
-    every, _ = blended(vanilla, personalized, Switch(steps=STEPS), sampler=sampler)
+    none, every = (blended(vanilla, personalized, Switch(steps=n), sampler=sampler)[0] for n in (0, STEPS))
     assert torch.equal(none, alone(personalized, True, sampler=sampler))
     assert torch.equal(every, alone(vanilla, False, sampler=sampler))
     assert not torch.equal(none, every)
@@ -78,16 +77,14 @@ def test_ends_of_the_switch_are_the_models_alone(pair, sampler):
 @pytest.mark.parametrize("settings", [{"cfg": 1.0}, {"batch": 3}, {"denoise": 0.6}], ids=str)
 def test_ends_agree_under_other_settings(settings):
     vanilla, personalized = models_of("lora")
-    none, _ = blended(vanilla, personalized, Switch(steps=0), **settings)
-    every, _ = blended(vanilla, personalized, Switch(steps=STEPS), **settings)
+    none, every = (blended(vanilla, personalized, Switch(steps=n), **settings)[0] for n in (0, STEPS))
     assert torch.equal(none, alone(personalized, True, **settings))
     assert torch.equal(every, alone(vanilla, False, **settings))
 
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_other_families(family):
-    vanilla = tiny_model(family)
-    personalized = add_lora(vanilla)
+    vanilla, personalized = models_of("lora", family)
     none, _ = blended(vanilla, personalized, Switch(steps=0))
     middle, guider = blended(vanilla, personalized, Switch(steps=2))
     assert torch.equal(none, alone(personalized, True))
@@ -168,8 +165,7 @@ def test_multistep_history_survives_the_switch():
 
 
 def test_switch_by_percent_equals_the_step_at_that_sigma():
-    vanilla = tiny_model()
-    personalized = add_lora(vanilla)
+    vanilla, personalized = models_of("lora", "sd1")
     sampling = vanilla.get_model_object("model_sampling")
     sigmas = comfy.samplers.KSampler(vanilla, STEPS, vanilla.load_device, "euler", "normal", 1.0).sigmas
     percent = next(p / 1000 for p in range(1000) if sampling.percent_to_sigma(p / 1000) < float(sigmas[2]) * 1.02)
@@ -191,8 +187,7 @@ def test_inpainting_keeps_the_unmasked_part():
 
 
 def test_trajectory_is_what_the_models_saw():
-    vanilla = tiny_model()
-    personalized = add_lora(vanilla)
+    vanilla, personalized = models_of("lora", "sd1")
     seen = []
 
     def spy(apply_model, arguments):
@@ -278,8 +273,7 @@ def test_progress_reports_every_step_once():
 
 
 def test_refuses_what_cannot_be_blended():
-    vanilla = tiny_model()
-    personalized = add_lora(vanilla)
+    vanilla, personalized = models_of("lora", "sd1")
     with pytest.raises(
         ValueError, match=f"StepBlendedSampler: expected switch_step within the {STEPS} steps of this run, got 6"
     ):
