@@ -34,7 +34,7 @@ NOTES = {
         "paper, **threshold** to 0.3."
     ),
     "likeness_sampler": (
-        "Two photographs, no training: the sampler pulls the vanilla model's subject towards their features, and its "
+        "One photograph, no training: the sampler pulls the vanilla model's subject towards its features, and its "
         "place towards the vanilla model's own picture (Pick-and-Draw).\n\n**likeness** 0 is the vanilla model alone. "
         "The report on the sampler says what it chose, and why. *Subject* has **threshold** and **map_blocks** of the "
         "demo model; your own takes 0.3 and paper."

@@ -29,7 +29,10 @@ WORKFLOWS = workflows.NAMES
 NAME = next(iter(SUBJECTS))
 
 
-SAMPLERS = ("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced", "LayoutTemplate", "JointImageSampler")
+SAMPLERS = (
+    *("KSampler", "StepBlendedSampler", "SamplerCustomAdvanced", "LayoutTemplate", "JointImageSampler"),
+    "LikenessSampler",
+)
 
 
 def test_every_node_is_listed(client):
