@@ -104,7 +104,7 @@ def pareto(
 
 def _label(words: str, point: tuple[float, float], color: str, width: float, taken: list) -> str:
     """Name beside a point, above or below the names in `taken`, to which its box is added."""
-    length, anchor, start = 6.6 * len(words), "start", point[0] + 9
+    length, anchor, start = 7.2 * len(words), "start", point[0] + 9
     if start + length > width:
         anchor, start = "end", point[0] - 9 - length
     rows = (point[1] - 7 + 13 * shift for shift in (0, -1, 2, -2, 3, -3, 4, -4, 5, -5))
