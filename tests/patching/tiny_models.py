@@ -7,15 +7,14 @@ cases.
 from __future__ import annotations
 
 import functools
-import math
 
-import comfy.model_management
 import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
-import comfy.supported_models
 import torch
-from comfy.model_base import BaseModel, ModelType
+from comfy.model_base import BaseModel
+from likeness.benchmarks.fuzz.host_nodes import FAMILIES as MODELS
+from likeness.benchmarks.fuzz.host_nodes import configured, patcher_of, random_model
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 ONE_LEVEL = "one_level"
@@ -33,65 +32,16 @@ BLOCKS = {  # attention blocks in call order, as (name, transformers)
     + [(f"output{n}", 1) for n in (3, 4, 5)],
 }
 BLOCKS["sd2"] = BLOCKS["sd1"]
-
-_COMMON = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 32,
-    "context_dim": WIDTH_TEXT,
-    "use_spatial_transformer": True,
-    "legacy": False,
-}
-_FOUR_LEVELS = {
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1] * 9 + [0] * 3,
+_SD1 = MODELS["sd1"]
+_CLASSES = MODELS | {ONE_LEVEL: _SD1}
+_CONFIGS = {family: configured(kind, WIDTH_TEXT, WIDTH_POOLED) for family, kind in MODELS.items()}
+_CONFIGS[ONE_LEVEL] = _CONFIGS["sd1"] | {
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
     "transformer_depth_middle": 1,
 }
-_CONFIGS = {
-    "sd1": _COMMON | _FOUR_LEVELS | {"use_linear_in_transformer": False},
-    "sd2": _COMMON | _FOUR_LEVELS | {"use_linear_in_transformer": True},
-    "sdxl": _COMMON
-    | {
-        "num_res_blocks": [2, 2, 2],
-        "channel_mult": [1, 2, 2],
-        "transformer_depth": [0, 0, 1, 1, 2, 2],
-        "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
-        "transformer_depth_middle": 2,
-        "use_linear_in_transformer": True,
-        "adm_in_channels": 6 * 256 + WIDTH_POOLED,
-        "num_classes": "sequential",
-    },
-    ONE_LEVEL: _COMMON
-    | {
-        "num_res_blocks": [1],
-        "channel_mult": [1],
-        "transformer_depth": [1],
-        "transformer_depth_output": [1, 1],
-        "transformer_depth_middle": 1,
-        "use_linear_in_transformer": False,
-    },
-}
-
-
-class _SD1(comfy.supported_models.SD15):
-    unet_extra_config = {"num_heads": 4, "num_head_channels": -1}
-
-
-class _SD2(comfy.supported_models.SD20):
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 16, "attn_precision": torch.float32}
-
-    def model_type(self, state_dict, prefix=""):
-        return ModelType.V_PREDICTION
-
-
-class _SDXL(comfy.supported_models.SDXL):
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
-
-
-_CLASSES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL, ONE_LEVEL: _SD1}
 
 
 def tiny_model(
@@ -107,26 +57,11 @@ def tiny_model(
 
 @functools.cache
 def _loaded_model(family: str, dtype: torch.dtype, seed: int, channels: int) -> comfy.model_patcher.ModelPatcher:
-    device = comfy.model_management.get_torch_device()
-    base = _base_model(family, dtype, seed, channels)
-    return comfy.model_patcher.CoreModelPatcher(base, device, comfy.model_management.unet_offload_device())
+    return patcher_of(_base_model(family, dtype, seed, channels))
 
 
 def _base_model(family: str, dtype: torch.dtype, seed: int, channels: int = 4) -> BaseModel:
-    config = _CLASSES[family](_CONFIGS[family] | {"in_channels": channels})
-    config.set_inference_dtype(dtype, None)
-    base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in base.diffusion_model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() > 1:
-            value = (
-                noise / math.sqrt(parameter[0].numel()) * (0.2 if name == "out.2.weight" else 1.0)
-            )  # the output has about unit variance
-        else:
-            value = 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
-        parameter.data.copy_(value)
-    return base
+    return random_model(_CLASSES[family], _CONFIGS[family] | {"in_channels": channels}, seed, dtype)
 
 
 def conditioning(model: comfy.model_patcher.ModelPatcher, rows: int = 1, tokens: int = 7, seed: int = 1) -> list:

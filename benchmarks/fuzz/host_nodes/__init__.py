@@ -10,18 +10,17 @@ import json
 import math
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.supported_models
 import torch
-from comfy.model_base import ModelType
+from comfy.model_base import BaseModel, ModelType
+from comfy.model_patcher import CoreModelPatcher
 
 WIDTH_TEXT = 128
-"""Width of the demo model's text encoder, which all tiny models share."""
+"""Width of the demo model's text encoder, which all tiny models of the nodes share."""
 _COMMON = {
     "image_size": 32,
     "out_channels": 4,
     "model_channels": 32,
-    "context_dim": WIDTH_TEXT,
     "use_spatial_transformer": True,
     "legacy": False,
 }
@@ -57,12 +56,39 @@ class _SDXL(comfy.supported_models.SDXL):
         "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
         "transformer_depth_middle": 2,
         "use_linear_in_transformer": True,
-        "adm_in_channels": 6 * 256 + WIDTH_TEXT,
         "num_classes": "sequential",
     }
 
 
 FAMILIES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL}
+
+
+def configured(kind: type, text: int, pooled: int) -> dict:
+    """A family's configuration for text features of these widths, of tokens and pooled."""
+    sizes = {"in_channels": 4, "context_dim": text}
+    return kind.shape | sizes | ({"adm_in_channels": 6 * 256 + pooled} if "num_classes" in kind.shape else {})
+
+
+def random_model(kind: type, config: dict, seed: int, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """A model of random weights; eps-prediction for sd1 and sdxl, v-prediction for sd2."""
+    made = kind(config)
+    made.set_inference_dtype(dtype, None)
+    base = made.get_model({}, "", device=comfy.model_management.unet_offload_device())
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in base.diffusion_model.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if weight.dim() > 1:  # the output has about unit variance
+            value = noise / math.sqrt(weight[0].numel()) * (0.2 if name == "out.2.weight" else 1.0)
+        else:
+            value = 0.1 * noise + float(name.endswith("weight"))
+        weight.data.copy_(value)
+    return base
+
+
+def patcher_of(base: BaseModel) -> CoreModelPatcher:
+    """The MODEL of a host's model."""
+    devices = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    return CoreModelPatcher(base, *devices)
 
 
 class FuzzModel:
@@ -82,19 +108,8 @@ class FuzzModel:
 
     def make(self, family: str, seed: int, channels: int):
         kind = FAMILIES[family]
-        config = kind(kind.shape | {"in_channels": channels})
-        config.set_inference_dtype(torch.float32, None)
-        offload = comfy.model_management.unet_offload_device()
-        base = config.get_model({}, "", device=offload)
-        generator = torch.Generator().manual_seed(seed)
-        for name, weight in base.diffusion_model.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            if weight.dim() > 1:
-                noise *= (0.2 if name == "out.2.weight" else 1.0) / math.sqrt(weight[0].numel())
-            else:
-                noise = 0.1 * noise + float(name.endswith("weight"))
-            weight.data.copy_(noise)
-        return (comfy.model_patcher.CoreModelPatcher(base, comfy.model_management.get_torch_device(), offload),)
+        config = configured(kind, WIDTH_TEXT, WIDTH_TEXT) | {"in_channels": channels}
+        return (patcher_of(random_model(kind, config, seed)),)
 
 
 class FuzzImage:
