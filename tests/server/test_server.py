@@ -88,7 +88,8 @@ def test_workflow_runs(client, workflow, name):
     for node, entry in prompt.items():
         if entry["class_type"] == "SaveImage":
             images = [np.asarray(Image.open(io.BytesIO(client.image(record)))) for record in result.images(node)]
-            assert len(images) == ONE.get((name, node), 2) and all(i.shape == (128, WIDE.get((name, node), 128), 3) for i in images)
+            shape = (128, WIDE.get((name, node), 128), 3)
+            assert len(images) == ONE.get((name, node), 2) and all(image.shape == shape for image in images)
             assert len(images) == 1 or not np.array_equal(*images), "two noises gave one picture"
         if entry["class_type"] == "PreviewAny":
             assert result.text(node).strip() not in ("", "None")
