@@ -58,8 +58,8 @@ _EXPORT = """async ([prompt, note]) => {
   remark.title = "About this workflow";
   remark.pos = [left - 460, top];
   remark.size = [400, 320];
-  remark.widgets[0].value = note;
   graph.add(remark);
+  remark.widgets[0].value = note;  // adding a node restores the value that its id had before
   const saved = graph.serialize();
   saved.extra = {};
   return JSON.stringify(saved);

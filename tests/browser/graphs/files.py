@@ -48,7 +48,7 @@ class Files:
             node(
                 "LoadImage",
                 f"Photo {number} of the subject",
-                (280, 330 if count == 1 else 200),
+                (280, 280 if count == 1 else 170),
                 image=f"subject_{number}.png",
             )
             for number in range(1, count + 1)
@@ -56,7 +56,7 @@ class Files:
 
     def place(self) -> list[Node]:
         """The last of these nodes gives a mask in which the subject's place is white."""
-        return [node("LoadImageMask", "Where the subject goes", (280, 330), image="place.png", channel="red")]
+        return [node("LoadImageMask", "Where the subject goes", (280, 200), image="place.png", channel="red")]
 
     def latent(self, pictures: int = 1) -> Node:
         """An empty latent of the training resolution."""

@@ -21,6 +21,7 @@ _CLOSE = """([title, inputs, outputs, extra]) => {
     const input = subgraph.addInput(name, type);
     for (const [id, slot] of targets) input.connect(inner(id).inputs[inner(id).findInputSlot(slot)], inner(id));
     const shown = node.widgets?.find(widget => widget.name === name);
+    // Adding a node restores the values that its id had before.
     if (shown) shown.value = inner(targets[0][0]).widgets.find(widget => widget.name === targets[0][1]).value;
   }
   for (const [name, id, slot] of outputs) {

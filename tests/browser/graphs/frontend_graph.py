@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +42,8 @@ _SAVE = """([title, note, x, y, width, height]) => {
   remark.title = title;
   remark.pos = [x, y];
   remark.size = [width, height];
-  remark.widgets[0].value = note;
   app.graph.add(remark);
+  remark.widgets[0].value = note;  // adding a node restores the value that its id had before
   const saved = app.graph.serialize();
   saved.extra = {};
   return JSON.stringify(saved);
@@ -53,7 +54,9 @@ def export(page, graph: Graph, prompt: Mapping[str, Any]) -> dict[str, Any]:
     """The UI format of a declared graph, whose API format is `prompt`."""
     boxes, groups = measured(page, graph, prompt)
     place_all(page, boxes, groups)
-    return json.loads(page.evaluate(_SAVE, [NOTE, graph.note, *_corners(place_note(graph.note, groups))]))
+    saved = json.loads(page.evaluate(_SAVE, [NOTE, graph.note, *_corners(place_note(graph.note, groups))]))
+    # The front end keeps widgets by the graph's id, which is the same for every graph that it imports.
+    return {**saved, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"likeness/{graph.name}"))}
 
 
 def measured(page, graph: Graph, prompt: Mapping[str, Any]) -> tuple[dict[str, Box], dict[str, Box]]:

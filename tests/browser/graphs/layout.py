@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-GAP = 28
+GAP = 20
 """Pixels between two nodes, or two groups."""
 BORDER = 16
 """Pixels between a group's edge and its nodes."""
@@ -66,6 +66,6 @@ def place(
 def place_note(note: str, groups: Mapping[str, Box]) -> Box:
     """A box above the groups, as wide as most of them, for a note."""
     width = 0.7 * max(group.x + group.width for group in groups.values())
-    lines = sum(math.ceil(len(line) * 8 / width) for line in note.splitlines()) + 0.5 * note.count("\n\n")
-    height = 40 + 24 * lines
+    lines = sum(math.ceil(len(line) * 6.5 / width) for line in note.splitlines() if line)
+    height = 24 + 18 * lines + 8 * note.count("\n\n")
     return Box(0.0, -grown(height) - GAP, width, height)

@@ -6,7 +6,7 @@ from .declared import Graph, node
 from .files import Files
 from .parts import likeness, result, subject, subject_prompt
 
-CHOOSE = "Choose your files in the groups **Models** and **Subject**, write the prompt, press **Run**."
+CHOOSE = "Choose your files on the left, write the prompt, press **Run**."
 
 
 def story(files: Files) -> Graph:
@@ -43,8 +43,8 @@ def story(files: Files) -> Graph:
         "subject: disconnect **references**. A checkpoint that was not trained on sets follows the photo less "
         f"faithfully; *Load Joint Checkpoint* loads one that was.\n\n{files.settings}",
         {
-            "Models": files.loaders,
-            "Subject": [*pictures, empty, reference],
+            "Models": [*files.loaders, empty],
+            "Subject": [*pictures, reference],
             "Prompt": [scenes, latent],
             "Draw": [sampler],
             "Result": result(sampler[0], checkpoint[2], "story"),
@@ -136,21 +136,18 @@ def comparison(files: Files) -> Graph:
         )
         for method in ("palette guidance", "retouch", "joint")
     ]
-    joined = alone[0]
-    batches = []
-    for sampler in methods:
-        batches.append(node("LatentBatch", "", (220, 0), samples1=joined, samples2=sampler[0]))
-        joined = batches[-1][0]
+    drawn = {f"latents.latent{index}": sampler[0] for index, sampler in enumerate([alone, *methods])}
+    joined = node("BatchLatentsNode", "All four", (220, 0), **drawn)
     return Graph(
         f"7 Compare all methods on one seed ({files.label})",
         "The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise: four pictures in this "
         f"order.\n\n{CHOOSE}\n\n{files.settings}",
         {
-            "Models": [*files.loaders, seed, latent],
-            "Subject": [*pictures, shown, prompt],
+            "Models": [*files.loaders, prompt, seed],
+            "Subject": [*pictures, shown, latent],
             "Draw": [alone, methods[0]],
             "Draw again": methods[1:],
-            "Result": [*batches, *result(joined, checkpoint[2], "compared")],
+            "Result": [joined, *result(joined[0], checkpoint[2], "compared")],
         },
     )
 
@@ -177,10 +174,10 @@ def refinement(files: Files) -> Graph:
         "Draws a picture, enlarges it, and draws the second half of the steps again with the same subject.\n\n"
         f"{CHOOSE}\n\n**denoise** of *Second pass*: lower keeps more of the first.\n\n{files.settings}",
         {
-            "Models": files.loaders,
-            "Subject": [*pictures, shown],
-            "Prompt": [prompt, latent],
-            "Draw": [first, larger, second],
+            "Models and subject": [*files.loaders, *pictures, shown],
+            "Prompt": [prompt, latent, larger],
+            "First pass": [first],
+            "Second pass": [second],
             "Result": result(second[0], checkpoint[2], "refined"),
         },
     )

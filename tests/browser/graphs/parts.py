@@ -11,7 +11,7 @@ from .files import Files
 
 def subject_prompt(clip: Link, text: Any, token: str = "", vanilla_clip: Link | None = None) -> Node:
     """The one prompt of a graph."""
-    return node("LikenessSubjectPrompt", "", (340, 300), clip=clip, text=text, token=token, vanilla_clip=vanilla_clip)
+    return node("LikenessSubjectPrompt", "", (340, 220), clip=clip, text=text, token=token, vanilla_clip=vanilla_clip)
 
 
 def subject(photos: Sequence[Node]) -> Node:
