@@ -9,6 +9,8 @@ from typing import Any
 from .declared import Link, Node, node
 
 HUGGING_FACE = "https://huggingface.co"
+PHOTO = 306
+"""Height of a loader with the preview of a photo; Nodes 2.0 makes none smaller."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Files:
             node(
                 "LoadImage",
                 f"Photo {number} of the subject",
-                (280, 280 if count == 1 else 170),
+                (280, PHOTO),
                 image=f"subject_{number}.png",
             )
             for number in range(1, count + 1)
@@ -56,7 +58,7 @@ class Files:
 
     def place(self) -> list[Node]:
         """The last of these nodes gives a mask in which the subject's place is white."""
-        return [node("LoadImageMask", "Where the subject goes", (280, 200), image="place.png", channel="red")]
+        return [node("LoadImageMask", "Where the subject goes", (280, PHOTO), image="place.png", channel="red")]
 
     def latent(self, pictures: int = 1) -> Node:
         """An empty latent of the training resolution."""

@@ -138,16 +138,18 @@ def comparison(files: Files) -> Graph:
     ]
     drawn = {f"latents.latent{index}": sampler[0] for index, sampler in enumerate([alone, *methods])}
     joined = node("BatchLatentsNode", "All four", (220, 0), **drawn)
+    pixels, shown_all = result(joined[0], checkpoint[2], "compared")
+    shown_all.shown = pictures[0].shown = (320, 240)
     return Graph(
         f"7 Compare all methods on one seed ({files.label})",
         "The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise: four pictures in this "
         f"order.\n\n{CHOOSE}\n\n{files.settings}",
         {
-            "Models": [*files.loaders, prompt, seed],
-            "Subject": [*pictures, shown, latent],
-            "Draw": [alone, methods[0]],
-            "Draw again": methods[1:],
-            "Result": [joined, *result(joined[0], checkpoint[2], "compared")],
+            "Models and photo": [*files.loaders, seed, *pictures],
+            "Subject and prompt": [shown, prompt, latent],
+            "LoRA alone, guided": [methods[0], alone],
+            "Retouched": [methods[1], joined, pixels],
+            "Drawn jointly, all four": [methods[2], shown_all],
         },
     )
 

@@ -62,9 +62,9 @@ def photos(files: Files, count: int, name: str) -> Graph:
         f"(Pick-and-Draw).\n\n{CHOOSE} {BRACES}\n\n**likeness**: how much the photos count; 0 is the checkpoint alone. "
         f"**method**: joint draws by shared attention instead (JeDi).\n\n{AREA}\n\n{files.settings}",
         {
-            "Models": files.loaders,
-            "Subject": pictures if count > 1 else [*pictures, shown],
-            "Prompt": [*([shown] if count > 1 else []), prompt, latent],
+            "Models": [*files.loaders, *pictures[: count - 2]] if count > 2 else files.loaders,
+            "Subject": pictures[count - 2 :] if count > 2 else [*pictures, shown],
+            "Prompt": [*([shown] if count > 2 else []), prompt, latent],
             "Draw": [sampler],
             "Result": result(sampler[0], checkpoint[2], "from_photos"),
         },
