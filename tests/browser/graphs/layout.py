@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 GAP = 20
 """Pixels between two nodes, or two groups."""
-BORDER = 16
+BORDER = 12
 """Pixels between a group's edge and its nodes."""
 TITLE = 34
 """Height of the title of a group or a node."""
@@ -67,5 +67,5 @@ def place_note(note: str, groups: Mapping[str, Box]) -> Box:
     """A box above the groups, as wide as most of them, for a note."""
     width = 0.7 * max(group.x + group.width for group in groups.values())
     lines = sum(math.ceil(len(line) * 6.5 / width) for line in note.splitlines() if line)
-    height = 24 + 18 * lines + 8 * note.count("\n\n")
+    height = 20 + 16 * lines + 8 * note.count("\n\n")
     return Box(0.0, -grown(height) - GAP, width, height)

@@ -73,9 +73,9 @@ def drawn_place(files: Files) -> Graph:
         "ComfyUI, add the node *Painter* and connect its MASK instead.\n\nWhere the subject does not follow, draw a "
         f"larger area, or one that suits the scene.\n\n{files.settings}",
         {
-            "Models": files.loaders,
+            "Models": [*files.loaders, latent],
             "Subject": [*pictures, shown],
-            "Prompt": [*place, prompt, latent],
+            "Prompt": [*place, prompt],
             "Draw": [sampler],
             "Result": result(sampler[0], checkpoint[2], "drawn_place"),
         },
