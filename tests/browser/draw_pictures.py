@@ -1,0 +1,69 @@
+"""Draws the small picture beside each workflow of the template browser: the same graph with the demo model in place of
+the files.
+
+COMFYUI_PATH=... python tests/browser/draw_pictures.py [WORDS OF A NAME]
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDE, GAP, LINE = 192, 4, 18
+PICTURES = 4
+
+
+def main(words: str) -> None:
+    comfyui = Path(os.environ["COMFYUI_PATH"])
+    runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
+    from likeness.demo.launcher.host import Host
+    from likeness.tests.browser.graphs import files, shipped
+
+    with Host(comfyui) as host:
+        object_info = host.client.object_info()
+        for make in shipped.MAKERS:
+            names = [make(family()).name for family in files.REAL]
+            names += [shipped.TRY[make]] if make in shipped.TRY else []
+            if words not in names[0]:
+                continue
+            prompt = make(files.demo()).api(object_info)
+            if len({"LikenessPromptList", "BatchLatentsNode"} & {node["class_type"] for node in prompt.values()}) == 0:
+                for node in prompt.values():
+                    if node["class_type"] == "EmptyLatentImage":
+                        node["inputs"]["batch_size"] = PICTURES
+            records = host.client.run(prompt, timeout=1200).images()
+            drawn = [Image.open(io.BytesIO(host.client.image(record))).convert("RGB") for record in records]
+            picture = composed([given(), *drawn[:PICTURES]])
+            for name in names:
+                picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
+                print(name, flush=True)
+
+
+def given() -> Image.Image:
+    """The photo that the graphs get."""
+    with Image.open(ROOT / "demo" / "weights" / "subjects" / "nemo.png") as strip:
+        return strip.convert("RGB").crop((0, 0, strip.height, strip.height))
+
+
+def composed(pictures: list[Image.Image]) -> Image.Image:
+    """The given photo on the left and the drawn pictures in rows of two, with a line that says who drew them."""
+    place = SIDE + GAP
+    canvas = Image.new("RGB", (3 * place - GAP, 2 * place + LINE), "white")
+    canvas.paste(pictures[0].resize((SIDE, SIDE), Image.Resampling.LANCZOS), (0, place // 2))
+    for index, picture in enumerate(pictures[1:]):
+        spot = ((index % 2 + 1) * place, index // 2 * place)
+        canvas.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), spot)
+    pen = ImageDraw.Draw(canvas)
+    pen.text((2, place // 2 - 14), "photo", fill="black")
+    pen.text((2, 2 * place + 2), "demo model, 128 pixels, enlarged", fill="black")
+    return canvas
+
+
+if __name__ == "__main__":
+    main(" ".join(sys.argv[1:]))
