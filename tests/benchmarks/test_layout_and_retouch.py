@@ -41,8 +41,8 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     full = layout_and_retouch.FULL.grid
     assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8
     assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
-    small = grid.Grid(PAIR, prompts=1, seeds=2)
-    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, grid.Grid(PAIR[:1], 1, 2), 0))
+    small = grid.Grid(PAIR[:1], prompts=1, seeds=2)
+    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, small, 0))
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 1, 3))
     monkeypatch.setattr(
         layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0)

@@ -67,12 +67,17 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def recorded():
+    """The trajectory of a batch, with the features of the paper's blocks."""
+    return layout(tiny_model("sd1"), batch=PICTURES, record="paper")[1]
+
+
 @pytest.mark.parametrize("mode", [BATCHED, SEQUENTIAL, BANKED])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_context_windows_of_a_batch_give_the_batch(settings, mode):
+def test_context_windows_of_a_batch_give_the_batch(settings, mode, recorded):
     """Pictures of one batch do not look at each other, so windows change nothing."""
-    model = tiny_model("sd1")
-    trajectory = layout(model, batch=PICTURES, record="paper")[1]
+    model, trajectory = tiny_model("sd1"), recorded
     patched = retouched(model, [reference(model)], layout=trajectory, mode=mode, lambda_2=2, **SETTINGS[settings])
     close(run(in_windows(patched), batch=PICTURES), run(patched, batch=PICTURES))
 
