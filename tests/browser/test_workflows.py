@@ -84,9 +84,10 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
         "() => app.graph.nodes.find(n => n.type === 'LikenessLossCurves').imgs?.[0]?.naturalWidth > 300"
     )
     said = page.evaluate("() => window.said")
-    assert len(said) > 3 and all(re.fullmatch(r"guided step \d+ of \d+: appearance [\d.]+", line) for line in said), (
-        said
-    )
+    window, *guided = said
+    assert re.fullmatch(r"Appearance_start .+: steps \d to \d of 8\.", window), said
+    line = re.escape(window) + r"\nguided step \d+ of \d+: appearance [\d.]+"
+    assert len(guided) > 3 and all(re.fullmatch(line, text) for text in guided), said
     shown = (
         "() => app.graph.nodes.find(n => n.type === 'UREMDGuidance').widgets.map(w => "
         "w.value).includes(window.said.at(-1))"

@@ -13,7 +13,6 @@ from PIL import Image
 def test_the_demo_makes_its_picture_and_report(host, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(picture, "Host", lambda _comfyui: contextlib.nullcontext(host))  # the one that runs already
     monkeypatch.setattr(picture, "SCENES", picture.SCENES[:1])
-    monkeypatch.setattr(picture, "SEEDS", 2)
     picture.main(["--output", str(tmp_path)])
 
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
