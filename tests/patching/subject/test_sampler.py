@@ -2,15 +2,19 @@
 
 import pytest
 import torch
+from likeness.patching.host.same import same_model
+from likeness.tests.patching.pick_and_draw.guidance_runs import model_of
 from likeness.tests.patching.subject.likeness_runs import (
     by_joint_node,
     by_ksampler,
     by_palette_nodes,
     by_retouch_nodes,
+    empty,
     models,
     sampled,
 )
 from likeness.tests.patching.subject.subjects import prompt_of
+from likeness.tests.patching.two_models import add_lora
 
 from nodes import ConditioningAverage
 
@@ -33,6 +37,14 @@ def test_a_retouch_is_that_of_the_expert_nodes():
     found, report = sampled(personalized="personalized")
     assert torch.equal(found, by_retouch_nodes(prompt, prompt.neutral_conditioning, 1.0))
     assert "Layout-and-Retouch" in report and "personalized model" in report
+
+
+def test_models_and_latent_stay_as_they_were():
+    given = {"model": model_of(), "personalized_model": add_lora(model_of()), "latent": empty()}
+    before = {name: model.clone() for name, model in given.items() if name != "latent"}
+    sampled(**given, subject_prompt=prompt_of(), layout="own layout")
+    assert all(same_model(given[name], model) for name, model in before.items())
+    assert torch.equal(given["latent"]["samples"], empty()["samples"]) and given["latent"].keys() == empty().keys()
 
 
 def test_half_a_retouch_has_a_prompt_between_both():
