@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 NODE = "LikenessSubjectPrompt"
 _SUBJECT = re.compile(r"\{([^{}]*)\}")
 _ARTICLE = re.compile(r"^(?:an?|the|my|one)\s+", re.IGNORECASE)
-_EMBEDDING = re.compile(r"embedding:([^\s,;()]+)")
+_EMBEDDING = re.compile(r"embedding:([^\s,;(){}]+)")
+_INSIDE_A_WORD = re.compile(r"\w\{|\}\w")
+_MARKS = "{}()<>:|"
+_LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,30 @@ def word_prompt(prompt: str, token: str) -> Wordings:
     token: the learned words, such as "sks dog", which replace the words in braces except for their article; empty:
     the words in braces serve every model. Raises ValueError unless exactly one pair of braces holds a subject.
     """
-    found = _SUBJECT.findall(prompt)
-    if len(found) != 1 or prompt.count("{") != 1 or prompt.count("}") != 1:
+    found, said = _SUBJECT.findall(prompt), _shortened(prompt)
+    opening, closing = prompt.count("{"), prompt.count("}")
+    if len(found) != 1 or opening != 1 or closing != 1:
+        got = (opening or "none") if opening == closing else f"{opening} opening and {closing} closing braces"
         raise ValueError(
-            f"{NODE}: expected one subject in braces, as in 'a photo of {{a dog}} on the beach', got "
-            f"{prompt.count('{') or 'none'} in '{prompt}'; change text."
+            f"{NODE}: expected one subject in braces, as in 'a photo of {{a dog}} on the beach', got {got} in "
+            f"'{said}'; change text."
         )
+    if _INSIDE_A_WORD.search(prompt):
+        raise ValueError(f"{NODE}: expected whole words in the braces, got part of a word in '{said}'; change text.")
     inside, token = " ".join(found[0].split()), " ".join(token.split())
     article = _ARTICLE.match(f"{inside} ")
     word = inside[article.end() :] if article else inside
-    if not word or any(mark in inside for mark in "():|"):
+    if _EMBEDDING.search(inside):
+        raise ValueError(
+            f"{NODE}: expected the class in the braces, such as 'a dog', got '{inside}'; write the embedding into "
+            "token."
+        )
+    if not word or any(mark in inside for mark in _MARKS):
         raise ValueError(
             f"{NODE}: expected plain words such as 'a dog' in the braces, got '{inside}'; write weights around the "
             "braces, as in '({a dog}:1.2)'."
         )
-    if any(mark in token for mark in "{}()"):
+    if any(mark in token.replace("embedding:", "") for mark in _MARKS) or _ARTICLE.fullmatch(f"{token} "):
         raise ValueError(
             f"{NODE}: expected plain words such as 'sks dog', or 'embedding:name', got '{token}'; change token."
         )
@@ -61,7 +73,7 @@ def word_prompt(prompt: str, token: str) -> Wordings:
     return Wordings(
         personalized=_worded(prompt, called, learned),
         vanilla=_worded(prompt, inside, word),
-        neutral=SubjectText(f"a photo of {called}", learned),
+        neutral=_worded("a photo of {}", called, learned),
     )
 
 
@@ -69,6 +81,12 @@ def _worded(prompt: str, subject: str, word: str) -> SubjectText:
     """The prompt with `subject` in place of its braces, and the subject's own `word`, wherever else that stands."""
     text, before = _SUBJECT.sub(lambda _: subject, prompt), prompt[: prompt.index("{")]
     return SubjectText(text, Occurrence(word, occurrences(before, word)) if occurrences(text, word) > 1 else word)
+
+
+def _shortened(text: str) -> str:
+    """The text in one line, cut where a message would become too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 def check_embeddings(*texts: str) -> None:
@@ -79,7 +97,7 @@ def check_embeddings(*texts: str) -> None:
         if name not in known:
             raise ValueError(
                 f"{NODE}: expected an embedding in ComfyUI's folder models/embeddings "
-                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{name}'; change token or text."
+                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{name}'; change token, text or negative."
             )
 
 

@@ -116,11 +116,12 @@ def layout_of_run(inputs: Inputs, method: str) -> tuple[str, str]:
     """
     if method == JOINT:
         return OWN, "the set's own, since members of a set follow no template"
+    raised = "steps" if inputs.denoise == 1 else "denoise or steps"
     start, end = acting_part(method)
     if inputs.steps_before(end) == inputs.steps_before(start):
         raise ValueError(
             f"{NODE}: expected a step between {start:g} and {end:g} of sampling for method {method}, got none of "
-            f"{len(inputs.levels)}; raise steps, or change denoise."
+            f"{len(inputs.levels)} with denoise {inputs.denoise:g}; raise {raised}."
         )
     layout = inputs.layout
     early = inputs.steps_before(layout_end(method, layout))
@@ -131,7 +132,12 @@ def layout_of_run(inputs: Inputs, method: str) -> tuple[str, str]:
     if layout == DRAWN:
         raise ValueError(
             f"{NODE}: expected a step before {layout_end(method, layout):g} of sampling for layout {DRAWN}, got none "
-            f"with denoise {inputs.denoise:g}; raise denoise, or set layout to {OWN}."
+            f"with denoise {inputs.denoise:g}; raise {raised}, or set layout to {OWN}."
+        )
+    if layout == TEMPLATE and inputs.denoise == 1:
+        return OWN, (
+            f"the picture's own, since none of {len(inputs.levels)} steps begins in the first "
+            f"{layout_end(method, layout):g} of sampling; raise steps for the vanilla model's"
         )
     if layout == TEMPLATE:
         return OWN, f"the given picture's, since denoise {inputs.denoise:g} leaves out the steps that decide it"

@@ -18,7 +18,7 @@ from ..layout_and_retouch.settings import NONE, PERCENT, QKV_BOTH, RetouchSettin
 from ..pick_and_draw.build import guide
 from ..pick_and_draw.build_palette import AVERAGE, PER_LEVEL
 from ..pick_and_draw.settings import Widgets
-from .borrowing import members_of, palette_of, reference_of
+from .borrowing import is_joint, members_of, palette_of, reference_of
 from .faded import faded
 from .sampler_inputs import NODE, Inputs
 from .sampler_layout import LAYOUT_KIND, TEMPLATE_KIND, adaptive_mask, retouch_layout, template_of
@@ -63,7 +63,7 @@ def by_palette(inputs: Inputs, report: Report) -> CFGGuider:
     _note_features(inputs, palette.references, report)
     template = None
     if inputs.layout != OWN:
-        with report.making("template", TEMPLATE_KIND):
+        with report.making("template", "" if inputs.layout == DRAWN else TEMPLATE_KIND):
             template = template_of(inputs)
     size = inputs.likeness * STEP_SIZE
     report.say(f"Strength: step_size {size:g} of UREMD Guidance, where likeness 1 is {STEP_SIZE}.")
@@ -117,7 +117,7 @@ def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
     if inputs.likeness > 0:
         clip = given_clip(inputs.prompt.clip, NODE)
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-        with report.making("masks of the photographs", "masks"):
+        with report.making("masks of the photographs", "" if is_joint(inputs.target) else "masks"):
             known = [
                 members_of(
                     inputs.subject,

@@ -27,7 +27,10 @@ class Report:
 
     @contextlib.contextmanager
     def making(self, what: str, kind: str) -> Iterator[None]:
-        """Times a part. It counts as reused where the subject kept what it needs of a kind, the key's first part."""
+        """Times a part. It counts as reused where the subject kept what it needs of a kind, the key's first part.
+
+        kind: empty where nothing is kept.
+        """
         before, started = self._kept(kind), time.monotonic()
         yield
         if self._kept(kind):
