@@ -13,8 +13,9 @@ import torch
 from ..features.bank import digest_of
 from ..host.identity import Identity, identity_of
 from ..host.notices import Notices
-from ..host.passes import sample, schedule
+from ..host.passes import GUIDANCE_FUNCTIONS, sample, schedule
 from ..host.prompt import SubjectPrompt
+from ..host.run import KEY
 from ..host.same import same, same_model
 from ..host.window import steps_before
 from .sampler_settings import NEUTRAL_PROMPT
@@ -101,6 +102,11 @@ class Inputs:
         """True where a later run can recognize both models."""
         return all(identity.lasts for identity in self.identities)
 
+    @property
+    def repeats(self) -> bool:
+        """True where a later run can draw the same layout: identities leave out guidance and this pack's patches."""
+        return self.lasts and not any(_is_guided(model) for model in (self.model, self.target))
+
     def guider(self, model: ModelPatcher, positive: Sequence) -> CFGGuider:
         """KSampler's guider of a model and a prompt."""
         guider = comfy.samplers.CFGGuider(model)
@@ -120,3 +126,8 @@ class Inputs:
             denoise=self.denoise,
             node=NODE,
         )
+
+
+def _is_guided(model: ModelPatcher) -> bool:
+    own = any(calls.get(KEY) for calls in model.wrappers.values())
+    return own or any(model.model_options.get(name) for name in GUIDANCE_FUNCTIONS)

@@ -42,7 +42,7 @@ class RetouchLayout:
 def retouch_layout(inputs: Inputs) -> RetouchLayout:
     """Layout of Step-Blended Sampler, Attention Maps of a Word and Segment the Subject. The latest one is kept."""
     key = (LAYOUT_KIND, *inputs.key, inputs.subject.area, inputs.prompt.clip)
-    return inputs.subject.keep(key, lambda: _step_blended(inputs), inputs.lasts, most=1)
+    return inputs.subject.keep(key, lambda: _step_blended(inputs), inputs.repeats, most=1)
 
 
 def template_of(inputs: Inputs) -> Template:
@@ -50,7 +50,7 @@ def template_of(inputs: Inputs) -> Template:
     if inputs.layout == DRAWN:
         return draw_template(inputs.target, inputs.mask, "", inputs.latent)
     key = (TEMPLATE_KIND, *inputs.key, inputs.prompt.vanilla_clip)
-    return inputs.subject.keep(key, lambda: _recorded(inputs), inputs.lasts, most=1)
+    return inputs.subject.keep(key, lambda: _recorded(inputs), inputs.repeats, most=1)
 
 
 def adaptive_mask(inputs: Inputs, layout: RetouchLayout) -> SubjectMask:
