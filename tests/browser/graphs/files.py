@@ -28,6 +28,7 @@ class Files:
     subject: str = "a dog"
     token: str = "sks dog"
     embedding: str = "my_subject"
+    target_prompt: str = "neutral"
     scenes: Sequence[str] = ("on the beach", "in the snow", "in a city at night", "in a field of flowers")
     loaders: list[Node] = field(default_factory=list)
 
@@ -149,6 +150,8 @@ def demo() -> Files:
         subject="a fish",
         token="sks fish",
         embedding="nemo",
+        # A few words more keep the place, which the tiny model forgets with the paper's.
+        target_prompt="whole",
         scenes=("on the beach", "in the snow", "in the city", "on the grass"),
     )
 

@@ -22,7 +22,8 @@ def subject(photos: Sequence[Node]) -> Node:
 
 def likeness(files: Files, model: Link, vae: Link, title: str = "", /, **inputs: Any) -> Node:
     """A Likeness Sampler. inputs: what differs from the papers' settings."""
-    return node("LikenessSampler", title, (340, 0), model=model, vae=vae, **{**files.sampling(), **inputs})
+    settings = {**files.sampling(), "target_prompt": files.target_prompt, **inputs}
+    return node("LikenessSampler", title, (340, 0), model=model, vae=vae, **settings)
 
 
 def decode(latent: Link, vae: Link) -> Node:
