@@ -28,7 +28,7 @@ LORAS = {family: f"my_subject_{family}.safetensors" for family in (SD15, SDXL)}
 EMBEDDING = "my_subject.safetensors"
 RANK = 16
 _CONFIGS = {SD15: (FULL_SIZE_CONFIG, comfy.supported_models.SD15), SDXL: (SDXL_CONFIG, comfy.supported_models.SDXL)}
-_VAE = {
+VAE = {
     "double_z": True,
     "z_channels": 4,
     "resolution": 256,
@@ -58,7 +58,7 @@ def shapes(family: str) -> State:
     unet = UNetModel(**unet_config, num_heads=8, dtype=torch.float16, device=META, operations=layers)
     state = config.process_unet_state_dict_for_saving(unet.state_dict())
     with META:
-        autoencoder = AutoencoderKL(ddconfig=_VAE, embed_dim=4).half()
+        autoencoder = AutoencoderKL(ddconfig=VAE, embed_dim=4).half()
     state |= config.process_vae_state_dict_for_saving(autoencoder.state_dict())
     state |= config.process_clip_state_dict_for_saving(_texts(family))
     if family == SDXL:  # the host's converter names this encoder after itself

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
+    "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
     "rehearsal": "every workflow for real files, on checkpoints of their size with random weights (10 GB of disk)",
     "fuzz": "random graphs over all nodes: pictures or one sentence, and nothing left behind",
 }

@@ -15,13 +15,13 @@ _ORIENTATION, _TURNED_RIGHT = 0x0112, 6
 _SIZES = ((613, 457), (500, 803), (4000, 3000))
 
 
-def write(folder: Path) -> list[Path]:
-    """Writes three photographs; existing ones stay."""
+def write(folder: Path, longest: int | None = None) -> list[Path]:
+    """Writes three photographs, scaled down to a longest side if one is given."""
     subject = next(iter(SUBJECTS.values()))
     paths = [folder / name for name in NAMES]
     for index, (path, size, scene) in enumerate(zip(paths, _SIZES, subject.training_scenes()[:3], strict=True)):
-        if path.is_file():
-            continue
+        if longest:
+            size = tuple(round(side * longest / max(size)) for side in size)
         drawn, exif = render(scene, 512), Image.Exif()
         picture = Image.fromarray(drawn.image).resize(size, Image.Resampling.BICUBIC)
         if index == 0:

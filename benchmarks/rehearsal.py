@@ -33,8 +33,9 @@ _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|m
 NOTES = (
     "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
     "those of real files.",
-    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16; on a GPU they run "
-    "as they are shipped.",
+    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16, with small references "
+    "for SDXL; on a GPU they run as they are shipped.",
+    "The photographs have odd sizes; one is turned by a tag, one transparent, one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )
 
@@ -68,8 +69,11 @@ def run(quick: bool, only: str = "") -> Report:
     return Report("rehearsal", rows, figures, targets, NOTES + failed, entries={"said": said})
 
 
-def prepare_files(family: str, wanted: set[str], base: Path) -> None:
-    """Makes the base directory of a private ComfyUI with the family's files and the pictures that are wanted."""
+def prepare_files(family: str, wanted: set[str], base: Path, longest: int | None = None) -> None:
+    """Makes the base directory of a private ComfyUI with the family's files and the pictures that are wanted.
+
+    longest: side of the photographs in pixels, None for their own sizes.
+    """
     prepare(base)
     models, made = base / "models", cache_folder() / "rehearsal" / "files"
     for folder, file, shapes in (
@@ -81,7 +85,7 @@ def prepare_files(family: str, wanted: set[str], base: Path) -> None:
             print(f"rehearsal: makes {file}", flush=True)
             checkpoints.write(made / file, shapes(family))
         _link(made / file, models / folder / file)
-    pictures = photos.write(base / "input")
+    pictures = photos.write(base / "input", longest)
     for name in wanted - {path.name for path in pictures}:
         shutil.copy2(pictures[0], base / "input" / name)
 
@@ -91,7 +95,9 @@ def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Out
     if not prompts:
         return
     base, gpu = cache_folder() / "rehearsal" / "comfyui", has_gpu()
-    prepare_files(family, set().union(*map(rehearsal_prompts.pictures, prompts.values())), base)
+    wanted = set().union(*map(rehearsal_prompts.pictures, prompts.values()))
+    small = family == checkpoints.SDXL and not gpu
+    prepare_files(family, wanted, base, rehearsal_prompts.SIDE if small else None)
     arguments = () if gpu else ON_A_CPU
     try:
         with Host(Path(os.environ["COMFYUI_PATH"]), base, cpu=not gpu, arguments=arguments, ready_within=600) as host:

@@ -14,7 +14,17 @@ from .photos import NAMES
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
 SIDES = {"sd15": 512, "sdxl": 1024}
 SIDE, STEPS, PICTURES = 256, 4, 2
-_STEPS = ("steps", "inversion_steps", "lambda_2", "lambda_3", "switch_step", "noise_levels", "end_at_step")
+_MOST = {
+    "steps": STEPS,
+    "lambda_2": STEPS,
+    "lambda_3": STEPS,
+    "switch_step": STEPS,
+    "end_at_step": STEPS,
+    "inversion_steps": 2,
+    "noise_levels": 2,
+    "batch_size": PICTURES,
+}
+_OWN_SIZE = "own size"
 
 
 def workflows(family: str) -> dict[str, Prompt]:
@@ -30,23 +40,25 @@ def pictures(prompt: Prompt) -> set[str]:
 
 
 def shortened(prompt: Prompt, family: str) -> Prompt:
-    """A copy with small pictures and few steps. Percentages stay."""
-    short = json.loads(json.dumps(prompt))
+    """A copy with small pictures and few steps. Percentages stay.
+
+    SDXL's references keep the size of their files, because one at 1024 pixels takes minutes.
+    """
+    short, scale = json.loads(json.dumps(prompt)), SIDE / SIDES[family]
     for node in short.values():
-        for name, value in node["inputs"].items():
-            if isinstance(value, int) and not isinstance(value, bool):
-                node["inputs"][name] = _shorter(name, value, family)
+        inputs = node["inputs"]
+        for name, value in inputs.items():
+            if name in ("width", "height") and isinstance(value, int):
+                inputs[name] = max(64, int(value * scale) // 8 * 8)
+            elif name == "megapixels":
+                inputs[name] = value * scale**2
+            elif name in _MOST and isinstance(value, int):
+                inputs[name] = min(value, _MOST[name])
+            elif name == "size" and isinstance(value, str) and family == "sdxl":
+                inputs[name] = _OWN_SIZE
         if node["class_type"] == "LikenessPromptList":
-            node["inputs"]["text"] = "\n".join(node["inputs"]["text"].splitlines()[:PICTURES])
+            inputs["text"] = "\n".join(inputs["text"].splitlines()[:PICTURES])
     return short
-
-
-def _shorter(name: str, value: int, family: str) -> int:
-    if name in ("width", "height"):
-        return max(64, value * SIDE // SIDES[family] // 8 * 8)
-    if name in _STEPS:
-        return min(value, STEPS)
-    return min(value, PICTURES) if name == "batch_size" else value
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -68,7 +68,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"expected 4 input channels, got {channels} (of inpainting, editing or a joint model) in {path.name}: "
             f"{_ANOTHER}."
         )
-    for part, prefixes in (("text encoder", config.text_encoder_key_prefix), ("VAE", config.vae_key_prefix)):
+    texts = (*config.text_encoder_key_prefix, "conditioner.")
+    for part, prefixes in (("text encoder", texts), ("VAE", config.vae_key_prefix)):
         if not any(name.startswith(tuple(prefixes)) for name in shapes):
             raise Problem(
                 f"expected a {part} in the checkpoint, got none in {path.name}: give --checkpoint a full one."

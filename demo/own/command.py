@@ -29,8 +29,8 @@ TIMEOUT = 24 * 3600.0
 TITLES = {
     graphs.BLENDED: "Layout-and-Retouch, stage 1",
     graphs.RETOUCH: "Layout-and-Retouch, stage 2",
-    graphs.PALETTE: "Pick-and-Draw: guided",
-    graphs.JOINT: "JeDi: a set, training-free",
+    graphs.PALETTE: "Pick-and-Draw, guided",
+    graphs.JOINT: "JeDi, training-free",
 }
 
 

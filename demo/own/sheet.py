@@ -31,20 +31,20 @@ def thumbnail(path: Path) -> Image.Image:
 
 
 def compose(prompt: str, columns: Sequence[Column]) -> Image.Image:
-    """Composes the columns, each two pictures wide, under the prompt."""
-    width = 2 * SIDE + GAP
+    """Composes the columns, each at most two pictures wide, under the prompt."""
     rows = max(-(-len(column.pictures) // 2) for column in columns)
-    size = (2 * MARGIN + len(columns) * (width + GROUP_GAP) - GROUP_GAP, 2 * MARGIN + HEAD + rows * (SIDE + GAP))
+    widths = [SIDE + (SIDE + GAP) * (len(column.pictures) > 1) for column in columns]
+    lefts = [MARGIN + sum(widths[:index]) + index * GROUP_GAP for index in range(len(columns))]
+    size = (lefts[-1] + widths[-1] + MARGIN, 2 * MARGIN + HEAD + rows * (SIDE + GAP))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(size=20), ImageFont.load_default(size=15)
+    large, small = ImageFont.load_default(size=17), ImageFont.load_default(size=14)
     draw.text((MARGIN, MARGIN - 6), f'"{prompt}"', fill=_INK, font=large)
-    for index, column in enumerate(columns):
-        left, top = MARGIN + index * (width + GROUP_GAP), MARGIN + HEAD
-        draw.text((left, MARGIN + 30), column.title, fill=_INK, font=large)
-        draw.text((left, MARGIN + 60), _cut(column.said, small, width), fill=_GRAY, font=small)
+    for column, left, width in zip(columns, lefts, widths, strict=True):
+        for text, top, fill, font in ((column.title, 32, _INK, large), (column.said, 60, _GRAY, small)):
+            draw.text((left, MARGIN + top), _cut(text, font, width + GROUP_GAP // 2), fill=fill, font=font)
         for k, picture in enumerate(column.pictures):
-            at = left + k % 2 * (SIDE + GAP), top + k // 2 * (SIDE + GAP)
+            at = left + k % 2 * (SIDE + GAP), MARGIN + HEAD + k // 2 * (SIDE + GAP)
             sheet.paste(ImageOps.pad(picture, (SIDE, SIDE), color="white"), at)
     return sheet
 

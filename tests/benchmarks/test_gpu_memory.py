@@ -1,0 +1,53 @@
+"""Memory computed from shapes: the same bytes as a real run's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from likeness.benchmarks import gpu_memory
+from likeness.benchmarks.memory import PeakMemory, ShapesOnly
+from likeness.benchmarks.networks import small_network
+from likeness.benchmarks.pick_and_draw_costs import guided, settings
+from likeness.benchmarks.timing import plain, silence
+
+
+@pytest.fixture(scope="module")
+def network():
+    with torch.inference_mode():
+        return small_network(1)
+
+
+def peaks(run) -> list[int]:
+    found = []
+    for mode in (PeakMemory, ShapesOnly):
+        with torch.inference_mode(), silence(), mode() as memory:
+            run()
+        found.append(memory.peak)
+    return found
+
+
+def test_a_plain_run_has_the_peak_of_its_shapes(network):
+    real, computed = peaks(lambda: plain(network, network.model))
+    assert computed == real > 0
+
+
+def test_a_guided_run_with_its_gradient_has_the_peak_of_its_shapes(network):
+    with torch.inference_mode(), silence():
+        model = guided(network, settings(network, 1.0, 1.0, all_maps=True))
+        plain(network, model, network.personalized_positive)
+    real, computed = peaks(lambda: plain(network, model, network.personalized_positive))
+    alone, _ = peaks(lambda: plain(network, network.personalized, network.personalized_positive))
+    assert computed == pytest.approx(real, rel=0.02) and real > alone
+
+
+def test_costly_operations_are_not_computed():
+    a = torch.ones(64, 64)
+    with ShapesOnly():
+        made = a @ a, torch.nn.functional.linear(a, a)
+    assert all(x.shape == (64, 64) and not x.eq(64).any() and x.isfinite().all() for x in made)
+
+
+def test_a_retouch_keeps_features_of_its_reference_and_its_layout(network):
+    with torch.inference_mode(), silence():
+        banked, sequential = (gpu_memory._retouch(network, mode) for mode in ("banked", "sequential"))
+    assert banked.features > sequential.features and banked.tensors <= sequential.tensors
