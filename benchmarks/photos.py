@@ -21,7 +21,7 @@ def write(folder: Path, longest: int | None = None) -> list[Path]:
     paths = [folder / name for name in NAMES]
     for index, (path, size, scene) in enumerate(zip(paths, _SIZES, subject.training_scenes()[:3], strict=True)):
         if longest:
-            size = tuple(round(side * longest / max(size)) for side in size)
+            size = round(size[0] * longest / max(size)), round(size[1] * longest / max(size))
         drawn, exif = render(scene, 512), Image.Exif()
         picture = Image.fromarray(drawn.image).resize(size, Image.Resampling.BICUBIC)
         if index == 0:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import re
 import shutil
 import time
 import urllib.error
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 from ..demo.launcher.client import Client, Failed, Interrupted, Prompt, Rejected
+from ..demo.launcher.files import read_json, write_json
 from ..demo.launcher.host import Host, HostError, prepare
 from ..demo.launcher.serve import has_gpu
-from . import checkpoints, photos, rehearsal_prompts
+from . import checkpoints, gpu, photos, rehearsal_prompts
 from .kept import cache_folder
-from .report import Report, Target
+from .report import Report, Target, machine
 
 GIB = 2**30
 TIMEOUT = 7200.0
@@ -33,8 +36,8 @@ _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|m
 NOTES = (
     "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
     "those of real files.",
-    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16, with small references "
-    "for SDXL; on a GPU they run as they are shipped.",
+    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16, SDXL's with small "
+    "references; on a GPU they run as they are shipped.",
     "The photographs have odd sizes; one is turned by a tag, one transparent, one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )
@@ -48,6 +51,27 @@ class Outcome:
     gib: float
     wrong: str
     said: str
+
+
+@dataclass
+class Kept:
+    """Outcomes in a file, so that an interrupted rehearsal resumes: those that passed with the same graph and code."""
+
+    file: Path
+
+    def get(self, name: str, prompt: Prompt) -> Outcome | None:
+        found = read_json(self.file).get(name, {})
+        return Outcome(**found["outcome"]) if found.get("state") == self._state(prompt) else None
+
+    def add(self, name: str, prompt: Prompt, outcome: Outcome) -> Outcome:
+        if not outcome.wrong:
+            known = read_json(self.file)
+            write_json(self.file, known | {name: {"state": self._state(prompt), "outcome": asdict(outcome)}})
+        return outcome
+
+    @staticmethod
+    def _state(prompt: Prompt) -> str:
+        return hashlib.sha256(f"{gpu.code()} {machine()} {json.dumps(prompt)}".encode()).hexdigest()
 
 
 def run(quick: bool, only: str = "") -> Report:
@@ -94,15 +118,25 @@ def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Out
     """Runs workflows in one ComfyUI; yields the name and the outcome of each."""
     if not prompts:
         return
-    base, gpu = cache_folder() / "rehearsal" / "comfyui", has_gpu()
+    base, on_gpu = cache_folder() / "rehearsal" / "comfyui", has_gpu()
     wanted = set().union(*map(rehearsal_prompts.pictures, prompts.values()))
-    small = family == checkpoints.SDXL and not gpu
+    prompts = {name: p if on_gpu else rehearsal_prompts.shortened(p, family) for name, p in prompts.items()}
+    kept = Kept(cache_folder() / "rehearsal" / "outcomes.json")
+    done = {name: outcome for name, prompt in prompts.items() if (outcome := kept.get(name, prompt))}
+    yield from done.items()
+    if len(done) == len(prompts):
+        return
+    small = family == checkpoints.SDXL and not on_gpu
     prepare_files(family, wanted, base, rehearsal_prompts.SIDE if small else None)
-    arguments = () if gpu else ON_A_CPU
+    arguments = () if on_gpu else ON_A_CPU
     try:
-        with Host(Path(os.environ["COMFYUI_PATH"]), base, cpu=not gpu, arguments=arguments, ready_within=600) as host:
+        with Host(
+            Path(os.environ["COMFYUI_PATH"]), base, cpu=not on_gpu, arguments=arguments, ready_within=600
+        ) as host:
             for name, prompt in prompts.items():
-                outcome = _outcome(host, prompt if gpu else rehearsal_prompts.shortened(prompt, family))
+                if name in done:
+                    continue
+                outcome = kept.add(name, prompt, _outcome(host, prompt))
                 print(f"{name}: {outcome.wrong or 'passed'} ({outcome.seconds:.0f} s)", flush=True)
                 yield name, outcome
     except HostError as error:
