@@ -102,7 +102,7 @@ def run(quick: bool) -> Report:
 
 
 def needs(network: Network) -> list[Need]:
-    """What each method needs on this network, which has to be made for one step."""
+    """Needs of each method on a network that is made for one step."""
     personal = network.personalized
     with ShapesOnly():
         guidance = guided(network, settings(network, 1.0, 1.0, all_maps=True))

@@ -30,14 +30,14 @@ from .report import Report, Target, machine
 GIB = 2**30
 TIMEOUT = 7200.0
 ON_A_CPU = ("--bf16-unet", "--bf16-vae")
-"""Options of ComfyUI: half the memory of float32, and less time."""
+"""Options of ComfyUI: weights take half the memory of float32, in which a CPU still computes."""
 _COMPLAINTS = re.compile(r".*(?:lora key not loaded|not load|missing|unexpected|invalid value|left over keys).*", re.I)
 _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|missing.*(?:xformers|triton)", re.I)
 NOTES = (
     "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
     "those of real files.",
-    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, in bfloat16, SDXL's with small "
-    "references; on a GPU they run as they are shipped.",
+    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, with weights in bfloat16, and "
+    "SDXL's with small references; on a GPU they run as they are shipped.",
     "The photographs have odd sizes; one is turned by a tag, one transparent, one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )
