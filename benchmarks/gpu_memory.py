@@ -27,7 +27,7 @@ from .timing import plain, silence
 
 GIB = 2**30
 DTYPE = torch.bfloat16
-"""As large as float16, and computed by every layer on a CPU."""
+"""Half precision of a size with float16, which every layer computes on a CPU."""
 ALLOWANCE = 0.75
 """GiB for the driver's context and the workspaces of its libraries."""
 STEPS = 50
