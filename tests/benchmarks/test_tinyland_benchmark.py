@@ -86,13 +86,13 @@ def _at(subject, place):
     return [replace(scene, place=place) for scene in subject.training_scenes()[:3]]
 
 
-def test_one_subject_is_resampled_by_prompt():
+def test_subjects_and_their_prompts_are_resampled():
     values = np.zeros((1, 4, 50))
     values[0, :2] = 1
     _, low, high = grid.row("one", {"prompt": values})["prompt"]
     assert low == 0.0 and high == 1.0
     _, low, high = grid.row("two", {"prompt": np.concatenate([values, values])})["prompt"]
-    assert low == high == 0.5
+    assert low == 0.125 and high == 0.875
 
 
 def test_contact_sheet_places_every_picture():

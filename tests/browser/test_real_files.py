@@ -78,7 +78,7 @@ def test_a_blueprint_is_its_expert_nodes(object_info, page, name):
     exported = json.loads(frontend.to_prompt(page, blueprint_file(name)))
     inside = {
         number.partition(":")[2]: {
-            "class_type": node["class_type"],
+            **node,
             "inputs": {
                 key: [value[0].partition(":")[2], value[1]] if isinstance(value, list) else value
                 for key, value in node["inputs"].items()

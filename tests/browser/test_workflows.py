@@ -12,6 +12,8 @@ from likeness.tests.browser import frontend
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = workflows.NAMES + workflows.TEMPLATES
+FILES = {"CheckpointLoaderSimple", "LoraLoader", "LoadImage", "LoadImageMask"}
+"""Loaders of a user's own files, which the front end marks until they are there."""
 
 
 def test_every_ui_workflow_has_an_api_twin():
@@ -26,7 +28,8 @@ def test_workflow_loads_and_exports_to_its_api_twin(page, name):
     missing = page.evaluate(
         "() => app.graph.nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
     )
-    assert missing == []
+    asked = set() if name.startswith("0") or name in workflows.NAMES else FILES
+    assert set(missing) <= asked
 
 
 def queued(page, client) -> dict:

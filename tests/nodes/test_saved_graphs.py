@@ -50,6 +50,7 @@ def arguments_of(monkeypatch, name: str, inputs: dict) -> dict:
         raise Reached(args, kwargs)
 
     monkeypatch.setattr(module, function, reached)
+    monkeypatch.setattr(module, "check_vae", lambda *_: None, raising=False)
     linked = {key: object() if isinstance(value, list) else value for key, value in inputs.items()}
     if NODES[name].GET_SCHEMA().is_input_list:
         linked = {key: [value] for key, value in linked.items()}

@@ -173,7 +173,7 @@ class TestBadInput:
             client,
             {**prompt, "14": {**prompt["14"], "inputs": {**palette, "latent": ["7", 0]}}},
             "AppearancePalette",
-            "both",
+            "image and latent",
         )
         del palette["image"]
         failure(client, prompt, "AppearancePalette", "neither")

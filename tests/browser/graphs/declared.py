@@ -59,7 +59,11 @@ class Graph:
         """The graph in API format, with the default of every widget that it does not set."""
         ids = self.ids()
         return {
-            number: {"class_type": found.kind, "inputs": _inputs(found, object_info[found.kind], ids)}
+            number: {
+                "class_type": found.kind,
+                "inputs": _inputs(found, object_info[found.kind], ids),
+                "_meta": {"title": found.title or object_info[found.kind]["display_name"]},
+            }
             for found, number in ids.items()
         }
 

@@ -97,7 +97,7 @@ def test_a_picture_may_keep_its_own_size():
 def test_pictures_of_a_palette_are_fitted_too(options, expected):
     model = tiny_model("sd1")
     picture = Picture(text="", word="", threshold=0.3, image=torch.rand(1, 80, 80, 3), vae=Shrinks(), **options)
-    (item,) = _references(model, picture, conditioning(model), source=NOISED, seed=0, weight=1.0).items
+    (item,) = _references(model, picture, conditioning(model), source=NOISED, seed=0, weight=1.0, node="Node").items
     assert item.size == expected
 
 
