@@ -9,17 +9,15 @@ import os
 import re
 import shutil
 import time
-import urllib.error
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 from PIL import Image
 
-from ..demo.launcher.client import Client, Failed, Interrupted, Prompt, Rejected
+from ..demo.launcher.client import FAILURES, Client, Prompt
 from ..demo.launcher.files import read_json, write_json
 from ..demo.launcher.host import Host, HostError, prepare
 from ..demo.launcher.serve import has_gpu
@@ -150,7 +148,7 @@ def _outcome(host: Host, prompt: Prompt) -> Outcome:
         result = host.client.run(prompt, timeout=TIMEOUT)
         said = "\n".join(text for shown in result.outputs.values() for text in shown.get("text", ()))
         wrong = "; ".join(_faults(host.client, result.images()))
-    except (Failed, Rejected, Interrupted, TimeoutError, OSError, urllib.error.URLError, aiohttp.ClientError) as error:
+    except (OSError, *FAILURES) as error:
         wrong = " ".join(str(error).split())
     with host.log.open("rb") as log:
         log.seek(read)

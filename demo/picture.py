@@ -8,16 +8,14 @@ import io
 import json
 import os
 import time
-import urllib.error
 from pathlib import Path
 from typing import NamedTuple
 
-import aiohttp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from . import judge
-from .launcher.client import Client, Failed, Interrupted, Progress, Prompt, Rejected
+from .launcher.client import FAILURES, Client, Progress, Prompt
 from .launcher.files import Problem, replacing
 from .launcher.host import PACK, Host, HostError
 from .own.arguments import add_arguments
@@ -70,16 +68,7 @@ def main(arguments: list[str]) -> None:
         with Host(Path(os.environ["COMFYUI_PATH"])) as host:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
             rows = [_run(host.client, eye, subject, place) for subject, place in SCENES]
-    except (
-        HostError,
-        Failed,
-        Rejected,
-        Interrupted,
-        TimeoutError,
-        ConnectionError,
-        urllib.error.URLError,
-        aiohttp.ClientError,
-    ) as error:
+    except (HostError, *FAILURES) as error:
         raise SystemExit(f"demo: {error}") from error
     report = {
         "seconds": round(time.monotonic() - started, 1),

@@ -10,6 +10,7 @@ from ..patching.jedi.format import ORDERS
 from ..patching.jedi.guider import JointGuider
 from ..patching.jedi.run import NOISES, PRESETS
 from ._api import ADVANCED, ReferenceType, io, window_inputs
+from ._sampling import cfg_input
 from ._validate import check, in_options, linked, valid
 
 
@@ -34,20 +35,12 @@ def set_inputs() -> list:
     ]
 
 
-def cfg_input() -> io.Input:
+def joint_cfg_input() -> io.Input:
     """The `cfg` widget."""
-    return io.Float.Input(
-        "cfg",
-        default=7.5,
-        min=0.0,
-        max=100.0,
-        step=0.1,
-        round=0.01,
-        tooltip=(
-            "Classifier-free guidance scale: of text and references together (joint), otherwise of the text. Neutral: "
-            "1, which saves a model pass; text_first and image_first also need image_cfg 1. The paper gives no value; "
-            "7.5 is usual for SD 1.x."
-        ),
+    return cfg_input(
+        "Classifier-free guidance scale: of text and references together (joint), otherwise of the text. Neutral: "
+        "1, which saves a model pass; text_first and image_first also need image_cfg 1. The paper gives no value; "
+        "7.5 is usual for SD 1.x."
     )
 
 

@@ -11,6 +11,7 @@ from ..patching.host.prompt import PERSONALIZED, WORDINGS, text_and_word
 from ..patching.host.window import Window, check_order
 from ..patching.host.words import check_word
 from ._api import CATEGORY, FIXED, io, prompt_input, schema, ui, window_inputs
+from ._sampling import seed_input
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -82,14 +83,7 @@ class LikenessAttentionMaps(io.ComfyNode):
                         "steady maps."
                     ),
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    **FIXED,
-                    tooltip="Seed of the noise that is added to the picture.",
-                ),
+                seed_input("Seed of the noise that is added to the picture.", **FIXED),
                 io.Vae.Input(
                     "vae",
                     optional=True,

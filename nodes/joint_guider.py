@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._api import CATEGORY, TELLS, io, notices, output, schema
-from ._joint import cfg_input, coupling_inputs, guider_of, optional_inputs, set_inputs, valid_set
+from ._joint import coupling_inputs, guider_of, joint_cfg_input, optional_inputs, set_inputs, valid_set
 
 NODE = "LikenessJointGuider"
 
@@ -21,7 +21,7 @@ class LikenessJointGuider(io.ComfyNode):
             ),
             search_aliases=["jedi", "joint diffusion"],
             is_input_list=True,
-            inputs=[*set_inputs(), cfg_input(), *coupling_inputs(), *optional_inputs()],
+            inputs=[*set_inputs(), joint_cfg_input(), *coupling_inputs(), *optional_inputs()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
             hidden=TELLS,
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import comfy.samplers
-
 from ..patching.host.failures import leaving_nothing
 from ..patching.jedi.sampling import sample_set
 from ._api import CATEGORY, TELLS, io, notices, output, schema
-from ._joint import cfg_input, coupling_inputs, guider_of, one, optional_inputs, set_inputs, valid_set
+from ._joint import coupling_inputs, guider_of, joint_cfg_input, one, optional_inputs, set_inputs, valid_set
+from ._sampling import denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 
 NODE = "JointImageSampler"
 
@@ -31,46 +30,16 @@ class JointImageSampler(io.ComfyNode):
                     "latent",
                     tooltip="Size of the pictures: an empty latent of one picture, or one per prompt.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip=(
-                        "Seed of the first picture, counted up for the next ones; a list gives one per picture. Every "
-                        "picture starts from KSampler's noise for its seed. Noise added during sampling comes from "
-                        "the smallest seed. No neutral value."
-                    ),
+                seed_input(
+                    "Seed of the first picture, counted up for the next ones; a list gives one per picture. Every "
+                    "picture starts from KSampler's noise for its seed. Noise added during sampling comes from "
+                    "the smallest seed. No neutral value."
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=50,
-                    min=1,
-                    max=10000,
-                    tooltip="Number of sampling steps. No neutral value; the paper gives none.",
-                ),
-                cfg_input(),
-                io.Combo.Input(
-                    "sampler",
-                    options=comfy.samplers.KSampler.SAMPLERS,
-                    default="ddim",
-                    tooltip="Any sampler. No neutral value; the paper gives none, we suggest ddim.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=comfy.samplers.KSampler.SCHEDULERS,
-                    default="ddim_uniform",
-                    tooltip="Any scheduler. No neutral value; the paper gives none, we suggest ddim_uniform.",
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.01,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the noise schedule that is run. Neutral: 1, from pure noise, as in the paper.",
-                ),
+                steps_input("Number of sampling steps. No neutral value; the paper gives none."),
+                joint_cfg_input(),
+                sampler_input("Any sampler. No neutral value; the paper gives none, we suggest ddim."),
+                scheduler_input("Any scheduler. No neutral value; the paper gives none, we suggest ddim_uniform."),
+                denoise_input("Share of the noise schedule that is run. Neutral: 1, from pure noise, as in the paper."),
                 *coupling_inputs(),
                 *optional_inputs(),
             ],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import comfy.samplers
-
 from ..patching.host.failures import leaving_nothing
 from ..patching.subject.sampler import draw
 from ..patching.subject.sampler_checks import check_layout, check_method
@@ -19,6 +17,7 @@ from ..patching.subject.sampler_settings import (
     TEMPLATE,
 )
 from ._api import ADVANCED, CATEGORY, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
+from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_options, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -46,44 +45,13 @@ def _linked_inputs() -> list:
 
 def _sampling_inputs() -> list:
     return [
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="The seed of the noise, which is the noise that KSampler draws.",
+        seed_input("The seed of the noise, which is the noise that KSampler draws."),
+        steps_input("The number of sampling steps. Layout-and-Retouch: 50. No neutral value."),
+        cfg_input(
+            "Classifier-free guidance scale. Neutral: 1. The papers' scales are not known; 7.5 is usual for SD 1.x."
         ),
-        io.Int.Input(
-            "steps",
-            default=50,
-            min=1,
-            max=10000,
-            tooltip="The number of sampling steps. Layout-and-Retouch: 50. No neutral value.",
-        ),
-        io.Float.Input(
-            "cfg",
-            default=7.5,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            round=0.01,
-            tooltip=(
-                "Classifier-free guidance scale. Neutral: 1. The papers' scales are not known; 7.5 is usual for SD 1.x."
-            ),
-        ),
-        io.Combo.Input(
-            "sampler",
-            options=comfy.samplers.KSampler.SAMPLERS,
-            default="ddim",
-            tooltip="Any sampler. Layout-and-Retouch uses ddim.",
-        ),
-        io.Combo.Input(
-            "scheduler",
-            options=comfy.samplers.KSampler.SCHEDULERS,
-            default="ddim_uniform",
-            tooltip="Any scheduler. DDIM steps are ddim_uniform.",
-        ),
+        sampler_input("Any sampler. Layout-and-Retouch uses ddim."),
+        scheduler_input("Any scheduler. DDIM steps are ddim_uniform."),
     ]
 
 
@@ -133,14 +101,8 @@ def _optional_inputs() -> list:
         io.Mask.Input(
             "mask", optional=True, tooltip="The subject's place, for layout drawn mask. Neutral: not connected."
         ),
-        io.Float.Input(
-            "denoise",
-            default=1.0,
-            min=0.01,
-            max=1.0,
-            step=0.01,
-            optional=True,
-            tooltip="The share of the noise schedule that is run. Neutral: 1, from pure noise, as in the papers.",
+        denoise_input(
+            "The share of the noise schedule that is run. Neutral: 1, from pure noise, as in the papers.", optional=True
         ),
         io.Combo.Input(
             "target_prompt",

@@ -32,6 +32,7 @@ from ._api import (
     ui,
     window_inputs,
 )
+from ._sampling import seed_input
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -84,14 +85,7 @@ class AppearancePalette(io.ComfyNode):
                         "It takes up to 10 gradients per step: on the demo model, 36 times the time of inverted."
                     ),
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    **FIXED,
-                    tooltip="The seed of the noise for source noised and for the mask.",
-                ),
+                seed_input("The seed of the noise for source noised and for the mask.", **FIXED),
                 io.Float.Input(
                     "threshold",
                     default=0.3,

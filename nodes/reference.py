@@ -15,6 +15,7 @@ from ..patching.features.references import (
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
 from ._api import ADVANCED, CATEGORY, FIXED, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui
+from ._sampling import seed_input
 from ._validate import check, valid
 
 
@@ -48,14 +49,7 @@ class LikenessReference(io.ComfyNode):
                         "once per model. noised: fresh noise on the picture, without any call."
                     ),
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    **FIXED,
-                    tooltip="The seed of the noise of source noised; unused otherwise.",
-                ),
+                seed_input("The seed of the noise of source noised; unused otherwise.", **FIXED),
                 io.Float.Input(
                     "weight",
                     default=1.0,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import comfy.samplers
-
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
 from ..patching.host.passes import sample
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
 from ..patching.layout_and_retouch.switch import Switch, check_step
 from ._api import ADVANCED, CATEGORY, TELLS, Trajectory, io, notices, output, schema
+from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_options, in_range, valid
 
 if TYPE_CHECKING:
@@ -39,18 +38,10 @@ def _model_inputs() -> list:
     ]
 
 
-def _cfg() -> io.Float.Input:
-    return io.Float.Input(
-        "cfg",
-        default=7.5,
-        min=0.0,
-        max=100.0,
-        step=0.1,
-        round=0.01,
-        tooltip=(
-            "Classifier-free guidance scale of both models. Neutral: 1. The paper's scale is not known; 7.5 is usual "
-            "for SD 1.x."
-        ),
+def _cfg() -> io.Input:
+    return cfg_input(
+        "Classifier-free guidance scale of both models. Neutral: 1. The paper's scale is not known; 7.5 is usual "
+        "for SD 1.x."
     )
 
 
@@ -149,41 +140,13 @@ class StepBlendedSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent", tooltip="The latent to denoise: an empty one, or an image's with denoise below 1."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The seed of the noise, which is the noise that KSampler draws.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=50,
-                    min=1,
-                    max=10000,
-                    tooltip="The number of sampling steps: the paper's 50; no neutral value.",
-                ),
+                seed_input("The seed of the noise, which is the noise that KSampler draws."),
+                steps_input("The number of sampling steps: the paper's 50; no neutral value."),
                 _cfg(),
-                io.Combo.Input(
-                    "sampler",
-                    options=comfy.samplers.KSampler.SAMPLERS,
-                    default="ddim",
-                    tooltip="Any sampler. The paper uses ddim.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=comfy.samplers.KSampler.SCHEDULERS,
-                    default="ddim_uniform",
-                    tooltip="Any scheduler. The paper's DDIM steps are ddim_uniform.",
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.01,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="The fraction of the noise schedule to run. Neutral: 1, from pure noise, as in the paper.",
+                sampler_input("Any sampler. The paper uses ddim."),
+                scheduler_input("Any scheduler. The paper's DDIM steps are ddim_uniform."),
+                denoise_input(
+                    "The fraction of the noise schedule to run. Neutral: 1, from pure noise, as in the paper."
                 ),
                 *_switch_inputs(),
                 _negative_input(),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import comfy.samplers
-
 from ..patching.host.blocks import check_names
 from ..patching.host.checks import check_vae
 from ..patching.host.failures import leaving_nothing
@@ -17,6 +15,7 @@ from ..patching.pick_and_draw.build_template import Sampling, check_boxes, draw_
 from ..patching.pick_and_draw.previews import preview_template
 from ..patching.pick_and_draw.template import NODE
 from ._api import CATEGORY, TELLS, LoadFile, TemplateType, io, notices, output, prompt_input, schema, ui, window_inputs
+from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_range, linked, valid
 
 if TYPE_CHECKING:
@@ -57,50 +56,17 @@ class LayoutTemplate(io.ComfyNode):
                 ),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
                 io.Latent.Input("latent", tooltip="The latent of the guided run."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip=(
-                        "The seed of the noise. The guided run's own seed gives the layout that fits its noise, our "
-                        "default reading of the paper."
-                    ),
+                seed_input(
+                    "The seed of the noise. The guided run's own seed gives the layout that fits its noise, our "
+                    "default reading of the paper."
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=25,
-                    min=1,
-                    max=10000,
-                    tooltip="Sampling steps; those of the guided run fit best. The paper's number is not known.",
+                steps_input(
+                    "Sampling steps; those of the guided run fit best. The paper's number is not known.", default=25
                 ),
-                io.Float.Input(
-                    "cfg",
-                    default=7.5,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Guidance scale. Neutral: 1. The paper's value is not known; 7.5 is usual for SD 1.5.",
-                ),
-                io.Combo.Input(
-                    "sampler", options=list(comfy.samplers.KSampler.SAMPLERS), default="ddim", tooltip="The sampler."
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(comfy.samplers.KSampler.SCHEDULERS),
-                    default="normal",
-                    tooltip="The scheduler.",
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="How much is denoised. Neutral: 1, all of it.",
-                ),
+                cfg_input("Guidance scale. Neutral: 1. The paper's value is not known; 7.5 is usual for SD 1.5."),
+                sampler_input("The sampler."),
+                scheduler_input("The scheduler.", default="normal"),
+                denoise_input("How much is denoised. Neutral: 1, all of it.", least=0.0),
                 io.String.Input(
                     "blocks",
                     default="all",

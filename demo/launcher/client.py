@@ -54,6 +54,13 @@ class Interrupted(RuntimeError):
     """Raised when the run was interrupted."""
 
 
+FAILURES = (
+    *(Rejected, Failed, Interrupted, TimeoutError),
+    *(ConnectionError, urllib.error.URLError, aiohttp.ClientError),
+)
+"""Errors that end a run: of the workflow, and of a server that is gone."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """Progress of a run: the working node, its class, and the steps it has done (0 of 0: it counts no steps)."""

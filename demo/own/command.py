@@ -8,14 +8,12 @@ import json
 import os
 import re
 import time
-import urllib.error
 from pathlib import Path
 
-import aiohttp
 import torch
 from PIL import Image, ImageOps
 
-from ..launcher.client import Client, Failed, Interrupted, Progress, Rejected
+from ..launcher.client import FAILURES, Client, Progress
 from ..launcher.files import Problem, replacing
 from ..launcher.host import Host, HostError, prepare
 from ..launcher.serve import has_gpu
@@ -75,16 +73,7 @@ def main(options: argparse.Namespace) -> None:
                 title = TITLES.get(method, f"the {'personalized' if options.lora else 'plain'} model alone")
                 columns.append(Column(title, f"{seconds[method]:.0f} s", pictures))
                 write(options.output, wish, columns, seconds)
-    except (
-        HostError,
-        Failed,
-        Rejected,
-        Interrupted,
-        TimeoutError,
-        ConnectionError,
-        urllib.error.URLError,
-        aiohttp.ClientError,
-    ) as error:
+    except (HostError, *FAILURES) as error:
         raise Problem(str(error)) from error
     print(f"picture: {(options.output / 'picture.png').resolve()}", flush=True)
 

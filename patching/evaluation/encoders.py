@@ -55,7 +55,7 @@ class Clip(Encoder):
         from transformers import CLIPModel
 
         loaded: Any = CLIPModel.from_pretrained(self.folder, local_files_only=True)
-        return loaded.float().eval().to(self.device)
+        return loaded.float().to(self.device)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -90,7 +90,7 @@ class Dino(Encoder):
         # DINOv2 has no pooling layer, and the layer of the first DINO has no trained weights.
         options = {} if self.name.startswith("dinov2") else {"add_pooling_layer": False}
         loaded: Any = AutoModel.from_pretrained(self.folder, local_files_only=True, **options)
-        return loaded.float().eval().to(self.device)
+        return loaded.float().to(self.device)
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         other = {} if self.name.startswith("dinov2") else {"interpolate_pos_encoding": True}

@@ -74,4 +74,4 @@ def build(found: Sizes) -> torch.nn.Module:
     decoder = MaskDecoder(
         transformer=TwoWayTransformer(depth=2, embedding_dim=_WIDTH, mlp_dim=2048, num_heads=8), transformer_dim=_WIDTH
     )
-    return Sam(encoder, prompts, decoder).eval()
+    return Sam(encoder, prompts, decoder).train(False)
