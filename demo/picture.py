@@ -54,9 +54,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("likeness_demo"), help="folder for picture.png and report.json"
     )
+    bundled = vars(parser.parse_args([])).keys()
     add_arguments(parser)
-    options = parser.parse_args(arguments)
-    if options.checkpoint or options.photos or options.subject or options.lora:
+    options, defaults = parser.parse_args(arguments), vars(parser.parse_args([]))
+    if any(value != defaults[name] for name, value in vars(options).items() if name not in bundled):
         _with_own_files(options)
         return
     started = time.monotonic()
@@ -87,7 +88,7 @@ def main(arguments: list[str]) -> None:
 
 def _with_own_files(options: argparse.Namespace) -> None:
     if not options.checkpoint:
-        raise SystemExit("demo: expected --checkpoint FILE beside your photographs, got none: give one.")
+        raise SystemExit("demo: expected --checkpoint FILE with options for your own files, got none: give one.")
     import torch
     from comfy.cli_args import args
 

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--subject", metavar="WORD", help="its class, such as dog")
     own.add_argument("--lora", type=Path, metavar="FILE", help="trained on the subject")
     own.add_argument("--token", default="", metavar="WORDS", help='that the LoRA learned, such as "sks dog"')
-    own.add_argument("--prompt", metavar="TEXT", help='such as "a photo of a dog on the beach"')
+    own.add_argument("--prompt", metavar="TEXT", help='default: "a photo of a SUBJECT on the beach"')
     own.add_argument("--negative", default="", metavar="TEXT")
     own.add_argument("--method", nargs="+", choices=METHODS, help="default: all that the files allow")
     own.add_argument("--steps", type=int, default=50, metavar="N")

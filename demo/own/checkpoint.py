@@ -33,7 +33,7 @@ class Family:
 
 _FAMILIES = (
     (comfy.supported_models.SDXL, Family("SDXL", 1024, 6.8)),
-    (comfy.supported_models.SD20, Family("SD 2.x", 768, 1.8)),
+    (comfy.supported_models.SD20, Family("SD 2.x", 768, 2.1)),
     (comfy.supported_models.SD15, Family("SD 1.x", 512, 0.8)),
 )
 

@@ -35,7 +35,6 @@ class Wish:
     width: int
     height: int
     lora: str = ""
-    strength: float = 1.0
     negative: str = ""
     pictures: int = 2
     seed: int = 0
@@ -58,7 +57,7 @@ class _Graph:
         wish = self.wish
         self.add("checkpoint", "CheckpointLoaderSimple", ckpt_name=wish.checkpoint)
         if wish.lora:
-            both = {"strength_model": wish.strength, "strength_clip": wish.strength}
+            both = {"strength_model": 1.0, "strength_clip": 1.0}
             self.add("lora", "LoraLoader", lora_name=wish.lora, **both, model=self.vanilla, clip=["checkpoint", 1])
         texts = {"text": wish.text, "token": wish.token, "negative": wish.negative}
         self.add("prompt", "LikenessSubjectPrompt", **texts, clip=self.clip, vanilla_clip=["checkpoint", 1])

@@ -1,4 +1,4 @@
-"""`run.py demo --checkpoint` on a small checkpoint: graphs that ComfyUI accepts, and the sheet."""
+"""`run.py demo --checkpoint`: graphs with the inputs of their nodes, placed photographs, and the sheet."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_photographs_are_placed_at_the_size_of_training(tmp_path):
     placed = command.place_photos(paths, tmp_path / "input", 512)
     assert [photo.cut_out for photo in placed] == [False, True, False]
     sizes = [Image.open(tmp_path / "input" / photo.file).size for photo in placed]
-    assert sizes == [(592, 440), (96, 80), (96, 80)] or sizes[0][0] * sizes[0][1] <= 1.03 * 512**2
+    assert sizes == [(592, 440), (96, 80), (96, 80)]
 
 
 def test_the_folders_of_the_files_are_made_known(tmp_path, monkeypatch):
