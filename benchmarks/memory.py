@@ -58,7 +58,7 @@ class PeakMemory(TorchDispatchMode):
 class ShapesOnly(PeakMemory):
     """Peak bytes of live tensors of a run whose matrix products, convolutions and attention give random numbers.
 
-    Their results have the right shapes, so that a run at the size of a GPU takes seconds on a CPU.
+    Their results have the right shapes, so that a CPU gets through a run at the size of a GPU.
     """
 
     def __init__(self) -> None:

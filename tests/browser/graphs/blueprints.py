@@ -85,7 +85,9 @@ def lora() -> Blueprint:
         {"Prompt": [prompt, latent], **wired.columns, "Result": [pixels]},
     )
     nodes = list(graph.nodes())
-    decoding = dict.fromkeys(("AppearancePalette", "LikenessReference", "LikenessAttentionMaps", "VAEDecode"), "")
+    decoding: dict[str, str] = dict.fromkeys(
+        ("AppearancePalette", "LikenessReference", "LikenessAttentionMaps", "VAEDecode"), ""
+    )
     (layout,) = (found for found in nodes if found.title == "Layout")
     return Blueprint(
         graph,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from .declared import Graph, node
 from .files import Files
-from .parts import likeness, result, subject, subject_prompt
-
-CHOOSE = "Choose your files on the left, write the prompt, press **Run**."
+from .parts import CHOOSE, likeness, result, subject, subject_prompt
 
 
 def story(files: Files) -> Graph:

@@ -8,6 +8,8 @@ from typing import Any
 from .declared import Link, Node, node
 from .files import Files
 
+CHOOSE = "Choose your files on the left, write the prompt, press **Run**."
+
 
 def subject_prompt(clip: Link, text: Any, token: str = "", vanilla_clip: Link | None = None) -> Node:
     """The one prompt of a graph."""
@@ -26,17 +28,7 @@ def likeness(files: Files, model: Link, vae: Link, title: str = "", /, **inputs:
     return node("LikenessSampler", title, (340, 0), model=model, vae=vae, **settings)
 
 
-def decode(latent: Link, vae: Link) -> Node:
-    """A VAE Decode."""
-    return node("VAEDecode", "", (220, 0), samples=latent, vae=vae)
-
-
-def save(pixels: Link, prefix: str, title: str = "") -> Node:
-    """A node that saves pictures."""
-    return node("SaveImage", title, (340, 400), images=pixels, filename_prefix=f"likeness/{prefix}")
-
-
-def result(latent: Link, vae: Link, prefix: str, title: str = "") -> list[Node]:
+def result(latent: Link, vae: Link, prefix: str) -> list[Node]:
     """The two nodes after a sampler."""
-    pixels = decode(latent, vae)
-    return [pixels, save(pixels[0], prefix, title)]
+    pixels = node("VAEDecode", "", (220, 0), samples=latent, vae=vae)
+    return [pixels, node("SaveImage", "", (340, 400), images=pixels[0], filename_prefix=f"likeness/{prefix}")]

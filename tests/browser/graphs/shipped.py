@@ -7,9 +7,8 @@ from collections.abc import Callable
 from . import more_workflows
 from .declared import Graph
 from .files import REAL, Files, demo
-from .parts import likeness, result, subject, subject_prompt
+from .parts import CHOOSE, likeness, result, subject, subject_prompt
 
-CHOOSE = "Choose your files on the left, write the prompt, press **Run**."
 BRACES = "The subject stands in braces, with its article."
 AREA = (
     "The model's attention finds the subject in the photos. With a Segment Anything file in models/sams, **area** in "
