@@ -184,13 +184,13 @@ def members_of(
     vae, captions = given_vae(vae, node), caption or prompt.neutral_conditioning
     masks = (
         [given_masks(part) for part in subject.photos]
-        if is_joint(model)
+        if reads_more(model)
         else found_masks(subject, model, vae, prompt, node)
     )
     return _references(subject, vae, captions, masks, notices, kind=NOISED, seed=0)
 
 
-def is_joint(model: ModelPatcher) -> bool:
+def reads_more(model: ModelPatcher) -> bool:
     """True for a checkpoint whose network reads more channels than a latent has, as JeDi's does."""
     network, latent = model.get_model_object("diffusion_model"), model.get_model_object("latent_format")
     return bool(network.in_channels != latent.latent_channels)

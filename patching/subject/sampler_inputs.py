@@ -92,6 +92,7 @@ class Inputs:
         return (
             *(identity.name for identity in self.identities),
             *(digest_of(text) for text in texts),
+            *(self.prompt.vanilla, self.prompt.personalized),
             *(None if p is None else digest_of([[p, {}]]) for p in pictures),
             tuple(self.latent.get("batch_index") or ()),
             *(self.seed, self.steps, self.cfg, self.sampler, self.scheduler, self.denoise),

@@ -18,8 +18,9 @@ from ..layout_and_retouch.settings import NONE, PERCENT, QKV_BOTH, RetouchSettin
 from ..pick_and_draw.build import guide
 from ..pick_and_draw.build_palette import AVERAGE, PER_LEVEL
 from ..pick_and_draw.settings import Widgets
-from .borrowing import is_joint, members_of, palette_of, reference_of
+from .borrowing import members_of, palette_of, reads_more, reference_of
 from .faded import faded
+from .sampler_checks import is_joint
 from .sampler_inputs import NODE, Inputs
 from .sampler_layout import LAYOUT_KIND, TEMPLATE_KIND, adaptive_mask, retouch_layout, template_of
 from .sampler_report import Report
@@ -111,13 +112,13 @@ def by_retouch(inputs: Inputs, report: Report) -> CFGGuider:
 
 def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
     """Joint sampling with the photographs as given members: Joint Guider (JeDi)."""
-    trained = inputs.target.get_attachment(joint.ATTACHMENT) is not None
+    trained = is_joint(inputs.target)
     known: list[References] = []
     empty: list = []
     if inputs.likeness > 0:
         clip = given_clip(inputs.prompt.clip, NODE)
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-        with report.making("masks of the photographs", "" if is_joint(inputs.target) else "masks"):
+        with report.making("masks of the photographs", "" if reads_more(inputs.target) else "masks"):
             known = [
                 members_of(
                     inputs.subject,
