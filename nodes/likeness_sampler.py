@@ -157,7 +157,7 @@ class LikenessSampler(io.ComfyNode):
     ) -> bool | str:
         types = input_types or {}
         return valid(
-            check(in_options, cls, method=method, layout=layout, target_prompt=target_prompt),
+            check(in_options, cls, sampler=sampler, method=method, layout=layout, target_prompt=target_prompt),
             check(in_range, cls, steps=steps, likeness=likeness, denoise=denoise),
             check(linked, cls, types),
             check(check_layout, layout, "mask" in types),

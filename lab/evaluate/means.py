@@ -27,7 +27,8 @@ class Score:
     pairs: int = 1
     others: float = float("nan")
     """Mean over the photos that were not an input."""
-    copied: bool = False
+    copied: bool | None = None
+    """None where the subject's photos set no limit: a single one, or all with empty masks."""
 
 
 def compared(photos: int, inputs: Sequence[int], rule: str) -> list[int]:

@@ -164,6 +164,8 @@ def make(
     checkpoints under an empty name. folders: places of weights for our own server. replace: node classes to exchange.
     Raises Problem.
     """
+    if not methods:
+        raise Problem("--methods names no method: name one or more, such as vanilla,lora.")
     found = subjects.read(data, only)
     rows: dict[str, dict[str, Any]] = {}
     for method in methods:
@@ -176,6 +178,8 @@ def make(
                 key: {**node, "class_type": (replace or {}).get(node["class_type"], node["class_type"])}
                 for key, node in template.graph.items()
             }
+            if name in rows:
+                raise Problem(f"--methods gives {name} twice: leave one out, or give your own file another name.")
             rows[name] = {"method": template.name, "dial": dial, "graph": graph}
             _check_photos(template, protocol)
     if unknown := set(dials) - {facts["method"] for facts in rows.values()}:

@@ -159,7 +159,7 @@ class Scorer:
             job = one.job
             own, picture = photos[job.subject], embedding[job.name][None]
             usable = [i for i in range(len(own)) if np.isfinite(own[i]).all()]
-            similar = cosines(picture, own)[0]
+            similar, limit = cosines(picture, own)[0], limits[job.subject]
             among = [i for i in compared(len(own), job.inputs, self.protocol.facts["compare"]) if i in usable]
             rest = [i for i in compared(len(own), job.inputs, "others") if i in usable]
             scores.append(
@@ -168,7 +168,7 @@ class Scorer:
                     mean_over(similar, among),
                     pairs=len(among),
                     others=mean_over(similar, rest),
-                    copied=bool(usable) and bool(closest(picture, own[usable])[0] > limits[job.subject]),
+                    copied=bool(closest(picture, own[usable])[0] > limit) if np.isfinite(limit) else None,
                 )
             )
         return scores

@@ -85,8 +85,10 @@ def _photos(folder: Path) -> list[Path]:
 
 
 def _subject(folder: Path) -> Subject:
-    photos = []
-    for path in _photos(folder):
+    photos, paths = [], _photos(folder)
+    if len({path.stem for path in paths}) < len(paths):
+        raise Problem(f"The folder {folder} has photos that differ in their endings alone: give each its own name.")
+    for path in paths:
         opened(path)
         photos.append(Photo(str(path.resolve()), hash_of(path.read_bytes())))
     known, told = dreambench(), folder / "subject.json"

@@ -89,15 +89,8 @@ def named(name: str) -> Weights:
 
 def digest(path: Path) -> str:
     """Twelve hexadecimal digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()[:12] if hasattr(hashlib, "file_digest") else _digest(file)
-        )
-
-
-def _digest(file) -> str:
-    """Python 3.10 has no file_digest."""
     seen = hashlib.sha256()
-    while block := file.read(1 << 20):
-        seen.update(block)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            seen.update(block)
     return seen.hexdigest()[:12]

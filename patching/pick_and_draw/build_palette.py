@@ -87,10 +87,11 @@ def build_palette(
     first run; features: one of `host.family.FEATURES`; saliency: AVERAGE or PER_LEVEL; node: the
     name in messages. Raises ValueError in one sentence.
     """
-    check_names(blocks, node, paper=True, needed=True)
-    check_window(window.start_percent, window.end_percent, node)
+    # A subject has no widgets for these, whatever node its messages name.
+    check_names(blocks, NODE, paper=True, needed=True)
+    check_window(window.start_percent, window.end_percent, NODE)
     told = notices or Notices(node)
-    chosen = parse(blocks, discover(model, node), node, preset(model, MIDDLE, node))
+    chosen = parse(blocks, discover(model, node), NODE, preset(model, MIDDLE, node))
     if picture.conditioning is None or picture.mask is None:
         clip = given_clip(clip, node)
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))

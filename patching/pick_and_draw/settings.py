@@ -63,8 +63,9 @@ class Terms(NamedTuple):
 
     @property
     def window(self) -> Window:
-        """The smallest window that holds those of all present terms; raises ValueError without one."""
+        """The smallest window that holds those in which present terms act; raises ValueError without a term."""
         windows = [term.window for term in self.present]
+        windows = [window for window in windows if not window.empty] or windows
         return Window(min(w.start_percent for w in windows), max(w.end_percent for w in windows))
 
 

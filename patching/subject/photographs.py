@@ -53,12 +53,13 @@ def _mask_of(image: str) -> str:
 
 
 def _photos(name: str, image: torch.Tensor, mask: torch.Tensor | None, told: Notices) -> Photos:
-    channels, size = image.shape[-1], (image.shape[1], image.shape[2])
+    channels = image.shape[-1]
     if image.ndim != 4 or channels not in (1, 3, 4):
         raise ValueError(
             f"{NODE}: expected gray, RGB or RGBA pictures, got {channels} channels in {name}; connect the output of "
             "LoadImage."
         )
+    size = (image.shape[1], image.shape[2])
     if min(size) < _SMALLEST:
         raise ValueError(
             f"{NODE}: expected photographs of at least {_SMALLEST} x {_SMALLEST} pixels, got {size[1]} x {size[0]} in "

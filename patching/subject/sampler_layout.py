@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
-from ..features.room import has_room
+from ..features.room import features_size, has_room
 from ..features.trajectory import Trajectory
 from ..features.word_maps import word_maps
 from ..host.blocks import layers_of, parse
 from ..host.checks import given_clip
-from ..host.families import discover, hidden_shapes, preset
+from ..host.families import discover, preset
 from ..host.family import LATE
 from ..host.window import Window
 from ..layout_and_retouch import segment
@@ -131,8 +130,6 @@ def _recorded_blocks(inputs: Inputs) -> str:
     """The blocks whose features the layout's run keeps: the paper's, or none where the RAM is short."""
     target, samples = inputs.target, inputs.latent["samples"]
     chosen = parse("paper", discover(target, NODE), NODE, preset(target, LATE, NODE))
-    shapes = hidden_shapes(target, (samples.shape[-2], samples.shape[-1]), NODE)
-    values = sum(math.prod(size) * width for size, width in (shapes[layer] for layer in layers_of(chosen)))
-    dtype: torch.dtype = target.model.manual_cast_dtype or target.model.get_dtype()
+    one = features_size(target, (samples.shape[-2], samples.shape[-1]), layers_of(chosen), NODE)
     sides = 1 if inputs.cfg == 1 else 2
-    return "paper" if has_room(dtype.itemsize * values * sides * len(samples) * len(inputs.levels)) else ""
+    return "paper" if has_room(one * sides * len(samples) * len(inputs.levels)) else ""

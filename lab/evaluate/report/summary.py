@@ -109,6 +109,7 @@ def _row(
     found = [record for job, key in jobs if (record := records.record(job.name, key))]
     failed = sum(1 for job, key in jobs if records.error(job.name, key))
     copies = part.facts["copies"]
+    copied = [s.copied for s in of[copies, name] if s.copied is not None] if copies else []
     return {
         "name": name,
         "method": row.template.name,
@@ -118,7 +119,7 @@ def _row(
         "failed": failed,
         "seconds": round(statistics.median(r["seconds"] for r in found), 3) if found else None,
         "devices": sorted({record["device"] for record in found}),
-        "copied": float(np.mean([s.copied for s in of[copies, name]])) if copies and of[copies, name] else None,
+        "copied": float(np.mean(copied)) if copied else None,
         "metrics": {
             metric: {
                 "interval": interval(by_subject(of[metric, name], order)),

@@ -87,6 +87,8 @@ def test_a_folder_of_another_protocol_or_version_is_refused(make, tmp_path):
         ({"methods": ["jedi"], "facts": {"inputs": {"choice": "first", "count": 3}}}, "gives 3 photos, and the method"),
         ({"facts": {"inputs": {"choice": "first", "count": 5}}, "methods": ["lora"]}, "takes 5 photos of each subject"),
         ({"dials": {"vanilla": [1.0]}}, "vanilla has no dial"),
+        ({"methods": []}, "--methods names no method"),
+        ({"methods": ["lora", "lora"]}, "gives lora twice"),
         ({"dials": {"lore": [1.0]}}, "--dials names lore, which --methods lacks"),
     ],
 )

@@ -10,6 +10,7 @@ from likeness.demo.world.scene import render
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.lab.evaluate import embeddings, generate, outside, protocol, score, steps
 from likeness.lab.evaluate.score import PHOTOS, Options
+from likeness.patching.evaluation.similarity import copy_limit
 from PIL import Image
 
 COPY, OTHER = "lora", "vanilla"
@@ -48,6 +49,12 @@ def test_photos_are_close_and_count_as_copies(drawn):
     assert len(identity) == 8 + 1 and {s.pairs for s in identity if s.row != PHOTOS} == {4}
     assert facts["networks"]["judge-identity"] == "tinyland-judge" and len(facts["map"]) == 8 + 4
     assert len(facts["centers"]) == 8
+
+
+def test_a_single_photo_sets_no_limit_for_copies(drawn, monkeypatch):
+    monkeypatch.setattr(score, "copy_limit", lambda photos: copy_limit(photos[:1]))
+    _, found = scored(drawn)
+    assert {s.copied for s in found["judge-identity"] if s.row != PHOTOS} == {None}
 
 
 def test_a_prompt_is_right_when_class_and_place_are(drawn):

@@ -66,6 +66,12 @@ def test_a_corrupt_photo_is_one_sentence(data):
         subjects.read(data)
 
 
+def test_photos_of_one_name_are_one_sentence(data):
+    (data / "nemo" / "2.jpg").write_bytes((data / "nemo" / "2.png").read_bytes())
+    with pytest.raises(Problem, match="differ in their endings alone"):
+        subjects.read(data)
+
+
 def test_a_subject_without_words_is_one_sentence(data):
     (data / "nemo" / "subject.json").unlink()
     with pytest.raises(Problem, match="nemo has no class: write"):

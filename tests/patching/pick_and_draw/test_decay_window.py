@@ -57,6 +57,11 @@ def test_the_step_size_falls_over_the_guided_window(decay, over, first, last):
     assert sizes == sorted(sizes, reverse=True) and len(sizes) == 60
 
 
+def test_a_window_that_holds_nothing_does_not_stretch_the_guided_one():
+    terms = Terms(Term(1.0, Window(0.3, 0.5), ()), Term(1.0, Window(0.9, 0.1), ()))
+    assert terms.window == Window(0.3, 0.5)
+
+
 def test_the_steps_of_a_loss_are_shown():
     model, notices = model_of(), Notices("UREMDGuidance")
     patched, _ = guided(model, None, recorded(), notices=notices, layout_start=0.0, layout_end=0.6)

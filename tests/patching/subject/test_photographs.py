@@ -77,6 +77,7 @@ def test_a_mask_of_load_image_is_explained(given, expected):
         ({"image0": photo()}, {"mask0": mask(64)[:, :32]}, "shape of image0, 128 x 128, got one of 64 x 32"),
         ({"image0": photo(count=2)}, {"mask0": torch.ones(3, 128, 128)}, "one mask, or 2, one for each picture, got 3"),
         ({"image0": photo(channels=2)}, {}, "expected gray, RGB or RGBA pictures, got 2 channels in image0"),
+        ({"image0": torch.zeros(5, 4)}, {}, "expected gray, RGB or RGBA pictures"),
         ({"image0": photo(height=1, width=1)}, {}, "of at least 16 x 16 pixels, got 1 x 1 in image0"),
     ],
 )

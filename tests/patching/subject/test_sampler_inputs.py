@@ -78,6 +78,7 @@ def test_the_layout_is_that_of_the_run(given, method, layout, said):
         ({"method": "retouch", "sampler": "dpm_adaptive"}, {}, "got dpm_adaptive"),
         ({"likeness": 1.5}, {}, "expected likeness from 0.0 to 1.0, got 1.5"),
         ({"method": "magic"}, {}, "expected method among automatic"),
+        ({"sampler": "magic"}, {}, "expected sampler among "),
         ({}, {"subject": "IMAGE"}, "expected LIKENESS_SUBJECT for subject, got IMAGE"),
     ],
 )
