@@ -1,4 +1,8 @@
-"""Fixtures over tiny_models: `family` runs a test once per U-Net shape, `model` is a fresh MODEL of that shape."""
+"""Fixtures over tiny_models and tiny_dits.
+
+`family` runs a test once per U-Net shape, `model` is a fresh MODEL of that shape; `dit` runs a test once per family of
+diffusion transformers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import gc
 
 import pytest
 import torch
-from likeness.tests.patching import tiny_models
+from likeness.tests.patching import tiny_dits, tiny_models
 
 
 @pytest.fixture(params=tiny_models.FAMILIES)
@@ -31,3 +35,10 @@ def new_objects_alone():
 @pytest.fixture
 def model(family: str):
     return tiny_models.tiny_model(family)
+
+
+@pytest.fixture(params=tiny_dits.DITS)
+def dit(request: pytest.FixtureRequest) -> str:
+    if tiny_dits.lacks(request.param):
+        pytest.skip(f"this ComfyUI has no {request.param}")
+    return request.param
