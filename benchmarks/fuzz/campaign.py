@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ...demo.launcher.client import Prompt
-from ..kept import cache_folder
+from ..kept import cache_folder, code_of
 from ..report import Report, write_json
 from .graphs import Case, cases
 from .oracle import Fault, Oracle
@@ -22,6 +23,9 @@ from .server import Server, serving
 QUICK_COUNT, COUNT = 5, 500
 SHRINK_SECONDS = 120.0
 _REPORT_EVERY = 20
+_ROOT = Path(__file__).resolve().parents[2]
+_JUDGED = ("nodes", "patching", "kernels", "benchmarks/fuzz", "demo/launcher")
+"""Folders whose code a verdict depends on."""
 NOTES = ("A graph is valid or nearly so. Each fault is counted once; its graphs are in the folder that is printed.",)
 
 
@@ -36,8 +40,10 @@ class _Found(Exception):
 class Judge:
     """Verdicts on cases, each made once. A fault whose signature is known does not count again."""
 
-    def __init__(self, oracle: Callable[[Case], Fault | None]):
-        self._oracle = oracle
+    def __init__(self, oracle: Callable[[Case], Fault | None], kept: Path | None = None):
+        """kept: file of verdicts that an earlier run made and this one adds to, so that it can resume."""
+        self._oracle, self._kept = oracle, kept
+        self._earlier = _read_verdicts(kept) if kept else {}
         self._verdicts: dict[str, Fault | None] = {}
         self._known: set[str] = set()
         self.found: dict[str, tuple[Fault, Case]] = {}
@@ -52,7 +58,7 @@ class Judge:
         if key not in self._verdicts:
             if self._shrinking and time.monotonic() > self._until:
                 return  # shrunk for long enough; seen graphs keep their verdicts
-            self._verdicts[key] = self._oracle(case)
+            self._verdicts[key] = self._verdict(key, case)
             self.runs += 1
             if self.runs % _REPORT_EVERY == 0:
                 print(f"{self.runs} graphs, {len(self.found)} faults", flush=True)
@@ -64,6 +70,16 @@ class Judge:
         if fault.signature == self._shrinking:
             raise _Found(fault)
 
+    def _verdict(self, key: str, case: Case) -> Fault | None:
+        name = hashlib.sha256(key.encode()).hexdigest()[:24]
+        if name not in self._earlier:
+            self._earlier[name] = fault = self._oracle(case)
+            if self._kept:
+                self._kept.parent.mkdir(parents=True, exist_ok=True)
+                with self._kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([name, fault and vars(fault)]) + "\n")
+        return self._earlier[name]
+
     def reduce(self, fault: Fault, case: Case, schemas: dict[str, Any]) -> tuple[Fault, Case]:
         """Makes the graph of a new fault smaller; the fault counts as known from now on."""
         self._known.add(fault.signature)
@@ -72,6 +88,26 @@ class Judge:
         self._known.add(fault.signature)
         self.found.setdefault(fault.signature, (fault, case))
         return fault, case
+
+
+def _read_verdicts(path: Path) -> dict[str, Fault | None]:
+    """Verdicts of a file; a last line that a stop has cut does not count."""
+    found: dict[str, Fault | None] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            name, fault = json.loads(line)
+        except ValueError:
+            continue
+        found[name] = Fault(**fault) if fault else None
+    return found
+
+
+def kept_verdicts(folder: Path) -> Path:
+    """File of the verdicts on this state of the code, in this host."""
+    state = hashlib.sha256((Path(os.environ["COMFYUI_PATH"]) / "comfyui_version.py").read_bytes())
+    for path in sorted(path for part in _JUDGED for path in (_ROOT / part).rglob("*.py")):
+        state.update(code_of(path).encode())
+    return folder / f"verdicts-{state.hexdigest()[:16]}.jsonl"
 
 
 def search(
@@ -123,7 +159,7 @@ def run(quick: bool, seed: int = 0, count: int | None = None) -> Report:
     count = count or (QUICK_COUNT if quick else COUNT)
     folder = cache_folder() / "fuzz"
     with serving(Path(os.environ["COMFYUI_PATH"])) as server:
-        judge = Judge(Oracle(server))
+        judge = Judge(Oracle(server), kept_verdicts(folder))
 
         def found(fault: Fault, case: Case) -> None:
             path = folder / f"{seed}-{len(judge.found)}.json"

@@ -189,3 +189,26 @@ def test_shrinking_ends(monkeypatch):
 def test_signatures_do_not_hold_numbers():
     first, second = (Fault("raw error", "A at B", f"size {n} against {n + 1}") for n in (3, 40))
     assert first.signature == second.signature
+
+
+def test_a_stopped_campaign_goes_on(tmp_path):
+    """A second run asks the server only for graphs that the first did not judge, and counts those, too."""
+    kept, asked = tmp_path / "fuzz" / "verdicts.jsonl", []
+
+    def oracle(case):
+        asked.append(case)
+        return Fault("raw error", "Node") if case.prompt == SET else None
+
+    first = campaign.Judge(oracle, kept)
+    first(Case(GUIDED))
+    with pytest.raises(campaign._Found):
+        first(Case(SET))
+    with kept.open("a", encoding="utf-8") as file:
+        file.write('["cut')
+    second = campaign.Judge(oracle, kept)
+    second(Case(GUIDED))
+    with pytest.raises(campaign._Found) as found:
+        second(Case(SET))
+    assert found.value.fault == Fault("raw error", "Node") and len(asked) == 2 and second.runs == 2
+    second(Case(NEUTRAL))
+    assert len(asked) == 3
