@@ -64,6 +64,14 @@ class Grid:
             )
         return all_of_them[: self.prompts]
 
+    def cells_of(self, subject: PersonalSubject) -> list[tuple[GridPrompt, list[int]]]:
+        """Each prompt of a subject with its seeds."""
+        first = zlib.crc32(subject.name.encode())
+        return [
+            (prompt, [first + i * self.seeds + k for k in range(self.seeds)])
+            for i, prompt in enumerate(self.prompts_of(subject))
+        ]
+
     def sample(self, method: Method, vae: VAE, settings: generate.Settings) -> np.ndarray:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8; each method starts a cell from the same noise."""
         images = []
@@ -83,9 +91,9 @@ class Grid:
         """
 
         def of_subject(subject: PersonalSubject) -> np.ndarray:
-            first, rows = zlib.crc32(subject.name.encode()), []
-            for i, prompt in enumerate(self.prompts_of(subject)):
-                latents = cell(subject, prompt, [first + i * self.seeds + k for k in range(self.seeds)])
+            rows = []
+            for prompt, seeds in self.cells_of(subject):
+                latents = cell(subject, prompt, seeds)
                 rows.append([generate.decode(vae, latents[name]) for name in names])
             return np.array(rows).swapaxes(0, 1)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from ..demo import judge
 from ..demo.world.subjects import PersonalSubject
+from ..kernels.pick_and_draw import RAW
 from ..patching.features.references import NOISED
 from ..patching.host.family import CROSS_INPUT, CROSS_OUTPUT
 from ..patching.pick_and_draw.build_palette import PER_LEVEL
@@ -23,30 +25,49 @@ from ..patching.pick_and_draw.null_text import NULL_TEXT
 from ..patching.pick_and_draw.palette import fill
 from ..patching.tinyland import model as tinyland
 from . import generate
-from .bases import TEXTUAL_INVERSION as BASE
+from .bases import LORA, TEXTUAL_INVERSION
 from .grid import Grid, row
 from .pick_and_draw import REPORTED
-from .pick_and_draw_comparison import APPEARANCE, BASELINE, Guided, Recipe
+from .pick_and_draw_comparison import APPEARANCE, BASELINE, LAYOUT, Guided, Recipe
 from .report import Report
 from .timing import silence
 from .tinyland import timed
 
+
+@dataclass(frozen=True)
+class Choice:
+    """A row: what is changed in the recipe, the loss that guides, and the base model."""
+
+    changes: dict = field(default_factory=dict)
+    losses: str = APPEARANCE
+    base: str = TEXTUAL_INVERSION
+
+
 LITERAL = {"source": NULL_TEXT, "saliency": PER_LEVEL}
-CHOICES: dict[str, dict] = {
-    "shipped": {},
-    "features cross_attention_input": {"features": CROSS_INPUT},
-    "features cross_attention_output": {"features": CROSS_OUTPUT},
-    "source noised": {"source": NOISED},
-    "saliency per_level": {"saliency": PER_LEVEL},
-    "decay 0.5": {"decay": 0.5},
-    "source null_text": {"source": NULL_TEXT},
-    "literal, cross_attention_input": {"features": CROSS_INPUT, **LITERAL},
-    "literal, cross_attention_output": {"features": CROSS_OUTPUT, **LITERAL},
+CHOICES = {
+    "unguided": Choice(losses=BASELINE),
+    "shipped": Choice(),
+    "features cross_attention_input": Choice({"features": CROSS_INPUT}),
+    "features cross_attention_output": Choice({"features": CROSS_OUTPUT}),
+    "source noised": Choice({"source": NOISED}),
+    "saliency per_level": Choice({"saliency": PER_LEVEL}),
+    "decay 0.5": Choice({"decay": 0.5}),
+    "step raw, step_size 20": Choice({"step_kind": RAW, "step_size": 20.0}),
+    "step raw, step_size 70": Choice({"step_kind": RAW, "step_size": 70.0}),
+    "step raw, step_size 20, decay 0.5": Choice({"step_kind": RAW, "step_size": 20.0, "decay": 0.5}),
+    "source null_text": Choice({"source": NULL_TEXT}),
+    "literal, cross_attention_input": Choice({"features": CROSS_INPUT, **LITERAL}),
+    "literal, cross_attention_output": Choice({"features": CROSS_OUTPUT, **LITERAL}),
+    "layout: unguided": Choice(losses=BASELINE, base=LORA),
+    "layout: shipped, kernel_size 3": Choice(losses=LAYOUT, base=LORA),
+    "layout: kernel_size 1": Choice({"kernel_size": 1}, LAYOUT, LORA),
+    "layout: kernel_size 5, kernel_width 1": Choice({"kernel_size": 5, "kernel_width": 1.0}, LAYOUT, LORA),
+    "layout: step raw, step_size 20": Choice({"step_kind": RAW, "step_size": 20.0}, LAYOUT, LORA),
 }
-"""Rows: what is changed in the recipe of the appearance loss."""
 
 NOTES = (
-    "identity, prompt, layout: as in the pick-and-draw benchmark, on three of its subjects, with textual inversion.",
+    "identity, prompt, layout: as in the pick-and-draw benchmark, on three of its subjects. Guided by appearance, with "
+    "textual inversion; rows named layout: guided by the layout template, with the LoRA.",
     "time: processor time of a guided run, as a ratio to the unguided run of the same pictures; median over prompts.",
     "preparation: processor time of one reference's features, in unguided runs of one picture; median over subjects. "
     "Rows with the source of a row before reuse its inversions.",
@@ -57,19 +78,21 @@ COMPLETE, QUICK = Grid(REPORTED[:3], prompts=1, seeds=6), Grid(REPORTED[:1], pro
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     grid = QUICK if quick else COMPLETE
     guided = Guided(weights, generate.Settings(), Recipe())
-    eye, inversions = judge.Judge.load(), {}
+    eye, inversions, rows = judge.Judge.load(), {}, []
+    plain: dict[str, list[float]] = {}
     with silence():
-        plain, images = _sampled(guided, BASELINE, grid)
-        rows = [row("unguided", grid.score(images, eye)) | {"time": [1.0], "preparation": [0.0]}]
-        for name in list(CHOICES)[:3] if quick else CHOICES:
+        for name in list(CHOICES)[:4] if quick else CHOICES:
+            choice = CHOICES[name]
             with timed(name):
-                chosen = guided.with_recipe(**CHOICES[name])
-                prepared = [_prepare(chosen, subject, inversions) for subject in grid.subjects]
-                seconds, images = _sampled(chosen, APPEARANCE, grid)
-            times = {
-                "time": [float(np.median(np.array(seconds) / np.array(plain)))],
-                "preparation": [float(np.median(prepared)) / float(np.median(plain)) * grid.seeds],
-            }
+                chosen = guided.with_recipe(**choice.changes)
+                prepared = [_prepare(chosen, choice, subject, grid, inversions) for subject in grid.subjects]
+                seconds, images = _sampled(chosen, choice, grid)
+            if choice.losses == BASELINE:
+                plain[choice.base] = seconds
+            unguided = plain[choice.base]
+            times = {"time": [float(np.median(np.array(seconds) / np.array(unguided)))]}
+            if choice.losses == APPEARANCE:
+                times["preparation"] = [float(np.median(prepared)) / float(np.median(unguided)) * grid.seeds]
             rows.append(row(name, grid.score(images, eye)) | times)
             print(rows[-1], flush=True)
     return Report("pick-and-draw-choices", rows, {}, {}, NOTES)
@@ -81,13 +104,18 @@ def _seconds(act: Callable[[], object]) -> float:
     return time.process_time() - before
 
 
-def _prepare(guided: Guided, subject: PersonalSubject, inversions: dict) -> float:
-    """Computes the features of a subject's reference for the guided levels; returns the seconds.
+def _prepare(guided: Guided, choice: Choice, subject: PersonalSubject, grid: Grid, inversions: dict) -> float:
+    """Makes what guides a subject's pictures; returns the seconds that the features of its reference take.
 
     inversions: those of rows before, by source and subject, which spare a row the time of the same inversion.
     """
-    model, recipe, settings = guided.base(BASE, subject), guided.recipe, guided.settings
-    palette = guided.palette(BASE, subject)
+    if choice.losses == LAYOUT:
+        for prompt, seeds in grid.cells_of(subject):
+            guided.template(subject, prompt, seeds)
+    if choice.losses != APPEARANCE:
+        return 0.0
+    model, recipe, settings = guided.base(choice.base, subject), guided.recipe, guided.settings
+    palette = guided.palette(choice.base, subject)
     schedule = comfy.samplers.KSampler(model, settings.steps, model.load_device, settings.sampler, settings.scheduler)
     sampling: Any = model.get_model_object("model_sampling")
     low, high = (float(sampling.percent_to_sigma(percent)) for percent in reversed(recipe.appearance_window))
@@ -100,13 +128,14 @@ def _prepare(guided: Guided, subject: PersonalSubject, inversions: dict) -> floa
     return seconds
 
 
-def _sampled(guided: Guided, losses: str, grid: Grid) -> tuple[list[float], np.ndarray]:
+def _sampled(guided: Guided, choice: Choice, grid: Grid) -> tuple[list[float], np.ndarray]:
     """Seconds of each cell of the grid, and its pictures."""
     seconds: list[float] = []
+    losses, base = choice.losses, choice.base
 
     def cell(subject, prompt, seeds) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
-        seconds.append(_seconds(lambda: found.update(guided.cell(BASE, (losses,), subject, prompt, seeds))))
+        seconds.append(_seconds(lambda: found.update(guided.cell(base, (losses,), subject, prompt, seeds))))
         return found
 
     return seconds, grid.sample_cells((losses,), cell, guided.vae)[losses]
