@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
 
 import torch
 from comfy.conds import CONDCrossAttn
 
-from ..host.passes import without_boxes
+from ..host.passes import repeats_text, without_boxes
 from ..host.rows import Row
 from ..host.run import Call
 
@@ -31,15 +33,16 @@ class SourceRows:
         if len(self.latents) == images:
             return self
         arguments = {
-            k: v.expand(images, *v.shape[1:]) if isinstance(v, torch.Tensor) else v for k, v in self.arguments.items()
+            k: [t.expand(images, *t.shape[1:]) for t in v] if isinstance(v, list) else _expanded(v, images)
+            for k, v in self.arguments.items()
         }
-        return replace(self, latents=self.latents.expand(images, -1, -1, -1), arguments=arguments)
+        return replace(self, latents=self.latents.expand(images, *self.latents.shape[1:]), arguments=arguments)
 
 
 def call_of(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     """A call with the sources' rows alone; None where they cannot share one."""
     first = sources[0]
-    arguments = concat_arguments([s.arguments for s in sources])
+    arguments = concat_arguments([s.arguments for s in sources], repeats_text(call.model))
     if arguments is None or any(s.latents.shape != first.latents.shape for s in sources):
         return None
     x = torch.cat([s.latents for s in sources])
@@ -54,7 +57,7 @@ def call_of(call: Call, sources: Sequence[SourceRows]) -> Call | None:
 def call_with(call: Call, sources: Sequence[SourceRows]) -> Call | None:
     """The call with the sources' rows after the target's; None where one call cannot hold them, as with GLIGEN."""
     sources = [s.repeated(call.images) for s in sources]
-    arguments = concat_arguments([call.arguments, *(s.arguments for s in sources)])
+    arguments = concat_arguments([call.arguments, *(s.arguments for s in sources)], repeats_text(call.model))
     if arguments is None or any(s.latents.shape[1:] != call.x.shape[1:] for s in sources):
         return None
     if without_boxes(call.options) is not call.options:
@@ -95,10 +98,11 @@ def aligned(call: Call, sources: Sequence[SourceRows], counts: Sequence[int] | N
     )
 
 
-def concat_arguments(parts: Sequence[dict]) -> dict | None:
+def concat_arguments(parts: Sequence[dict], repeats: bool) -> dict | None:
     """The arguments of several groups of rows, concatenated into those of one call.
 
-    None where they differ in kind: a ControlNet, texts that cannot be repeated to one length, other sizes.
+    repeats: shorter texts are repeated to the length of the longest. None where the arguments differ in kind: a
+    ControlNet, texts that cannot get one length, other sizes.
     """
     parts = [{k: v for k, v in part.items() if v is not None} for part in parts]
     if any(part.keys() != parts[0].keys() for part in parts):
@@ -106,20 +110,31 @@ def concat_arguments(parts: Sequence[dict]) -> dict | None:
     result = {}
     for name, first in parts[0].items():
         values = [part[name] for part in parts]
-        if name == "c_crossattn":
+        if name == "c_crossattn" and repeats:
             texts = [CONDCrossAttn(v.to(first.dtype)) for v in values]
             one_row = [CONDCrossAttn(v[:1].to(first.dtype)) for v in values]
             if not all(one_row[0].can_concat(t) for t in one_row[1:]):
                 return None
             # The longest text first: two of them may be too long for a third to be repeated.
             result[name] = _concat_texts(texts)
-        elif isinstance(first, torch.Tensor) and all(v.shape[1:] == first.shape[1:] for v in values):
+        elif _alike(values):
             result[name] = torch.cat([v.to(first.dtype) for v in values])
-        elif len(parts) > 1:
-            return None
-        else:
+        elif isinstance(first, list) and all(_alike(items) for items in zip_longest(*values)):
+            result[name] = [torch.cat([t.to(items[0].dtype) for t in items]) for items in zip(*values, strict=True)]
+        elif len(parts) == 1 or (isinstance(first, int | float | str) and all(v == first for v in values)):
             result[name] = first
+        else:
+            return None
     return result
+
+
+def _alike(values: Sequence) -> bool:
+    """True for tensors whose rows have one shape."""
+    return all(isinstance(v, torch.Tensor) and v.shape[1:] == values[0].shape[1:] for v in values)
+
+
+def _expanded(value: Any, images: int) -> Any:
+    return value.expand(images, *value.shape[1:]) if isinstance(value, torch.Tensor) else value
 
 
 def _concat_texts(texts: list[CONDCrossAttn]) -> torch.Tensor:

@@ -11,18 +11,32 @@ if TYPE_CHECKING:
     from comfy.sd import CLIP, VAE
 
 
-def check_latent(samples: torch.Tensor, node: str) -> None:
-    """Raises ValueError for nested and video latents: anything but [batch, channels, height, width]."""
+def check_latent(samples: torch.Tensor, node: str, model: ModelPatcher | None = None) -> None:
+    """Raises ValueError for anything but images: [batch, channels, height, width], or with one frame before the height.
+
+    model: the MODEL that shall sample it, which may have no frames; None where unknown.
+    """
     if getattr(samples, "is_nested", False):
         raise ValueError(
             f"{node}: expected a LATENT of images, got a nested latent of several parts; connect an image model's "
             "latent."
         )
-    if samples.ndim != 4:
+    framed = samples.ndim == 5 and (model is None or _has_frames(model))
+    if framed and samples.shape[2] != 1:
+        raise ValueError(
+            f"{node}: expected a LATENT of images, got a video of {samples.shape[2]} frames; connect an image model's "
+            "latent, or make the latent with a length of 1."
+        )
+    if samples.ndim != 4 and not framed:
         raise ValueError(
             f"{node}: expected a LATENT of shape [batch, channels, height, width], got {samples.ndim} dimensions "
             f"{tuple(samples.shape)}; connect an image model's latent."
         )
+
+
+def _has_frames(model: ModelPatcher) -> bool:
+    """True for a MODEL whose latents have a frame axis, such as Qwen-Image."""
+    return getattr(model.get_model_object("latent_format"), "latent_dimensions", 2) == 3
 
 
 def check_models(vanilla: ModelPatcher, personalized: ModelPatcher, node: str) -> None:
@@ -123,12 +137,15 @@ def single(conditioning: list, node: str, prompt: str = "prompt") -> None:
 
 
 def image_latent(model: ModelPatcher, latent: dict, node: str) -> torch.Tensor:
-    """The samples of a LATENT, [batch, channels, height, width].
+    """The samples of a LATENT, [batch, channels, height, width], or [batch, channels, 1, height, width].
 
-    Raises ValueError for an empty latent and for one of another model.
+    The second shape is that of models whose latents have frames. Raises ValueError for an empty latent and for one of
+    another model.
     """
     samples = latent["samples"]
-    check_latent(samples, node)
+    check_latent(samples, node, model)
+    if samples.ndim == 4 and _has_frames(model):
+        samples = samples.unsqueeze(2)
     channels = model.get_model_object("latent_format").latent_channels
     if samples.shape[1] != channels:
         raise ValueError(

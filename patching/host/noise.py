@@ -7,6 +7,11 @@ from typing import Any
 import torch
 
 
+def is_flow(model_sampling: Any) -> bool:
+    """True for flow matching, whose latents lose the picture as they gain noise."""
+    return noise_scales(model_sampling, 0.5)[0] != 1.0
+
+
 def noise_scales(model_sampling: Any, sigma: float) -> tuple[float, float]:
     """(signal, noise): the factors of the clean picture and of unit noise in the host's latent at `sigma`.
 

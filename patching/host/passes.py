@@ -11,6 +11,7 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .checks import check_latent
 from .family import Options
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
 
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
-"""(noisy latents [batch, channels, height, width], sigma) -> denoised latents, without guidance."""
+"""(noisy latents [batch, channels, height, width], sigma) -> denoised latents, without guidance.
+
+Latents of a model with frames, here and everywhere else, are [batch, channels, 1, height, width].
+"""
 
 GUIDANCE_FUNCTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 """Model options that hold other packs' guidance functions."""
@@ -47,8 +51,8 @@ def sample(
     seed: one for the batch or one per latent. Noise added during sampling comes from the smallest.
     Raises ValueError for a latent that is not one of images.
     """
-    check_latent(latent["samples"], node)
     model = guider.model_patcher
+    check_latent(latent["samples"], node, model)
     ratios = {key: latent[key] for key in _RATIOS if key in latent}
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"], **ratios)
     if isinstance(seed, int):
@@ -193,6 +197,15 @@ def call_arguments(
         for k, c in entry["model_conds"].items()
     }
     return {k: c.to(latents.device) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}
+
+
+def repeats_text(model: BaseModel) -> bool:
+    """True for a U-Net: its text may be repeated, which changes nothing in cross-attention.
+
+    Attention that joins text and picture would see more text tokens.
+    """
+    network = model.diffusion_model
+    return isinstance(getattr(network, "_orig_mod", network), UNetModel)
 
 
 def without_boxes(options: Options) -> Options:

@@ -63,12 +63,12 @@ class Shown:
         """
         picked = self.of_pictures(values, node)
         if self.seen == self.size:
-            return picked.repeat(len(self.areas), 1, 1, 1)
+            return picked.repeat(len(self.areas), *[1] * (picked.ndim - 1))
         parts = []
         for area in self.areas:
             if area is None:
                 raise ValueError(self.refusal(node))
-            parts.append(picked[:, :, area.top : area.top + area.height, area.left : area.left + area.width])
+            parts.append(picked[..., area.top : area.top + area.height, area.left : area.left + area.width])
         return torch.cat(parts)
 
     def refusal(self, node: str, instead: str = "") -> str:

@@ -61,8 +61,8 @@ class JointGuider(comfy.samplers.CFGGuider):
         self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
     ):
         self.notices.start()
-        check_latent(latent_image, self.node)
-        rows, _, height, width = latent_image.shape
+        check_latent(latent_image, self.node, self.model_patcher)
+        rows, height, width = latent_image.shape[0], latent_image.shape[-2], latent_image.shape[-1]
         count = self.settings.pictures or rows
         if len(self._prompts) not in (1, count) or rows % count:
             raise ValueError(

@@ -139,7 +139,7 @@ class JointRun:
             level, noisy, denoised = self._last
             return self._merged(x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma))
         if self._clean is None:
-            self._clean = self.known.to(x).repeat(self._sets, 1, 1, 1)
+            self._clean = self.known.to(x).repeat(self._sets, *[1] * (self.known.ndim - 1))
         noise = self._noise(sigma if kind == FRESH else None).to(x)
         return self._merged(x, self._noise_scaling(x.new_tensor(sigma), noise, self._clean, False))
 

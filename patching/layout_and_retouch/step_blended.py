@@ -108,7 +108,7 @@ class StepBlendedGuider(RecordingGuider):
     def sample(
         self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
     ):
-        check_latent(latent_image, self.node)
+        check_latent(latent_image, self.node, self.model_patcher)
         self.notices.start()
         self.trajectory = self._result = None
         if len(sigmas) == 0:
@@ -184,10 +184,10 @@ class StepBlendedGuider(RecordingGuider):
         return self.second.predict_in_place(x, timestep, model_options, seed)
 
     def _tell_size(self, latent_image: torch.Tensor, steps: int) -> None:
-        """Tells how much RAM the features of record_blocks take. latent_image: [images, channels, height, width]."""
+        """Tells how much RAM the features of record_blocks take."""
         if not self._recorded:
             return
-        images, _, height, width = latent_image.shape
+        images, height, width = latent_image.shape[0], latent_image.shape[-2], latent_image.shape[-1]
         sides = 1 if math.isclose(self.cfg, 1.0) else 2
         one = features_size(self.model_patcher, (height, width), layers_of(self._recorded), self.node)
         tell_size(f"the features of record_blocks in {steps} steps", one * images * sides * steps, self.notices)

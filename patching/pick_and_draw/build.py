@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...kernels.pick_and_draw import RAW, RELATIVE
 from ...kernels.uremd import REF_TO_GEN
 from ..host.attach import attach_guidance
 from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_text, given_clip
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE, SELF_INPUT
+from ..host.noise import is_flow
 from ..host.notices import Notices
 from ..host.window import Window
 from ..host.words import find_word
@@ -60,6 +62,7 @@ def guide(
     if not terms.present or widgets.step_size == 0:
         log.start(())
         return model.clone(), log
+    _check_step(model, widgets.step)
     settings = GuidanceSettings(
         family=family,
         words=words,
@@ -85,6 +88,15 @@ def guide(
         log=log,
     )
     return attach_guidance(model, guidance), log
+
+
+def _check_step(model: ModelPatcher, step: str) -> None:
+    """Raises ValueError for RAW steps of a flow model: they are stated for the latents of diffusion models."""
+    if step == RAW and is_flow(model.get_model_object("model_sampling")):
+        raise ValueError(
+            f"{NODE}: expected step {RELATIVE} for a flow-matching model such as {type(model.model).__name__}, got "
+            f"{RAW}, whose step sizes hold for diffusion models; set step to {RELATIVE}."
+        )
 
 
 def check_sources(palette: bool, template: bool) -> None:

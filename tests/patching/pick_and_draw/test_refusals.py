@@ -6,6 +6,7 @@ import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
     SIDE,
     Calls,
@@ -45,6 +46,15 @@ def test_a_run_without_any_step_to_guide_is_told(caplog):
     assert [
         name in message for name, message in zip(("appearance_start", "layout_start"), warnings_of(caplog), strict=True)
     ] == [True] * 2
+
+
+def test_raw_steps_of_a_flow_model_are_refused():
+    model = model_of()
+    flow = ModelSamplingSD3().patch(model, shift=3.0)[0]
+    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected step relative for a flow-matching model such as"):
+        guided(flow, palette(model), recorded(), step="raw")
+    guided(flow, palette(model), recorded(), step="raw", step_size=0.0)
+    guided(flow, palette(model), recorded())
 
 
 @pytest.mark.parametrize(
