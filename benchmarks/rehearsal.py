@@ -40,19 +40,25 @@ NOTES = (
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )
 
+UNKNOWN = "peak GiB without a number: unknown, because the system does not tell a process's peak of memory."
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """End of one workflow. wrong: what failed, empty if nothing did. said: texts that its nodes show."""
+    """End of one workflow.
+
+    gib: peak of ComfyUI's resident memory, None where the system does not tell. wrong: what failed, empty if nothing
+    did. said: texts that its nodes show.
+    """
 
     seconds: float
-    gib: float
+    gib: float | None
     wrong: str
     said: str
 
 
 @dataclass
-class Kept:
+class Outcomes:
     """Outcomes in a file, so that an interrupted rehearsal resumes: those that passed with the same graph and code."""
 
     file: Path
@@ -82,13 +88,15 @@ def run(quick: bool, only: str = "") -> Report:
         outcomes = dict(rehearse(family, prompts))
         for name, outcome in outcomes.items():
             passed = float(not outcome.wrong)
-            rows.append({"name": name, "passed": [passed], "seconds": [outcome.seconds], "peak GiB": [outcome.gib]})
+            memory = {} if outcome.gib is None else {"peak GiB": [outcome.gib]}
+            rows.append({"name": name, "passed": [passed], "seconds": [outcome.seconds], **memory})
             said[name] = {"wrong": outcome.wrong, "said": outcome.said}
         if outcomes:
             figures[f"{family}_passed"] = float(np.mean([not outcome.wrong for outcome in outcomes.values()]))
     failed = tuple(f"Failed: {name}: {found['wrong']}" for name, found in said.items() if found["wrong"])
     targets = {name: Target("at least", 1.0) for name in figures}
-    return Report("rehearsal", rows, figures, targets, NOTES + failed, entries={"said": said})
+    unknown = () if all("peak GiB" in row for row in rows) else (UNKNOWN,)
+    return Report("rehearsal", rows, figures, targets, NOTES + unknown + failed, entries={"said": said})
 
 
 def prepare_files(family: str, wanted: set[str], base: Path, longest: int | None = None) -> None:
@@ -119,7 +127,7 @@ def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Out
     base, on_gpu = cache_folder() / "rehearsal" / "comfyui", has_gpu()
     wanted = set().union(*map(rehearsal_prompts.pictures, prompts.values()))
     prompts = {name: p if on_gpu else rehearsal_prompts.shortened(p, family) for name, p in prompts.items()}
-    kept = Kept(cache_folder() / "rehearsal" / "outcomes.json")
+    kept = Outcomes(cache_folder() / "rehearsal" / "outcomes.json")
     done = {name: outcome for name, prompt in prompts.items() if (outcome := kept.get(name, prompt))}
     yield from done.items()
     if len(done) == len(prompts):
@@ -154,8 +162,8 @@ def _outcome(host: Host, prompt: Prompt) -> Outcome:
         log.seek(read)
         lines = log.read().decode("utf-8", "replace").splitlines()
     complaints = [line for line in lines if _COMPLAINTS.match(line) and not _HARMLESS.search(line)]
-    wrong = "; ".join(filter(None, [wrong, *complaints[:3]]))
-    return Outcome(time.monotonic() - started, memory.peak() / GIB, wrong, said)
+    wrong, peak = "; ".join(filter(None, [wrong, *complaints[:3]])), memory.peak()
+    return Outcome(time.monotonic() - started, None if peak is None else peak / GIB, wrong, said)
 
 
 def _faults(client: Client, records: list[dict[str, str]]) -> Iterator[str]:
@@ -169,17 +177,22 @@ def _faults(client: Client, records: list[dict[str, str]]) -> Iterator[str]:
 
 
 class PeakRam:
-    """Peak of a process's resident memory from now on, where the system counts it (Linux); else 0."""
+    """Peak of a process's resident memory from now on, where the system counts it, as Linux does."""
 
-    def __init__(self, pid: int):
-        self._folder = Path("/proc") / str(pid)
-        if self._folder.is_dir():
+    def __init__(self, pid: int, processes: Path = Path("/proc")):
+        self._folder, self._counts = processes / str(pid), True
+        try:
             (self._folder / "clear_refs").write_text("5", encoding="ascii")
+        except OSError:  # another system, or no right to start the count anew
+            self._counts = False
 
-    def peak(self) -> float:
+    def peak(self) -> float | None:
+        """Bytes; None where the system does not tell."""
         status = self._folder / "status"
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.is_file() else []
-        return sum(1024.0 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        if not self._counts or not status.is_file():
+            return None
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
 
 
 def _link(source: Path, target: Path) -> None:

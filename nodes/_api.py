@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-from ..patching.features.references import OWN_SIZE, TRAINING_SIZE
+from ..patching.features.references import INVERSION_STEPS, OWN_SIZE, TRAINING_SIZE
 from ..patching.host.notices import Notices, notices_of
 from ._validate import check, valid
 
@@ -30,6 +30,7 @@ __all__ = [
     "SubjectType",
     "TemplateType",
     "Trajectory",
+    "inversion_steps_input",
     "io",
     "notices",
     "output",
@@ -140,6 +141,22 @@ def size_input() -> io.Combo.Input:
             "training resolution: scaled to the area of the model's training pictures (512 x 512 for SD1.x, 1024 x "
             "1024 for SDXL), in its own shape; a picture of nearly that area stays. own size: never scaled. Neutral: "
             "own size."
+        ),
+    )
+
+
+def inversion_steps_input() -> io.Int.Input:
+    """The widget `inversion_steps` of pictures that are inverted."""
+    return io.Int.Input(
+        "inversion_steps",
+        default=INVERSION_STEPS,
+        min=1,
+        max=1000,
+        optional=True,
+        **ADVANCED,
+        tooltip=(
+            "Steps of an inversion, one model call each, once per model; a run of more steps raises it. Fewer are "
+            "faster and less like the picture. The papers: 50. No neutral value; unused with source noised."
         ),
     )
 

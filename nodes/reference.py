@@ -14,7 +14,20 @@ from ..patching.features.references import (
 )
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
-from ._api import ADVANCED, CATEGORY, FIXED, TELLS, LoadFile, ReferenceType, io, notices, output, schema, size_input, ui
+from ._api import (
+    CATEGORY,
+    FIXED,
+    TELLS,
+    LoadFile,
+    ReferenceType,
+    inversion_steps_input,
+    io,
+    notices,
+    output,
+    schema,
+    size_input,
+    ui,
+)
 from ._sampling import seed_input
 from ._validate import check, valid
 
@@ -71,19 +84,7 @@ class LikenessReference(io.ComfyNode):
                     "more", optional=True, tooltip="References to put before this one, to use several pictures."
                 ),
                 size_input(),
-                io.Int.Input(
-                    "inversion_steps",
-                    default=INVERSION_STEPS,
-                    min=1,
-                    max=1000,
-                    optional=True,
-                    **ADVANCED,
-                    tooltip=(
-                        "Steps of an inversion, one model call each, once per model; a run of more steps raises it. "
-                        "Fewer are faster and less like the picture. The papers: 50. No neutral value; unused with "
-                        "source noised."
-                    ),
-                ),
+                inversion_steps_input(),
             ],
             outputs=[
                 ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from ..patching.features.references import TRAINING_SIZE
+from ..patching.features.references import INVERSION_STEPS, TRAINING_SIZE
 from ..patching.host.blocks import check_names
 from ..patching.layout_and_retouch import segment
 from ..patching.subject.photographs import IMAGE, MASK, check_numbers, photographs
 from ..patching.subject.subject import AREAS, ATTENTION, MOST, NODE, THRESHOLD, Subject
-from ._api import ADVANCED, CATEGORY, TELLS, SubjectType, io, notices, output, schema, size_input
+from ._api import (
+    ADVANCED,
+    CATEGORY,
+    TELLS,
+    SubjectType,
+    inversion_steps_input,
+    io,
+    notices,
+    output,
+    schema,
+    size_input,
+)
 from ._validate import check, in_options, in_range, linked, valid
 
 
@@ -88,6 +99,7 @@ class LikenessSubject(io.ComfyNode):
                         "resolution, our reading of the paper, which names no layers. No neutral value."
                     ),
                 ),
+                inversion_steps_input(),
             ],
             outputs=[
                 SubjectType.Output("subject", display_name="SUBJECT", tooltip="For Likeness Sampler and the palette.")
@@ -97,12 +109,20 @@ class LikenessSubject(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, images=None, masks=None, size=None, area=None, threshold=None, map_blocks=None, input_types=None
+        cls,
+        images=None,
+        masks=None,
+        size=None,
+        area=None,
+        threshold=None,
+        map_blocks=None,
+        inversion_steps=None,
+        input_types=None,
     ) -> bool | str:
         """Checks widgets and sockets when the graph is queued; the host checks that the first photograph is there."""
         return valid(
             check(in_options, cls, size=size, area=area),
-            check(in_range, cls, threshold=threshold),
+            check(in_range, cls, threshold=threshold, inversion_steps=inversion_steps),
             check(check_names, map_blocks, NODE, "map_blocks", paper=True, needed=True),
             check(linked, cls, input_types or {}),
             check(check_numbers, [*(images or ())], [*(masks or ())]),
@@ -118,6 +138,7 @@ class LikenessSubject(io.ComfyNode):
         area: str = ATTENTION,
         threshold: float = THRESHOLD,
         map_blocks: str = "paper",
+        inversion_steps: int = INVERSION_STEPS,
     ) -> io.NodeOutput:
         told = notices(cls)
         subject = Subject(
@@ -127,6 +148,7 @@ class LikenessSubject(io.ComfyNode):
             area=area,
             threshold=threshold,
             map_blocks=map_blocks,
+            inversion_steps=inversion_steps,
         )
         if area == ATTENTION and subject.unmasked and not segment.checkpoints():
             told.inform(

@@ -9,7 +9,7 @@ import torch
 
 from ..features.kept import kept_with
 from ..features.pictures import references
-from ..features.references import OWN_SIZE, TRAINING_SIZE, Reference, References
+from ..features.references import INVERSION_STEPS, OWN_SIZE, TRAINING_SIZE, Reference, References
 from ..host.blocks import check_names, parse
 from ..host.checks import check_vae, given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
@@ -38,7 +38,7 @@ class Picture:
 
     text, word: the caption, and its words that stand for the subject; conditioning: the caption encoded, or None;
     threshold, map_blocks: of the saliency mask, and the blocks whose attention makes it. size: TRAINING_SIZE or
-    OWN_SIZE, of an IMAGE.
+    OWN_SIZE, of an IMAGE. inversion_steps: the fewest of an inversion.
     """
 
     text: str
@@ -51,6 +51,7 @@ class Picture:
     mask: torch.Tensor | None = None
     conditioning: list | None = None
     size: str = TRAINING_SIZE
+    inversion_steps: int = INVERSION_STEPS
 
 
 class Made(NamedTuple):
@@ -193,6 +194,7 @@ def _references(
             weight=weight,
             node=node,
             fits=picture.size != OWN_SIZE,
+            inversion_steps=picture.inversion_steps,
         ).fitted(model, node)
     assert picture.latent is not None
     samples = image_latent(model, picture.latent, node)
@@ -250,7 +252,15 @@ def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, pict
         node=node,
     )
     mask = saliency_mask(heat, picture.threshold, picture.word, node)
-    return Reference(item.latent, item.conditioning, kind=item.kind, seed=item.seed, mask=mask, weight=item.weight)
+    return Reference(
+        item.latent,
+        item.conditioning,
+        kind=item.kind,
+        seed=item.seed,
+        mask=mask,
+        weight=item.weight,
+        inversion_steps=item.inversion_steps,
+    )
 
 
 def _subject(model: ModelPatcher, clip: CLIP | None, picture: Picture, node: str) -> Subject:

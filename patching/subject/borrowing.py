@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..features.bank import digest_of
 from ..features.pictures import references
-from ..features.references import INVERSION_STEPS, INVERTED, NOISED, OWN_SIZE, Reference, References
+from ..features.references import INVERTED, NOISED, OWN_SIZE, Reference, References
 from ..host.checks import given_vae
 from ..host.family import SELF_INPUT
 from ..host.identity import identity_of
@@ -38,7 +38,6 @@ def reference_of(
     source: str = INVERTED,
     seed: int = 0,
     weight: float = 1.0,
-    inversion_steps: int = INVERSION_STEPS,
     node: str = NODE,
     notices: Notices | None = None,
 ) -> References:
@@ -58,7 +57,7 @@ def reference_of(
         kind=source,
         seed=seed,
         weight=weight,
-        inversion_steps=inversion_steps,
+        inversion_steps=subject.inversion_steps,
     )
 
 
@@ -123,6 +122,7 @@ def palette_pictures(
             vae=vae,
             mask=torch.ones(part.images.shape[:3]) if mask is None and not own else mask,
             size=subject.size,
+            inversion_steps=subject.inversion_steps,
         )
         made = build_palette(
             model,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..features.references import TRAINING_SIZE
+from ..features.references import INVERSION_STEPS, TRAINING_SIZE
 from ..host.prompt import SubjectPrompt, SubjectText
 from ..host.words import check_word
 
@@ -37,7 +37,8 @@ class Subject:
 
     word: the words of the prompt that find it in the photographs, empty for those in the prompt's braces. size:
     TRAINING_SIZE or OWN_SIZE. area: ATTENTION, WHOLE or a checkpoint of Segment Anything. threshold, map_blocks: of
-    the attention, as in AppearancePalette. made: what was computed before, by everything that changes it.
+    the attention, as in AppearancePalette. inversion_steps: as in LikenessReference. made: what was computed before, by
+    everything that changes it.
     """
 
     photos: tuple[Photos, ...]
@@ -46,6 +47,7 @@ class Subject:
     area: str = ATTENTION
     threshold: float = THRESHOLD
     map_blocks: str = "paper"
+    inversion_steps: int = INVERSION_STEPS
     made: dict[tuple, Any] = field(default_factory=dict)
 
     @property

@@ -46,15 +46,15 @@ def test_a_reference_is_that_of_the_reference_node():
     model, vae, prompt = model_of(), Averages(), prompt_of()
     first, second = photo(1), photo(2, SIDE, 2 * SIDE, count=2)
     wide = torch.nn.functional.pad(mask(), (0, SIDE))
-    subject = subject_of(first, second, masks={"mask0": mask(), "mask1": wide})
-    found = reference_of(subject, model, vae, prompt, inversion_steps=2)
+    subject = subject_of(first, second, masks={"mask0": mask(), "mask1": wide}, inversion_steps=2)
+    found = reference_of(subject, model, vae, prompt)
     expected = by_node(vae, prompt, second, wide, more=by_node(vae, prompt, first, mask()))
     same_references(model, found, expected)
 
 
 def test_attention_masks_a_reference_as_the_nodes_for_it_do():
     model, vae, prompt, image = model_of(), Averages(), prompt_of(), photo(1)
-    found = reference_of(subject_of(image), model, vae, prompt, source="noised", inversion_steps=2)
+    found = reference_of(subject_of(image, inversion_steps=2), model, vae, prompt, source="noised")
     maps = LikenessAttentionMaps.execute(
         model=model,
         clip=clip_of(),
@@ -161,3 +161,11 @@ def test_photographs_are_fitted_to_the_model():
     for family, size in (("sd1", (640, 448)), ("sdxl", (1248, 832))):
         made = reference_of(subject, model_of(family), vae, prompt).fitted(model_of(family), "test")
         assert made.items[0].size == (size[0] // 8, size[1] // 8)
+
+
+@pytest.mark.parametrize("masks", [{}, {"mask0": mask()}], ids=["attention", "mask"])
+def test_inversions_have_the_steps_that_the_subject_asks_for(masks):
+    model, vae, prompt = model_of(), Averages(), prompt_of()
+    subject = subject_of(photo(1), masks=masks, inversion_steps=2)
+    found = palette_of(subject, model, vae, prompt).references.items + reference_of(subject, model, vae, prompt).items
+    assert [item.inversion_steps for item in found] == [2, 2]
