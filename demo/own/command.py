@@ -24,6 +24,10 @@ from .photos import photos_in
 from .sheet import Column, compose, thumbnail
 
 TIMEOUT = 24 * 3600.0
+MOST_CFG = 100
+"""The largest scale that ComfyUI's samplers take."""
+_AN = re.compile(r"(?!eu|ewe|once?\b|one-|u[bkst][aeiou]|uni(?!n)|ur[aeiou])[aeiou]|hour|heir|hono", re.IGNORECASE)
+"""Beginnings of words that take "an"."""
 TITLES = {
     graphs.BLENDED: "Layout-and-Retouch, stage 1",
     graphs.RETOUCH: "Layout-and-Retouch, stage 2",
@@ -40,6 +44,8 @@ def main(options: argparse.Namespace) -> None:
     for name, least in (("steps", 2), ("pictures", 1), ("size", 64), ("seed", 0)):
         if (value := getattr(options, name)) is not None and value < least:
             raise Problem(f"expected {least} or more for --{name}, got {value}: give a larger number.")
+    if not 0 <= options.cfg <= MOST_CFG:  # neither holds for nan
+        raise Problem(f"expected 0 to {MOST_CFG} for --cfg, got {options.cfg:g}: give a number of that range.")
     checkpoint, paths = open_checkpoint(options.checkpoint), photos_in(options.photos)
     if options.lora:
         check_lora(options.lora, checkpoint)
@@ -92,7 +98,7 @@ def chosen_methods(options: argparse.Namespace) -> list[str]:
 
 def in_braces(prompt: str | None, subject: str) -> str:
     """The prompt with the subject and its article in braces, as Subject Prompt reads it."""
-    prompt = prompt or f"a photo of a {subject} on the beach"
+    prompt = prompt or f"a photo of {'an' if _AN.match(subject) else 'a'} {subject} on the beach"
     if "{" in prompt or "}" in prompt:
         return prompt
     found = re.search(rf"\b((?:an?|the|my|one)\s+)?{re.escape(subject)}\b", prompt, re.IGNORECASE)

@@ -131,6 +131,7 @@ def test_methods_that_need_a_lora_are_refused_without_one():
     ("prompt", "braced"),
     [
         (None, "a photo of {a dog} on the beach"),
+        ("An old dog, a dog in a dogcart", "An old {dog}, a dog in a dogcart"),
         ("The dog in a dogcart", "{The dog} in a dogcart"),
         ("my small {dog}", "my small {dog}"),
     ],
@@ -139,8 +140,18 @@ def test_the_subject_of_the_prompt_is_put_in_braces(prompt, braced):
     assert command.in_braces(prompt, "dog") == braced
 
 
+@pytest.mark.parametrize(
+    "said", ["an owl", "an umbrella", "an uninhabited hut", "an hourglass", "a unicorn", "a ewe", "a one-eyed cat"]
+)
+def test_the_default_prompt_has_the_article_of_its_subject(said):
+    assert command.in_braces(None, said.partition(" ")[2]) == f"a photo of {{{said}}} on the beach"
+
+
 def test_a_prompt_without_the_subject_is_refused():
     refused(lambda: command.in_braces("a cat", "dog"), "'dog'")
+
+
+FILES = ("--checkpoint", "x", "--photos", "x", "--subject", "dog")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +160,10 @@ def test_a_prompt_without_the_subject_is_refused():
         (["--photos", "x"], "--checkpoint"),
         (["--prompt", "a photo of a dog"], "--checkpoint"),
         (["--checkpoint", "x"], "--photos"),
-        (["--checkpoint", "x", "--photos", "x", "--subject", "dog", "--steps", "0"], "--steps"),
+        ([*FILES, "--steps", "0"], "--steps"),
+        ([*FILES, "--cfg", "nan"], "--cfg, got nan"),
+        ([*FILES, "--cfg", "inf"], "--cfg, got inf"),
+        ([*FILES, "--cfg", "-1"], "--cfg, got -1"),
     ],
 )
 def test_options_that_do_not_suffice_end_the_command(arguments, words):
