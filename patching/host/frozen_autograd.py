@@ -14,8 +14,9 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.patcher_extension import WrappersMP
 
+from .dit_grad import block_forward, is_transformer_block, training, with_rotation
 from .family import Options
-from .frozen_blocks import Mutated, SeparateViews, Stop, copies_saved, recomputed
+from .frozen_blocks import Mutated, SeparateViews, Stop, copies_saved, recomputed, recomputed_jointly
 from .frozen_layers import HostTensors, frozen_forward
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 class Gradient(NamedTuple):
     """Result of `gradient`.
 
-    latents: [batch, channels, height, width] float32, d loss / d latents. losses: [batch]. checkpointed, mutable: what
+    latents: the shape of the call's latents, float32, d loss / d latents. losses: [batch]. checkpointed, mutable: what
     was needed, so that the next call of the run may ask for it.
     """
 
@@ -54,6 +55,7 @@ def gradient(
     loss: Callable[[], torch.Tensor | None],
     node: str,
     *,
+    tap: Callable[[Options], Options] | None = None,
     run: Callable[..., Any] | None = None,
     checkpointed: bool = False,
     mutable: bool = False,
@@ -62,9 +64,10 @@ def gradient(
 
     model: the host's loaded BaseModel.
     conds: one conditioning, as samplers hold it.
-    x: [batch, channels, height, width] latents. timestep: [batch] noise levels.
-    model_options: options of the call, with readers of features in `transformer_options`; not modified. Readers may end
-        the forward pass with Stop, and may be called twice per layer with the same values.
+    x: latents of the call, rows first. timestep: [batch] noise levels.
+    model_options: options of the call; not modified.
+    tap: adds readers of features to `transformer_options`, whose attention has a gradient by then. Readers may end the
+        forward pass with Stop, and may be called twice per layer with the same values.
     loss: called after the forward pass. Returns [batch] losses, each of its own row alone, or None for no gradient.
     run: replacement for the host's calc_cond_batch, with the same arguments.
     checkpointed: recompute the activations of all blocks, not only of large ones. Without it, that is the fallback when
@@ -78,8 +81,10 @@ def gradient(
     """
     # The threads of multi-GPU clones record no graph.
     options = {name: value for name, value in model_options.items() if name != "multigpu_clones"}
-    options["transformer_options"] = _stoppable(differentiable(model_options.get("transformer_options", {})))
     networks = (model.diffusion_model, *control_networks(conds))
+    inner = differentiable(model_options.get("transformer_options", {}))
+    inner = inner if tap is None else tap(inner)
+    options["transformer_options"] = _stoppable(with_rotation(inner, networks))
     # The backward pass would use the weights of the last part for all parts.
     if len({cond.get("hooks") for cond in conds}) > 1:
         raise ValueError(
@@ -101,6 +106,11 @@ def gradient(
                 raise
             checkpointed = True
         except RuntimeError as error:
+            if "autograd formula" in str(error):
+                raise ValueError(
+                    f"{node}: expected a model through which there is a gradient, got {type(model).__name__} with "
+                    "operations of ComfyUI that have none; update ComfyUI, or choose another checkpoint."
+                ) from error
             if not _changes_in_place(error):
                 raise
             if mutable:
@@ -249,22 +259,29 @@ def refuse_cached(model: ModelPatcher, node: str) -> None:
 def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False, mutable: bool = False) -> Iterator[None]:
     """Makes calls of `networks` record a graph from latents to features, even in the host's inference mode.
 
-    networks: loaded by the host; their weights are constants. checkpointed: recompute all residual and transformer
-    blocks in the backward pass, not only those of many tokens. mutable: allow changes in place of what the graph has
-    saved. Take gradients inside this context too.
+    networks: loaded by the host; their weights are constants. checkpointed: recompute all blocks of a U-Net in the
+    backward pass, not only those of many tokens; those of a diffusion transformer are always recomputed. mutable: allow
+    changes in place of what the graph has saved. Take gradients inside this context too.
     """
     fewest = 0 if checkpointed else _MANY_TOKENS
     changed: list[torch.nn.Module] = []
+    transformers = False
     try:
         for layer in (layer for network in networks for layer in network.modules()):
             if "forward" in layer.__dict__:  # another pack's forward may do more than the layer's weight says
                 continue
-            block = isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock))
-            forward = recomputed(layer.forward, fewest, mutable=mutable) if block else frozen_forward(layer)
+            if is_transformer_block(layer):
+                transformers = True
+                forward = recomputed_jointly(block_forward(layer), mutable=mutable)
+            elif isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock)):
+                forward = recomputed(layer.forward, fewest, mutable=mutable)
+            else:
+                forward = frozen_forward(layer)
             if forward is not None:
                 layer.__dict__["forward"] = forward
                 changed.append(layer)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(training() if transformers else contextlib.nullcontext())
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             if mutable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -42,9 +42,39 @@ def recomputed(original: Forward, fewest: int, *, mutable: bool = False) -> Forw
         args = tuple(_snapshot(value) for value in args)
         kwargs = {name: _snapshot(value) for name, value in kwargs.items()}
         # Copied, since the host adds ControlNet residuals to skip connections in place.
-        saved = _Recomputation(lambda x: original(x, *args, **kwargs), x.clone(), mutable)
+        saved = _Recomputation(lambda x: original(x, *args, **kwargs), (x.clone(),), mutable)
         with saved_tensors_hooks(saved.number, saved.value):
-            return saved.run(saved.x)
+            return saved.run(*saved.inputs)
+
+    return forward
+
+
+def recomputed_jointly(original: Forward, *, mutable: bool = False) -> Forward:
+    """A block's forward with any inputs in the graph, such as picture and text, recomputed as by `recomputed`.
+
+    Sequences are copied for the recomputation, also those without a graph, since blocks of transformers add to them in
+    place.
+    """
+
+    def forward(*args, **kwargs):
+        values: list[Any] = [_snapshot(value) for value in (*args, *kwargs.values())]
+        places = [i for i, v in enumerate(values) if isinstance(v, torch.Tensor) and (v.requires_grad or v.ndim == 3)]
+        if not any(in_graph(values[i]) for i in places):
+            return original(*args, **kwargs)
+        given, count, names = [values[i] for i in places], len(args), tuple(kwargs)
+        for i in places:  # only the copies are kept
+            values[i] = None
+
+        def run(*inputs: torch.Tensor):
+            filled = list(values)
+            for i, x in zip(places, inputs, strict=True):
+                # What requires a gradient by itself must not be modified in place.
+                filled[i] = x.clone() if x.is_leaf and x.requires_grad else x
+            return original(*filled[:count], **dict(zip(names, filled[count:], strict=True)))
+
+        saved = _Recomputation(run, tuple(x.clone() for x in given), mutable)
+        with saved_tensors_hooks(saved.number, saved.value):
+            return run(*given)
 
     return forward
 
@@ -60,11 +90,11 @@ class _Recomputation:
     torch.utils.checkpoint cannot do this: it does not notice that a block modifies in place what it has saved.
     """
 
-    def __init__(self, run: Forward, x: torch.Tensor, mutable: bool):
-        self.run, self.x, self.mutable = run, x, mutable
+    def __init__(self, run: Forward, inputs: tuple[torch.Tensor, ...], mutable: bool):
+        self.run, self.inputs, self.mutable = run, inputs, mutable
         self._count = 0
         self._kept: dict[int, _Kept] | None = None
-        self._random = _random_states(x)
+        self._random = _random_states(inputs[0])
 
     def number(self, tensor: torch.Tensor) -> int:
         """Stands for a saved tensor in the graph of the first pass."""
@@ -87,16 +117,16 @@ class _Recomputation:
             if len(kept) == self._count:
                 raise _Complete
 
-        x = self.x.detach().requires_grad_()
+        inputs = [x.detach().requires_grad_(x.requires_grad) for x in self.inputs]
         # The autograd engine runs this without the modes of the first pass, and maybe in a thread of its own.
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_repeated(self._random, x))
+            stack.enter_context(_repeated(self._random, inputs[0]))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(SeparateViews() if self.mutable else contextlib.nullcontext())
             stack.enter_context(HostTensors())
             stack.enter_context(saved_tensors_hooks(keep, _not_used))
             stack.enter_context(contextlib.suppress(_Complete, Stop))
-            self.run(x)
+            self.run(*inputs)
         if len(kept) != self._count:
             raise RuntimeError(
                 f"expected a block that saves {self._count} tensors again, got {len(kept)}: it does not repeat what it "

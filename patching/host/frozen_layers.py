@@ -36,7 +36,7 @@ def frozen_forward(layer: torch.nn.Module) -> Forward | None:
 
 
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
-_NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
+_NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm, torch.nn.RMSNorm)
 
 
 def in_graph(x: torch.Tensor) -> bool:
@@ -86,11 +86,13 @@ def _input_gradient(layer: torch.nn.Module, shape: torch.Size, slope: torch.Tens
     return result
 
 
-def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm, original: Forward) -> Forward:
+def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.RMSNorm, original: Forward) -> Forward:
     def forward(x: torch.Tensor) -> torch.Tensor:
         if not in_graph(x):
             return _constant(original, x)
         weight, bias = _affine(layer, x)
+        if isinstance(layer, torch.nn.RMSNorm):
+            return torch.nn.functional.rms_norm(x, layer.normalized_shape, weight, layer.eps)
         # The host adds ControlNet residuals to skip connections in place, after autograd has saved them here.
         x = x.clone()
         if isinstance(layer, torch.nn.GroupNorm):
