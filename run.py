@@ -48,13 +48,13 @@ from demo.launcher.pins import DEFAULT_HOST, HOSTS
 from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
 COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate")
-# Every equation, every node, every law of the patches on one U-Net shape, and each paper's workflow in a server.
+# Every equation, every node, the patches' laws on one U-Net shape, and each paper's workflow in a server.
 QUICK = ["tests/kernels", "tests/nodes", "tests/patching", "-k", "not sd2 and not sdxl", "-m", "not full and not slow"]
 QUICK += [
     "tests/server/test_server.py::test_workflow_runs[%s]" % name
     for name in ("layout_and_retouch", "pick_and_draw", "jedi")
 ]
-# Every law of the patches on one U-Net shape, and every workflow in a server; the rest depends on no host.
+# The patches' laws on one U-Net shape, and every workflow in a server; the rest depends on no host.
 CROSS_SECTION = ["tests/patching", "-k", "not sd2 and not sdxl", "-m", "not full and not slow"]
 CROSS_SECTION += ["tests/server/test_server.py::test_%s" % name for name in ("every_node_is_listed", "workflow_runs")]
 CROSS_SECTION_LEAVES_OUT = (

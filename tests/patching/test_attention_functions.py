@@ -14,6 +14,8 @@ from likeness.tests.patching.layout_and_retouch.retouch_runs import close, layou
 from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, noise_of, palette, recorded, sampled
 from likeness.tests.patching.tiny_models import tiny_model
 
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = ("attention_basic", "attention_split", "attention_sub_quad")
 
 

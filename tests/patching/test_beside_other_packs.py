@@ -28,9 +28,8 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     sampled,
 )
 from likeness.tests.patching.two_models import add_lora
-from likeness.tests.slow import slow_but
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "beside-other-packs.md"
 NODES = ("MultiSourceAttnSwap", "with a layout", "UREMDGuidance", "JointImageSampler", "StepBlendedSampler")
@@ -186,21 +185,9 @@ def plain() -> torch.Tensor:
 
 
 # One of each kind of slot, and two that this pack handles in a way of their own.
-QUICK = {
-    "attn1 patch",
-    "attn1 replacement",
-    "attn2 output patch",
-    "attention override",
-    "model function wrapper",
-    "guidance function",
-    "context windows",
-    "regional prompts",
-    "LoRA",
-    "injection",
-}
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, MECHANISMS))
+@pytest.mark.parametrize("name", MECHANISMS)
 def test_every_node_does_what_the_page_says(name):
     if MECHANISMS[name] is None:
         pytest.skip("this host lacks the node")

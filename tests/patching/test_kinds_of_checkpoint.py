@@ -16,7 +16,7 @@ from likeness.tests.patching.pick_and_draw import guidance_runs
 from likeness.tests.patching.pick_and_draw.guidance_runs import palette
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 SAMPLING = {
     "lcm": {"sampler": "lcm", "scheduler": "sgm_uniform", "cfg": 1.0, "steps": 4},
     "turbo": {"sampler": "euler_ancestral", "scheduler": "sgm_uniform", "cfg": 1.0, "steps": 4},

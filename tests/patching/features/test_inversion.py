@@ -48,6 +48,7 @@ def test_every_schedule_gets_the_exact_latents(name, steps, kept):
     assert path_error(inverted(model).source(model, sigmas, "Node", WHO), model, sigmas) < 0.05
 
 
+@pytest.mark.slow
 def test_short_and_partial_schedules_do_not_lose_noise():
     """The latents of a trained model have noise of unit variance at the top, however few levels the run has."""
     model, clip, vae = tinyland.load()

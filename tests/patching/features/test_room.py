@@ -11,6 +11,8 @@ from likeness.patching.layout_and_retouch.settings import APPEND, NONE, RetouchS
 from likeness.tests.patching.layout_and_retouch.retouch_runs import disc, reference, run
 from likeness.tests.patching.tiny_models import tiny_model
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2
 
 

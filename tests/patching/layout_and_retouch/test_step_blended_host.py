@@ -11,9 +11,10 @@ from likeness.patching.layout_and_retouch.switch import Switch
 from likeness.tests.patching.layout_and_retouch.step_blended_runs import STEPS, alone, guider_of, run
 from likeness.tests.patching.tiny_models import ONE_LEVEL, conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora, twins
-from likeness.tests.slow import slow_but
 
 import nodes
+
+pytestmark = pytest.mark.slow
 
 SAMPLERS = [
     "euler",
@@ -47,7 +48,7 @@ SAMPLERS = [
 ]
 
 
-@pytest.mark.parametrize("sampler", slow_but({"euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc"}, SAMPLERS))
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_seam_between_equal_models_is_invisible(sampler):
     """Two copies of one model, one prompt: whatever the sampler keeps or asks for must pass the switch, so nothing may
     change."""

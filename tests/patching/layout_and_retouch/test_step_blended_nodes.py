@@ -9,6 +9,8 @@ from likeness.nodes.trajectory import LikenessRecordedTrajectory
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora, zeros
 
+pytestmark = pytest.mark.slow
+
 STEPS = 5
 
 

@@ -13,6 +13,8 @@ from likeness.tests.patching.layout_and_retouch.retouch_runs import NEUTRAL, STE
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 from likeness.tests.patching.two_models import add_lora
 
+pytestmark = pytest.mark.slow
+
 
 def pair():
     """A model, and one with other projections to queries, keys and values."""

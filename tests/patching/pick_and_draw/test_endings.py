@@ -36,8 +36,9 @@ def whole(model):
     """Options and patches of a MODEL with the identity of everything in them, and its weights."""
     parts = ("model_options", "wrappers", "callbacks", "patches", "object_patches", "attachments", "additional_models")
     weights = {name: (id(p), float(p.sum())) for name, p in model.model.diffusion_model.named_parameters()}
-    assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
-    return {name: snapshot(getattr(model, name)) for name in parts}, weights
+    # The host's own bypass of a LoRA leaves such an attribute on models that other tests share.
+    replaced = {name for name, module in model.model.diffusion_model.named_modules() if "forward" in vars(module)}
+    return {name: snapshot(getattr(model, name)) for name in parts}, weights, replaced
 
 
 class Trouble:

@@ -27,7 +27,7 @@ from likeness.tests.patching.tiny_models import latent
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 
 
 @pytest.fixture

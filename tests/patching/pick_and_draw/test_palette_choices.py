@@ -152,6 +152,7 @@ def followed(model, pivots, scale=7.5):
     return result[::-1]
 
 
+@pytest.mark.slow
 def test_null_text_inversion_follows_the_inversion_under_guidance():
     model = model_of()
     reference = chosen(model, source=INVERTED).references.items[0]

@@ -29,7 +29,7 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
 )
 from likeness.tests.patching.tiny_models import latent
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 
 
 def windowed(model, dim=0, anchor=True, length=2):

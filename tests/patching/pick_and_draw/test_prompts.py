@@ -18,7 +18,7 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     warnings_of,
 )
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 
 
 def test_another_prompt_than_the_samplers_is_told(caplog):

@@ -32,9 +32,8 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
 )
 from likeness.tests.patching.tiny_models import latent
 from likeness.tests.patching.two_models import add_lora
-from likeness.tests.slow import slow_but
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 
 
 def test_what_already_sits_in_a_slot_is_called_with_and_without_gradients():
@@ -104,7 +103,7 @@ def of_caption(model):
     return Reference(latent(1, SIDE, SIDE, 23), encoded(CAPTION), "noised", 0)
 
 
-@pytest.mark.parametrize("mode", slow_but({SEQUENTIAL}, (BATCHED, SEQUENTIAL, BANKED)))
+@pytest.mark.parametrize("mode", (BATCHED, SEQUENTIAL, BANKED))
 def test_a_retouch_and_a_guidance_on_one_model(mode):
     model = model_of()
     given = palette(model)

@@ -14,7 +14,7 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import clip_of, model_o
 from likeness.tests.patching.subject.subjects import SIDE, Averages, mask, photo, prompt_of, subject_of
 from likeness.tests.patching.tiny_models import latent
 
-pytestmark = pytest.mark.usefixtures("as_the_host_runs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 LEVELS = (2.0, 1.0)
 
 

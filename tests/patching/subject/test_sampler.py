@@ -75,6 +75,7 @@ def test_likeness_0_of_a_joint_checkpoint_is_a_picture_without_references():
     assert torch.equal(sampled("joint", likeness=0.0)[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_dial_is_continuous(method):
     def at(likeness: float) -> torch.Tensor:
