@@ -34,13 +34,13 @@ STEPS = 50
 """Steps that the features in RAM are counted for."""
 PLAIN, LAYOUT, GUIDANCE, SET, REFERENCES, DECODE = (
     "KSampler",
-    "Step-Blended Sampler",
-    "UREMD Guidance, both losses",
+    "Two-Model Sampler",
+    "Subject Guidance, both losses",
     "Joint Image Sampler, a set of 4",
     "Joint Image Sampler, a picture with 3 references",
     "VAE Decode",
 )
-RETOUCH = "Multi-Source Attention Swap"
+RETOUCH = "Reference Retouch"
 _KINDS = {
     checkpoints.SD15: ("SD 1.5, 512 pixels", FULL_SIZE_CONFIG, NARROW_CONFIG, 64, comfy.supported_models.SD15),
     checkpoints.SDXL: ("SDXL, 1024 pixels", SDXL_CONFIG, NARROW_SDXL_CONFIG, 128, comfy.supported_models.SDXL),

@@ -9,6 +9,8 @@ from comfy_api.latest import ComfyExtension, io, ui
 
 from ..patching.features.references import INVERSION_STEPS, OWN_SIZE, TRAINING_SIZE
 from ..patching.host.notices import Notices, notices_of
+from ._aliases import aliases_of
+from ._labels import label_of
 from ._validate import check, valid
 
 if TYPE_CHECKING:
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ADVANCED",
     "CATEGORY",
-    "DEMO_CATEGORY",
+    "DEMO",
+    "FILES",
     "FIXED",
+    "GUIDE",
+    "MAPS",
+    "SAMPLE",
+    "SUBJECT",
     "TELLS",
     "AdaptiveMaskType",
     "ComfyExtension",
@@ -42,7 +49,8 @@ __all__ = [
 ]
 
 CATEGORY = "Likeness"
-DEMO_CATEGORY = "Likeness/demo"
+SAMPLE, SUBJECT, GUIDE = f"{CATEGORY}/Sample", f"{CATEGORY}/Subject", f"{CATEGORY}/Guide"
+MAPS, FILES, DEMO = f"{CATEGORY}/Maps and masks", f"{CATEGORY}/Files", f"{CATEGORY}/Demo"
 
 ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 """Keyword arguments that fold an input away as advanced; every host accepts them, older front ends ignore them."""
@@ -80,11 +88,14 @@ LossesType = io.Custom("LIKENESS_LOSSES")
 _FIELDS = frozenset(field.name for field in dataclasses.fields(io.Schema))
 
 
-def schema(node_id: str, *, display_name: str, description: str, category: str = CATEGORY, **fields: Any) -> io.Schema:
+def schema(node_id: str, *, display_name: str, description: str, category: str, **fields: Any) -> io.Schema:
     """An io.Schema without the fields that this host does not know yet, such as `search_aliases` before ComfyUI 0.11.
 
     One unknown field would make the host drop the whole pack.
     """
+    for given in fields.get("inputs", ()):
+        given.display_name = given.display_name or label_of(given.id)
+    fields["search_aliases"] = aliases_of(node_id)
     fields |= {"node_id": node_id, "display_name": display_name, "description": description, "category": category}
     # The host appends to the list of some nodes, so that each needs its own.
     fields["hidden"] = [*fields.get("hidden", ())]

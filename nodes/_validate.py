@@ -39,7 +39,7 @@ def in_range(node: type[io.ComfyNode], **values: float | None) -> None:
             low, high = widget.min, widget.max
             if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(
-                    f"{_name(node)}: expected {widget.id} from {low} to {high}, got {value}; change {widget.id}."
+                    f"{title_of(node)}: expected {widget.id} from {low} to {high}, got {value}; change {widget.id}."
                 )
 
 
@@ -49,8 +49,8 @@ def in_options(node: type[io.ComfyNode], **values: str | None) -> None:
         value = values.get(widget.id)
         if isinstance(widget, io.Combo.Input) and value is not None and value not in (widget.options or ()):
             raise ValueError(
-                f"{_name(node)}: expected {widget.id} among {', '.join(map(str, widget.options or ()))}, got {value}; "
-                f"change {widget.id}."
+                f"{title_of(node)}: expected {widget.id} among {', '.join(map(str, widget.options or ()))}, got "
+                f"{value}; change {widget.id}."
             )
 
 
@@ -62,9 +62,10 @@ def linked(node: type[io.ComfyNode], types: Mapping[str, Any]) -> None:
             got = types.get(name)
             if got is not None and not validate_node_input(got, kind.get_io_type()):
                 raise ValueError(
-                    f"{_name(node)}: expected {kind.get_io_type()} for {name}, got {got}; connect another output."
+                    f"{title_of(node)}: expected {kind.get_io_type()} for {name}, got {got}; connect another output."
                 )
 
 
-def _name(node: type[io.ComfyNode]) -> str:
-    return node.define_schema().node_id
+def title_of(node: type[io.ComfyNode]) -> str:
+    """The node's name in sentences: its display name without the paper behind it."""
+    return node.define_schema().display_name.partition(" (")[0]

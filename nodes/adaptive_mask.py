@@ -19,7 +19,7 @@ from ..patching.layout_and_retouch.mask import (
     check_sources,
     preview,
 )
-from ._api import ADVANCED, CATEGORY, TELLS, AdaptiveMaskType, io, notices, output, prompt_input, schema, ui
+from ._api import ADVANCED, MAPS, TELLS, AdaptiveMaskType, io, notices, output, prompt_input, schema, ui
 from ._validate import check, in_options, linked, valid
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ class AdaptiveMask(io.ComfyNode):
         return schema(
             node_id="AdaptiveMask",
             display_name="Adaptive Mask (Layout-and-Retouch)",
-            category=CATEGORY,
+            category=MAPS,
             description=(
-                "Makes the soft mask of the subject for Multi-Source Attention Swap, at every step. Its sources are a "
+                "Makes the soft mask of the subject for Reference Retouch, at every step. Its sources are a "
                 "mask of the subject in the layout image and the attention to the subject's words."
             ),
-            search_aliases=["layout and retouch", "soft mask", "subject mask", "distance transform"],
             is_output_node=True,
             inputs=[
                 io.Mask.Input(
@@ -75,6 +74,7 @@ class AdaptiveMask(io.ComfyNode):
                 ),
                 io.String.Input(
                     "blocks",
+                    display_name="Where to read (blocks)",
                     default="decoder",
                     tooltip="Blocks whose cross-attention is averaged: names (output3), ranges, encoder, decoder, all. "
                     "The paper: the decoder.",
@@ -166,7 +166,7 @@ class AdaptiveMask(io.ComfyNode):
                 AdaptiveMaskType.Output(
                     "adaptive_mask",
                     display_name="ADAPTIVE_MASK",
-                    tooltip="Connect it to Multi-Source Attention Swap.",
+                    tooltip="Connect it to Reference Retouch.",
                 ),
                 io.Mask.Output(
                     "mask", display_name="MASK", tooltip="The soft mask before the target's own attention changes it."

@@ -10,7 +10,7 @@ from ..patching.host.failures import leaving_nothing
 from ..patching.host.prompt import PERSONALIZED, WORDINGS, text_and_word
 from ..patching.host.window import Window, check_order
 from ..patching.host.words import check_word
-from ._api import CATEGORY, FIXED, io, prompt_input, schema, ui, window_inputs
+from ._api import FIXED, MAPS, io, prompt_input, schema, ui, window_inputs
 from ._sampling import seed_input
 from ._validate import check, in_range, linked, valid
 
@@ -27,12 +27,11 @@ class LikenessAttentionMaps(io.ComfyNode):
         return schema(
             node_id="LikenessAttentionMaps",
             display_name="Attention Maps of a Word",
-            category=CATEGORY,
+            category=MAPS,
             description=(
                 "Maps a picture's attention to a word of the prompt, as a mask per group of blocks. It is the "
                 "cross-attention to the word's tokens while the model denoises the noised picture."
             ),
-            search_aliases=["cross attention", "heatmap", "attention map", "DAAM", "word mask"],
             is_output_node=True,
             inputs=[
                 io.Model.Input(
@@ -57,6 +56,7 @@ class LikenessAttentionMaps(io.ComfyNode):
                 ),
                 io.String.Input(
                     "blocks",
+                    display_name="Where to read (blocks)",
                     default="all",
                     tooltip=(
                         "Attention blocks to read: names (input4), ranges (output3-8), lists of them, or encoder, "

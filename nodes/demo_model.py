@@ -6,7 +6,7 @@ import folder_paths
 
 from ..patching.tinyland import model as tinyland
 from ..patching.tinyland import subject as demo_subject
-from ._api import DEMO_CATEGORY, io, schema
+from ._api import DEMO, io, schema
 
 
 def _outputs(model: str, clip: str, vae: str) -> list:
@@ -28,11 +28,10 @@ class LikenessDemoModel(io.ComfyNode):
         return schema(
             node_id="LikenessDemoModel",
             display_name="Demo Model (Tinyland)",
-            category=DEMO_CATEGORY,
+            category=DEMO,
             description=(
                 "The bundled tiny model: a narrow SD 1.x network that draws scenes of 128x128 pixels. No download."
             ),
-            search_aliases=["tinyland", "tiny model", "test checkpoint"],
             inputs=[],
             outputs=_outputs(
                 "The vanilla model, for any sampler and LoRA loader.",
@@ -58,12 +57,11 @@ class LikenessDemoJointModel(io.ComfyNode):
         return schema(
             node_id="LikenessDemoJointModel",
             display_name="Demo Joint Model (Tinyland)",
-            category=DEMO_CATEGORY,
+            category=DEMO,
             description=(
                 "The bundled tiny model, fine-tuned on sets of pictures (JeDi), for the Joint Image Sampler. No "
                 "download."
             ),
-            search_aliases=["tinyland", "jedi", "joint checkpoint"],
             inputs=[],
             outputs=_outputs(
                 "The joint model of nine input channels; it states their order to the Joint Image Sampler.",
@@ -89,12 +87,11 @@ class LikenessDemoSubject(io.ComfyNode):
         return schema(
             node_id="LikenessDemoSubject",
             display_name="Demo Subject (Tinyland)",
-            category=DEMO_CATEGORY,
+            category=DEMO,
             description=(
                 "Personalizes the demo model to a bundled subject, and outputs the subject's four pictures and "
                 "matching prompts. Every subject was tuned on four pictures of one place and pose."
             ),
-            search_aliases=["tinyland subject", "personalized model", "reference images"],
             inputs=[
                 io.Model.Input("model", tooltip="The demo model; the subjects' LoRAs fit no other."),
                 io.Combo.Input(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import folder_paths
 
 from ..patching.jedi import checkpoint
-from ._api import CATEGORY, io, schema
+from ._api import FILES, io, schema
 from ._validate import check, valid
 
 
@@ -13,11 +13,10 @@ class LikenessLoadJointCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=checkpoint.NODE,
+            node_id="LikenessLoadJointCheckpoint",
             display_name="Load Joint Checkpoint (JeDi)",
-            category=CATEGORY,
+            category=FILES,
             description="Loads a joint checkpoint of nine input channels whose metadata states their order.",
-            search_aliases=["jedi", "load checkpoint"],
             inputs=[
                 io.Combo.Input(
                     "ckpt_name",

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from ._api import CATEGORY, TELLS, io, notices, output, schema
+from ._api import SAMPLE, TELLS, io, notices, output, schema
 from ._joint import coupling_inputs, guider_of, joint_cfg_input, optional_inputs, set_inputs, valid_set
 
-NODE = "LikenessJointGuider"
+NODE = "Joint Guider"
 
 
 class LikenessJointGuider(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=NODE,
+            node_id="LikenessJointGuider",
             display_name="Joint Guider (JeDi)",
-            category=CATEGORY,
+            category=SAMPLE,
             description=(
                 "The Joint Image Sampler as a guider for SamplerCustomAdvanced, for any sampler, noise and sigmas. "
                 "Give the sampler a latent batch of one picture per prompt."
             ),
-            search_aliases=["jedi", "joint diffusion"],
             is_input_list=True,
             inputs=[*set_inputs(), joint_cfg_input(), *coupling_inputs(), *optional_inputs()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],

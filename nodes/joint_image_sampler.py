@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from ..patching.host.failures import leaving_nothing
 from ..patching.jedi.sampling import sample_set
-from ._api import CATEGORY, TELLS, io, notices, output, schema
+from ._api import SAMPLE, TELLS, io, notices, output, schema
 from ._joint import coupling_inputs, guider_of, joint_cfg_input, one, optional_inputs, set_inputs, valid_set
 from ._sampling import denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 
-NODE = "JointImageSampler"
+NODE = "Joint Image Sampler"
 
 
 class JointImageSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=NODE,
+            node_id="JointImageSampler",
             display_name="Joint Image Sampler (JeDi)",
-            category=CATEGORY,
+            category=SAMPLE,
             description=(
                 "Denoises a set of pictures together, one per prompt, so that all show the same subject: the "
                 "references' subject, or a new one without references."
             ),
-            search_aliases=["jedi", "joint diffusion", "consistent character", "reference images", "story"],
             is_input_list=True,
             inputs=[
                 *set_inputs(),

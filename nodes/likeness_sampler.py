@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..patching.host.failures import leaving_nothing
 from ..patching.subject.sampler import draw
 from ..patching.subject.sampler_checks import check_layout, check_method
-from ..patching.subject.sampler_inputs import NODE, Inputs
+from ..patching.subject.sampler_inputs import Inputs
 from ..patching.subject.sampler_settings import (
     AUTOMATIC,
     LAYOUTS,
@@ -16,7 +16,7 @@ from ..patching.subject.sampler_settings import (
     TARGET_PROMPTS,
     TEMPLATE,
 )
-from ._api import ADVANCED, CATEGORY, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
+from ._api import ADVANCED, SAMPLE, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
 from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_options, in_range, linked, valid
 
@@ -123,14 +123,13 @@ class LikenessSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=NODE,
+            node_id="LikenessSampler",
             display_name="Likeness Sampler",
-            category=CATEGORY,
+            category=SAMPLE,
             description=(
                 "Draws a subject from its photographs by the method that suits the models: Pick-and-Draw, "
                 "Layout-and-Retouch or JeDi. One dial, likeness, from KSampler's picture to the paper's method."
             ),
-            search_aliases=["likeness", "subject", "personalization", "consistent character", "ksampler", "reference"],
             inputs=[*_linked_inputs(), *_sampling_inputs(), *_likeness_inputs(), *_optional_inputs()],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The picture, for VAE Decode."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patching.pick_and_draw.loss_plot import plot
-from ._api import CATEGORY, LossesType, io, schema, ui
+from ._api import GUIDE, LossesType, io, schema, ui
 
 if TYPE_CHECKING:
     from ..patching.pick_and_draw.loss_log import LossLog
@@ -17,12 +17,11 @@ class LikenessLossCurves(io.ComfyNode):
         return schema(
             node_id="LikenessLossCurves",
             display_name="Loss Curves",
-            category=CATEGORY,
-            description="Plots UREMD Guidance's two losses over the gradient steps.",
-            search_aliases=["loss plot", "guidance curve"],
+            category=GUIDE,
+            description="Plots Subject Guidance's two losses over the gradient steps.",
             is_output_node=True,
             inputs=[
-                LossesType.Input("losses", tooltip="From UREMD Guidance."),
+                LossesType.Input("losses", tooltip="From Subject Guidance."),
                 io.Latent.Input(
                     "latent",
                     tooltip="The output of the sampler that uses the guided model; the curves are drawn after it.",

@@ -19,7 +19,7 @@ from ..patching.layout_and_retouch.settings import (
 )
 from ._api import (
     ADVANCED,
-    CATEGORY,
+    GUIDE,
     TELLS,
     AdaptiveMaskType,
     ReferenceType,
@@ -39,19 +39,12 @@ class MultiSourceAttnSwap(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="MultiSourceAttnSwap",
-            display_name="Multi-Source Attention Swap (Layout-and-Retouch)",
-            category=CATEGORY,
+            display_name="Reference Retouch (Layout-and-Retouch)",
+            category=GUIDE,
             description=(
                 "Retouches a layout image: sampling with this model follows the layout first, then takes the "
                 "subject's look from the reference's self-attention, and keeps the layout's background under a mask."
             ),
-            search_aliases=[
-                "layout and retouch",
-                "attention swap",
-                "MasaCtrl",
-                "reference attention",
-                "subject transfer",
-            ],
             inputs=[
                 io.Model.Input(
                     "model",
@@ -63,7 +56,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     [Trajectory, ReferenceType],
                     optional=True,
                     tooltip=(
-                        "The layout image: the TRAJECTORY of the Step-Blended Sampler, or a REFERENCE of any picture. "
+                        "The layout image: the TRAJECTORY of the Two-Model Sampler, or a REFERENCE of any picture. "
                         "Neutral: not connected."
                     ),
                 ),
@@ -155,7 +148,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     optional=True,
                     **ADVANCED,
                     tooltip=(
-                        "The vanilla model of the Step-Blended Sampler, for the paper's layout path with qkv_both, "
+                        "The vanilla model of the Two-Model Sampler, for the paper's layout path with qkv_both, "
                         "qk_both or qk_self. It makes the layout's vanilla steps once more before each run. Their "
                         "attention is kept in RAM meanwhile, for SD 1.x at 512 pixels about 90 MiB per step. "
                         "Neutral: not connected."
@@ -166,7 +159,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     optional=True,
                     **ADVANCED,
                     tooltip=(
-                        "The vanilla model's prompt, positive of the Step-Blended Sampler. Neutral: not connected, "
+                        "The vanilla model's prompt, positive of the Two-Model Sampler. Neutral: not connected, "
                         "the prompt that the TRAJECTORY recorded."
                     ),
                 ),

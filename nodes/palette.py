@@ -18,8 +18,8 @@ from ..patching.subject.borrowing import check_alone, palette_pictures
 from ..patching.subject.prompt import caption_alone
 from ._api import (
     ADVANCED,
-    CATEGORY,
     FIXED,
+    SUBJECT,
     TELLS,
     PaletteType,
     SubjectType,
@@ -51,12 +51,11 @@ class AppearancePalette(io.ComfyNode):
         return schema(
             node_id="AppearancePalette",
             display_name="Appearance Palette (Pick-and-Draw)",
-            category=CATEGORY,
+            category=SUBJECT,
             description=(
-                "Takes the subject's features from a picture of it, at every noise level, for UREMD Guidance to pull a "
-                "generated subject towards. Only the subject's part of the picture counts."
+                "Takes the subject's features from a picture of it, at every noise level, for Subject Guidance to pull "
+                "a generated subject towards. Only the subject's part of the picture counts."
             ),
-            search_aliases=["pick and draw", "reference features", "subject palette", "saliency mask"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be guided, with its LoRA."),
@@ -105,11 +104,12 @@ class AppearancePalette(io.ComfyNode):
                     step=0.01,
                     tooltip=(
                         "Preference for this picture among several: distances to its features are divided by it. "
-                        "Neutral: 1. Has no effect with direction ref_to_gen of UREMD Guidance."
+                        "Neutral: 1. Has no effect with direction ref_to_gen of Subject Guidance."
                     ),
                 ),
                 io.String.Input(
                     "blocks",
+                    display_name="Where to read (blocks)",
                     default="paper",
                     tooltip=(
                         "Blocks that features are taken from: names (output6), ranges (output6-8), lists, encoder, "
@@ -191,7 +191,7 @@ class AppearancePalette(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance."),
+                PaletteType.Output("palette", display_name="PALETTE", tooltip="For Subject Guidance."),
                 io.Mask.Output("mask", display_name="MASK", tooltip="The subject's area."),
                 io.Image.Output(
                     "preview", display_name="PREVIEW", tooltip="The picture, its mask, and its features as colors."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patching.pick_and_draw import palette_file
-from ._api import CATEGORY, LoadFile, PaletteType, io, schema, ui
+from ._api import FILES, LoadFile, PaletteType, io, schema, ui
 from ._validate import check, valid
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ class LikenessSavePalette(io.ComfyNode):
         return schema(
             node_id="LikenessSavePalette",
             display_name="Save Palette",
-            category=CATEGORY,
+            category=FILES,
             description="Saves a palette, with the features it has so far, in ComfyUI's output folder.",
-            search_aliases=["feature bank", "save palette"],
             is_output_node=True,
             inputs=[
                 PaletteType.Input("palette", tooltip="From Appearance Palette."),
@@ -58,11 +57,10 @@ class LikenessLoadPalette(LoadFile):
         return schema(
             node_id="LikenessLoadPalette",
             display_name="Load Palette",
-            category=CATEGORY,
+            category=FILES,
             description="A palette that Save Palette wrote: pictures, masks, captions and features are in the file.",
-            search_aliases=["feature bank", "load palette"],
             inputs=[cls.file_input()],
-            outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="For UREMD Guidance.")],
+            outputs=[PaletteType.Output("palette", display_name="PALETTE", tooltip="For Subject Guidance.")],
         )
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..patching.jedi import prompts
-from ._api import CATEGORY, io, schema
+from ._api import SUBJECT, io, schema
 from ._validate import check, valid
 
 
@@ -11,11 +11,10 @@ class LikenessPromptList(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=prompts.NODE,
+            node_id="LikenessPromptList",
             display_name="Prompt List",
-            category=CATEGORY,
+            category=SUBJECT,
             description="Encodes one prompt per line: one for each picture of the Joint Image Sampler.",
-            search_aliases=["multiple prompts", "prompt batch", "story"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the model that samples."),
                 io.String.Input(

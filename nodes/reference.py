@@ -15,8 +15,9 @@ from ..patching.features.references import (
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
 from ._api import (
-    CATEGORY,
+    FILES,
     FIXED,
+    SUBJECT,
     TELLS,
     LoadFile,
     ReferenceType,
@@ -38,12 +39,11 @@ class LikenessReference(io.ComfyNode):
         return schema(
             node_id="LikenessReference",
             display_name="Reference Picture",
-            category=CATEGORY,
+            category=SUBJECT,
             description=(
                 "A picture of the subject that other nodes borrow features from, with a neutral prompt, an optional "
                 "mask and a weight."
             ),
-            search_aliases=["reference image", "subject image", "DDIM inversion"],
             inputs=[
                 io.Image.Input(
                     "image", tooltip="The subject's picture, of any size; every picture of a batch is a reference."
@@ -115,7 +115,7 @@ class LikenessReference(io.ComfyNode):
             seed=seed,
             mask=mask,
             weight=weight,
-            node="LikenessReference",
+            node="Reference Picture",
             fits=size != OWN_SIZE,
             inversion_steps=inversion_steps,
             notices=told,
@@ -129,11 +129,10 @@ class LikenessSaveReference(io.ComfyNode):
         return schema(
             node_id="LikenessSaveReference",
             display_name="Save Reference",
-            category=CATEGORY,
+            category=FILES,
             description=(
                 "Computes a reference's features for a model and a schedule and saves them in ComfyUI's output folder."
             ),
-            search_aliases=["feature bank", "save features"],
             is_output_node=True,
             inputs=[
                 ReferenceType.Input("reference", tooltip="The pictures, from Reference Picture."),
@@ -145,9 +144,10 @@ class LikenessSaveReference(io.ComfyNode):
                 ),
                 io.String.Input(
                     "blocks",
+                    display_name="Where to read (blocks)",
                     default="paper",
                     tooltip=(
-                        "Blocks whose features are kept, the same as in Multi-Source Attention Swap, whose default is "
+                        "Blocks whose features are kept, the same as in Reference Retouch, whose default is "
                         "paper. There is no neutral value."
                     ),
                 ),
@@ -193,9 +193,8 @@ class LikenessLoadReference(LoadFile):
         return schema(
             node_id="LikenessLoadReference",
             display_name="Load Reference",
-            category=CATEGORY,
+            category=FILES,
             description="Loads a reference that Save Reference wrote: pictures, prompt, mask and features.",
-            search_aliases=["feature bank", "load features"],
             inputs=[cls.file_input()],
             outputs=[
                 ReferenceType.Output(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kernels.heatmaps import overlay
 from ..patching.layout_and_retouch import segment
-from ._api import CATEGORY, io, schema, ui
+from ._api import MAPS, io, schema, ui
 from ._validate import check, linked, valid
 
 
@@ -15,12 +15,11 @@ class LikenessSegment(io.ComfyNode):
         return schema(
             node_id="LikenessSegment",
             display_name="Segment the Subject",
-            category=CATEGORY,
+            category=MAPS,
             description=(
                 "Masks one object in a picture with Segment Anything and a checkpoint from models/sams. The object is "
                 "given by the heatmap of a word, by points or by a box."
             ),
-            search_aliases=["SAM", "segment anything", "mask", "cut out"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("image", tooltip="The picture, or a batch of them."),

@@ -9,7 +9,7 @@ from ..patching.host.failures import leaving_nothing
 from ..patching.host.passes import sample
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
 from ..patching.layout_and_retouch.switch import Switch, check_step
-from ._api import ADVANCED, CATEGORY, TELLS, Trajectory, io, notices, output, schema
+from ._api import ADVANCED, SAMPLE, TELLS, Trajectory, io, notices, output, schema
 from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_options, in_range, valid
 
@@ -92,7 +92,7 @@ def _record_input() -> io.String.Input:
         optional=True,
         **ADVANCED,
         tooltip=(
-            "Blocks whose self-attention the trajectory keeps, so that Multi-Source Attention Swap need not compute it "
+            "Blocks whose self-attention the trajectory keeps, so that Reference Retouch need not compute it "
             "again: 'paper' for its default blocks. Neutral: empty. SD 1.x at 512 pixels takes about 24 MiB "
             "of RAM per step."
         ),
@@ -128,13 +128,12 @@ class StepBlendedSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="StepBlendedSampler",
-            display_name="Step-Blended Sampler (Layout-and-Retouch)",
-            category=CATEGORY,
+            display_name="Two-Model Sampler (Layout-and-Retouch)",
+            category=SAMPLE,
             description=(
                 "Samples with the vanilla model first, so that the prompt decides the layout, then with the "
                 "personalized model, in one continuous run."
             ),
-            search_aliases=["layout and retouch", "personalization", "two models"],
             inputs=[
                 *_model_inputs(),
                 io.Latent.Input(
@@ -168,8 +167,8 @@ class StepBlendedSampler(io.ComfyNode):
         return valid(
             check(in_options, cls, switch_by=switch_by),
             check(in_range, cls, steps=steps, switch_step=switch_step),
-            check(check_step, switch_step if switch_by == _STEP else None, steps, "StepBlendedSampler"),
-            check(check_names, record_blocks, "StepBlendedSampler", "record_blocks", paper=True),
+            check(check_step, switch_step if switch_by == _STEP else None, steps, "Two-Model Sampler"),
+            check(check_names, record_blocks, "Two-Model Sampler", "record_blocks", paper=True),
         )
 
     @classmethod
@@ -189,7 +188,7 @@ class StepBlendedSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         switch = _switch(switch_by, switch_step, switch_percent, steps)
         told = notices(cls)
-        guider = _guider("StepBlendedSampler", switch, told, **guided)
+        guider = _guider("Two-Model Sampler", switch, told, **guided)
         samples = sample(
             guider,
             latent,
@@ -198,7 +197,7 @@ class StepBlendedSampler(io.ComfyNode):
             sampler=sampler,
             scheduler=scheduler,
             denoise=denoise,
-            node="StepBlendedSampler",
+            node="Two-Model Sampler",
         )
         return output(told, samples, guider.trajectory)
 
@@ -208,9 +207,9 @@ class LikenessStepBlendedGuider(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LikenessStepBlendedGuider",
-            display_name="Step-Blended Guider",
-            category=CATEGORY,
-            description="The Step-Blended Sampler as a guider for SamplerCustomAdvanced, with any noise and sigmas.",
+            display_name="Two-Model Guider (Layout-and-Retouch)",
+            category=SAMPLE,
+            description="The Two-Model Sampler as a guider for SamplerCustomAdvanced, with any noise and sigmas.",
             inputs=[*_model_inputs(), _cfg(), *_switch_inputs(), _negative_input(), _record_input()],
             outputs=[io.Guider.Output("guider", display_name="GUIDER", tooltip="Connect it to SamplerCustomAdvanced.")],
             hidden=TELLS,
@@ -218,10 +217,10 @@ class LikenessStepBlendedGuider(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, record_blocks=None) -> bool | str:
-        return valid(check(check_names, record_blocks, "LikenessStepBlendedGuider", "record_blocks", paper=True))
+        return valid(check(check_names, record_blocks, "Two-Model Guider", "record_blocks", paper=True))
 
     @classmethod
     def execute(cls, switch_by, switch_step, switch_percent, **guided) -> io.NodeOutput:
         switch = _switch(switch_by, switch_step, switch_percent)
         told = notices(cls)
-        return output(told, _guider("LikenessStepBlendedGuider", switch, told, **guided))
+        return output(told, _guider("Two-Model Guider", switch, told, **guided))

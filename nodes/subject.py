@@ -9,7 +9,7 @@ from ..patching.subject.photographs import IMAGE, MASK, check_numbers, photograp
 from ..patching.subject.subject import AREAS, ATTENTION, MOST, NODE, THRESHOLD, Subject
 from ._api import (
     ADVANCED,
-    CATEGORY,
+    SUBJECT,
     TELLS,
     SubjectType,
     inversion_steps_input,
@@ -26,14 +26,13 @@ class LikenessSubject(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=NODE,
+            node_id="LikenessSubject",
             display_name="Subject",
-            category=CATEGORY,
+            category=SUBJECT,
             description=(
                 "One to eight photographs of your subject, of any size. What each method needs of them is made when it "
                 "is needed, at the model's training resolution, and kept for the next runs."
             ),
-            search_aliases=["subject", "photos", "reference images", "my dog", "ipadapter", "character"],
             inputs=[
                 io.Autogrow.Input(
                     "images",

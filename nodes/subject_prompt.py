@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..patching.subject import prompt as subject_prompts
-from ._api import CATEGORY, SubjectPromptType, io, schema, ui
+from ._api import SUBJECT, SubjectPromptType, io, schema, ui
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -15,14 +15,13 @@ class LikenessSubjectPrompt(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=subject_prompts.NODE,
+            node_id="LikenessSubjectPrompt",
             display_name="Subject Prompt",
-            category=CATEGORY,
+            category=SUBJECT,
             description=(
                 "Writes one prompt for all nodes: put the subject in braces, and the node makes the texts with the "
                 "learned token, with the class alone, and of the subject alone."
             ),
-            search_aliases=["subject prompt", "personalized prompt", "sks", "token", "clip text encode"],
             is_output_node=True,
             inputs=[
                 io.Clip.Input(

@@ -14,7 +14,20 @@ from ..patching.pick_and_draw import template_file
 from ..patching.pick_and_draw.build_template import Sampling, check_boxes, draw_template, record_template
 from ..patching.pick_and_draw.previews import preview_template
 from ..patching.pick_and_draw.template import NODE
-from ._api import CATEGORY, TELLS, LoadFile, TemplateType, io, notices, output, prompt_input, schema, ui, window_inputs
+from ._api import (
+    FILES,
+    GUIDE,
+    TELLS,
+    LoadFile,
+    TemplateType,
+    io,
+    notices,
+    output,
+    prompt_input,
+    schema,
+    ui,
+    window_inputs,
+)
 from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_range, linked, valid
 
@@ -33,13 +46,12 @@ class LayoutTemplate(io.ComfyNode):
         return schema(
             node_id="LayoutTemplate",
             display_name="Layout Template (Pick-and-Draw)",
-            category=CATEGORY,
+            category=GUIDE,
             description=(
                 "Samples with the vanilla model and the plain prompt, and records the attention to the subject's word "
-                "at every step. UREMD Guidance makes a personalized model follow this layout. A mask or boxes can "
+                "at every step. Subject Guidance makes a personalized model follow this layout. A mask or boxes can "
                 "replace the run."
             ),
-            search_aliases=["pick and draw", "layout guidance", "cross attention template", "boxes"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The vanilla model, without the subject's LoRA."),
@@ -69,6 +81,7 @@ class LayoutTemplate(io.ComfyNode):
                 denoise_input("How much is denoised. Neutral: 1, all of it.", least=0.0),
                 io.String.Input(
                     "blocks",
+                    display_name="Where to read (blocks)",
                     default="all",
                     tooltip=(
                         "Blocks whose maps are kept: names (output6), ranges (output6-11), lists, encoder, decoder, "
@@ -94,7 +107,7 @@ class LayoutTemplate(io.ComfyNode):
                 prompt_input(VANILLA),
             ],
             outputs=[
-                TemplateType.Output("template", display_name="TEMPLATE", tooltip="For UREMD Guidance."),
+                TemplateType.Output("template", display_name="TEMPLATE", tooltip="For Subject Guidance."),
                 io.Latent.Output(
                     "latent",
                     display_name="LATENT",
@@ -176,10 +189,9 @@ class LikenessSaveTemplate(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LikenessSaveTemplate",
-            display_name="Save Template",
-            category=CATEGORY,
+            display_name="Save Layout Template",
+            category=FILES,
             description="Saves a layout template in ComfyUI's output folder.",
-            search_aliases=["save layout", "layout guidance"],
             is_output_node=True,
             inputs=[
                 TemplateType.Input("template", tooltip="From Layout Template."),
@@ -207,12 +219,11 @@ class LikenessLoadTemplate(LoadFile):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LikenessLoadTemplate",
-            display_name="Load Template",
-            category=CATEGORY,
-            description="A layout template that Save Template wrote.",
-            search_aliases=["load layout", "layout guidance"],
+            display_name="Load Layout Template",
+            category=FILES,
+            description="A layout template that Save Layout Template wrote.",
             inputs=[cls.file_input()],
-            outputs=[TemplateType.Output("template", display_name="TEMPLATE", tooltip="For UREMD Guidance.")],
+            outputs=[TemplateType.Output("template", display_name="TEMPLATE", tooltip="For Subject Guidance.")],
         )
 
     @classmethod

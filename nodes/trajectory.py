@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..patching.features import trajectory_file
 from ..patching.layout_and_retouch.step_blended import recorded
-from ._api import CATEGORY, LoadFile, Trajectory, io, schema, ui
+from ._api import FILES, SAMPLE, LoadFile, Trajectory, io, schema, ui
 from ._validate import check, valid
 
 
@@ -13,11 +13,11 @@ class LikenessRecordedTrajectory(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LikenessRecordedTrajectory",
-            display_name="Recorded Trajectory",
-            category=CATEGORY,
-            description="The TRAJECTORY that a Step-Blended Guider recorded while SamplerCustomAdvanced ran.",
+            display_name="Recorded Layout",
+            category=SAMPLE,
+            description="The TRAJECTORY that a Two-Model Guider recorded while SamplerCustomAdvanced ran.",
             inputs=[
-                io.Guider.Input("guider", tooltip="The Step-Blended Guider that sampled."),
+                io.Guider.Input("guider", tooltip="The Two-Model Guider that sampled."),
                 io.Latent.Input(
                     "latent",
                     tooltip="The output of the SamplerCustomAdvanced that used this guider; it identifies the run.",
@@ -40,13 +40,12 @@ class LikenessSaveTrajectory(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LikenessSaveTrajectory",
-            display_name="Save Trajectory",
-            category=CATEGORY,
+            display_name="Save Layout",
+            category=FILES,
             description="Saves a layout's trajectory, prompts and recorded features in ComfyUI's output folder.",
-            search_aliases=["feature bank", "save layout"],
             is_output_node=True,
             inputs=[
-                Trajectory.Input("trajectory", tooltip="From Step-Blended Sampler or Recorded Trajectory."),
+                Trajectory.Input("trajectory", tooltip="From Two-Model Sampler or Recorded Layout."),
                 io.String.Input(
                     "filename_prefix", default="layout", tooltip="The file's name, below output/likeness_trajectories."
                 ),
@@ -71,17 +70,14 @@ class LikenessLoadTrajectory(LoadFile):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LikenessLoadTrajectory",
-            display_name="Load Trajectory",
-            category=CATEGORY,
+            display_name="Load Layout",
+            category=FILES,
             description=(
-                "Loads a layout that Save Trajectory wrote, with every (sigma, latent), its prompts and its features."
+                "Loads a layout that Save Layout wrote, with every (sigma, latent), its prompts and its features."
             ),
-            search_aliases=["feature bank", "load layout"],
             inputs=[cls.file_input()],
             outputs=[
-                Trajectory.Output(
-                    "trajectory", display_name="TRAJECTORY", tooltip="For layout of Multi-Source Attention Swap."
-                )
+                Trajectory.Output("trajectory", display_name="TRAJECTORY", tooltip="For layout of Reference Retouch.")
             ],
         )
 

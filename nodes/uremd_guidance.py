@@ -13,7 +13,7 @@ from ..patching.pick_and_draw.build import check_kernel, check_sources, guide
 from ..patching.pick_and_draw.settings import NODE, Widgets
 from ._api import (
     ADVANCED,
-    CATEGORY,
+    GUIDE,
     TELLS,
     LossesType,
     PaletteType,
@@ -41,13 +41,12 @@ class UREMDGuidance(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="UREMDGuidance",
-            display_name="UREMD Guidance (Pick-and-Draw)",
-            category=CATEGORY,
+            display_name="Subject Guidance (Pick-and-Draw)",
+            category=GUIDE,
             description=(
                 "Guides sampling by gradients: pulls the generated subject's features towards a palette picked from a "
                 "reference, and its attention towards a layout template. Needs no training and works with any sampler."
             ),
-            search_aliases=["pick and draw", "gradient guidance", "appearance guidance", "layout guidance", "UREMD"],
             inputs=[
                 io.Model.Input(
                     "model",

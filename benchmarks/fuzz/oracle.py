@@ -15,7 +15,8 @@ from .server import Outcome, Server
 
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _NAMED = re.compile(
-    r"(Likeness\w+|StepBlended\w+|MultiSource\w+|Adaptive\w+|Appearance\w+|Layout\w+|UREMD\w+|Joint\w+):"
+    r"(Subject|Likeness|Two-Model|Recorded|Save|Load|Reference|Adaptive|Segment|Appearance|Layout|Loss|Joint|"
+    r"Prompt List|Attention Maps|Demo)[\w -]*:"
 )
 _RAW = re.compile(
     r"size mismatch|must match the size|object has no attribute|NoneType|KeyError|IndexError|TypeError|shapes cannot|"

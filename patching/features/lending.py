@@ -125,7 +125,7 @@ class Lender:
             raise ValueError(
                 f"{settings.node}: expected references of weight 1 where another node replaces self-attention in "
                 f"model, got {', '.join(f'{weight:g}' for weight in change.weights)}; set weight to 1 on "
-                "LikenessReference, or remove that node."
+                "Reference Picture, or remove that node."
             )
         if replaced:
             change = replace(change, replaced=replaced)

@@ -24,7 +24,7 @@ from .sources import Inverted
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-SAVE, LOAD = "LikenessSaveReference", "LikenessLoadReference"
+SAVE, LOAD = "Save Reference", "Load Reference"
 STORE = Store(
     folder="likeness",
     form="likeness_reference",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
-NODE = "LikenessReference"
+NODE = "Reference Picture"
 INVERTED, NOISED = "inverted", "noised"
 TRAINING_SIZE, OWN_SIZE = "training resolution", "own size"
 """Sizes of a reference: the nearest to the model's training pictures, or the picture's."""

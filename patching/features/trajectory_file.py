@@ -13,13 +13,13 @@ from ..host.files import Store, conditioning_of, conditioning_parts
 from .bank import FeatureBank, Key
 from .trajectory import Trajectory
 
-SAVE, LOAD = "LikenessSaveTrajectory", "LikenessLoadTrajectory"
+SAVE, LOAD = "Save Layout", "Load Layout"
 STORE = Store(
     folder="likeness_trajectories",
     form="likeness_trajectory",
     version=1,
     what="trajectory",
-    saver="Save Trajectory",
+    saver="Save Layout",
     loader=LOAD,
 )
 

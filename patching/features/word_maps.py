@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
-NODE = "LikenessAttentionMaps"
+NODE = "Attention Maps of a Word"
 _PARTS = {"input": "encoder", "middle": "middle", "output": "decoder"}
 _GROUPS: dict[str, Callable[[Block, tuple[int, int]], str]] = {
     "together": lambda block, size: "all blocks",

@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Store:
     """One kind of file.
 
-    folder: below the output folder. form, version: its format in the metadata. what: the noun in messages. saver: the
-    title of the node that saves. loader: the id of the node that loads.
+    folder: below the output folder. form, version: its format in the metadata. what: the noun in messages. saver,
+    loader: the titles of the nodes that save and load.
     """
 
     folder: str
@@ -65,9 +65,8 @@ class Store:
     def check_prefix(self, prefix: str) -> None:
         """Raises ValueError for a prefix that leads out of the folder."""
         if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
-            node = self.loader.replace("Load", "Save")
             raise ValueError(
-                f"{node}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
+                f"{self.saver}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
             )
 
     def names(self) -> list[str]:

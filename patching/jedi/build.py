@@ -147,7 +147,7 @@ def _refuse_other_patches(model: ModelPatcher, guidance: str, node: str) -> None
     """Raises ValueError for a MODEL with patches that cannot act on a set."""
     if model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         raise ValueError(
-            f"{node}: expected a model without MultiSourceAttnSwap or UREMDGuidance, which only act on single "
+            f"{node}: expected a model without Reference Retouch or Subject Guidance, which only act on single "
             "pictures, got one that such a node has patched; connect the model from before that node."
         )
     functions = [name for name in GUIDANCE_FUNCTIONS if model.model_options.get(name)]
@@ -197,7 +197,7 @@ def format_of(model: ModelPatcher, channel_order: str, mask_polarity: str, node:
             raise ValueError(
                 f"{node}: expected a joint checkpoint that states the order of its {IN_CHANNELS} input channels, got "
                 "one that does not, such as an inpainting checkpoint; load a joint checkpoint with "
-                "LikenessLoadJointCheckpoint, or set channel_order."
+                "Load Joint Checkpoint, or set channel_order."
             )
         return stated
     asked = JointFormat(channel_order, mask_polarity == ONE_IS_MISSING)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
-NODE = "LikenessLoadJointCheckpoint"
+NODE = "Load Joint Checkpoint"
 NO_FILES = "(no checkpoints found)"
 
 

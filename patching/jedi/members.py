@@ -66,7 +66,7 @@ def known_members(
     if any(item.weight != 1 for item in items):
         raise ValueError(
             f"{node}: expected references of weight 1, since a set has no members of more or less weight, got "
-            f"{', '.join(f'{item.weight:g}' for item in items)}; set weight to 1 on LikenessReference."
+            f"{', '.join(f'{item.weight:g}' for item in items)}; set weight to 1 on Reference Picture."
         )
     for item in items:
         what = (
@@ -101,7 +101,7 @@ def _padded(item: Reference, height: int, width: int, node: str) -> Member:
     if rows > height or columns > width:
         raise ValueError(
             f"{node}: expected references that fit into the latent of {width} x {height}, got one of {columns} x "
-            f"{rows} latent pixels; give the sampler a larger latent, or connect LikenessReference itself, which "
+            f"{rows} latent pixels; give the sampler a larger latent, or connect Reference Picture itself, which "
             "scales its picture."
         )
     margins = _margins(height, width, rows, columns)

@@ -13,7 +13,7 @@ from ..host.same import same
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
-NODE = "LikenessPromptList"
+NODE = "Prompt List"
 _POOLED = "pooled_output"
 
 
@@ -54,7 +54,7 @@ def stacked(texts: Sequence[list], pooled: bool, node: str) -> list:
         if len(text) != 1:
             raise ValueError(
                 f"{node}: expected prompts and captions of one text each, got a batch of {len(text)} in one; "
-                "connect the output of CLIPTextEncode itself, or of LikenessPromptList."
+                "connect the output of CLIPTextEncode itself, or of Prompt List."
             )
         if text.shape[2] != first.shape[2]:
             raise ValueError(

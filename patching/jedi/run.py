@@ -79,7 +79,7 @@ class JointRun:
         seed: int,
     ):
         self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
-        self.family = family_of(model, "JointImageSampler")
+        self.family = family_of(model, "Joint Image Sampler")
         self._members: list[Member | None] = [*([None] * count), *members]
         # Noise is seeded by content, so that the references' order does not matter. A repeated picture is numbered to
         # get a noise of its own.

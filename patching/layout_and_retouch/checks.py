@@ -115,7 +115,7 @@ def check_beginning(settings: RetouchSettings, noise: torch.Tensor) -> None:
     if follows and not torch.count_nonzero(noise):
         raise ValueError(
             f"{NODE}: expected a run from its first step on for steps before lambda_2, got one without noise that "
-            "continues another; connect the TRAJECTORY of a Step-Blended Sampler to layout, whose steps are known, "
+            "continues another; connect the TRAJECTORY of a Two-Model Sampler to layout, whose steps are known, "
             f"or set {settings.names[0]} to 0."
         )
 

@@ -26,7 +26,7 @@ from ..host.words import find_word, same_text
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
-NODE = "AdaptiveMask"
+NODE = "Adaptive Mask"
 PER_STEP, RECORDED = "per_step", "recorded"
 LATENT, PICTURE = "latent", "picture"
 """The pixels in which the mask of a step is made: latent ones, or the picture's as in the paper."""

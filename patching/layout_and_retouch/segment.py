@@ -23,7 +23,7 @@ from . import segmenter
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-NODE = "LikenessSegment"
+NODE = "Segment the Subject"
 MISSING = "none found: put sam_vit_b_01ec64.pth into models/sams"
 _EXTENSIONS = {".pth", ".pt", ".safetensors"}
 _REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises for a file with more than weights in it

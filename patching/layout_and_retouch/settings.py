@@ -10,7 +10,7 @@ from ..features.references import Reference
 from ..features.trajectory import Trajectory
 from ..host.window import ModelSampling, Window, steps_before
 
-NODE = "MultiSourceAttnSwap"
+NODE = "Reference Retouch"
 FORK, QKV_BOTH, QK_BOTH, QK_SELF, NONE = "fork", "qkv_both", "qk_both", "qk_self", "none"
 """Early swaps: the layout's own latents; Q, K, V or Q, K of all attention; Q, K of self-attention; no swap."""
 

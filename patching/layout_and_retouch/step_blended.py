@@ -31,7 +31,7 @@ from .switch import Switch
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-NODE = "StepBlendedSampler"
+NODE = "Two-Model Sampler"
 
 
 class StepBlendedGuider(RecordingGuider):
@@ -274,10 +274,10 @@ def recorded(guider: comfy.samplers.CFGGuider, latent: dict) -> Trajectory:
 
     Raises ValueError for another guider, one that has not sampled, and the latent of another run.
     """
-    node = "LikenessRecordedTrajectory"
+    node = "Recorded Layout"
     if not isinstance(guider, StepBlendedGuider):
         raise ValueError(
-            f"{node}: expected the guider of LikenessStepBlendedGuider, got {type(guider).__name__}; connect that node."
+            f"{node}: expected the guider of Two-Model Guider, got {type(guider).__name__}; connect that node."
         )
     if guider.trajectory is None:
         raise ValueError(

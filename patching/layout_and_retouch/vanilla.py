@@ -33,11 +33,11 @@ _LENT = (
 )
 _IDLE = (
     "no effect of vanilla_model, because no step borrows or blends features of a layout that the vanilla model drew; "
-    "set early_swap to qkv_both and connect the TRAJECTORY of a Step-Blended Sampler, or disconnect vanilla_model."
+    "set early_swap to qkv_both and connect the TRAJECTORY of a Two-Model Sampler, or disconnect vanilla_model."
 )
 _UNLIKE_SENTENCE = (
     "the layout is followed loosely, because the model at vanilla_model does not give the answers that the layout's "
-    "run recorded; connect the model and the positive of the Step-Blended Sampler that made the layout."
+    "run recorded; connect the model and the positive of the Two-Model Sampler that made the layout."
 )
 
 
@@ -54,7 +54,7 @@ class Vanilla:
         if not positive:
             raise ValueError(
                 f"{NODE}: expected the vanilla model's prompt, got a trajectory without it; connect the prompt of the "
-                "Step-Blended Sampler's positive to vanilla_conditioning."
+                "Two-Model Sampler's positive to vanilla_conditioning."
             )
         negative = layout.vanilla_negative or layout.negative
         for name, prompt in (("vanilla_conditioning", positive), ("negative prompt of the layout", negative)):

@@ -103,7 +103,7 @@ def check_sources(palette: bool, template: bool) -> None:
     """Raises ValueError for a node without both."""
     if not palette and not template:
         raise ValueError(
-            f"{NODE}: expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate."
+            f"{NODE}: expected a palette or a template, got neither; connect Appearance Palette or Layout Template."
         )
 
 
@@ -120,7 +120,7 @@ def _appearance(
         raise ValueError(
             f"{NODE}: expected a palette for {start:g} to {end:g} of sampling, got one for "
             f"{palette.window.start_percent:g} to {palette.window.end_percent:g}; change appearance_start and "
-            "appearance_end, or start_percent and end_percent of AppearancePalette."
+            "appearance_end, or start_percent and end_percent of Appearance Palette."
         )
     return _term(widgets.appearance_weight, window, blocks)
 
@@ -153,12 +153,12 @@ def _tell(told: Notices, widgets: Widgets, palette: Palette | None, template: Te
     if len(weights) == 1 and weights[0] != 1:
         told.tell(
             f"expected several pictures for a weight of {weights[0]:g}, got one, for which it does nothing; set weight "
-            "of AppearancePalette to 1, or add pictures by more."
+            "of Appearance Palette to 1, or add pictures by more."
         )
     if len(set(weights)) > 1 and widgets.direction == REF_TO_GEN:
         told.tell(
             "expected pictures of one weight with direction ref_to_gen, got several weights, which do nothing; choose "
-            "another direction, or set weight of each AppearancePalette to 1."
+            "another direction, or set weight of each Appearance Palette to 1."
         )
 
 
@@ -192,5 +192,5 @@ def _check_template(template: Template, family: str, blocks: tuple[Block, ...]) 
     if missing:
         raise ValueError(
             f"{NODE}: expected a template with maps of {', '.join(missing)}, got one without; set blocks of "
-            "LayoutTemplate to all, or leave these out of layout_blocks."
+            "Layout Template to all, or leave these out of layout_blocks."
         )

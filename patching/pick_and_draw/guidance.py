@@ -141,7 +141,7 @@ class UREMDGuidance:
             if far:
                 self.notices.tell(
                     "expected a template recorded wherever the layout loss acts, got one without noise levels near "
-                    f"{far[0]:.3g}; widen start_percent to end_percent of LayoutTemplate, or narrow layout_start to "
+                    f"{far[0]:.3g}; widen start_percent to end_percent of Layout Template, or narrow layout_start to "
                     "layout_end."
                 )
 

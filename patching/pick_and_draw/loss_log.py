@@ -118,7 +118,7 @@ class LossLog:
         got = {len(values) for _, losses in self.entries for values in losses.values()}
         if self.levels is None or got not in (set(), {images}):
             raise ValueError(
-                f"LikenessLossCurves: expected the losses of a run of {images} images, got "
+                f"Loss Curves: expected the losses of a run of {images} images, got "
                 f"{', '.join(map(str, got)) or 'none'}; connect the output of the sampler that runs the guided model "
                 "to latent."
             )

@@ -28,7 +28,7 @@ from .subject import LevelReading, Subject
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-NODE = "AppearancePalette"
+NODE = "Appearance Palette"
 _MODELS = 2
 """Models whose null-text inversions are kept."""
 

@@ -16,7 +16,7 @@ from ..host.words import WordTokens
 from .palette import Palette
 from .subject import Subject
 
-SAVE, LOAD = "LikenessSavePalette", "LikenessLoadPalette"
+SAVE, LOAD = "Save Palette", "Load Palette"
 _EMPTY = "empty_prompt"
 STORE = Store(
     folder="likeness_palettes",

@@ -10,7 +10,7 @@ from ..host.family import SELF_INPUT, Family
 from ..host.window import Window
 from ..host.words import WordTokens
 
-NODE = "UREMDGuidance"
+NODE = "Subject Guidance"
 OVER_SAMPLING, OVER_WINDOW = "sampling", "window"
 """Parts of a run over which the step size falls: all of it, by a root, or the guided window, in a line."""
 

@@ -13,7 +13,7 @@ from ...kernels.pick_and_draw import scaled_to
 from ..host.blocks import Layer
 from .parts import Part
 
-NODE = "LayoutTemplate"
+NODE = "Layout Template"
 _NEAR = 1.5
 """Largest ratio of a noise level to the nearest recorded one, beyond the first and the last of them."""
 _SHAPES_DIFFER = 0.1
@@ -48,7 +48,7 @@ class Template:
             wanted = "one image" if len(noise) == 1 else f"one image or of {len(noise)}"
             raise ValueError(
                 f"{node}: expected a template of {wanted}, as the sampler's latent has, got one of {self.images}; "
-                "connect the sampler's latent to LayoutTemplate too."
+                "connect the sampler's latent to Layout Template too."
             )
         if self.maps:
             height, width = max(
@@ -57,7 +57,7 @@ class Template:
             if abs(math.log(width / height * noise.shape[-2] / noise.shape[-1])) > _SHAPES_DIFFER:
                 raise ValueError(
                     f"{node}: expected a template of the latent's shape, {noise.shape[-1]} x {noise.shape[-2]}, got "
-                    f"one of {width} x {height}; give LayoutTemplate and the sampler one latent."
+                    f"one of {width} x {height}; give Layout Template and the sampler one latent."
                 )
 
     def at(self, layer: Layer, sigma: float) -> torch.Tensor:

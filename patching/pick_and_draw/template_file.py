@@ -11,13 +11,13 @@ from ..host.blocks import Layer
 from ..host.files import Store
 from .template import Template
 
-SAVE, LOAD = "LikenessSaveTemplate", "LikenessLoadTemplate"
+SAVE, LOAD = "Save Layout Template", "Load Layout Template"
 STORE = Store(
     folder="likeness_templates",
     form="likeness_template",
     version=1,
     what="template",
-    saver="Save Template",
+    saver="Save Layout Template",
     loader=LOAD,
 )
 

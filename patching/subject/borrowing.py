@@ -154,7 +154,7 @@ def check_alone(types: Mapping[str, Any]) -> None:
     if "subject" in types and beside:
         raise ValueError(
             f"{PALETTE}: expected a subject with masks and caption of its own, got {' and '.join(beside)} beside it; "
-            f"connect masks to {NODE}, and LikenessSubjectPrompt to subject_prompt."
+            f"connect masks to {NODE}, and Subject Prompt to subject_prompt."
         )
 
 

@@ -16,7 +16,7 @@ from ..host.words import Occurrence, find_word, occurrences
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
-NODE = "LikenessSubjectPrompt"
+NODE = "Subject Prompt"
 _SUBJECT = re.compile(r"\{([^{}]*)\}")
 _ARTICLE = re.compile(r"^(?:an?|the|my|one)\s+", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embedding:([^\s,;(){}]+)")

@@ -13,8 +13,8 @@ from .sampler_report import Report
 from .sampler_settings import JOINT, TITLES
 
 _EXPERTS = (
-    *("StepBlendedSampler", "MultiSourceAttnSwap", "AdaptiveMask", "LikenessSegment", "LikenessReference"),
-    *("AppearancePalette", "LayoutTemplate", "UREMDGuidance", "JointImageSampler", "LikenessAttentionMaps"),
+    *("Two-Model Sampler", "Reference Retouch", "Adaptive Mask", "Segment the Subject", "Reference Picture"),
+    *("Appearance Palette", "Layout Template", "Subject Guidance", "Joint Image Sampler", "Attention Maps of a Word"),
 )
 
 

@@ -88,7 +88,7 @@ def check_models(inputs: Inputs, method: str) -> None:
     if method == JOINT and not is_joint(inputs.target) and channels == IN_CHANNELS:
         raise ValueError(
             f"{NODE}: expected a joint checkpoint that states the order of its {IN_CHANNELS} input channels, got one "
-            "that does not, such as an inpainting checkpoint; load a joint one with LikenessLoadJointCheckpoint, or "
+            "that does not, such as an inpainting checkpoint; load a joint one with Load Joint Checkpoint, or "
             f"set method to {AUTOMATIC}."
         )
     if method != JOINT and inputs.personalized_model is not None:

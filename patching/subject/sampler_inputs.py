@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
     from comfy.sd import VAE
 
-NODE = "LikenessSampler"
+NODE = "Likeness Sampler"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

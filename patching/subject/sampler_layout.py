@@ -39,7 +39,7 @@ class RetouchLayout:
 
 
 def retouch_layout(inputs: Inputs) -> RetouchLayout:
-    """Layout of Step-Blended Sampler, Attention Maps of a Word and Segment the Subject. The latest one is kept."""
+    """Layout of Two-Model Sampler, Attention Maps of a Word and Segment the Subject. The latest one is kept."""
     key = (LAYOUT_KIND, *inputs.key, inputs.subject.area, inputs.prompt.clip, inputs.vae)
     return inputs.subject.keep(key, lambda: _step_blended(inputs), inputs.repeats, most=1)
 

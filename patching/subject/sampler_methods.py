@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def by_palette(inputs: Inputs, report: Report) -> CFGGuider:
-    """Palette guidance: Appearance Palette, Layout Template and UREMD Guidance (Pick-and-Draw)."""
+    """Palette guidance: Appearance Palette, Layout Template and Subject Guidance (Pick-and-Draw)."""
     own = inputs.subject.area == ATTENTION and not inputs.subject.masked
     with report.making("palette", "palette"):
         palette = palette_of(
@@ -67,18 +67,18 @@ def by_palette(inputs: Inputs, report: Report) -> CFGGuider:
         with report.making("template", "" if inputs.layout == DRAWN else TEMPLATE_KIND):
             template = template_of(inputs)
     size = inputs.likeness * STEP_SIZE
-    report.say(f"Strength: step_size {size:g} of UREMD Guidance, where likeness 1 is {STEP_SIZE}.")
+    report.say(f"Strength: step_size {size:g} of Subject Guidance, where likeness 1 is {STEP_SIZE}.")
     return inputs.guider(_guided(inputs, inputs.target, palette, template), inputs.positive)
 
 
 def by_retouch(inputs: Inputs, report: Report) -> CFGGuider:
-    """Layout-and-Retouch, Algorithm 1: Step-Blended Sampler, Adaptive Mask and Multi-Source Attention Swap."""
+    """Layout-and-Retouch, Algorithm 1: Two-Model Sampler, Adaptive Mask and Reference Retouch."""
     with report.making("masks of the photographs", "masks"):
         reference = reference_of(
             inputs.subject, inputs.target, inputs.vae, inputs.prompt, node=NODE, notices=inputs.notices
         )
     _note_features(inputs, reference, report)
-    report.say(f"Strength: {inputs.likeness:g} of Multi-Source Attention Swap.")
+    report.say(f"Strength: {inputs.likeness:g} of Reference Retouch.")
     settings = RetouchSettings(
         early_swap=QKV_BOTH,
         strength=inputs.likeness,

@@ -12,7 +12,7 @@ from ..features.references import INVERSION_STEPS, TRAINING_SIZE
 from ..host.prompt import SubjectPrompt, SubjectText
 from ..host.words import check_word
 
-NODE = "LikenessSubject"
+NODE = "Subject"
 MOST = 8
 ATTENTION, WHOLE = AREAS = ("attention", "whole picture")
 """Ways to find the subject where no mask is given; a Segment Anything checkpoint is another."""

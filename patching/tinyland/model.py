@@ -179,7 +179,7 @@ def load(
     joint: load the denoiser that was trained on sets, from joint.safetensors.
     Raises FileNotFoundError for a missing file, ValueError for a truncated one or another model's.
     """
-    node = "LikenessDemoJointModel" if joint else "LikenessDemoModel"
+    node = "Demo Joint Model" if joint else "Demo Model"
     state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
     facts = json.loads(metadata["tinyland"])
     autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
@@ -220,9 +220,7 @@ def load(
     return model, clip, vae
 
 
-def read_weights(
-    path: Path, kind: str, node: str = "LikenessDemoModel"
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_weights(path: Path, kind: str, node: str = "Demo Model") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
 
     kind: a key that the metadata must have. node: the node's name in messages.

@@ -18,7 +18,7 @@ from . import model as tinyland
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-NODE = "LikenessDemoSubject"
+NODE = "Demo Subject"
 REFERENCES = 4
 _UP, _DOWN = ".lora_up.weight", ".lora_down.weight"
 
@@ -89,7 +89,7 @@ class Subject:
             raise ValueError(
                 f"{NODE}: expected the demo model that '{self.name}' was tuned on, got a "
                 f"{type(model.model.model_config).__name__} model that {fitting} of the LoRA's {len(layers)} layers "
-                "fit; connect LikenessDemoModel to model."
+                "fit; connect Demo Model to model."
             )
         if strength == 0:  # patches of weight 0 would still cost time and memory
             return model.clone()

@@ -24,7 +24,7 @@ SET = {
     "2": {"class_type": "JointImageSampler", "inputs": {"model": ["1", 0], "strength": 1.0, "blocks": "all"}},
     "3": {"class_type": "FuzzResult", "inputs": {"latent": ["2", 0]}},
 }
-PLAIN, GOOD, SENTENCE = "plain", "guided", "UREMDGuidance: expected a word, got none; set word."
+PLAIN, GOOD, SENTENCE = "plain", "guided", "Subject Guidance: expected a word, got none; set word."
 
 
 def drawn(hash_=GOOD, texts=None, *, finite=True, deviation=1.0, leaks=0, pictures=2):
@@ -77,7 +77,7 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": drawn()}, None),
         (GUIDED, {"prompt": failed(SENTENCE)}, None),
         (GUIDED, {"prompt": failed("'NoneType' object has no attribute 'shape'")}, "raw error"),
-        (GUIDED, {"prompt": failed("UREMDGuidance: The size of tensor a must match the size of b.")}, "raw error"),
+        (GUIDED, {"prompt": failed("Subject Guidance: The size of tensor a must match the size of b.")}, "raw error"),
         (GUIDED, {"prompt": failed("core wants 3\nrows"), "plain_one": failed("core wants 40")}, None),
         (GUIDED, {"prompt": drawn(finite=False)}, "no picture"),
         (GUIDED, {"prompt": drawn(deviation=0.0)}, "no picture"),

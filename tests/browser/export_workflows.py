@@ -69,7 +69,7 @@ NOTES = {
         "latent."
     ),
     "step_blended_guider": (
-        "The step-blended sampler as a guider, for any sampler, noise and sigmas. *Recorded Trajectory* gives every "
+        "The two-model sampler as a guider, for any sampler, noise and sigmas. *Recorded Layout* gives every "
         "noise level and latent that the models saw."
     ),
     "layout_and_retouch": (

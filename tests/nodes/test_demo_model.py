@@ -49,7 +49,7 @@ def test_missing_or_truncated_joint_model_is_refused(weights):
     content, foreign = path.read_bytes(), (weights / "denoiser.safetensors").read_bytes()
     for damage in (content[: len(content) // 2], b"", foreign, None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        refusal(LikenessDemoJointModel.execute, "LikenessDemoJointModel", path.name)
+        refusal(LikenessDemoJointModel.execute, "Demo Joint Model", path.name)
         assert LikenessDemoJointModel.fingerprint_inputs() != before
 
 
@@ -114,8 +114,8 @@ def test_another_models_subject_is_refused(weights, family):
     for strength in (1.0, 0.0):
         refusal(
             lambda s=strength: personalize(model, strength=s),
-            "LikenessDemoSubject",
-            "connect LikenessDemoModel to model",
+            "Demo Subject",
+            "connect Demo Model to model",
         )
 
 
@@ -125,7 +125,7 @@ def test_missing_or_truncated_model_is_refused(weights, file):
     content = path.read_bytes()
     for damage in (content[: len(content) // 2], content[:100], b"", None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        refusal(LikenessDemoModel.execute, "LikenessDemoModel", path.name)
+        refusal(LikenessDemoModel.execute, "Demo Model", path.name)
 
 
 def test_missing_truncated_or_foreign_lora_is_refused(loaded, weights):
@@ -134,7 +134,7 @@ def test_missing_truncated_or_foreign_lora_is_refused(loaded, weights):
     foreign = (weights / "autoencoder.safetensors").read_bytes()
     for damage in (content[: len(content) // 2], content[:100], b"", foreign, None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        refusal(lambda: personalize(loaded[0]), "LikenessDemoSubject", path.name)
+        refusal(lambda: personalize(loaded[0]), "Demo Subject", path.name)
     assert NAME in LikenessDemoSubject.GET_SCHEMA().inputs[1].options
 
 
@@ -144,7 +144,7 @@ def test_missing_truncated_or_misshapen_pictures_are_refused(loaded, weights):
     Image.new("RGB", (128, 128)).save(path)
     for damage in (path.read_bytes(), content[: len(content) // 2], b"", None):
         path.unlink() if damage is None else path.write_bytes(damage)
-        refusal(lambda: personalize(loaded[0]), "LikenessDemoSubject", path.name)
+        refusal(lambda: personalize(loaded[0]), "Demo Subject", path.name)
 
 
 def test_a_changed_file_is_noticed(weights):

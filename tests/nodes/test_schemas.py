@@ -108,7 +108,14 @@ def test_ids_do_not_collide_with_the_hosts_own():
 
 
 def test_fields_unknown_to_the_host_are_dropped():
-    built = schema("X", display_name="x", description="d.", of_a_later_host=True, inputs=window_inputs(0.25, 0.75))
+    built = schema(
+        "X",
+        display_name="x",
+        description="d.",
+        category=CATEGORY,
+        of_a_later_host=True,
+        inputs=window_inputs(0.25, 0.75),
+    )
     assert [(i.id, i.default) for i in built.inputs] == [("start_percent", 0.25), ("end_percent", 0.75)]
     assert all(i.as_dict()["advanced"] for i in built.inputs)
 

@@ -7,6 +7,7 @@ import execution
 import pytest
 from likeness.nodes import node_classes
 from likeness.nodes._api import io
+from likeness.tests.titles import TITLES
 
 import nodes
 
@@ -131,7 +132,7 @@ def test_a_widget_that_cannot_work_is_refused(monkeypatch, case):
     said = {detail.split(" - ", 1)[1] for detail in refusals(monkeypatch, name, changes, links)}
     (sentence,) = said
     assert expected in sentence
-    assert re.match(rf"{name}: expected [^\n]*, got [^\n]*; [^\n]*\.$", sentence)
+    assert re.match(rf"{TITLES[name]}: expected [^\n]*, got [^\n]*; [^\n]*\.$", sentence)
 
 
 @pytest.mark.parametrize("case", ACCEPTED)

@@ -196,5 +196,5 @@ def test_every_node_does_what_the_page_says(name):
         found = verdict(node, name)
         agrees = found == "works" if cell == "works" else REASONS[cell] in found
         assert agrees, f"{node} beside {name}: the page says {cell}, the run {found}"
-        assert found == "works" or re.match(r"\w+: expected .*; [^;]+\.$", found), found
+        assert found == "works" or re.match(r"[\w -]+: expected .*; [^;]+\.$", found), found
     assert torch.equal(sampled(model_of()), before), f"a plain run after {name} is another"

@@ -103,6 +103,6 @@ def set_of(model, **widgets):
         references=[latent(1, 8, 8, 20)],
         captions=[],
         widgets=replace(WIDGETS, **widgets),
-        node="JointImageSampler",
+        node="Joint Image Sampler",
     )
     return sampled(guider, {"samples": torch.zeros(1, 4, 8, 8)})

@@ -8,12 +8,10 @@ import re
 import numpy as np
 import pytest
 from likeness.demo.launcher.client import Failed, Rejected
+from likeness.tests.titles import TITLES
 from PIL import Image
 
-PUBLIC = (
-    r"Likeness\w+|StepBlendedSampler|MultiSourceAttnSwap|AdaptiveMask|AppearancePalette|LayoutTemplate|UREMDGuidance"
-    r"|JointImageSampler"
-)
+PUBLIC = "|".join(TITLES.values())
 
 
 def only(prompt: dict, kind: str) -> dict:
@@ -25,13 +23,14 @@ def only(prompt: dict, kind: str) -> dict:
 def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> str:
     """Runs a prompt that must fail, or be refused before it runs.
 
-    Its message, the result, must contain `expected` and be a sentence of one of our nodes.
+    Its message, the result, must contain `expected`, where an id stands for the node's title, and be a sentence of
+    one of our nodes.
     """
     with pytest.raises((Failed, Rejected)) as caught:
         client.run(prompt)
     said = refusal(caught.value) if isinstance(caught.value, Rejected) else caught.value.sentence
     for words in expected:
-        assert words in said, said
+        assert TITLES.get(words, words) in said, said
     if sentences:
         assert "\n" not in said and said.endswith("."), said
         assert "expected" in said and ("got" in said or "found" in said), said

@@ -31,9 +31,9 @@ def test_photographs_of_any_size_make_one_palette(client, made):
 
 def test_a_mask_without_its_photograph_is_refused(client, made):
     link(made, "masks.mask5", "SolidMask", value=1.0, width=64, height=64)
-    failure(client, made, "LikenessSubject: ", "got mask5 alone; connect the photograph to image5")
+    failure(client, made, "Subject: ", "got mask5 alone; connect the photograph to image5")
 
 
 def test_a_word_that_is_not_in_the_prompt(client, made):
     made[SUBJECT]["inputs"]["word"] = "car"
-    failure(client, made, "LikenessSubject: ", "got 'car'; change word")
+    failure(client, made, "Subject: ", "got 'car'; change word")

@@ -2,7 +2,7 @@
 
 from likeness.demo.launcher.client import Rejected
 
-OWN = "LikenessAttentionMaps: expected a word of the prompt (a, cat), got 'dog'; change word."
+OWN = "Attention Maps of a Word: expected a word of the prompt (a, cat), got 'dog'; change word."
 
 
 def error(kind: str, message: str, details: str) -> dict:

@@ -69,9 +69,7 @@ def test_prompts_of_another_family_are_not_kept():
     item = reference(model, kind=INVERTED)
     cases = (References((item,)), other), (References((replace(item, conditioning=other),)), None)
     for given, negative in cases:
-        with pytest.raises(
-            ValueError, match=r"LikenessSaveReference: expected a .* made with this model's own text encoder"
-        ):
+        with pytest.raises(ValueError, match=r"Save Reference: expected a .* made with this model's own text encoder"):
             saved_references.fill(given, model, torch.tensor(levels(model)), "paper", negative)
     assert not item.inversions
 
@@ -115,11 +113,11 @@ def test_a_trajectory_of_the_first_files(output):
 
 def test_a_trajectory_that_cannot_be_kept(output):
     model = tiny_model("sd1")
-    with pytest.raises(ValueError, match="LikenessSaveTrajectory: expected a trajectory with model calls"):
+    with pytest.raises(ValueError, match="Save Layout: expected a trajectory with model calls"):
         saved_trajectories.save(Trajectory((), ()), "layout")
     trajectory = layout(model)[1]
     areas = [[text, {**rest, "area": (8, 8, 0, 0)}] for text, rest in trajectory.positive]
-    with pytest.raises(ValueError, match="LikenessSaveTrajectory: expected a plain prompt"):
+    with pytest.raises(ValueError, match="Save Layout: expected a plain prompt"):
         saved_trajectories.save(replace(trajectory, positive=areas), "layout")
     assert not list(output.parent.rglob("*.tmp"))
 
@@ -156,5 +154,5 @@ def test_damaged_files_are_refused(output, damage):
     else:
         facts = {"format": "likeness_reference", "version": "1", "items": json.dumps([{}]), "features": "[]"}
         save_file({"x": torch.zeros(1)}, path, metadata=facts)
-    with pytest.raises(ValueError, match="LikenessLoadReference: expected"):
+    with pytest.raises(ValueError, match="Load Reference: expected"):
         saved_references.load(path.name)

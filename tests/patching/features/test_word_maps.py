@@ -189,7 +189,7 @@ def refuse(message, **settings):
         maps(**settings)
     text = str(error.value)
     assert (
-        text.startswith("LikenessAttentionMaps: expected ")
+        text.startswith("Attention Maps of a Word: expected ")
         and message in text
         and ", got " in text
         and text.count("\n") == 0

@@ -41,7 +41,7 @@ def reference(model, seed=20, height=8, width=8, tokens=7, **fields) -> Referenc
     )
 
 
-def guider_of(model, texts=None, references=(), caption=None, node="JointImageSampler", **widgets):
+def guider_of(model, texts=None, references=(), caption=None, node="Joint Image Sampler", **widgets):
     """A JointGuider; references: a list of Reference, or a LATENT; caption: one for all, or Captions."""
     given = [References((r,)) for r in references] if isinstance(references, (list, tuple)) else [references]
     texts = prompts(model) if texts is None else texts
@@ -68,7 +68,7 @@ def sampled(guider, latents, **schedule):
         "sampler": "euler",
         "scheduler": "normal",
         "denoise": 1.0,
-        "node": "JointImageSampler",
+        "node": "Joint Image Sampler",
     }
     return sample_set(guider, latents, **{**defaults, **schedule})["samples"]
 

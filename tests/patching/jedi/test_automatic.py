@@ -27,9 +27,9 @@ def test_automatic_blocks_are_those_of_the_checkpoint(joint):
 
 
 def test_automatic_stands_alone():
-    check_blocks("automatic", "JointImageSampler")
+    check_blocks("automatic", "Joint Image Sampler")
     with pytest.raises(ValueError, match=r"got 'automatic'; change blocks"):
-        check_blocks("automatic, input4", "JointImageSampler")
+        check_blocks("automatic, input4", "Joint Image Sampler")
 
 
 @pytest.mark.parametrize(("captions", "told"), [((), False), ("a cat", True)])
@@ -37,8 +37,8 @@ def test_a_latents_caption_can_be_the_empty_prompt(captions, told):
     model, clip = tiny_model("sd1"), clip_of()
     given, negative = [encoded(captions)] if captions else [], conditioning(model, seed=NEGATIVE)
     inputs = {"prompts": prompts(model), "negative": negative, "references": [latent(1, 8, 8, 20)], "captions": given}
-    guider = joint_guider(model, widgets=WIDGETS, node="JointImageSampler", clip=clip, **inputs)
-    without = joint_guider(model, widgets=WIDGETS, node="JointImageSampler", **inputs)
+    guider = joint_guider(model, widgets=WIDGETS, node="Joint Image Sampler", clip=clip, **inputs)
+    without = joint_guider(model, widgets=WIDGETS, node="Joint Image Sampler", **inputs)
     caption, default = (found._references[0].conditioning for found in (guider, without))
     assert torch.equal(caption[0][0], encoded(captions or "")[0][0])
     assert default is (given[0] if given else negative)

@@ -126,7 +126,7 @@ def test_guidance_that_reads_attention_reads_the_negative_pass():
     guided, references = of(SelfAttentionGuidance, model, 0.5, 2.0), [reference(model)]
     plain, made = (run(m, references=references, steps=STEPS, height=16, width=16) for m in (model, guided))
     assert torch.isfinite(made).all() and not torch.equal(made, plain)
-    with pytest.raises(ValueError, match=r"JointImageSampler: expected .* reads attention for guidance text_only"):
+    with pytest.raises(ValueError, match=r"Joint Image Sampler: expected .* reads attention for guidance text_only"):
         run(guided, references=references, guidance="text_only")
 
 
@@ -148,7 +148,7 @@ def test_an_evaluation_of_other_latents_is_refused():
         return args["denoised"]
 
     model.set_model_sampler_post_cfg_function(twice)
-    with pytest.raises(ValueError, match="JointImageSampler: expected other guidance to evaluate the 2 pictures"):
+    with pytest.raises(ValueError, match="Joint Image Sampler: expected other guidance to evaluate the 2 pictures"):
         run(model, references=[reference(model)], steps=1)
 
 
@@ -156,7 +156,7 @@ def test_what_divides_a_set_is_named():
     model, calls = tiny_model("sd1"), []
     windows = guider_of(in_windows(model), references=[reference(model)])
     windows.model_patcher.add_wrapper(comfy.patcher_extension.WrappersMP.APPLY_MODEL, lambda *_: calls.append(1))
-    words = "JointImageSampler: expected model calls with 3 pictures, got context windows of 2; remove .* to 3"
+    words = "Joint Image Sampler: expected model calls with 3 pictures, got context windows of 2; remove .* to 3"
     with pytest.raises(ValueError, match=words):
         sampled(windows, {"samples": torch.zeros(1, 4, 8, 8)})
     assert not calls, "before sampling"

@@ -90,7 +90,7 @@ BAD = {
     ),
     "retouch": (
         {"model": SWAPPED, "references": [reference(SD1)]},
-        "expected a model without MultiSourceAttnSwap or UREMDGuidance",
+        "expected a model without Reference Retouch or Subject Guidance",
     ),
     "guidance before": (
         {"model": PROJECTED, "references": [reference(SD1)], "guidance": "image_first"},
@@ -129,7 +129,9 @@ def test_bad_input_is_one_sentence(name):
     with pytest.raises(ValueError, match=sentence) as caught:
         run(options.pop("model", SD1), **options)
     text = str(caught.value)
-    assert text.startswith("JointImageSampler: expected ") and "; " in text and text.endswith(".") and "\n" not in text
+    assert (
+        text.startswith("Joint Image Sampler: expected ") and "; " in text and text.endswith(".") and "\n" not in text
+    )
 
 
 def test_another_order_than_the_checkpoint_says():

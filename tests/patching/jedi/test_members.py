@@ -102,4 +102,4 @@ def test_a_caption_for_each_reference(model):
 def test_references_without_their_picture_are_known_by_their_latent():
     item = replace(picture(tiny_model("sd1"), 96, 64), image=None, vae=None)
     with pytest.raises(ValueError, match="expected references that fit into the latent"):
-        fitted(item, 8, 8, "JointImageSampler")
+        fitted(item, 8, 8, "Joint Image Sampler")

@@ -172,7 +172,7 @@ def test_what_cannot_be_exact_is_refused_before_the_network_runs(case):
     sampler = settings.get("sampler", "euler_ancestral")
     patched = forked(model, layout(model, sampler)[1], **options)
     patched.set_model_unet_function_wrapper(lambda *_: calls.append(1))
-    with pytest.raises(ValueError, match=f"^MultiSourceAttnSwap: .*{words}"):
+    with pytest.raises(ValueError, match=f"^Reference Retouch: .*{words}"):
         run(patched, **{"sampler": sampler, **settings})
     assert not calls
 

@@ -110,7 +110,7 @@ def test_a_region_without_a_layout_of_its_own_is_refused(settings):
     model = tiny_model("sd1")
     positive = [*conditioning(model, seed=POSITIVE), *with_area(model)]
     patched = retouched(model, [reference(model)], layout=layout(model)[1], **settings)
-    words = r"MultiSourceAttnSwap: expected prompts for the whole picture, .* 64 x 32 pixels; remove the area"
+    words = r"Reference Retouch: expected prompts for the whole picture, .* 64 x 32 pixels; remove the area"
     with pytest.raises(ValueError, match=words):
         run_ksampler(patched, positive, steps=STEPS)
 
@@ -121,7 +121,7 @@ def test_tiles_borrow_from_references():
     assert torch.isfinite(made).all() and float((made - plain).norm() / plain.norm()) > 0.003
 
 
-TILES = "MultiSourceAttnSwap: expected model calls with the whole picture, 64 x 64 pixels, got one with 64 x 32; remove"
+TILES = "Reference Retouch: expected model calls with the whole picture, 64 x 64 pixels, got one with 64 x 32; remove"
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -43,9 +43,9 @@ def test_a_weight_without_anything_to_weigh_against_is_told(caplog):
     plain = run(retouched(model, [reference(model)], attention=REPLACE))
     assert not caplog.records
     assert torch.equal(run(retouched(model, [reference(model, weight=3.0)], attention=REPLACE)), plain)
-    assert [
-        r.getMessage().startswith("MultiSourceAttnSwap: a weight of 3 changes nothing") for r in caplog.records
-    ] == [True]
+    assert [r.getMessage().startswith("Reference Retouch: a weight of 3 changes nothing") for r in caplog.records] == [
+        True
+    ]
     caplog.clear()
     run(retouched(model, [reference(model, weight=3.0)], attention=APPEND))
     assert not caplog.records
@@ -80,7 +80,7 @@ def test_the_attention_of_another_pack_knows_no_weights(mode):
     patched = retouched(
         attention_of_another_pack(model, []), [reference(model, weight=3.0)], attention=APPEND, mode=mode
     )
-    with pytest.raises(ValueError, match=r"MultiSourceAttnSwap: expected references of weight 1 .* got 3;"):
+    with pytest.raises(ValueError, match=r"Reference Retouch: expected references of weight 1 .* got 3;"):
         run(patched)
 
 
@@ -114,7 +114,7 @@ def test_refusals_come_before_sampling_and_in_one_sentence(case):
     calls = []
     with pytest.raises(ValueError, match=words) as failure:
         run(patched, callback=lambda *_: calls.append(1), **settings)
-    assert "MultiSourceAttnSwap" in str(failure.value) or "AdaptiveMask" in str(failure.value)
+    assert "Reference Retouch" in str(failure.value) or "Adaptive Mask" in str(failure.value)
     assert not calls and str(failure.value).count(".") <= 2
 
 

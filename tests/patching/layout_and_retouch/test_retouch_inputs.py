@@ -84,7 +84,7 @@ def test_blending_before_the_switch_needs_a_record(mode):
     settings = {"layout": layout(tuned, vanilla, switch=3)[1], "mask": mask(), "mode": mode}
     with pytest.raises(
         ValueError,
-        match=r"MultiSourceAttnSwap: expected .* lambda_3 1 on, got none .* switch_step, or .* record_blocks",
+        match=r"Reference Retouch: expected .* lambda_3 1 on, got none .* switch_step, or .* record_blocks",
     ):
         run(retouched(tuned, [reference(tuned)], **settings), callback=lambda *_: calls.append(1))
     assert not calls
@@ -99,7 +99,7 @@ def test_areas_in_the_samplers_prompt():
     model = tiny_model("sd1")
     positive = [*conditioning(model, seed=POSITIVE), *with_area(model)]
     with pytest.raises(
-        ValueError, match=r"MultiSourceAttnSwap: expected prompts for the whole picture, .* 64 x 32 pixels"
+        ValueError, match=r"Reference Retouch: expected prompts for the whole picture, .* 64 x 32 pixels"
     ):
         patched = retouched(model, [reference(model)], layout=layout(model)[1], early_swap=QKV_BOTH)
         run_ksampler(patched, positive, steps=STEPS)
@@ -122,7 +122,7 @@ def test_layouts_of_several_prompts_are_refused_where_they_would_run_again(case,
     model = tiny_model("sd1")
     trajectory = replace(layout(model)[1], **{side: make(model)})
     calls = []
-    with pytest.raises(ValueError, match=f"^MultiSourceAttnSwap: expected (a )?{words}"):
+    with pytest.raises(ValueError, match=f"^Reference Retouch: expected (a )?{words}"):
         run(retouched(model, [reference(model)], layout=trajectory, **settings), callback=lambda *_: calls.append(1))
     assert not calls
 

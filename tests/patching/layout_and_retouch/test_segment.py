@@ -53,7 +53,7 @@ def test_checkpoints_that_are_none(sams, content, capsys):
         path.write_text("<html>not found</html>")
     elif content == "other":
         torch.save({"weight": torch.zeros(2)}, path)
-    with pytest.raises((ValueError, FileNotFoundError), match="LikenessSegment: expected") as failure:
+    with pytest.raises((ValueError, FileNotFoundError), match="Segment the Subject: expected") as failure:
         segment.load("sam.pth")
     assert "code ran" not in capsys.readouterr().out
     assert content == "nothing" or "sam.pth" in str(failure.value)

@@ -275,7 +275,7 @@ def test_progress_reports_every_step_once():
 def test_refuses_what_cannot_be_blended():
     vanilla, personalized = models_of("lora", "sd1")
     with pytest.raises(
-        ValueError, match=f"StepBlendedSampler: expected switch_step within the {STEPS} steps of this run, got 6"
+        ValueError, match=f"Two-Model Sampler: expected switch_step within the {STEPS} steps of this run, got 6"
     ):
         blended(vanilla, personalized, Switch(steps=6))
     with pytest.raises(ValueError, match=r"one latent format, got SD15 .* and SDXL "):

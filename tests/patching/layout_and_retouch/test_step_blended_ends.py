@@ -124,7 +124,7 @@ def test_a_trajectory_belongs_to_the_latent_of_its_run():
     assert step_blended.recorded(guider, first) is guider.trajectory
     second = {"samples": run(guider, "heun")}
     assert len(step_blended.recorded(guider, second)) == 2 * STEPS - 1
-    with pytest.raises(ValueError, match="LikenessRecordedTrajectory: expected the latent of this guider's last run"):
+    with pytest.raises(ValueError, match="Recorded Layout: expected the latent of this guider's last run"):
         step_blended.recorded(guider, first)
 
 

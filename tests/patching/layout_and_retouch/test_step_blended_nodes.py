@@ -61,22 +61,20 @@ def test_each_switch_widget_counts_when_it_is_chosen():
 
 
 def test_refusals_name_the_node_that_refuses():
-    with pytest.raises(
-        ValueError, match=r"^StepBlendedSampler: expected switch_step within the run's 5 steps, got 9; "
-    ):
+    with pytest.raises(ValueError, match=r"^Two-Model Sampler: expected switch_step within the run's 5 steps, got 9; "):
         all_in_one(switch_step=9)
     (guider,) = LikenessStepBlendedGuider.execute(**inputs(switch_step=9)).result
     with pytest.raises(
-        ValueError, match=r"^LikenessStepBlendedGuider: expected switch_step within the 5 steps of this run, got 9; "
+        ValueError, match=r"^Two-Model Guider: expected switch_step within the 5 steps of this run, got 9; "
     ):
         custom(guider)
-    with pytest.raises(ValueError, match=r"^LikenessStepBlendedGuider: expected models with one latent format"):
+    with pytest.raises(ValueError, match=r"^Two-Model Guider: expected models with one latent format"):
         LikenessStepBlendedGuider.execute(**inputs(personalized_model=tiny_model("sdxl")))
-    with pytest.raises(ValueError, match=r"^StepBlendedSampler: expected a LATENT of shape"):
+    with pytest.raises(ValueError, match=r"^Two-Model Sampler: expected a LATENT of shape"):
         all_in_one(latent={"samples": torch.zeros(1, 4, 2, 8, 8)})
     from comfy.nested_tensor import NestedTensor
 
-    with pytest.raises(ValueError, match=r"^StepBlendedSampler: expected a LATENT of images, got a nested latent"):
+    with pytest.raises(ValueError, match=r"^Two-Model Sampler: expected a LATENT of images, got a nested latent"):
         all_in_one(latent={"samples": NestedTensor([zeros(), zeros()])})
 
 
@@ -84,7 +82,7 @@ def test_the_log_tells_who_did_how_much(caplog):
     caplog.set_level("INFO")
     all_in_one()
     assert (
-        "StepBlendedSampler: 2 calls of the vanilla model, then 3 of the personalized one; trajectory of 5 model calls"
+        "Two-Model Sampler: 2 calls of the vanilla model, then 3 of the personalized one; trajectory of 5 model calls"
         in caplog.text
     )
     caplog.clear()

@@ -252,7 +252,7 @@ def warnings_of(caplog) -> list[str]:
     return [
         r.getMessage()
         for r in caplog.records
-        if r.levelno == logging.WARNING and r.getMessage().startswith("UREMDGuidance")
+        if r.levelno == logging.WARNING and r.getMessage().startswith("Subject Guidance")
     ]
 
 

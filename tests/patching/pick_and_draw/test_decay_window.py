@@ -63,7 +63,7 @@ def test_a_window_that_holds_nothing_does_not_stretch_the_guided_one():
 
 
 def test_the_steps_of_a_loss_are_shown():
-    model, notices = model_of(), Notices("UREMDGuidance")
+    model, notices = model_of(), Notices("Subject Guidance")
     patched, _ = guided(model, None, recorded(), notices=notices, layout_start=0.0, layout_end=0.6)
     run(patched, steps=2)
     assert "Layout_start 0 to layout_end 0.6: step 1 of 2." in notices.sentences

@@ -43,7 +43,8 @@ def test_a_gradient_that_is_no_number_moves_nothing(monkeypatch, caplog):
         found = sampled(patched, noise=noise)
     assert len(broken) == 2 and relative(found, expected) < 1e-5
     assert [r.getMessage() for r in caplog.records].count(
-        "UREMDGuidance: a gradient was not finite, so its step was skipped; later ones are skipped without a warning."
+        "Subject Guidance: a gradient was not finite, so its step was skipped; later ones are skipped without a "
+        "warning."
     ) == 1
 
 

@@ -15,7 +15,7 @@ class Lines(Notices):
     """Keeps every live line."""
 
     def __init__(self):
-        super().__init__("UREMDGuidance", "7")
+        super().__init__("Subject Guidance", "7")
         self.kept = []
 
     def show(self, line):
@@ -61,7 +61,7 @@ def test_the_curve_goes_from_the_first_step_to_the_last():
     columns = red(plot(logged(), 2))
     curve = columns[columns > 56]
     assert curve.min() <= 58 and curve.max() >= 534
-    with pytest.raises(ValueError, match=r"^LikenessLossCurves: expected the losses of a run of 3 images, got 2"):
+    with pytest.raises(ValueError, match=r"^Loss Curves: expected the losses of a run of 3 images, got 2"):
         plot(logged(), 3)
 
 

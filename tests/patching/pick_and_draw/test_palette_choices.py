@@ -90,7 +90,7 @@ def test_guidance_reads_the_palettes_kind(kind):
 
 def test_palettes_of_different_features_are_not_added():
     model = model_of()
-    with pytest.raises(ValueError, match=r"^AppearancePalette: expected palettes of the same features, got cross"):
+    with pytest.raises(ValueError, match=r"^Appearance Palette: expected palettes of the same features, got cross"):
         chosen(model, more=chosen(model, features=CROSS_INPUT))
 
 

@@ -77,6 +77,6 @@ def test_the_preview_shows_picture_mask_and_features():
 )
 def test_a_palette_refuses(changes, message):
     model = model_of()
-    with pytest.raises(ValueError, match=r"^AppearancePalette: ") as failure:
+    with pytest.raises(ValueError, match=r"^Appearance Palette: ") as failure:
         made(model, **changes)
     assert message in str(failure.value) and "\n" not in str(failure.value)

@@ -79,7 +79,7 @@ def test_sigmas_compute_ahead():
     run(guided(plain.model, palette(model))[0])
     assert len(plain.rows) - len(calls.rows) == STEPS
     with pytest.raises(
-        ValueError, match=r"^AppearancePalette: expected noise levels between .* got none of 2; connect .*\.$"
+        ValueError, match=r"^Appearance Palette: expected noise levels between .* got none of 2; connect .*\.$"
     ):
         palette(model, window=Window(0.0, 0.01), sigmas=torch.tensor([3.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="got none of 0"):

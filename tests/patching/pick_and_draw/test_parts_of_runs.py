@@ -68,7 +68,7 @@ def test_context_windows_over_the_picture_are_guided_by_their_part_of_the_layout
     found = sampled(patched)
     assert torch.isfinite(found).all() and relative(found, sampled(model)) > 0.01
     assert len(log.entries) == 6  # three windows per step
-    with pytest.raises(ValueError, match=r"^LayoutTemplate: expected model calls with the whole picture"):
+    with pytest.raises(ValueError, match=r"^Layout Template: expected model calls with the whole picture"):
         template(model)
 
 
@@ -83,9 +83,9 @@ def test_tiles_are_refused_with_their_cause():
 
     model = model_of()
     model.set_model_unet_function_wrapper(tiled)
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected model calls on 1 latents of 16 x 16.*in tiles"):
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected model calls on 1 latents of 16 x 16.*in tiles"):
         sampled(guided(model, None, recorded())[0])
-    with pytest.raises(ValueError, match=r"^LayoutTemplate: .*Tiled Diffusion"):
+    with pytest.raises(ValueError, match=r"^Layout Template: .*Tiled Diffusion"):
         template(model)
 
 
@@ -158,7 +158,7 @@ def test_the_prompt_is_found_among_regional_prompts():
 
 def test_regional_prompts_without_the_prompt_are_refused_with_their_cause():
     patched = guided(regional(model_of(), [encoded("a table")[0][0]] * 2), None, recorded())[0]
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected one row of cross-attention.*regional prompts"):
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected one row of cross-attention.*regional prompts"):
         sampled(patched, cfg=1.0)
 
 

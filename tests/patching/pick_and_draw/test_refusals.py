@@ -66,14 +66,14 @@ def test_raw_steps_of_a_flow_model_are_refused():
 )
 def test_it_refuses_widgets_that_cannot_work(changes, message):
     model = model_of()
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: ") as failure:
+    with pytest.raises(ValueError, match=r"^Subject Guidance: ") as failure:
         guided(model, palette(model), recorded(), **changes)
     assert message in str(failure.value)
 
 
 def test_it_refuses_neither_palette_nor_template():
     with pytest.raises(
-        ValueError, match="expected a palette or a template, got neither; connect AppearancePalette or LayoutTemplate"
+        ValueError, match="expected a palette or a template, got neither; connect Appearance Palette or Layout Template"
     ):
         guided(model_of())
 
@@ -83,7 +83,8 @@ def test_it_refuses_a_template_of_another_shape():
     patched, _ = guided(model, None, recorded())
     wide = torch.cat([noise_of(3), noise_of(4)], 3)
     with pytest.raises(
-        ValueError, match=f"^UREMDGuidance: expected a template of the latent's shape, {2 * SIDE} x {SIDE}, got one of"
+        ValueError,
+        match=f"^Subject Guidance: expected a template of the latent's shape, {2 * SIDE} x {SIDE}, got one of",
     ):
         run(patched, noise=wide)
     two = noise_of(3, 4)
@@ -105,7 +106,7 @@ def test_it_refuses_a_model_that_answers_from_a_cache(node):
     cached = node.execute(model, 0.2, 0.15, 0.95, False)[0]
     name = node.__name__.removesuffix("Node")
     with pytest.raises(
-        ValueError, match=f"^UREMDGuidance: expected a model that runs at every step, got one with {name}"
+        ValueError, match=f"^Subject Guidance: expected a model that runs at every step, got one with {name}"
     ):
         run(guided(cached, given)[0])
 
@@ -115,7 +116,7 @@ def test_a_compiled_model_is_refused_before_anything_runs():
     given, calls = palette(model), Calls(model)
     set_torch_compile_wrapper(calls.model, "eager")
     with pytest.raises(
-        ValueError, match=r"^UREMDGuidance: expected a model without torch.compile, got a compiled one"
+        ValueError, match=r"^Subject Guidance: expected a model without torch.compile, got a compiled one"
     ) as failure:
         sampled(guided(calls.model, given)[0])
     assert not calls.rows and str(failure.value).count(". ") == 0
@@ -126,7 +127,7 @@ def test_a_model_that_is_not_reached_is_refused():
     model = model_of()
     model.set_model_unet_function_wrapper(lambda apply, given: given["input"].clone())
     with pytest.raises(
-        ValueError, match=r"^UREMDGuidance: expected the model to reach input1, .*without them; remove the node"
+        ValueError, match=r"^Subject Guidance: expected the model to reach input1, .*without them; remove the node"
     ) as failure:
         sampled(guided(model, None, recorded())[0])
     assert "\n" not in str(failure.value)
@@ -134,14 +135,14 @@ def test_a_model_that_is_not_reached_is_refused():
 
 def test_a_palette_of_another_family_or_blocks_is_refused():
     with pytest.raises(
-        ValueError, match=r"^UREMDGuidance: expected a palette of this model's family and blocks .*output6, output7"
+        ValueError, match=r"^Subject Guidance: expected a palette of this model's family and blocks .*output6, output7"
     ):
         guided(model_of("sdxl"), palette(model_of()), None, "sdxl")
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a palette of this model's family"):
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected a palette of this model's family"):
         guided(model_of(), replace(palette(model_of()), family="another"))
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a template of this model's family"):
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected a template of this model's family"):
         guided(model_of(), None, replace(recorded(), family="another"))
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected a template with maps of .*, got one without"):
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected a template with maps of .*, got one without"):
         guided(model_of(), None, template(model_of(), blocks="output6"))
     one, two = palette(model_of(), blocks="output6"), {"blocks": "output7"}
     with pytest.raises(ValueError, match="expected palettes of the same blocks, got output6 and output7"):
@@ -152,5 +153,5 @@ def test_a_palette_of_another_text_encoder_is_refused():
     model = model_of()
     given = palette(model)
     items = tuple(replace(item, conditioning=[[torch.randn(1, 77, 32), {}]]) for item in given.references.items)
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected .*palette"):
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected .*palette"):
         guided(model, replace(given, references=replace(given.references, items=items)))

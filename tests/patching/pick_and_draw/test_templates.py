@@ -97,7 +97,7 @@ def test_a_drawn_map_has_the_generated_ones_size_and_sum():
     ],
 )
 def test_boxes_that_are_none_are_refused(boxes, message):
-    with pytest.raises(ValueError, match=r"^LayoutTemplate: expected four fractions per line of boxes") as failure:
+    with pytest.raises(ValueError, match=r"^Layout Template: expected four fractions per line of boxes") as failure:
         draw_template(model_of(), None, boxes, {"samples": torch.zeros(1, 4, SIDE, SIDE)})
     assert message in str(failure.value)
 

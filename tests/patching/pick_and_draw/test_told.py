@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 
 def told(run=True, given=None, layout=None, positive=None, **changes):
     """The sentences of one guided run, and whether its picture is the unguided one's."""
-    model, notices = model_of(), Notices("UREMDGuidance")
+    model, notices = model_of(), Notices("Subject Guidance")
     patched, _ = guided(
         model,
         palette(model) if given is None else given,
@@ -81,7 +81,7 @@ def test_a_text_that_is_not_the_samplers_prompt_is_told():
 
 
 def test_a_conditioning_that_is_not_the_caption_is_told():
-    model, notices = model_of(), Notices("AppearancePalette")
+    model, notices = model_of(), Notices("Appearance Palette")
 
     def build(**changes):
         given = picture(mask=None, **changes)

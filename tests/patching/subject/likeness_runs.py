@@ -84,7 +84,7 @@ def reference(prompt, inversion_steps: int = 50, source: str = "inverted"):
 
 
 def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
-    """Appearance Palette, Layout Template, UREMD Guidance and KSampler."""
+    """Appearance Palette, Layout Template, Subject Guidance and KSampler."""
     model, clip = models()["vanilla"], clip_of()
     palette = AppearancePalette.execute(
         model=model,
@@ -143,7 +143,7 @@ def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
 
 
 def by_retouch_nodes(prompt, positive: list, strength: float) -> torch.Tensor:
-    """Step-Blended Sampler, Attention Maps, Adaptive Mask, Multi-Source Attention Swap and KSampler."""
+    """Two-Model Sampler, Attention Maps, Adaptive Mask, Reference Retouch and KSampler."""
     vanilla, personalized, clip = models()["vanilla"], models()["personalized"], clip_of()
     layout, trajectory = StepBlendedSampler.execute(
         latent=empty(),

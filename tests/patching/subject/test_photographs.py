@@ -84,4 +84,4 @@ def test_a_mask_of_load_image_is_explained(given, expected):
 def test_what_cannot_work_is_refused(images, masks, expected):
     with pytest.raises(ValueError, match=re.escape(expected)) as failure:
         read(images, masks)
-    assert re.match(r"LikenessSubject: expected [^\n]*, got [^\n]*; [^\n]*\.$", str(failure.value))
+    assert re.match(r"Subject: expected [^\n]*, got [^\n]*; [^\n]*\.$", str(failure.value))

@@ -84,7 +84,7 @@ def test_the_layout_is_that_of_the_run(given, method, layout, said):
 )
 def test_widgets_that_contradict_each_other_are_refused_when_queued(changes, types, said):
     sentence = LikenessSampler.validate_inputs(**{**WIDGETS, **changes}, input_types=types)
-    assert isinstance(sentence, str) and said in sentence and sentence.startswith("LikenessSampler: ")
+    assert isinstance(sentence, str) and said in sentence and sentence.startswith("Likeness Sampler: ")
 
 
 def test_widgets_that_work_are_accepted():
@@ -101,12 +101,12 @@ def test_widgets_that_work_are_accepted():
         ({"method": "palette guidance", "steps": 1}, "expected a step between 0.1 and 0.7 of sampling"),
         ({"personalized": "personalized", "steps": 1}, "expected a step between 0.2 and 1 of sampling"),
         ({"layout": "drawn mask", "mask": drawn(), "denoise": 0.6}, "layout drawn mask, got none"),
-        ({"layout": "drawn mask", "mask": torch.zeros_like(drawn())}, "as LayoutTemplate, expected a mask with"),
+        ({"layout": "drawn mask", "mask": torch.zeros_like(drawn())}, "as Layout Template, expected a mask with"),
         ({"latent": {"samples": torch.zeros(1, 4, 2, 16, 16)}}, "of shape [batch, channels, height, width]"),
     ],
 )
 def test_models_and_runs_that_cannot_work_are_one_sentence(given, said):
-    with pytest.raises(ValueError, match=r"^LikenessSampler: .*") as caught:
+    with pytest.raises(ValueError, match=r"^Likeness Sampler: .*") as caught:
         sampled(**given)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_models_and_runs_that_cannot_work_are_one_sentence(given, said):
     [("sd2", "expected models with one prediction type"), ("sdxl", "expected models with one latent format")],
 )
 def test_models_of_two_families_are_one_sentence(family, said):
-    with pytest.raises(ValueError, match=f"LikenessSampler: {said}"):
+    with pytest.raises(ValueError, match=f"Likeness Sampler: {said}"):
         sampled(personalized_model=tiny_model(family), method="palette guidance")
 
 
@@ -125,7 +125,7 @@ def test_a_smaller_network_of_the_same_family_is_one_sentence(monkeypatch):
     monkeypatch.setattr(
         sampler_checks, "discover", lambda model, node: discover(model, node)[2 * (model is personalized) :]
     )
-    with pytest.raises(ValueError, match="LikenessSampler: expected models of one family, got one with 16 and one"):
+    with pytest.raises(ValueError, match="Likeness Sampler: expected models of one family, got one with 16 and one"):
         sampled(personalized="personalized")
 
 

@@ -62,7 +62,7 @@ def test_the_graph_editor_hears_of_it(monkeypatch, kinds, widgets, expected):
 def test_a_word_that_is_not_in_the_prompt_is_refused():
     model, vae = model_of(), Averages()
     for word in ("dog", "ca"):
-        with pytest.raises(ValueError, match=f"^LikenessSubject: expected a word of the prompt .*, got '{word}'"):
+        with pytest.raises(ValueError, match=f"^Subject: expected a word of the prompt .*, got '{word}'"):
             reference_of(subject_of(photo(), word=word), model, vae, prompt_of())
     for word, token, expected in (("", True, "sks cat"), ("cat", True, "cat"), ("photo", False, "photo")):
         assert subject_of(photo(), word=word).caption(prompt_of(token)).word == expected
@@ -72,12 +72,12 @@ def test_a_word_that_is_not_in_the_prompt_is_refused():
 
 def test_a_vae_that_is_missing_is_missed_where_it_is_connected():
     for borrow in (reference_of, palette_of, members_of):
-        with pytest.raises(ValueError, match=r"^LikenessSampler: expected a VAE, got none"):
-            borrow(subject_of(photo()), model_of(), None, prompt_of(), node="LikenessSampler")
+        with pytest.raises(ValueError, match=r"^Likeness Sampler: expected a VAE, got none"):
+            borrow(subject_of(photo()), model_of(), None, prompt_of(), node="Likeness Sampler")
 
 
 def test_an_area_that_shows_no_subject_is_refused():
-    with pytest.raises(ValueError, match=r"^LikenessSubject: .* above threshold 1, got nothing; lower threshold"):
+    with pytest.raises(ValueError, match=r"^Subject: .* above threshold 1, got nothing; lower threshold"):
         found_masks(subject_of(photo(), threshold=1.0), model_of(), Averages(), prompt_of(), "test")
 
 
