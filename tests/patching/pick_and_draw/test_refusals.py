@@ -51,7 +51,9 @@ def test_a_run_without_any_step_to_guide_is_told(caplog):
 def test_raw_steps_of_a_flow_model_are_refused():
     model = model_of()
     flow = ModelSamplingSD3().patch(model, shift=3.0)[0]
-    with pytest.raises(ValueError, match=r"^UREMDGuidance: expected step relative for a flow-matching model such as"):
+    with pytest.raises(
+        ValueError, match=r"^Subject Guidance: expected step relative for a flow-matching model such as"
+    ):
         guided(flow, palette(model), recorded(), step="raw")
     guided(flow, palette(model), recorded(), step="raw", step_size=0.0)
     guided(flow, palette(model), recorded())
