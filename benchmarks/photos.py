@@ -12,7 +12,7 @@ from ..demo.world.subjects import SUBJECTS
 
 NAMES = ("subject_1.png", "subject_2.png", "subject_3.png")
 _ORIENTATION, _TURNED_RIGHT = 0x0112, 6
-_SIZES = ((613, 457), (500, 803), (4000, 3000))
+_SIZES = ((293, 217), (500, 803), (4000, 3000))
 
 
 def write(folder: Path, longest: int | None = None) -> list[Path]:

@@ -34,8 +34,9 @@ _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|m
 NOTES = (
     "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
     "those of real files.",
-    "On a CPU the workflows are shortened to 256 pixels, four steps and two pictures, with weights in bfloat16, and "
-    "SDXL's with small references; on a GPU they run as they are shipped.",
+    "On a CPU the workflows are shortened to 256 pixels, four steps (as many of an inversion) and two pictures, with "
+    "weights in bfloat16 and small references, except for SD 1.5's three photographs; on a GPU they run as they are "
+    "shipped.",
     "The photographs have odd sizes; one is turned by a tag, one transparent, one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )

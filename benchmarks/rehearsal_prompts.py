@@ -42,9 +42,11 @@ def pictures(prompt: Prompt) -> set[str]:
 def shortened(prompt: Prompt, family: str) -> Prompt:
     """A copy with small pictures and few steps. Percentages stay.
 
-    SDXL's references keep the size of their files, because one at 1024 pixels takes minutes.
+    References keep the size of their files, because those at the size of training take minutes; except SD 1.5's in
+    graphs of several photographs, one of which has 12 megapixels.
     """
     short, scale = json.loads(json.dumps(prompt)), SIDE / SIDES[family]
+    kept = family == "sdxl" or sum(node["class_type"] == "LoadImage" for node in prompt.values()) == 1
     for node in short.values():
         inputs = node["inputs"]
         for name, value in inputs.items():
@@ -54,7 +56,7 @@ def shortened(prompt: Prompt, family: str) -> Prompt:
                 inputs[name] = value * scale**2
             elif name in _MOST and isinstance(value, int):
                 inputs[name] = min(value, _MOST[name])
-            elif name == "size" and isinstance(value, str) and family == "sdxl":
+            elif name == "size" and isinstance(value, str) and kept:
                 inputs[name] = _OWN_SIZE
         if node["class_type"] == "LikenessPromptList":
             inputs["text"] = "\n".join(inputs["text"].splitlines()[:PICTURES])
