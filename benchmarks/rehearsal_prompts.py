@@ -42,8 +42,8 @@ def pictures(prompt: Prompt) -> set[str]:
 def shortened(prompt: Prompt, family: str) -> Prompt:
     """A copy with small pictures and few steps. Percentages stay.
 
-    References keep the size of their files, because those at the size of training take minutes; except SD 1.5's in
-    graphs of several photographs, one of which has 12 megapixels.
+    References keep the size of their files, because those at the size of training take minutes. Where SD 1.5 has
+    several photographs, they are fitted, since one of them has 12 megapixels.
     """
     short, scale = json.loads(json.dumps(prompt)), SIDE / SIDES[family]
     kept = family == "sdxl" or sum(node["class_type"] == "LoadImage" for node in prompt.values()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..patching.host.words import check_characters
 from ..patching.jedi import prompts
 from ._api import SUBJECT, io, schema
 from ._validate import check, valid
@@ -47,8 +48,11 @@ class LikenessPromptList(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, text=None) -> bool | str:
-        return valid(check(prompts.check_lines, text))
+    def validate_inputs(cls, text=None, prefix=None) -> bool | str:
+        return valid(
+            check(prompts.check_lines, text),
+            check(check_characters, prefix, "prefix", prompts.NODE),
+        )
 
     @classmethod
     def execute(cls, clip, text: str, prefix: str = "") -> io.NodeOutput:

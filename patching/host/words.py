@@ -12,6 +12,8 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
+_HALF = re.compile("[\ud800-\udfff]")
+
 
 class Occurrence(str):
     """A word of which one occurrence in its text is meant, not all. number: of earlier ones in the text."""
@@ -62,10 +64,22 @@ def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
 
 def check_word(text: str, word: str, node: str) -> None:
     """Raises ValueError if `text` does not contain `word`; needs no text encoder."""
+    check_characters(text, "text", node)
+    check_characters(word, "word", node)
     if not _plain(text):
         raise ValueError(f"{node}: expected a prompt, got an empty one; write the prompt with the word into text.")
     if not _plain(word) or not _stands_in(_plain(word), _plain(text)):
         raise ValueError(_not_in_text(text, word, node))
+
+
+def check_characters(text: str, widgets: str, node: str) -> None:
+    """Raises ValueError for half of a character, which no text encoder reads. JSON alone can carry it."""
+    half = _HALF.search(text)
+    if half:
+        raise ValueError(
+            f"{node}: expected whole characters in {widgets}, got half of one (U+{ord(half.group()):X}), as of an "
+            f"emoji that was cut; change {widgets}."
+        )
 
 
 def occurrences(text: str, word: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..host.same import same
+from ..host.words import check_characters
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -30,11 +31,13 @@ def encode_lines(clip: CLIP | None, text: str, prefix: str) -> list[list]:
 def split_lines(text: str, prefix: str) -> list[str]:
     """Every line that is not empty, with `prefix` before it. Raises ValueError for a text without lines."""
     check_lines(text)
+    check_characters(prefix, "prefix", NODE)
     return [f"{prefix.strip()} {line.strip()}".strip() for line in text.splitlines() if line.strip()]
 
 
 def check_lines(text: str) -> None:
-    """Raises ValueError for a text without lines."""
+    """Raises ValueError for a text without lines, and for half of a character."""
+    check_characters(text, "text", NODE)
     if not text.strip():
         raise ValueError(f"{NODE}: expected at least one prompt, got none; write one prompt per line into text.")
 

@@ -11,7 +11,7 @@ import folder_paths
 
 from ..host.checks import given_clip
 from ..host.prompt import SubjectPrompt, SubjectText
-from ..host.words import Occurrence, find_word, occurrences
+from ..host.words import Occurrence, check_characters, find_word, occurrences
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -90,7 +90,11 @@ def _shortened(text: str) -> str:
 
 
 def check_embeddings(*texts: str) -> None:
-    """Raises ValueError if a text names an embedding file that ComfyUI does not have; the host only logs a warning."""
+    """Raises ValueError if a text names an embedding file that ComfyUI does not have; the host only logs a warning.
+
+    Likewise for half of a character.
+    """
+    check_characters("".join(texts), "text, token or negative", NODE)
     files = folder_paths.get_filename_list("embeddings")
     known = {name for file in files for name in (file, str(PurePath(file).with_suffix("")))}
     for name in (name.rstrip(".") for text in texts for name in _EMBEDDING.findall(text)):
@@ -130,6 +134,7 @@ def subject_prompt(
 
 def caption_alone(clip: CLIP | None, text: str, word: str, node: str) -> SubjectPrompt:
     """A prompt of one text for everything, from the widgets `text` and `word` of a node."""
+    check_characters(text, "text", node)
     clip, said = given_clip(clip, node), SubjectText(text, word)
     encoded = _encode(clip, text)
     return SubjectPrompt(said, said, said, encoded, encoded, encoded, _encode(clip, ""), clip, clip)

@@ -145,3 +145,9 @@ def test_unknown_words_do_not_stand_for_each_other():
     assert columns(clip, "a red zebra", "zebra") == (3,)
     with pytest.raises(ValueError, match="got 'horse'"):
         columns(clip, "a red zebra", "horse")
+
+
+@pytest.mark.parametrize(("text", "word"), [("a cat \ud83d", "cat"), ("a cat", "cat\ude00")])
+def test_half_of_a_character_is_one_sentence(clip, text, word):
+    with pytest.raises(ValueError, match=r"^Node: expected whole characters in (text|word), got half of one \(U\+D"):
+        columns(clip, text, word)

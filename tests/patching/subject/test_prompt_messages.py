@@ -19,6 +19,9 @@ from likeness.patching.subject.prompt import word_prompt
         ("{a dog}", "the", "", "change token"),
         ("{a <dog>}", "", "", "expected plain words"),
         ("{a dog}", "", "embedding:nowhere", "got 'nowhere'; change token, text or negative"),
+        ("{a dog} \ud83d", "", "", "got half of one (U+D83D)"),
+        ("{a dog}", "\udc36", "", "got half of one (U+DC36)"),
+        ("{a dog}", "", "\ud800 rain", "change text, token or negative"),
     ],
 )
 def test_the_message_is_one_short_sentence(monkeypatch, prompt, token, negative, said):
