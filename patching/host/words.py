@@ -1,13 +1,16 @@
-"""Positions of a word in a prompt, in tokens of the text encoder."""
+"""Positions of a word in a prompt, in tokens of the text encoders."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
+
+from .encoders import Encoder, encoders
+from .pieces import standing
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -40,26 +43,40 @@ class WordTokens:
 def find_word(clip: CLIP, text: str, word: str, node: str) -> WordTokens:
     """The columns of `word`, a word or a phrase, in the encoding of `text` by `clip`.
 
-    Weights such as "(cat:1.2)" and "embedding:name" are read as in CLIPTextEncode. The chunks of a long prompt are
-    counted consecutively. All occurrences count, of an Occurrence its own. Raises ValueError if the text does not
-    contain the word.
+    Weights such as "(cat:1.2)" and "embedding:name" are read as in CLIPTextEncode. The chunks of a long prompt and
+    several text encoders are counted consecutively. All occurrences count, of an Occurrence its own. Raises ValueError
+    if the text does not contain the word.
     """
     check_word(text, word, node)
-    chunks = _chunks(clip, text)
-    columns = [
-        sum(map(len, chunks[:i])) + j for i, chunk in enumerate(chunks) for j, token in enumerate(chunk) if token[2]
-    ]
-    prompt = [token for chunk in chunks for token in chunk if token[2]]
-    wanted = [token for chunk in _chunks(clip, word) for token in chunk if token[2]]
-    found = []
-    if wanted:
-        starts = [i for i in range(len(prompt) - len(wanted) + 1) if _same_tokens(prompt[i : i + len(wanted)], wanted)]
-        starts = [i for i in starts if i == 0 or _ends_word(clip, prompt[i - 1], wanted[-1])]
-        starts = starts[word.number : word.number + 1] if isinstance(word, Occurrence) else starts
-        found = sorted({columns[i + j] for i in starts for j in range(len(wanted))})
+    found, length = [], 0
+    for encoder in encoders(clip, text):
+        found += [length + encoder.before + i for i in _entries_of(clip, encoder, word)]
+        length += encoder.width
+    found = [column for column in found if 0 <= column < length]
     if not found:
-        raise ValueError(_not_in_text(text, word, node))
-    return WordTokens(tuple(found), sum(map(len, chunks)))
+        raise ValueError(
+            f"{node}: expected a word that the text encoder knows, got '{word}'; change word, and write the prompt "
+            "with the new one."
+        )
+    return WordTokens(tuple(found), length)
+
+
+def _entries_of(clip: CLIP, encoder: Encoder, word: str) -> list[int]:
+    """The indices of the word's entries in an encoder's part of a text."""
+    mine, entries = encoder.of_text(), encoder.entries
+    number = slice(word.number, word.number + 1) if isinstance(word, Occurrence) else slice(None)
+    piece = encoder.piece
+    if piece is not None:
+        places = standing(_plain(word), [entries[i][0] for i in mine], piece)[number]
+        if places:
+            return sorted({mine[i] for place in places for i in place})
+    asked = next(e for e in encoders(clip, word) if e.name == encoder.name)
+    wanted, prompt = [asked.entries[i] for i in asked.of_text()], [entries[i] for i in mine]
+    if not wanted or (piece is not None and not any(isinstance(entry[0], torch.Tensor) for entry in wanted)):
+        return []
+    starts = [i for i in range(len(prompt) - len(wanted) + 1) if _same_tokens(prompt[i : i + len(wanted)], wanted)]
+    starts = [i for i in starts if i == 0 or _ends_word(clip, prompt[i - 1], wanted[-1])][number]
+    return sorted({mine[i + j] for i in starts for j in range(len(wanted))})
 
 
 def check_word(text: str, word: str, node: str) -> None:
@@ -91,14 +108,6 @@ def _not_in_text(text: str, word: str, node: str) -> str:
     words = dict.fromkeys(re.findall(r"[^\s,.;!?()]+", _plain(text)))
     got = f"'{word}'" if word.strip() else "none"
     return f"{node}: expected a word of the prompt ({', '.join(words)}), got {got}; change word."
-
-
-def _chunks(clip: CLIP, text: str) -> list[list[tuple[Any, float, int]]]:
-    """Entries (token or embedding, weight, 0 for padding) per column, per chunk.
-
-    Those of the first text encoder; further ones have the same columns.
-    """
-    return next(iter(clip.tokenize(text, return_word_ids=True).values()))
 
 
 def _plain(text: str) -> str:
