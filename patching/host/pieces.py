@@ -47,10 +47,7 @@ def standing(word: str, tokens: Sequence, piece: Piece) -> list[list[int]]:
     found = []
     for match in re.finditer(_pattern(word), text, re.IGNORECASE):
         spans = [[_size(text[:at]) for at in match.span(i + 1)] for i in range(len(match.groups()))]
-        covers = [
-            any(end > first and end - size < last for first, last in spans)
-            for end, size in zip(ends, sizes, strict=True)
-        ]
+        covers = [any(end > first and start < last for first, last in spans) for start, end in pairwise(edges)]
         found.append([i for i, covered in enumerate(covers) if covered])
     return found
 
