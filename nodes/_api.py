@@ -20,6 +20,7 @@ __all__ = [
     "ADVANCED",
     "CATEGORY",
     "DEMO",
+    "DIAL",
     "FILES",
     "FIXED",
     "GUIDE",
@@ -54,6 +55,9 @@ MAPS, FILES, DEMO = f"{CATEGORY}/Maps and masks", f"{CATEGORY}/Files", f"{CATEGO
 
 ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
 """Keyword arguments that fold an input away as advanced; every host accepts them, older front ends ignore them."""
+
+DIAL: dict[str, Any] = {"display_mode": io.NumberDisplay.slider}
+"""Keyword arguments of a number that is turned between nothing and all."""
 
 TELLS = (io.Hidden.unique_id,)
 """Value of `hidden` for a node with `notices`: they need its id."""

@@ -9,7 +9,7 @@ from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, check_blocks, 
 from ..patching.jedi.format import ORDERS
 from ..patching.jedi.guider import JointGuider
 from ..patching.jedi.run import NOISES, PRESETS
-from ._api import ADVANCED, ReferenceType, io, window_inputs
+from ._api import ADVANCED, DIAL, ReferenceType, io, window_inputs
 from ._sampling import cfg_input
 from ._validate import check, in_options, linked, valid
 
@@ -77,6 +77,7 @@ def coupling_inputs() -> list:
             min=0.0,
             max=1.0,
             step=0.01,
+            **DIAL,
             tooltip=(
                 "How strongly the pictures of the set attend to each other and to the references. Neutral: 0, every "
                 "picture is independent. The paper: 1."
@@ -95,6 +96,7 @@ def coupling_inputs() -> list:
             "reference_noise",
             options=list(NOISES),
             default=NOISES[0],
+            **ADVANCED,
             tooltip=(
                 "How references are noised. fresh: new noise at every level, our reading of the paper's replacement "
                 "trick. fixed: the same noise at every level. never: noised once, then denoised with the other "

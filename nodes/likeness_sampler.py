@@ -16,7 +16,7 @@ from ..patching.subject.sampler_settings import (
     TARGET_PROMPTS,
     TEMPLATE,
 )
-from ._api import ADVANCED, SAMPLE, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
+from ._api import ADVANCED, DIAL, SAMPLE, TELLS, SubjectPromptType, SubjectType, io, notices, output, schema, ui
 from ._sampling import cfg_input, denoise_input, sampler_input, scheduler_input, seed_input, steps_input
 from ._validate import check, in_options, in_range, linked, valid
 
@@ -73,6 +73,7 @@ def _likeness_inputs() -> list:
             min=0.0,
             max=1.0,
             step=0.01,
+            **DIAL,
             tooltip=(
                 "How much the photographs count: it scales the method's own strength. Neutral: 0, the same picture as "
                 "KSampler's. 1 is the paper's method."

@@ -19,6 +19,7 @@ from ..patching.layout_and_retouch.settings import (
 )
 from ._api import (
     ADVANCED,
+    DIAL,
     GUIDE,
     TELLS,
     AdaptiveMaskType,
@@ -103,6 +104,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     "mode",
                     options=[BANKED, SEQUENTIAL, BATCHED],
                     default=BANKED,
+                    **ADVANCED,
                     tooltip=(
                         "Source of the reference's features; the picture is the same. banked: cached in RAM from run "
                         "to run, so that another seed or prompt costs nearly nothing. sequential: recomputed in a call "
@@ -115,6 +117,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
+                    **DIAL,
                     tooltip=(
                         "Strength of the whole change. Neutral: 0, the model as it came. The paper: 1. Below 1 the "
                         "sampler's own noise is kept, and fork mixes the layout's answers with the model's."
