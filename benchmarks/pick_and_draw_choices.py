@@ -62,7 +62,7 @@ CHOICES = {
     "layout: shipped, kernel_size 3": Choice(losses=LAYOUT, base=LORA),
     "layout: kernel_size 1": Choice({"kernel_size": 1}, LAYOUT, LORA),
     "layout: kernel_size 5, kernel_width 1": Choice({"kernel_size": 5, "kernel_width": 1.0}, LAYOUT, LORA),
-    "layout: step raw, step_size 20": Choice({"step_kind": RAW, "step_size": 20.0}, LAYOUT, LORA),
+    "layout: step raw, step_size 70": Choice({"step_kind": RAW, "step_size": 70.0}, LAYOUT, LORA),
 }
 
 NOTES = (
