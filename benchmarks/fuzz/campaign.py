@@ -146,6 +146,8 @@ def _first_fault(judge: Judge, schemas: dict[str, Any], round_seed: int, count: 
         except _Found:
             failing.append(case)
             raise
+        except SystemExit as error:  # which hypothesis takes for a failure of the case, and tries again
+            raise KeyboardInterrupt from error
 
     try:
         attempt()

@@ -13,6 +13,7 @@ from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
 from .prompts import bypassed, needed, nodes_of
 from .server import Outcome, Server
 
+LEAK = "memory leak"
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _NAMED = re.compile(
     r"(Subject|Likeness|Two-Model|Recorded|Save|Load|Reference|Adaptive|Segment|Appearance|Layout|Loss|Joint|"
@@ -52,7 +53,10 @@ class Oracle:
     def __call__(self, case: Case) -> Fault | None:
         """Runs a case and what it is compared to. None where nothing is wrong."""
         try:
-            return self._fault_of(case)
+            fault = self._fault_of(case)
+            if fault is not None and fault.kind == LEAK:  # the host would warn of this model in every later prompt
+                self._server.restart()
+            return fault
         except TimeoutError as error:
             fault = Fault("no end", _blame(case.prompt, Outcome()), str(error))
         except (OSError, aiohttp.ClientError):
@@ -73,7 +77,7 @@ class Oracle:
             return fault
         after = server.run(plain_prompt)
         if found.leaks or after.leaks:
-            return Fault("memory leak", _blame(prompt, found), found.error)
+            return Fault(LEAK, _blame(prompt, found), found.error)
         if after.ended != before.ended:
             return Fault("something is left behind", _blame(prompt, found), found.error)
         if case.before is None:

@@ -11,7 +11,7 @@ import comfy.model_patcher
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from .failures import leaving_nothing
+from .failures import leaving_nothing, without_circles
 from .family import Options
 from .notices import Notices
 from .predictions import Answering, Prediction
@@ -108,7 +108,8 @@ def _live(
     with run_scope(executor.class_obj, sigmas) as state:
         state.sampler, state.shape = sampler_name(sampler), tuple(noise.shape)
         state.inputs = RunInputs(latent_image, denoise_mask, seed or 0)
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+        with without_circles(state.sampler):
+            return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
 
 
 @dataclass(frozen=True, eq=False)

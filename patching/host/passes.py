@@ -14,6 +14,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .checks import check_latent
+from .failures import without_circles
 from .family import Options
 from .run import RunInputs
 from .window import ModelSampling, Window, check_order
@@ -60,16 +61,17 @@ def sample(
     else:
         noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
     sigmas = schedule(model, steps, sampler, scheduler, denoise)
-    result = guider.sample(
-        noise,
-        samples,
-        comfy.samplers.sampler_object(sampler),
-        sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed if isinstance(seed, int) else min(seed),
-    )
+    with without_circles(sampler):
+        result = guider.sample(
+            noise,
+            samples,
+            comfy.samplers.sampler_object(sampler),
+            sigmas,
+            denoise_mask=latent.get("noise_mask"),
+            callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed if isinstance(seed, int) else min(seed),
+        )
     rest = {key: value for key, value in latent.items() if key not in _RATIOS}
     return {**rest, "samples": result.to(comfy.model_management.intermediate_device())}
 

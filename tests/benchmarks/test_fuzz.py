@@ -105,7 +105,7 @@ def test_verdicts(prompt, answers, expected):
     server = Answers(case, **answers)
     fault = Oracle(server)(case)
     assert (fault and fault.kind) == expected
-    assert server.restarted == (expected in ("the server has ended", "no end"))
+    assert server.restarted == (expected in ("the server has ended", "no end", "memory leak"))
 
 
 SCHEMAS = {
@@ -212,3 +212,16 @@ def test_a_stopped_campaign_goes_on(tmp_path):
     assert found.value.fault == Fault("raw error", "Node") and len(asked) == 2 and second.runs == 2
     second(Case(NEUTRAL))
     assert len(asked) == 3
+
+
+def test_a_signal_stops_a_campaign(monkeypatch):
+    asked = []
+
+    def oracle(case):
+        asked.append(case)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(campaign, "cases", lambda _: st.just(Case(GUIDED)))
+    with pytest.raises(KeyboardInterrupt):
+        campaign.search(campaign.Judge(oracle), {}, 3, 5, lambda *_: None)
+    assert len(asked) == 1
