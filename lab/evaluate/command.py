@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from ...demo.launcher.files import Problem
-from ...demo.launcher.serve import has_gpu
-from . import given, plan, protocol, score, smoke, steps, templates
+from . import device, given, plan, protocol, score, smoke, steps, templates
 from .servers import OwnServer, Server
 
 
@@ -87,7 +86,7 @@ def plan_step(options: argparse.Namespace) -> None:
         methods=methods,
         dials=given.dials(options.dials),
         files=weights.files,
-        weights={"": weights.hash},
+        weights=weights.hashes,
         folders=weights.folders,
         only=given.names(options.only),
     )
@@ -103,15 +102,15 @@ def generate_step(options: argparse.Namespace) -> None:
     if options.server:
         server = Server(options.server)
     else:
-        base = options.out.resolve() / "work"
-        server = OwnServer(base, made.facts["folders"], cpu=options.cpu or not has_gpu())
+        cpu, sentence = device.drawing(options.cpu)
+        print(sentence)
+        server = OwnServer(options.out.resolve() / "work", made.facts["folders"], cpu=cpu)
     steps.draw(made, server, options.limit, options.retry_failed)
 
 
 def score_step(options: argparse.Namespace) -> None:
-    import torch
-
     made = plan.read(options.out)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    places = score.Options(options.weights, options.masks, options.image_reward_python, device)
+    name, sentence = device.embedding()
+    print(sentence)
+    places = score.Options(options.weights, options.masks, options.image_reward_python, name)
     steps.scored(made, options.preset, given.names(options.metrics), places)

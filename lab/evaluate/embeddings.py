@@ -1,9 +1,13 @@
-"""Cache of embeddings by the hash of the picture, so that a picture is embedded once."""
+"""Cache of embeddings by the hash of the picture, so that a picture is embedded once.
+
+Each block of pictures is a file of its own. No file is written twice, and a run that is killed loses one block at most.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +23,18 @@ BLOCK = 64
 
 
 class Embeddings:
-    """Embeddings of one network, in OUT/embeddings/KEY.safetensors."""
+    """Embeddings of one network, in OUT/embeddings/KEY."""
 
     def __init__(self, folder: Path, key: str):
-        self.path = folder / "embeddings" / f"{key}.safetensors"
+        self.folder = folder / "embeddings" / key
         self._known: dict[str, np.ndarray] = {}
-        if self.path.is_file():
+        for path in sorted(self.folder.glob("*.safetensors")):
             try:
-                with safe_open(str(self.path), "np") as file:
+                with safe_open(str(path), "np") as file:
                     hashes = json.loads(file.metadata()["hashes"])
-                    self._known = dict(zip(hashes, file.get_tensor("embeddings"), strict=True))
-            except (SafetensorError, KeyError, ValueError):
-                self._known = {}  # broken: embedded again
+                    self._known |= dict(zip(hashes, file.get_tensor("embeddings"), strict=True))
+            except (SafetensorError, KeyError, ValueError, TypeError):
+                continue  # broken: embedded again
 
     def of(
         self, pictures: Mapping[str, Callable[[], Image.Image]], embed: Callable[[list[Image.Image]], np.ndarray]
@@ -41,9 +45,11 @@ class Embeddings:
             block = missing[start : start + BLOCK]
             found = embed([pictures[name]() for name in block])
             self._known |= dict(zip(block, found, strict=True))
-            self._save()
+            self._save(block)
         return {name: self._known[name] for name in pictures}
 
-    def _save(self) -> None:
-        tensors = {"embeddings": torch.from_numpy(np.stack(list(self._known.values())))}
-        whole(self.path, save(tensors, {"hashes": json.dumps(list(self._known))}))
+    def _save(self, block: Sequence[str]) -> None:
+        tensors = {"embeddings": torch.from_numpy(np.stack([self._known[name] for name in block]))}
+        # A name of its content, so that two runs on one folder do not write into each other's files.
+        name = hashlib.sha256("\n".join(block).encode()).hexdigest()[:16]
+        whole(self.folder / f"{name}.safetensors", save(tensors, {"hashes": json.dumps(list(block))}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +12,11 @@ from PIL import Image
 from ...demo import judge
 from ...demo.launcher.files import Problem
 from ...demo.world.captions import PLACE_PHRASES
+from ...demo.world.scene import CLASSES
 from ...patching.evaluation import encoders, weights
+from ...patching.evaluation.judge import JUDGE, JudgeEncoder, scaled
 from ...patching.evaluation.preprocessing import GEOMETRIES
-
-JUDGE = "tinyland-judge"
+from .subjects import Subject
 
 
 class Eye(Protocol):
@@ -26,37 +27,38 @@ class Eye(Protocol):
     def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray: ...
 
 
-class JudgeEye:
+class JudgeEye(JudgeEncoder):
     """Judge of Tinyland. It compares with no published network."""
-
-    key = JUDGE
-
-    def __init__(self) -> None:
-        self.judge = judge.Judge.load()
-
-    def _look(self, pictures: Sequence[Image.Image]) -> judge.Verdict:
-        return self.judge.look(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures]))
-
-    def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        return self._look(pictures).embedding
-
-    def mask(self, picture: Image.Image) -> np.ndarray:
-        return self._look([picture]).mask[0] > 0.5
 
     def right(self, picture: Image.Image, noun: str, prompt: str) -> float:
         """1 for a picture that shows the class and the place of its prompt, 0 for any other."""
         place = next((place for place, phrase in PLACE_PHRASES.items() if phrase in prompt), None)
         wanted = {"class": noun} | ({"place": place} if place else {})
-        return float(judge.prompt_accuracy(self._look([picture]), [wanted])[0])
+        verdict = judge.Judge(self.network).look(np.array(scaled(picture))[None])
+        return float(judge.prompt_accuracy(verdict, [wanted])[0])
+
+
+def check_classes(metric: str, subjects: Iterable[Subject]) -> None:
+    """Raises Problem for a subject of a class that the judge does not know."""
+    for subject in subjects:
+        if subject.noun not in CLASSES:
+            raise Problem(
+                f"The metric {metric} knows the classes {', '.join(CLASSES)}, and {subject.name} is a {subject.noun}: "
+                "leave the metric out with --metrics."
+            )
 
 
 def load(specification: Mapping[str, Any], folders: Sequence[Path], device: str) -> Eye:
-    """Network of a protocol's metric. Raises Problem for missing weights."""
+    """Network of a protocol's metric, ready for use. Raises Problem for missing or broken weights."""
     try:
         if specification["model"] == JUDGE:
             return JudgeEye()
-        return encoders.load(specification["model"], folders, GEOMETRIES[specification["geometry"]], device)
-    except (FileNotFoundError, ValueError) as error:  # MissingWeights is the first
+        eye = encoders.load(specification["model"], folders, GEOMETRIES[specification["geometry"]], device)
+        eye.ready()
+        return eye
+    except weights.MissingWeights as error:
+        raise Problem(f"{str(error).rstrip('.')}, or name another folder with --weights.") from error
+    except ValueError as error:
         raise Problem(str(error)) from error
 
 

@@ -33,7 +33,7 @@ class Draws(Protocol):
 
 
 class Worker:
-    """Makes one job after another on one server. A node's error is a result; a lost server is started again."""
+    """Makes one job after another on one server. A node's error is a result; a lost server of ours is started again."""
 
     def __init__(self, plan: Plan, server: Draws, timeout: float = 1800.0):
         self.plan, self.server, self.timeout = plan, server, timeout

@@ -37,13 +37,13 @@ def dials(text: str) -> dict[str, list[float]]:
 class Weights:
     """Weights that the methods read.
 
-    folders: places for our own server. files: names of the checkpoints by slot. hash: of the checkpoints. own: folder
-    of each subject's files by slot, with their endings.
+    folders: places for our own server. files: names of the checkpoints by slot. hashes: of the checkpoints by slot.
+    own: folder of each subject's files by slot, with their endings.
     """
 
     folders: dict[str, str]
     files: dict[str, str]
-    hash: str
+    hashes: dict[str, str]
     own: dict[str, tuple[Path, tuple[str, ...]]]
 
     @staticmethod
@@ -51,7 +51,7 @@ class Weights:
         """Weights that the options name. Raises Problem for one that a method needs and that is missing."""
         models = options.models or Path(os.environ["COMFYUI_PATH"]) / "models"
         slots = set().union(*(templates.load(method).names for method in methods))
-        folders, files, hashes = {"models": str(models.resolve())}, {}, []
+        folders, files, hashes = {"models": str(models.resolve())}, {}, {}
         for slot, given in (("checkpoint", options.checkpoint), ("joint_checkpoint", options.joint_checkpoint)):
             if slot not in slots:
                 continue
@@ -65,7 +65,7 @@ class Weights:
             if path.parent.resolve() != (models / "checkpoints").resolve():
                 folders[f"checkpoints{len(files)}"] = str(path.parent.resolve())
             files[slot] = path.name
-            hashes.append(digest(path))
+            hashes[slot] = digest(path)
         own = {}
         for slot, option, folder, endings in (
             ("lora", "loras", options.loras, (".safetensors",)),
@@ -80,7 +80,7 @@ class Weights:
                 )
             folders[option] = str(folder.resolve())
             own[slot] = folder, endings
-        return Weights(folders, files, "+".join(hashes), own)
+        return Weights(folders, files, hashes, own)
 
     def add_own(self, plan: Plan) -> list[str]:
         """Adds the hash of each subject's own files to the plan; returns sentences on files that fit no subject.
@@ -88,8 +88,7 @@ class Weights:
         Raises Problem for a subject without its file.
         """
         said: list[str] = []
-        hashes = dict.fromkeys(plan.subjects, "")
-        for folder, endings in self.own.values():
+        for slot, (folder, endings) in self.own.items():
             found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in endings}
             if missing := [name for name in plan.subjects if name not in found]:
                 raise Problem(
@@ -98,9 +97,7 @@ class Weights:
                 )
             if more := sorted(found.keys() - plan.subjects.keys()):
                 said.append(f"{folder} has files that fit no subject of the plan, and are not used: {', '.join(more)}.")
-            for name in plan.subjects:
-                hashes[name] += digest(found[name])
-        plan.facts["weights"].update(hashes)
+            plan.facts["weights"][slot] = {name: digest(found[name]) for name in plan.subjects}
         return said
 
 

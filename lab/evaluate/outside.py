@@ -17,6 +17,7 @@ from ...demo.launcher.pythons import clean_variables
 from .subjects import opened
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+REWARD_FILES = ("ImageReward.pt", "med_config.json")
 REWARD = Path(__file__).with_name("image_reward.py")
 
 
@@ -36,7 +37,7 @@ def inception_weights(folders: Sequence[Path]) -> Path:
     return weights
 
 
-def inception_score(pictures: Sequence[Path], folders: Sequence[Path]) -> float:
+def inception_score(pictures: Sequence[Path], folders: Sequence[Path], device: str = "cpu") -> float:
     """Inception Score of some pictures, in ten parts where there are as many. Raises Problem."""
     import torch_fidelity  # pyright: ignore[reportMissingImports]
 
@@ -45,7 +46,7 @@ def inception_score(pictures: Sequence[Path], folders: Sequence[Path]) -> float:
         isc=True,
         isc_splits=min(10, len(pictures)),
         feature_extractor_weights_path=str(inception_weights(folders)),
-        cuda=False,
+        cuda=device.startswith("cuda"),
         save_cpu_ram=True,  # loads pictures in this process
         verbose=False,
     )
@@ -75,6 +76,18 @@ def reward_python(python: Path | None) -> Path:
     return python
 
 
+def reward_weights(folder: Path | None) -> Path | None:
+    """Folder of ImageReward's files; None for the cache of its package. Raises Problem for a file that is missing."""
+    missing = [name for name in REWARD_FILES if folder is not None and not (folder / name).is_file()]
+    if missing:
+        raise Problem(
+            f"Expected the weights of ImageReward ({' and '.join(REWARD_FILES)}, Apache-2.0) in {folder}, got "
+            f"no {missing[0]}: put the files of huggingface.co/THUDM/ImageReward there, or leave the metric out with "
+            "--metrics."
+        )
+    return folder
+
+
 def image_rewards(python: Path | None, weights: Path | None, pairs: Sequence[tuple[Path, str]]) -> list[float]:
     """ImageReward of pictures and texts, computed by another Python that has image-reward. Raises Problem."""
     python = reward_python(python)
@@ -91,7 +104,10 @@ def image_rewards(python: Path | None, weights: Path | None, pairs: Sequence[tup
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Problem(f"ImageReward ended with code {done.returncode} ({said}): mend its environment, {python}.")
-    values = json.loads(done.stdout.splitlines()[-1])
-    if len(values) != len(wanted):
-        raise Problem(f"ImageReward gave {len(values)} values for {len(wanted)} pictures: mend {python}.")
+    try:
+        values = json.loads((done.stdout.splitlines() or [""])[-1])
+    except ValueError as error:
+        raise Problem(f"ImageReward gave no list of values ({error}): mend its environment, {python}.") from error
+    if not isinstance(values, list) or len(values) != len(wanted):
+        raise Problem(f"ImageReward gave other than {len(wanted)} values for its pictures: mend {python}.")
     return [float(value) for value in values]

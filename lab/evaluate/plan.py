@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ...demo.launcher.files import Problem, write_json
-from . import protocol as protocols
 from . import subjects, templates
 from .protocol import Protocol
 from .subjects import SLOT, Subject
 from .templates import REFERENCES, Graph, Template
 
-FORMAT = 1
+FORMAT = 2
 NEUTRAL = "a photo of a {}"
 
 
@@ -108,7 +107,9 @@ class Plan:
 
     def key(self, job: Job) -> str:
         """Sixteen hexadecimal digits of everything that makes the picture: its graph, photos and weights."""
-        made_of = [self.graph(job), self.facts["weights"].get(job.subject, ""), self.facts["weights"].get("", "")]
+        hashes = {slot: self.facts["weights"].get(slot, "") for slot in sorted(self.rows[job.row].template.names)}
+        own = {slot: of.get(job.subject, "") if isinstance(of, dict) else of for slot, of in hashes.items()}
+        made_of = [self.graph(job), {slot: known for slot, known in own.items() if known}]
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
     def write(self) -> None:
@@ -153,15 +154,15 @@ def make(
     methods: Sequence[str],
     dials: Mapping[str, Sequence[float]],
     files: Mapping[str, str],
-    weights: Mapping[str, str],
+    weights: Mapping[str, Any],
     folders: Mapping[str, str],
     only: Sequence[str] = (),
     replace: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan of these methods on the subjects in `data`; nothing is written.
 
-    files: names of the checkpoints for the slots. weights: hashes of each subject's own weights, and of the
-    checkpoints under an empty name. folders: places of weights for our own server. replace: node classes to exchange.
+    files: names of the checkpoints for the slots. weights: hash of a slot's file, or of each subject's. folders:
+    places of weights for our own server. replace: node classes to exchange.
     Raises Problem.
     """
     if not methods:
@@ -225,7 +226,3 @@ def _check_folder(plan: Plan) -> None:
             f"{plan.folder} holds the protocol {before.title}, and this is {plan.protocol.title}: their pictures "
             "cannot share a table, so name another folder."
         )
-
-
-def preset(name: str) -> Protocol:
-    return protocols.load(name)

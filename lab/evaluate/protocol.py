@@ -10,17 +10,12 @@ from random import Random
 from typing import Any
 
 from ...demo.launcher.files import Problem
-from ...patching.evaluation.masks import FILLS
 from ...patching.evaluation.preprocessing import GEOMETRIES
+from .facts import check
 
 PRESETS = Path(__file__).parent / "protocols"
-CHOICES = ("first", "each", "random")
-COMPARED = ("all", "input", "others")
-ORDERS = ("subjects", "images", "pairs")
-TEXTS = ("class", "raw", "braces", "background")
-KINDS = ("identity", "text", "judge-prompt", "inception", "image-reward")
-SAMPLING = ("width", "height", "steps", "cfg", "sampler", "scheduler", "negative", "seed")
-_KEYS = ("name", "version", "prompts", "images_per_prompt", "inputs", "compare", "order", "sampling", "metrics")
+_DRAWING = ("prompts", "images_per_prompt", "inputs", "sampling")
+"""Parts of a protocol that its pictures depend on."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +72,13 @@ class Protocol:
             return [tuple(sorted(Random(f"{self.name}/{subject}").sample(range(photos), count)))]
         return [tuple(range(count))]
 
+    def scoring(self, drawn: Protocol) -> Protocol:
+        """This protocol for pictures that another one drew: its prompts, inputs, numbers and settings are kept.
+
+        A protocol that scores its own pictures so keeps its hash.
+        """
+        return Protocol({**self.facts, **{key: drawn.facts[key] for key in _DRAWING}})
+
     def seed(self, prompt: int, picture: int) -> int:
         """Seed of a picture: the same for every method and subject, another for every prompt."""
         return self.sampling["seed"] + prompt * self.facts["images_per_prompt"] + picture
@@ -101,42 +103,6 @@ def load(name: str) -> Protocol:
 
 
 def checked(facts: Any, where: str) -> Protocol:
-    """Protocol of these facts. Raises Problem for a missing or unknown value."""
-
-    def refuse(what: str, expected: object, got: object) -> Problem:
-        options = ", ".join(map(str, expected)) if isinstance(expected, list | tuple) else expected
-        return Problem(f"The protocol {where} has {what} {got}, expected {options}: change it.")
-
-    missing = [key for key in _KEYS if key not in facts] if isinstance(facts, dict) else list(_KEYS)
-    if missing:
-        raise Problem(f"The protocol {where} lacks {', '.join(missing)}: add them.")
-    values = (
-        ("inputs.choice", CHOICES, facts["inputs"].get("choice")),
-        ("compare", COMPARED, facts["compare"]),
-        ("order", ORDERS, facts["order"]),
-        *((f"metrics.{name}.kind", KINDS, metric.get("kind")) for name, metric in facts["metrics"].items()),
-        *(
-            (f"metrics.{name}.{key}", tuple(options), metric[key])
-            for name, metric in facts["metrics"].items()
-            for key, options in (("geometry", GEOMETRIES), ("text", TEXTS))
-            if key in metric
-        ),
-        *(
-            (f"metrics.{name}.mask.fill", tuple(FILLS), metric["mask"].get("fill"))
-            for name, metric in facts["metrics"].items()
-            if "mask" in metric
-        ),
-    )
-    for what, options, got in values:
-        if got not in options:
-            raise refuse(what, options, got)
-    for what, got in (
-        ("images_per_prompt", facts["images_per_prompt"]),
-        ("inputs.count", facts["inputs"].get("count")),
-        ("version", facts["version"]),
-    ):
-        if not isinstance(got, int) or got < 1:
-            raise refuse(what, "a whole number above 0", got)
-    if absent := [key for key in SAMPLING if key not in facts["sampling"]]:
-        raise Problem(f"The protocol {where} lacks sampling.{', sampling.'.join(absent)}: add them.")
+    """Protocol of these facts. Raises Problem for a missing, unknown or wrong value."""
+    check(facts, where)
     return Protocol(facts)

@@ -19,8 +19,8 @@ from ...patching.evaluation.masks import CutOut, center, is_empty
 from ...patching.evaluation.similarity import between_photos, closest, copy_limit, cosines
 from . import eyes, outside, subjects
 from .embeddings import Embeddings
-from .eyes import Eye, JudgeEye
-from .masks import FolderMasks, JudgeMasks, Masks
+from .eyes import JUDGE, Eye, JudgeEye
+from .masks import FolderMasks, JudgeMasks, KnownMasks
 from .means import Score, compared, mean_over
 from .plan import Job, Plan
 from .protocol import Protocol
@@ -63,9 +63,10 @@ class Scorer:
         self.drawn = [Drawn(job, records.picture(job.name), record["sha256"][:16]) for job, record in found if record]
         self.used: dict[str, str] = {}
         self._eyes: dict[tuple[str, str], Eye] = {}
+        self._known_masks: KnownMasks | None = None
 
     def check(self, metrics: Sequence[str]) -> None:
-        """Loads what the metrics need, before the slow part. Raises Problem."""
+        """Loads what the metrics need, the networks last, before the slow part. Raises Problem."""
         if unknown := [name for name in metrics if name not in self.protocol.metrics]:
             raise Problem(
                 f"The protocol {self.protocol.name} has no metric {', '.join(unknown)}: use "
@@ -73,16 +74,20 @@ class Scorer:
             )
         if not self.drawn:
             raise Problem(f"{self.plan.folder} has no finished picture: run `run.py evaluate generate` first.")
-        for name in metrics:
-            facts = self.protocol.metrics[name]
-            if "model" in facts:
-                self.used[name] = self._eye(facts).key
+        every = {name: self.protocol.metrics[name] for name in metrics}
+        for name, facts in every.items():
             if "mask" in facts:
                 self._masks(name)
             if facts["kind"] == "inception":
                 outside.inception_weights(self.folders)
             if facts["kind"] == "image-reward":
                 outside.reward_python(self.options.reward_python)
+                outside.reward_weights(self.options.weights)
+            if facts["kind"] == "judge-prompt":
+                eyes.check_classes(name, self.plan.subjects.values())
+        for name, facts in every.items():
+            if "model" in facts:
+                self.used[name] = self._eye(facts).key
 
     def _eye(self, facts: dict[str, Any]) -> Eye:
         key = facts["model"], facts.get("geometry", "")
@@ -90,16 +95,20 @@ class Scorer:
             self._eyes[key] = eyes.load(facts, self.folders, self.options.device)
         return self._eyes[key]
 
-    def _masks(self, metric: str) -> Masks:
-        if self.options.masks:
-            return FolderMasks(self.options.masks)
-        eye = self._eye(self.protocol.metrics[metric])
-        if isinstance(eye, JudgeEye):
-            return JudgeMasks(eye)
-        raise Problem(
-            f"The metric {metric} needs masks of the subject: name a folder of them with --masks, or leave it out with "
-            "--metrics."
-        )
+    def _masks(self, metric: str) -> KnownMasks:
+        if self._known_masks is None:
+            facts = self.protocol.metrics[metric]
+            if self.options.masks:
+                source = FolderMasks(self.options.masks)
+            elif facts.get("model") == JUDGE and isinstance(eye := self._eye(facts), JudgeEye):
+                source = JudgeMasks(eye)
+            else:
+                raise Problem(
+                    f"The metric {metric} needs masks of the subject: name a folder of them with --masks, or leave it "
+                    "out with --metrics."
+                )
+            self._known_masks = KnownMasks(source)
+        return self._known_masks
 
     def score(self, metric: str) -> list[Score]:
         """Scores of every picture, and of the photos where the metric compares with them."""
@@ -131,11 +140,10 @@ class Scorer:
             if masks is None:
                 wanted[content], hashes[name] = opener, content
                 continue
-            picture = opener()
-            mask = masks.mask(name, picture)
+            mask = masks.of(name, content, opener)
             key = f"{content}-{hashlib.sha256(mask.tobytes()).hexdigest()[:8]}"
             if not is_empty(mask):
-                wanted[key] = functools.partial(_cut, treatment, opener, masks, name)
+                wanted[key] = functools.partial(_cut, treatment, opener, masks, name, content)
                 hashes[name] = key
         suffix = f"-{cut['fill']}{'-cropped' if cut['crop'] else ''}" if cut else ""
         found = Embeddings(self.plan.folder, eye.key + suffix).of(wanted, eye.pictures)
@@ -201,13 +209,14 @@ class Scorer:
         for one in self.drawn:
             groups[one.job.row, one.job.subject].append(one.path)
         return [
-            Score(row, subject, (), -1, -1, outside.inception_score(paths, self.folders))
+            Score(row, subject, (), -1, -1, outside.inception_score(paths, self.folders, self.options.device))
             for (row, subject), paths in groups.items()
         ]
 
     def _image_reward(self, metric: str, facts: dict[str, Any]) -> list[Score]:
         pairs = [(one.path, self._words(one.job, facts) or "") for one in self.drawn]
-        values = outside.image_rewards(self.options.reward_python, self.options.weights, pairs)
+        weights = outside.reward_weights(self.options.weights)
+        values = outside.image_rewards(self.options.reward_python, weights, pairs)
         return [_score(one.job, value) for one, value in zip(self.drawn, values, strict=True)]
 
     def centers(self) -> list[list[Any]]:
@@ -216,7 +225,7 @@ class Scorer:
         if metric is None or metric not in self.used:
             return []
         masks = self._masks(metric)
-        found = [(one.job, center(masks.mask(one.job.name, one.open()))) for one in self.drawn]
+        found = [(one.job, center(masks.of(one.job.name, one.hash, one.open))) for one in self.drawn]
         return [[job.row, job.subject, job.prompt, *place] for job, place in found if place]
 
     def map(self, metric: str) -> list[list[Any]]:
@@ -231,10 +240,9 @@ class Scorer:
         return [[row, subject, *map(float, place)] for (row, subject, _), place in zip(seen, places, strict=True)]
 
 
-def _cut(cut: CutOut, opener: Callable[[], Image.Image], masks: Masks, name: str) -> Image.Image:
+def _cut(cut: CutOut, opener: Callable[[], Image.Image], masks: KnownMasks, name: str, content: str) -> Image.Image:
     """Picture of the subject alone, opened again so that no more than a block of them is in memory."""
-    picture = opener()
-    alone = cut.apply(picture, masks.mask(name, picture))
+    alone = cut.apply(opener(), masks.of(name, content, opener))
     assert alone is not None
     return alone
 

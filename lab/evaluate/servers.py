@@ -37,9 +37,15 @@ class Server:
             ) from error
 
     def restart(self) -> None:
-        """Starts the server again; one that we did not start has to be there."""
+        """Goes on with the server if it answers. Raises Problem otherwise: it is not ours to start again."""
         self._known.clear()
-        self.start()
+        try:
+            self.client.get("/system_stats")
+        except LOST as error:
+            raise Problem(
+                f"The ComfyUI at {self.client.address} was lost ({error}), and a server of --server is never started "
+                "again from here: start it, and run the same command to go on."
+            ) from error
 
     def stop(self) -> None:
         pass

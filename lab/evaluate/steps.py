@@ -59,7 +59,7 @@ def scored(
     plan: Plan, preset: str | None = None, metrics: Sequence[str] = (), options: score.Options | None = None
 ) -> None:
     """Scores what is drawn."""
-    chosen = protocol.load(preset) if preset else plan.protocol
+    chosen = protocol.load(preset).scoring(plan.protocol) if preset else plan.protocol
     print(f"written: {score.run(plan, chosen, metrics, options or score.Options())}")
     if sentence := summary.left(plan):
         print(sentence)

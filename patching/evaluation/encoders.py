@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from . import weights
 from .preprocessing import Geometry
 from .similarity import unit
 
 BATCH = 16
+_LOADING: dict[str, Any] = {"local_files_only": True, "weights_only": True, "output_loading_info": True}
+"""Arguments of `from_pretrained`: no download, and no code of a pickled file."""
+_REFUSED = torch.serialization.pickle.UnpicklingError  # raised by torch for a file with more than weights in it
+_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError, _REFUSED)
 
 
 class Encoder:
@@ -32,7 +37,30 @@ class Encoder:
 
     @cached_property
     def network(self) -> Any:
+        """Network on its device. Raises ValueError for files that are no whole network of this kind."""
+        try:
+            network, said = self._loaded()
+        except _ERRORS as error:
+            raise self._refused(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
+        # Without this, transformers fills tensors that are missing with random numbers.
+        if missing := [*map(str, sorted(said["missing_keys"])), *map(str, said["mismatched_keys"])]:
+            raise self._refused(f"{len(missing)} tensors are missing, such as {missing[0]}")
+        return network.requires_grad_(False).float().to(self.device)
+
+    def _loaded(self) -> tuple[Any, dict[str, Any]]:
+        """Network, and what transformers says of its loading."""
         raise NotImplementedError
+
+    def _refused(self, why: str) -> ValueError:
+        repository = weights.named(self.name).repository
+        return ValueError(
+            f"Expected the whole network {self.name} in {self.folder}, got files that cannot be loaded as weights "
+            f"alone ({why.rstrip('.')}); put those of huggingface.co/{repository} there again."
+        )
+
+    def ready(self) -> None:
+        """Loads everything, so that it fails before any work. Raises ValueError."""
+        _ = self.network
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -50,18 +78,23 @@ class Encoder:
 class Clip(Encoder):
     """CLIP's projected embeddings of pictures and texts."""
 
-    @cached_property
-    def network(self) -> Any:
+    def _loaded(self) -> tuple[Any, dict[str, Any]]:
         from transformers import CLIPModel
 
-        loaded: Any = CLIPModel.from_pretrained(self.folder, local_files_only=True)
-        return loaded.float().to(self.device)
+        return CLIPModel.from_pretrained(self.folder, **_LOADING)
 
     @cached_property
     def tokenizer(self) -> Any:
+        """Tokenizer of the network's folder. Raises ValueError for broken files."""
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+        try:
+            return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+        except Exception as error:  # the tokenizers' library raises nothing narrower
+            raise self._refused(f"its tokenizer has a {type(error).__name__}") from error
+
+    def ready(self) -> None:
+        _ = self.network, self.tokenizer
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         pooled = self.network.vision_model(pixel_values=pixels).pooler_output
@@ -83,14 +116,12 @@ class Clip(Encoder):
 class Dino(Encoder):
     """Class token of DINO's last layer."""
 
-    @cached_property
-    def network(self) -> Any:
+    def _loaded(self) -> tuple[Any, dict[str, Any]]:
         from transformers import AutoModel
 
         # DINOv2 has no pooling layer, and the layer of the first DINO has no trained weights.
         options = {} if self.name.startswith("dinov2") else {"add_pooling_layer": False}
-        loaded: Any = AutoModel.from_pretrained(self.folder, local_files_only=True, **options)
-        return loaded.float().to(self.device)
+        return AutoModel.from_pretrained(self.folder, **options, **_LOADING)
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         other = {} if self.name.startswith("dinov2") else {"interpolate_pos_encoding": True}

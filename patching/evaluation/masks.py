@@ -19,10 +19,6 @@ class CutOut:
     fill: str = "white"
     crop: bool = False
 
-    def as_dict(self) -> dict[str, object]:
-        """Form for JSON and for hashes."""
-        return {"fill": self.fill, "crop": self.crop}
-
     def apply(self, picture: Image.Image, mask: np.ndarray) -> Image.Image | None:
         """Picture of the subject alone, or None for an empty mask.
 

@@ -26,6 +26,10 @@ class Weights:
     files: tuple[tuple[str, ...], ...]
     """Names that the folder must have; one of each group is enough."""
 
+    @property
+    def reads_texts(self) -> bool:
+        return _TOKENS[0] in self.files
+
     def has_all(self, folder: Path) -> bool:
         return all(any((folder / name).is_file() for name in group) for group in self.files)
 
@@ -48,7 +52,7 @@ class Weights:
         target = places[0] / self.name if places else Path(FOLDER) / self.name
         raise MissingWeights(
             f"Expected the weights {self.name} ({self.size}, {self.license}) in {target}, got no folder with {wanted}; "
-            f"put the files of huggingface.co/{self.repository} there, or name another folder with --weights."
+            f"put the files of huggingface.co/{self.repository} there."
         )
 
 

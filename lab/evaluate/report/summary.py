@@ -6,7 +6,6 @@ import datetime
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,12 @@ def parts(plans: Sequence[Plan], name: str | None) -> list[Part]:
     found = []
     for plan in plans:
         files = sorted((plan.folder / "scores").glob("*.json"))
-        wanted = [file for file in files if name in (None, file.stem.rpartition("-")[0])]
+        wanted = [file for file in files if name in (None, file.stem, file.stem.rpartition("-")[0])]
         if len(wanted) != 1:
             said = ", ".join(file.stem for file in files) or "none"
             raise Problem(
                 f"Expected one set of scores in {plan.folder / 'scores'}, got {said}: run `run.py evaluate score`, or "
-                "name a protocol with --preset."
+                "name one of them with --preset."
             )
         found.append(Part(plan, *score.read(wanted[0])))
     for part in found[1:]:
@@ -145,7 +144,3 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
         if not any((u >= x and v >= y and (u, v) != (x, y)) for u, v in points.values())
     ]
     return sorted(best, key=lambda name: points[name])
-
-
-def output(folder: Path | None, plans: Sequence[Plan]) -> Path:
-    return folder or plans[0].folder

@@ -1,6 +1,7 @@
 """The command line: plans from real files, and everything that a user can name wrongly."""
 
 import json
+import re
 
 import pytest
 from likeness.lab.evaluate import command
@@ -38,7 +39,8 @@ def test_a_plan_tells_what_it_draws(files, capsys, tmp_path):
     )
     assert made.facts["files"] == {"checkpoint": "sd15.safetensors"}
     assert made.facts["folders"]["checkpoints0"] == str(tmp_path) and "loras" in made.facts["folders"]
-    assert len({made.facts["weights"][name] for name in ("", "nemo", "taxi")}) == 3
+    weights = made.facts["weights"]
+    assert len({weights["checkpoint"], *weights["lora"].values()}) == 3 and set(weights["lora"]) == {"nemo", "taxi"}
 
 
 def test_another_lora_makes_its_pictures_anew(files, tmp_path):
@@ -46,7 +48,7 @@ def test_another_lora_makes_its_pictures_anew(files, tmp_path):
     (tmp_path / "loras" / "nemo.safetensors").write_bytes(b"other")
     after = plan(files)
     same = [before.key(job) == after.key(job) for job in after.jobs()]
-    assert same == [job.subject == "taxi" for job in after.jobs()]
+    assert same == [job.subject == "taxi" or job.row == "vanilla" for job in after.jobs()]
 
 
 def test_loras_of_no_subject_are_named(files, tmp_path, capsys):
@@ -95,6 +97,36 @@ def test_a_server_that_does_not_answer_is_one_sentence(files, tmp_path):
     plan(files)
     with pytest.raises(SystemExit, match=r"^evaluate: No ComfyUI answers at 127.0.0.1:9 .*: start it"):
         command.main(["generate", str(tmp_path / "out"), "--server", "127.0.0.1:9"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpu", "sentence"),
+    [
+        (["--cpu"], True, "ComfyUI draws on the CPU, because --cpu is given."),
+        ([], False, r"ComfyUI draws on the CPU, because torch [\w.+]+ finds no GPU"),
+        ([], True, "ComfyUI draws on the GPU."),
+    ],
+)
+def test_the_device_of_the_drawing_is_told(files, tmp_path, monkeypatch, capsys, arguments, gpu, sentence):
+    plan(files)
+    used = []
+    monkeypatch.setattr(command.device, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(command, "OwnServer", lambda *_, cpu: used.append(cpu))
+    monkeypatch.setattr(command.steps, "draw", lambda *_: None)
+    command.main(["generate", str(tmp_path / "out"), *arguments])
+    assert re.search(sentence, capsys.readouterr().out) and used == [not gpu or bool(arguments)]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_device_of_the_metrics_is_told(files, tmp_path, monkeypatch, capsys, gpu):
+    plan(files)
+    given = []
+    monkeypatch.setattr(command.device.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(command.device.torch.cuda, "get_device_name", lambda: "Card")
+    monkeypatch.setattr(command.steps, "scored", lambda *arguments: given.append(arguments[-1].device))
+    command.main(["score", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert ("on the GPU Card" if gpu else "on the CPU, because torch") in said and given == ["cuda" if gpu else "cpu"]
 
 
 def test_a_step_is_needed(capsys):

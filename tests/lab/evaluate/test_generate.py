@@ -5,7 +5,7 @@ import json
 import pytest
 from likeness.demo.launcher.client import Failed, Interrupted, Rejected
 from likeness.demo.launcher.files import Problem, try_lock
-from likeness.lab.evaluate import generate, steps
+from likeness.lab.evaluate import generate, servers, steps
 from likeness.lab.evaluate import records as files
 
 LOST = ConnectionError("gone")
@@ -95,6 +95,20 @@ def test_a_lost_server_is_started_again(plan, fake_server):
     assert record["attempts"] == 3
     with pytest.raises(Problem, match=r"The server was lost 3 times at vanilla/nemo/0/00-7 \(gone\)"):
         drawn(make_again(plan), fake_server([LOST] * 3))
+
+
+def test_a_server_of_the_user_is_not_started_again(plan, monkeypatch):
+    server = servers.Server("127.0.0.1:9")
+    monkeypatch.setattr(server, "start", lambda: None)
+
+    def lost(*_):
+        raise LOST
+
+    monkeypatch.setattr(server, "lend", lost)
+    monkeypatch.setattr(server, "draw", lost)
+    expected = r"127\.0\.0\.1:9 was lost .*, and a server of --server is never started again from here: start it, and"
+    with pytest.raises(Problem, match=expected):
+        drawn(plan, server)
 
 
 def test_two_runs_do_not_share_a_folder(plan, fake_server):

@@ -46,11 +46,20 @@ def test_the_key_changes_with_all_that_makes_the_picture(make, data):
     assert len(set(original)) == len(original) and keys() == original
     sampling = dict(make().protocol.sampling, steps=26)
     assert not set(original) & set(keys(facts={"sampling": sampling}))
-    assert not set(original) & set(keys(weights={"": "abc"}))
-    changed = keys(weights={"nemo": "abc"})
-    assert [a == b for a, b in zip(original, changed, strict=True)] == [False] * 4 + [True] * 4
+    assert not set(original) & set(keys(weights={"joint_checkpoint": "abc"}))
     (data / "nemo" / "0.png").write_bytes((data / "nemo" / "1.png").read_bytes())
     assert [a == b for a, b in zip(original, keys(), strict=True)] == [False] * 4 + [True] * 4
+
+
+def test_the_key_changes_with_the_weights_of_its_own_graph_alone(make):
+    def changed(**weights) -> set[tuple[str, str]]:
+        plan, before = make(["vanilla", "lora", "jedi"], weights=weights), make(["vanilla", "lora", "jedi"])
+        return {(job.row, job.subject) for job in plan.jobs() if plan.key(job) != before.key(job)}
+
+    subjects = ("nemo", "taxi")
+    assert changed(lora={"nemo": "abc"}) == {("lora", "nemo")}
+    assert changed(checkpoint="abc") == {(row, name) for row in ("vanilla", "lora") for name in subjects}
+    assert changed(joint_checkpoint="abc") == {("jedi", name) for name in subjects}
 
 
 def test_a_plan_is_read_as_it_was_written(make, tmp_path):
@@ -71,7 +80,7 @@ def test_a_folder_of_another_protocol_or_version_is_refused(make, tmp_path):
         make(name="own")
     path = tmp_path / "out" / "plan.json"
     path.write_text(json.dumps({"format": 0}))
-    with pytest.raises(Problem, match="planned in format 0, and this version reads 1"):
+    with pytest.raises(Problem, match="planned in format 0, and this version reads 2"):
         plans.read(tmp_path / "out")
     path.write_text("{")
     with pytest.raises(Problem, match="is broken"):

@@ -6,6 +6,9 @@ import pytest
 from likeness.demo.launcher.files import Problem
 from likeness.lab.evaluate import protocol
 
+OWN = protocol.load("own").facts
+DINO = {"kind": "identity", "model": "dino-vits16", "geometry": "imagenet-256-224"}
+
 
 @pytest.mark.parametrize("name", protocol.names())
 def test_a_preset_is_valid_and_named_after_its_file(name):
@@ -41,6 +44,15 @@ def test_a_changed_geometry_changes_the_hash(monkeypatch):
     assert preset.hash != original
 
 
+def test_a_protocol_that_scores_its_own_pictures_keeps_its_hash():
+    preset = protocol.load("own")
+    drawn = protocol.Protocol(
+        {**preset.facts, "prompts": {**preset.facts["prompts"], "texts": {}}, "images_per_prompt": 9}
+    )
+    assert preset.hash != drawn.hash == preset.scoring(drawn).hash
+    assert protocol.load("dreammatcher").scoring(drawn).hash != drawn.hash
+
+
 def test_inputs_of_each_choice():
     assert protocol.load("dreambooth").inputs("dog", 5) == [(0,)]
     assert protocol.load("jedi-1").inputs("dog", 3) == [(0,), (1,), (2,)]
@@ -68,9 +80,36 @@ def test_too_few_photos_are_one_sentence():
         ({"order": "prompts"}, "has order prompts, expected subjects"),
         ({"images_per_prompt": 0}, "has images_per_prompt 0, expected a whole number above 0"),
         ({"inputs": {"choice": "last", "count": 1}}, "has inputs.choice last"),
-        ({"metrics": {"dino": {"kind": "identity", "geometry": "512"}}}, "has metrics.dino.geometry 512"),
-        ({"metrics": {"dino": {"kind": "identity", "mask": {"fill": "red"}}}}, "has metrics.dino.mask.fill red"),
+        ({"metrics": {"dino": {**DINO, "geometry": "512"}}}, "has metrics.dino.geometry 512"),
+        ({"metrics": {"dino": {**DINO, "mask": {"fill": "red", "crop": False}}}}, "has metrics.dino.mask.fill red"),
+        ({"metrics": {"dino": {**DINO, "mask": {"fill": "white"}}}}, "lacks metrics.dino.mask.crop: add"),
+        ({"metrics": {"dino": {**DINO, "mask": "white"}}}, "has metrics.dino.mask, expected an object"),
+        ({"metrics": {"dino": {**DINO, "model": "resnet"}}}, "has metrics.dino.model resnet, expected clip-vit"),
+        ({"metrics": {"dino": {"kind": "identity", "geometry": "clip-224"}}}, "lacks metrics.dino.model"),
+        ({"metrics": {"dino": {"kind": "identity", "model": "dino-vits16"}}}, "lacks metrics.dino.geometry"),
+        ({"metrics": {"dino": {**DINO, "optinal": True}}}, "has metrics.dino.optinal, which nothing reads: correct"),
+        ({"metrics": {"clip-t": {**DINO, "kind": "text"}}}, "has metrics.clip-t.model dino-vits16, expected clip-vit"),
+        ({"metrics": {"prompt": {**DINO, "kind": "judge-prompt"}}}, "model dino-vits16, expected tinyland-judge"),
+        ({"metrics": {"prompt": {"kind": "judge-prompt"}}}, "lacks metrics.prompt.model"),
+        ({"metrics": {"dino": {}}}, "lacks metrics.dino.kind"),
+        ({"metrics": {"dino": None}}, "has metrics.dino, expected an object"),
+        ({"metrics": {}}, "has metrics {}, expected at least one"),
+        ({"metrics": []}, "has metrics, expected an object"),
         ({"sampling": {"width": 512}}, "lacks sampling.height"),
+        ({"sampling": {**OWN["sampling"], "seed": "0"}}, "has sampling.seed 0, expected a whole number above -1"),
+        ({"sampling": {**OWN["sampling"], "cfg": "7"}}, "has sampling.cfg 7, expected a number"),
+        ({"sampling": {**OWN["sampling"], "negative": None}}, "has sampling.negative None, expected a text"),
+        ({"inputs": {"choice": "first"}}, "lacks inputs.count"),
+        ({"inputs": {"choice": "each", "count": 2}}, "has inputs.count 2, expected 1 with choice each"),
+        ({"inputs": 1}, "has inputs, expected an object"),
+        ({"prompts": {}}, "lacks prompts.list"),
+        ({"prompts": {"list": "files", "object": "a.txt"}}, "lacks prompts.live"),
+        ({"prompts": {"list": "files", "object": "a.txt", "live": 3}}, "has prompts.live 3, expected the name of a"),
+        ({"prompts": {"list": "coco"}}, "has prompts.list coco, expected dreambench, files"),
+        ({"axes": ["dino"]}, r"has axes \['dino'\], expected the names of two metrics"),
+        ({"axes": ["dino", "lpips"]}, "expected the names of two metrics"),
+        ({"name": "../mine"}, r"has name \.\./mine, expected letters"),
+        ({"compered": "all"}, "has compered, which nothing reads"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(change, sentence):
@@ -88,5 +127,7 @@ def test_files_that_are_no_protocol(tmp_path):
     ):
         with pytest.raises(Problem, match=sentence):
             protocol.load(name)
-    with pytest.raises(Problem, match="lacks name, version"):
+    with pytest.raises(Problem, match="has a list or a value, expected an object"):
         protocol.checked([], "mine.json")
+    with pytest.raises(Problem, match="lacks name, version"):
+        protocol.checked({}, "mine.json")

@@ -96,6 +96,22 @@ def test_scores_of_two_protocols_are_not_mixed(scored):
         summary.parts([plan], "dreambooth")
 
 
+def test_the_same_protocol_again_is_no_second_set_of_scores(scored):
+    plan = scored(facts={"images_per_prompt": 1})
+    steps.scored(plan, "tinyland", ["judge-identity"])
+    (part,) = summary.parts([plan], None)
+    assert part.facts["title"] == plan.protocol.title and part.facts["metrics"] == ["judge-identity"]
+
+
+def test_one_of_two_sets_of_scores_is_named_by_its_hash(scored):
+    plan = scored()
+    preset = type(plan.protocol)({**plan.protocol.facts, "compare": "input"})
+    score.run(plan, preset, ["judge-identity"], Options())
+    with pytest.raises(Problem, match="or name one of them with --preset"):
+        summary.parts([plan], "tinyland")
+    assert summary.parts([plan], f"tinyland-{preset.hash}")[0].facts["title"] == preset.title
+
+
 def test_the_front_is_what_nothing_beats():
     points = {"a": (0.2, 0.9), "b": (0.5, 0.8), "c": (0.4, 0.7), "d": (0.7, 0.3), "e": (0.7, 0.3)}
     assert summary.front(points) == ["a", "b", "d", "e"]
@@ -108,11 +124,11 @@ def test_names_in_a_plot_do_not_cover_each_other():
     assert len({float(y) for y in heights}) == 3
 
 
-def test_principal_components_keep_the_largest_directions():
+def test_principal_components_keep_the_largest_directions(monkeypatch):
+    monkeypatch.setattr(projection, "method", lambda: "principal components")
     rng = np.random.default_rng(0)
     vectors = np.stack([rng.normal(0, scale, 200) for scale in (5.0, 0.1, 2.0)], axis=1)
-    if projection.method() != "UMAP":
-        places = projection.project(vectors)
-        assert abs(np.corrcoef(places[:, 0], vectors[:, 0])[0, 1]) > 0.99
-        assert abs(np.corrcoef(places[:, 1], vectors[:, 2])[0, 1]) > 0.99
-        assert projection.project(vectors[:1]).shape == (1, 2)
+    places = projection.project(vectors)
+    assert abs(np.corrcoef(places[:, 0], vectors[:, 0])[0, 1]) > 0.99
+    assert abs(np.corrcoef(places[:, 1], vectors[:, 2])[0, 1]) > 0.99
+    assert projection.project(vectors[:1]).shape == (1, 2)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_a_prompt_is_right_when_class_and_place_are(drawn):
 
 def test_the_input_alone_or_left_out(make, drawn):
     every = {s: s for s in scored(drawn)[1]["judge-identity"]}
-    alone = protocol.checked({**drawn.protocol.facts, "compare": "input"}, "alone")
+    alone = protocol.checked({**_unread(drawn), "compare": "input"}, "alone")
     for one in scored(drawn, preset=alone)[1]["judge-identity"]:
         if one.row == COPY:
             whole = next(s for s in every if (s.row, s.subject, s.seed, s.prompt) == _key(one))
@@ -103,7 +105,7 @@ def test_a_picture_is_embedded_once(drawn, monkeypatch):
     first = scored(drawn, metrics=["judge-identity"])[1]
     assert sum(counts) == 8, "4 photos of each of two subjects, drawn several times"
     assert scored(drawn, metrics=["judge-identity"])[1] == first and sum(counts) == 8
-    (path,) = (drawn.folder / "embeddings").glob("*.safetensors")
+    (path,) = (drawn.folder / "embeddings").rglob("*.safetensors")
     path.write_bytes(path.read_bytes()[:50])
     assert scored(drawn, metrics=["judge-identity"])[1] == first and sum(counts) == 16
 
@@ -123,6 +125,33 @@ def test_embeddings_are_saved_block_by_block(tmp_path, monkeypatch):
         embeddings.Embeddings(tmp_path, "one").of(pictures, embed)
     found = embeddings.Embeddings(tmp_path, "one").of(pictures, embed)
     assert calls == [2, 2, 2, 1] and [found[name][0] for name in pictures] == [1, 1, 3, 3, 4]
+
+
+def test_saving_embeddings_takes_the_same_for_every_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "BLOCK", 2)
+    sizes, original = [], embeddings.whole
+    monkeypatch.setattr(
+        embeddings, "whole", lambda path, content: (sizes.append(len(content)), original(path, content))
+    )
+    pictures = {str(i): lambda: Image.new("RGB", (2, 2)) for i in range(8)}
+    embeddings.Embeddings(tmp_path, "one").of(pictures, lambda block: np.zeros((len(block), 300), np.float32))
+    assert len(sizes) == 4 and len(set(sizes)) == 1
+    assert len(embeddings.Embeddings(tmp_path, "one").of(pictures, lambda _: pytest.fail("again"))) == 8
+
+
+def test_a_mask_is_made_once_for_all_metrics(drawn, monkeypatch):
+    counts, original = [], score.JudgeEye.mask
+    monkeypatch.setattr(score.JudgeEye, "mask", lambda self, picture: (counts.append(1), original(self, picture))[1])
+    metrics = {**drawn.protocol.metrics, "cropped": {**drawn.protocol.metrics["judge-identity-masked"]}}
+    metrics["cropped"]["mask"] = {"fill": "white", "crop": True}
+    facts, _ = scored(drawn, preset=protocol.checked({**_unread(drawn), "metrics": metrics}, "two"))
+    assert len(facts["centers"]) == 8 and len(counts) == 8, "4 photos of each of two subjects"
+
+
+def _unread(plan) -> dict:
+    """Facts of the plan's protocol as its file has them."""
+    prompts = {key: value for key, value in plan.protocol.facts["prompts"].items() if key != "texts"}
+    return {**plan.protocol.facts, "prompts": prompts}
 
 
 def test_clip_t_follows_the_rule_of_the_protocol(drawn, monkeypatch):
@@ -146,16 +175,18 @@ def test_clip_t_follows_the_rule_of_the_protocol(drawn, monkeypatch):
         ("background", "in the city"),
     ):
         facts = {"kind": "text", "model": "clip-vit-base-patch32", "geometry": "clip-224", "text": rule}
-        preset = protocol.checked({**drawn.protocol.facts, "metrics": {"clip-t": facts}}, rule)
+        preset = protocol.checked({**_unread(drawn), "metrics": {"clip-t": facts}, "axes": ["clip-t"] * 2}, rule)
         values = [s.value for s in scored(drawn, preset=preset)[1]["clip-t"]]
         assert values == pytest.approx([0.6] * 8) and expected in texts
         texts.clear()
 
 
-def test_what_cannot_be_scored_is_one_sentence(drawn, make, tmp_path):
+def test_what_cannot_be_scored_is_one_sentence(drawn, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(score.eyes, "folders", lambda named: [named or tmp_path])
+    monkeypatch.setattr(outside.importlib.util, "find_spec", lambda name: None)
     for preset, metrics, sentence in (
         (drawn.protocol, ["dino"], "tinyland has no metric dino: use judge-identity"),
-        (protocol.load("dreambooth"), [], r"Expected the weights dino-vits16 \(87 MB, Apache-2.0\) in"),
+        (protocol.load("dreambooth"), [], r"the weights dino-vits16 \(87 MB, .*, or name another folder with"),
         (protocol.load("layout-and-retouch-diversity"), [], "needs torch-fidelity, which is not installed"),
         (protocol.load("vico"), ["image-reward"], "ImageReward needs a Python of its own"),
     ):
@@ -171,6 +202,33 @@ def test_a_masked_metric_without_masks_is_one_sentence(drawn, monkeypatch):
     monkeypatch.setattr(score.eyes, "load", lambda *_: dataclasses.make_dataclass("Eye", ["key"])("dino"))
     with pytest.raises(Problem, match="mdino needs masks of the subject"):
         score.run(drawn, protocol.load("jedi-1"), ["mdino"], Options())
+
+
+def test_networks_and_nouns_fail_before_the_slow_part(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(score.eyes, "folders", lambda named: [tmp_path])
+    monkeypatch.setattr(score.Scorer, "score", lambda *_: pytest.fail("the slow part"))
+    (tmp_path / "dino-vits16").mkdir()
+    (tmp_path / "dino-vits16" / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "dino-vits16" / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(
+        Problem, match=r"Expected the whole network dino-vits16 in .*dino-vits16, got files that cannot"
+    ):
+        score.run(drawn, protocol.load("dreambooth"), ["dino"], Options())
+    monkeypatch.setattr(score.eyes, "CLASSES", ("ball",))
+    with pytest.raises(Problem, match="judge-prompt knows the classes ball, and nemo is a fish: leave"):
+        score.run(drawn, drawn.protocol, ["judge-prompt"], Options())
+
+
+def test_the_inception_score_uses_the_device(tmp_path, monkeypatch):
+    """A stub takes the package's place, so this tests the adapter and not the metric."""
+    given = []
+    stub = types.SimpleNamespace(
+        calculate_metrics=lambda **options: given.append(options) or {"inception_score_mean": 2}
+    )
+    monkeypatch.setitem(sys.modules, "torch_fidelity", stub)
+    monkeypatch.setattr(outside, "inception_weights", lambda folders: tmp_path)
+    assert [outside.inception_score([], [], device) for device in ("cpu", "cuda")] == [2.0, 2.0]
+    assert [options["cuda"] for options in given] == [False, True]
 
 
 def test_a_changed_or_broken_picture_is_one_sentence(drawn):
@@ -203,3 +261,13 @@ def test_image_reward_speaks_with_another_python(tmp_path):
     (tmp_path / "ImageReward.py").write_text("raise ImportError('no such name')")
     with pytest.raises(Problem, match=r"ImageReward ended with code 1 \(ImportError: no such name\)"):
         outside.image_rewards(stub, None, pairs)
+
+
+def test_the_folder_of_image_reward_is_checked_first(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(score.Scorer, "score", lambda *_: pytest.fail("the slow part"))
+    (tmp_path / "ImageReward.pt").write_bytes(b"")
+    options = Options(weights=tmp_path, reward_python=tmp_path / "ImageReward.pt")
+    with pytest.raises(Problem, match=r"in .*, got no med_config\.json: put the files of huggingface\.co/THUDM"):
+        score.run(drawn, protocol.load("vico"), ["image-reward"], options)
+    (tmp_path / "med_config.json").write_bytes(b"")
+    assert outside.reward_weights(tmp_path) == tmp_path and outside.reward_weights(None) is None

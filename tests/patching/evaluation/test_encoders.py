@@ -1,6 +1,7 @@
 """CLIP and DINO from local folders, with tiny networks of random weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from likeness.patching.evaluation import encoders, weights
 from likeness.patching.evaluation.preprocessing import GEOMETRIES, Geometry
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
 SMALL = Geometry((("short", 64), ("crop", 64)), "bicubic", "clip")
@@ -82,6 +84,52 @@ def test_missing_weights_are_one_sentence(tmp_path):
     for part in ("dino-vits16", "87 MB", "Apache-2.0", str(tmp_path / "one"), "config.json", "facebook/dino-vits16"):
         assert part in sentence
     assert sentence.count(". ") == 0
+
+
+def test_files_that_are_no_whole_network_are_one_sentence(folder, pictures, tmp_path):
+    place = tmp_path / "dino-vits16"
+    shutil.copytree(folder / "dino-vits16", place)
+    tensors = load_file(place / "model.safetensors")
+    tensors.pop("layernorm.weight")
+    save_file(tensors, place / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"in .*dino-vits16, got files .*1 tensors are missing, such as layernorm\.weight"
+    ):
+        encoders.load("dino-vits16", [tmp_path], SMALL).ready()
+    (place / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"Expected the whole network dino-vits16 .*; put those of huggingface\.co"):
+        encoders.load("dino-vits16", [tmp_path], SMALL).pictures(pictures)
+
+
+def test_a_pickled_file_gives_its_tensors_and_never_its_code(folder, pictures, tmp_path):
+    place = tmp_path / "dino-vits16"
+    shutil.copytree(folder / "dino-vits16", place)
+    tensors = load_file(place / "model.safetensors")
+    (place / "model.safetensors").unlink()
+    torch.save(tensors, place / "pytorch_model.bin")
+    expected = encoders.load("dino-vits16", [folder], SMALL).pictures(pictures)
+    np.testing.assert_array_equal(encoders.load("dino-vits16", [tmp_path], SMALL).pictures(pictures), expected)
+    torch.save({**tensors, "more": Touches(tmp_path / "ran")}, place / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be loaded as weights alone"):
+        encoders.load("dino-vits16", [tmp_path], SMALL).ready()
+    assert not (tmp_path / "ran").exists()
+
+
+class Touches:
+    """Object whose unpickling makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_broken_tokenizer_is_one_sentence(folder, tmp_path):
+    shutil.copytree(folder / "clip-vit-base-patch32", tmp_path / "clip-vit-base-patch32")
+    (tmp_path / "clip-vit-base-patch32" / "vocab.json").write_text("{")
+    with pytest.raises(ValueError, match=r"whole network clip-vit-base-patch32 .*its tokenizer"):
+        encoders.load("clip-vit-base-patch32", [tmp_path], SMALL).ready()
 
 
 def test_weights_in_the_cache_of_hugging_face_are_found(folder, tmp_path):
