@@ -32,7 +32,9 @@ class PeakMemory(TorchDispatchMode):
         self._known: dict[int, weakref.finalize] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        values = tree_leaves((args, kwargs))
+        given = {x.untyped_storage().data_ptr() for x in values if isinstance(x, torch.Tensor)}
+        given |= {x.data_ptr() for x in values if isinstance(x, torch.UntypedStorage)}
         result = self._call(func, args, kwargs or {})
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):

@@ -21,7 +21,6 @@ from .frozen_layers import HostTensors, frozen_forward
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
-    from comfy.model_patcher import ModelPatcher
 
 _KEY = "likeness.gradient"
 _LOSS_SCALES = (1024.0, 1.0)
@@ -36,14 +35,15 @@ _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 class Gradient(NamedTuple):
     """Result of `gradient`.
 
-    latents: the shape of the call's latents, float32, d loss / d latents. losses: [batch]. checkpointed, mutable: what
-    was needed, so that the next call of the run may ask for it.
+    latents: the shape of the call's latents, float32, d loss / d latents. losses: [batch]. checkpointed, mutable,
+    mixed: what was needed, so that the next call of the run may ask for it.
     """
 
     latents: torch.Tensor
     losses: torch.Tensor
     checkpointed: bool
     mutable: bool
+    mixed: bool
 
 
 def gradient(
@@ -59,6 +59,7 @@ def gradient(
     run: Callable[..., Any] | None = None,
     checkpointed: bool = False,
     mutable: bool = False,
+    mixed: bool = False,
 ) -> Gradient | None:
     """The gradient of a loss on a model call's features, with respect to its noisy latents.
 
@@ -74,6 +75,8 @@ def gradient(
         memory runs out.
     mutable: let other packs' patches modify in place what the graph has saved. That costs a copy of each saved tensor,
         so it is the fallback when autograd finds such a change.
+    mixed: let inference tensors that are no layer's weights, such as masks, take part. That intercepts every operation,
+        so it is the fallback when autograd finds such a tensor.
     Returns None if there is no loss. Rows whose gradient overflows the model's precision are not finite.
     Raises the host's out-of-memory error, with advice.
     Raises ValueError for a loss that is not one number per row or does not depend on the latents.
@@ -100,7 +103,9 @@ def gradient(
     while True:
         try:
             with _failing(node):
-                return _differentiate(networks, x, losses_of, node, checkpointed=checkpointed, mutable=mutable)
+                return _differentiate(
+                    networks, x, losses_of, node, checkpointed=checkpointed, mutable=mutable, mixed=mixed
+                )
         except _OutOfMemory:
             if checkpointed:
                 raise
@@ -111,6 +116,9 @@ def gradient(
                     f"{node}: expected a model through which there is a gradient, got {type(model).__name__} with "
                     "operations of ComfyUI that have none; update ComfyUI, or choose another checkpoint."
                 ) from error
+            if not mixed and "inference" in str(error).lower():
+                mixed = True
+                continue
             if not _changes_in_place(error):
                 raise
             if mutable:
@@ -128,7 +136,7 @@ def _changes_in_place(error: RuntimeError) -> bool:
 
 
 def _differentiate(
-    networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool, mutable: bool
+    networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool, mutable: bool, mixed: bool
 ) -> Gradient | None:
     """Computes the gradient with a scaled loss, so that half precision does not round it to 0.
 
@@ -136,7 +144,8 @@ def _differentiate(
     """
     found = None
     for scale in _LOSS_SCALES:
-        with frozen_autograd(*networks, checkpointed=checkpointed, mutable=mutable), _queue_cleared():
+        settings = {"checkpointed": checkpointed, "mutable": mutable, "mixed": mixed}
+        with frozen_autograd(*networks, **settings), _queue_cleared():
             latents = x.detach().to(torch.float32, copy=True).requires_grad_()
             losses = losses_of(latents)
             if losses is None:
@@ -151,7 +160,7 @@ def _differentiate(
                     "remove the node that answers in the model's place (such as a cache) from model."
                 )
             (slope,) = torch.autograd.grad(losses.float().sum() * scale, latents)
-            found = Gradient(slope / scale, losses.detach(), checkpointed, mutable)
+            found = Gradient(slope / scale, losses.detach(), **settings)
         if found.latents.isfinite().all() or not found.losses.isfinite().all():
             break
     return found
@@ -230,38 +239,16 @@ def control_networks(conds: list[dict]) -> tuple[torch.nn.Module, ...]:
     return tuple(found.values())
 
 
-def refuse_compiled(model: ModelPatcher, node: str) -> None:
-    """Raises ValueError for a MODEL with torch.compile: compiled code ignores the temporary forwards of layers."""
-    network = model.get_model_object("diffusion_model")
-    compiled = (
-        "torch_compile_kwargs" in model.model_options
-        or bool(model.get_wrappers(WrappersMP.APPLY_MODEL, "torch.compile"))
-        or any(hasattr(patch, "_orig_mod") for patch in model.object_patches.values())
-        or any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in network.modules())
-    )
-    if compiled:
-        raise ValueError(
-            f"{node}: expected a model without torch.compile, got a compiled one, through which there is no gradient; "
-            "remove the node that compiles it (such as TorchCompileModel) from model."
-        )
-
-
-def refuse_cached(model: ModelPatcher, node: str) -> None:
-    """Raises ValueError for a MODEL with a step cache, which would answer the gradient's pass from the cache."""
-    for name, kind in (("EasyCache", WrappersMP.DIFFUSION_MODEL), ("LazyCache", WrappersMP.PREDICT_NOISE)):
-        if model.get_wrappers(kind, name.lower()):
-            raise ValueError(
-                f"{node}: expected a model that runs at every step, got one with {name}; remove that node from model."
-            )
-
-
 @contextlib.contextmanager
-def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False, mutable: bool = False) -> Iterator[None]:
+def frozen_autograd(
+    *networks: torch.nn.Module, checkpointed: bool = False, mutable: bool = False, mixed: bool = True
+) -> Iterator[None]:
     """Makes calls of `networks` record a graph from latents to features, even in the host's inference mode.
 
     networks: loaded by the host; their weights are constants. checkpointed: recompute all blocks of a U-Net in the
     backward pass, not only those of many tokens; those of a diffusion transformer are always recomputed. mutable: allow
-    changes in place of what the graph has saved. Take gradients inside this context too.
+    changes in place of what the graph has saved. mixed: allow inference tensors that are no layer's weights. Take
+    gradients inside this context too.
     """
     fewest = 0 if checkpointed else _MANY_TOKENS
     changed: list[torch.nn.Module] = []
@@ -272,9 +259,9 @@ def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False, muta
                 continue
             if is_transformer_block(layer):
                 transformers = True
-                forward = recomputed_jointly(block_forward(layer), mutable=mutable)
+                forward = recomputed_jointly(block_forward(layer), mutable=mutable, mixed=mixed)
             elif isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock)):
-                forward = recomputed(layer.forward, fewest, mutable=mutable)
+                forward = recomputed(layer.forward, fewest, mutable=mutable, mixed=mixed)
             else:
                 forward = frozen_forward(layer)
             if forward is not None:
@@ -287,7 +274,8 @@ def frozen_autograd(*networks: torch.nn.Module, checkpointed: bool = False, muta
             if mutable:
                 stack.enter_context(copies_saved())
                 stack.enter_context(SeparateViews())
-            stack.enter_context(HostTensors())
+            if mixed:
+                stack.enter_context(HostTensors())
             yield
     finally:
         for layer in changed:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import comfy.model_management
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
@@ -27,29 +28,31 @@ class _Complete(BaseException):
     """Ends a recomputation that has saved everything that the first pass saved."""
 
 
-def recomputed(original: Forward, fewest: int, *, mutable: bool = False) -> Forward:
+def recomputed(original: Forward, fewest: int, *, mutable: bool = False, mixed: bool = True) -> Forward:
     """A block's forward that is recomputed in the backward pass, if its input has `fewest` tokens or more.
 
     The block still records a graph, so that features read inside have gradients.
     mutable: allows the block to modify saved tensors in place, at the price of a copy of each during its recomputation.
-    Otherwise the backward pass raises Mutated for such a block.
+    Otherwise the backward pass raises Mutated for such a block. mixed: allows inference tensors beside the graph.
     """
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        if not in_graph(x) or _tokens(x) < fewest:
+        if not in_graph(x):
             return original(x, *args, **kwargs)
+        if _tokens(x) < fewest:
+            return _interruptible(original(x, *args, **kwargs))
         # The host later writes the next block's number into the same options.
         args = tuple(_snapshot(value) for value in args)
         kwargs = {name: _snapshot(value) for name, value in kwargs.items()}
         # Copied, since the host adds ControlNet residuals to skip connections in place.
-        saved = _Recomputation(lambda x: original(x, *args, **kwargs), (x.clone(),), mutable)
+        saved = _Recomputation(lambda x: original(x, *args, **kwargs), (x.clone(),), mutable, mixed)
         with saved_tensors_hooks(saved.number, saved.value):
             return saved.run(*saved.inputs)
 
     return forward
 
 
-def recomputed_jointly(original: Forward, *, mutable: bool = False) -> Forward:
+def recomputed_jointly(original: Forward, *, mutable: bool = False, mixed: bool = True) -> Forward:
     """A block's forward with any inputs in the graph, such as picture and text, recomputed as by `recomputed`.
 
     Sequences are copied for the recomputation, also those without a graph, since blocks of transformers add to them in
@@ -72,11 +75,22 @@ def recomputed_jointly(original: Forward, *, mutable: bool = False) -> Forward:
                 filled[i] = x.clone() if x.is_leaf and x.requires_grad else x
             return original(*filled[:count], **dict(zip(names, filled[count:], strict=True)))
 
-        saved = _Recomputation(run, tuple(x.clone() for x in given), mutable)
+        saved = _Recomputation(run, tuple(x.clone() for x in given), mutable, mixed)
         with saved_tensors_hooks(saved.number, saved.value):
             return run(*given)
 
     return forward
+
+
+def _interruptible(output: torch.Tensor) -> torch.Tensor:
+    """A block's output, from which a backward pass that the user interrupts goes no further."""
+    if output.requires_grad:
+        output.register_hook(_check)
+    return output
+
+
+def _check(slope: torch.Tensor) -> None:
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 class _Kept(NamedTuple):
@@ -90,8 +104,8 @@ class _Recomputation:
     torch.utils.checkpoint cannot do this: it does not notice that a block modifies in place what it has saved.
     """
 
-    def __init__(self, run: Forward, inputs: tuple[torch.Tensor, ...], mutable: bool):
-        self.run, self.inputs, self.mutable = run, inputs, mutable
+    def __init__(self, run: Forward, inputs: tuple[torch.Tensor, ...], mutable: bool, mixed: bool):
+        self.run, self.inputs, self.mutable, self.mixed = run, inputs, mutable, mixed
         self._count = 0
         self._kept: dict[int, _Kept] | None = None
         self._random = _random_states(inputs[0])
@@ -123,7 +137,7 @@ class _Recomputation:
             stack.enter_context(_repeated(self._random, inputs[0]))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(SeparateViews() if self.mutable else contextlib.nullcontext())
-            stack.enter_context(HostTensors())
+            stack.enter_context(HostTensors() if self.mixed else contextlib.nullcontext())
             stack.enter_context(saved_tensors_hooks(keep, _not_used))
             stack.enter_context(contextlib.suppress(_Complete, Stop))
             self.run(*inputs)

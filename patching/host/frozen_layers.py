@@ -2,7 +2,8 @@
 
 Autograd cannot save inference tensors, and all weights that the host loads are inference tensors. The host may also
 overwrite an offloaded weight with the next layer's. So a layer saves no weight: it requests the weight from the host
-again in the backward pass. LoRA, offloading and 8-bit storage then apply in both passes.
+again in the backward pass. LoRA, offloading and 8-bit storage then apply in both passes. A weight that is in place and
+needs no cast is used as an ordinary tensor in the same memory, which takes no Python in the backward pass.
 """
 
 from __future__ import annotations
@@ -50,9 +51,36 @@ def _linear(layer: torch.nn.Module, original: Forward) -> Forward:
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         if args or kwargs:
             return original(x, *args, **kwargs)
-        return _FrozenLinear.apply(x, layer, original) if in_graph(x) else _constant(original, x)
+        if not in_graph(x):
+            return _constant(original, x)
+        if ordinary and _is_in_place(layer, x) and (function is None or x.numel() <= _SMALL):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            weight, bias = _aliases(layer)
+            return torch.nn.functional.linear(x, weight, bias) if function is None else function(x, weight, bias)
+        return _FrozenLinear.apply(x, layer, original)
 
+    ordinary, function = _is_ordinary(layer), getattr(layer, "_conv_forward", None)
     return forward
+
+
+_SMALL = 2**15
+"""Inputs of at most this many numbers may be kept, which PyTorch's own gradient of a convolution does."""
+_ORDINARY = {
+    kind.__name__: kind
+    for kind in (
+        comfy.ops.disable_weight_init.Linear,
+        comfy.ops.disable_weight_init.Conv1d,
+        comfy.ops.disable_weight_init.Conv2d,
+    )
+}
+
+
+def _is_ordinary(layer: torch.nn.Module) -> bool:
+    """True for a layer that computes what PyTorch's layer of the same name computes with its weights."""
+    kind = _ORDINARY.get(type(layer).__name__)
+    return kind is not None and all(
+        getattr(type(layer), name) is getattr(kind, name) for name in ("forward", "forward_comfy_cast_weights")
+    )
 
 
 class _FrozenLinear(torch.autograd.Function):
@@ -110,8 +138,7 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
     if layer.weight is None:
         return None, None
     if _is_in_place(layer, x):
-        own = cast(torch.Tensor, layer.weight), cast("torch.Tensor | None", layer.bias)
-        return _alias(own[0]), None if own[1] is None else _alias(own[1])
+        return _aliases(layer)
     with torch.inference_mode():
         weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)  # pyright: ignore[reportAssignmentType]
     copies = weight.detach().clone(), None if bias is None else bias.detach().clone()
@@ -119,8 +146,14 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
     return copies
 
 
+def _aliases(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A layer's own weight and bias as ordinary tensors in the same memory."""
+    weight, bias = cast(torch.Tensor, layer.weight), cast("torch.Tensor | None", layer.bias)
+    return _alias(weight), None if bias is None else _alias(bias)
+
+
 def _is_in_place(layer: torch.nn.Module, x: torch.Tensor) -> bool:
-    """True where a norm's own weight and bias are those that the host would compute with."""
+    """True where a layer's own weight and bias are those that the host would compute with."""
     patched = getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()) or hasattr(layer, "_v")
     return not patched and all(
         type(t) is torch.nn.Parameter and t.device == x.device and t.dtype == x.dtype

@@ -10,7 +10,7 @@ import comfy.sampler_helpers
 import torch
 
 from ..features.references import keep_for
-from ..host.frozen_autograd import refuse_cached, refuse_compiled
+from ..host.frozen_refusals import refuse_cached, refuse_compiled
 from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared

@@ -13,7 +13,8 @@ from ..features.references import Reference
 from ..features.sources import Inverted
 from ..host.attach import attach
 from ..host.checks import image_latent
-from ..host.frozen_autograd import differentiable, frozen_autograd, refuse_cached, refuse_compiled
+from ..host.frozen_autograd import differentiable, frozen_autograd
+from ..host.frozen_refusals import refuse_cached, refuse_compiled
 from ..host.passes import Denoise, call_arguments, run_pass
 from ..host.run import Call, Forward
 from ..host.window import ALWAYS, Window

@@ -50,7 +50,7 @@ class GuidanceRun:
     _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
     _one_by_one: bool = False
     """Set once the guider evaluates other conditionings in a call before the guided one."""
-    _needs: dict[str, bool] = field(default_factory=lambda: {"checkpointed": False, "mutable": False})
+    _needs: dict[str, Any] = field(default_factory=lambda: {"checkpointed": False, "mutable": False, "mixed": False})
     """Arguments of `gradient` that an earlier gradient of the run has turned out to need."""
 
     def __post_init__(self):
@@ -204,7 +204,7 @@ class GuidanceRun:
                 **self._needs,
             )
             assert found is not None
-            self._needs = {"checkpointed": found.checkpointed, "mutable": found.mutable}
+            self._needs = {"checkpointed": found.checkpointed, "mutable": found.mutable, "mixed": found.mixed}
             total = total + found.latents / len(entries)
             score = score + found.losses / len(entries)
             losses.append(reading.losses)

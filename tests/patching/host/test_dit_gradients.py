@@ -115,7 +115,7 @@ def test_recomputing_needs_less_memory(monkeypatch):
     model, x, peaks = inference_dit("lumina2"), tiny_dits.latent("lumina2", height=16, width=16)["samples"], []
     ours(model, "lumina2", x)  # one-time allocations are not measured
     for _ in range(2):
-        with Memory() as memory:
+        with Memory(model) as memory:
             ours(model, "lumina2", x, Outputs("lumina2", last=3))
         peaks.append(memory.peak)
         monkeypatch.setattr(frozen_autograd, "recomputed_jointly", lambda forward, **settings: forward)

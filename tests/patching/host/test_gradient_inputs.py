@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from likeness.patching.host.frozen_autograd import gradient, refuse_compiled
+from likeness.patching.host.frozen_autograd import gradient
+from likeness.patching.host.frozen_refusals import refuse_compiled
 from likeness.tests.patching.host.gradients import (
     SIGMA,
     Features,
