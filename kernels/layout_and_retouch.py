@@ -52,6 +52,8 @@ def reference_attention(
     attention: Callable[..., torch.Tensor],
     append: bool = False,
     strength: float = 1.0,
+    kept: int = 0,
+    alone: Callable[[], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """f = softmax(Q K_ref^T / sqrt(d)) V_ref (arXiv 2407.09779, Algorithm 1, line 10), as in MasaCtrl.
 
@@ -62,10 +64,12 @@ def reference_attention(
     attention(q, k, v) or attention(q, k, v, mask=[1, n, keys]) -> [rows, n, width]: the layer's own attention.
     append: the keys are the target's own and the references'; the paper replaces them.
     strength: linear mix with the attention over the target's own tokens alone, 1 is the paper's.
+    kept: number of own tokens, the last ones, that are never replaced, as those of a prompt in the same sequence.
+    alone(): the attention over the own tokens, by default that of k and v.
     """
     own = k.shape[1] - sum(counts)
-    first = 0 if append else own
-    if weights_matter(weights, append):
+    first = 0 if append else own - kept
+    if weights_matter(weights, append or kept > 0):
         spans = [(own - first, 1.0), *zip(counts, weights, strict=True)]
         bias = key_bias(q, [weight for _, weight in spans], [count for count, _ in spans])
         swapped = attention(q, k[:, first:], v[:, first:], mask=bias)
@@ -73,7 +77,8 @@ def reference_attention(
         swapped = attention(q, k[:, first:], v[:, first:])
     if strength == 1:
         return swapped
-    return torch.lerp(attention(q, k[:, :own], v[:, :own]), swapped, strength)
+    unchanged = attention(q, k[:, :own], v[:, :own]) if alone is None else alone()
+    return torch.lerp(unchanged, swapped, strength)
 
 
 def weights_matter(weights: Sequence[float], append: bool) -> bool:

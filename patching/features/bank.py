@@ -11,11 +11,14 @@ from typing import NamedTuple
 import torch
 
 from ..host.blocks import Layer
+from ..host.family import HIDDEN, KEYS
 from ..host.fingerprint import Fingerprint
 from .host_memory import HostMemory
 
-HIDDEN = "hidden"
 OUTPUT = "output"
+KINDS = (HIDDEN, KEYS, OUTPUT)
+"""Kinds of features: what a layer lends (`Family.lends`), and the output of its self-attention."""
+
 _TOLERANCE = 1e-4
 _MODELS = 2
 _NEGATIVES = 2
@@ -26,8 +29,8 @@ _NOT_ENCODED = ("pooled_output", "model_conds", "uuid")
 class Key(NamedTuple):
     """The identity of features in a bank.
 
-    weights: the name of the model's `Identity`, empty for those of a layout's own run. kind: HIDDEN states before the
-    self-attention's projections, or its OUTPUT. negative_digest: `digest_of` the run's negative prompt for a picture's
+    weights: the name of the model's `Identity`, empty for those of a layout's own run. kind: one of KINDS, or one of
+    the palette's. negative_digest: `digest_of` the run's negative prompt for a picture's
     unconditional rows, empty for features of the picture's own prompt.
     """
 

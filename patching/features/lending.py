@@ -16,12 +16,13 @@ import torch
 
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
-from ..host.family import Family
+from ..host.family import KEYS, Family
 from ..host.identity import identity_in_run, network_options
 from ..host.notices import Notices
 from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
-from .bank import HIDDEN, digest_of
+from .bank import digest_of
+from .positions import BESIDE, shifts
 from .references import Reference, keep_for
 from .room import Demand, find_room, level_size
 from .run_features import ChosenTokens, Features, RunFeatures, Side
@@ -45,7 +46,7 @@ class Lending:
     """The references of a patch and the way they are lent.
 
     blocks: whose self-attention borrows. mode: BATCHED, SEQUENTIAL or BANKED. bank_limit: GiB of RAM for the features
-    of BANKED, 0 for half of what is free.
+    of BANKED, 0 for half of what is free. positions: one of `positions.POSITIONS`, for families that lend keys.
     """
 
     node: str
@@ -54,6 +55,7 @@ class Lending:
     references: tuple[Reference, ...] = ()
     mode: str = SEQUENTIAL
     bank_limit: float = 0.0
+    positions: str = BESIDE
 
     @property
     def batches(self) -> int:
@@ -100,6 +102,7 @@ class Lender:
     references: tuple[Reference, ...] = ()
     sources: list[Source] = field(default_factory=list)
     _tokens: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
+    _rotations: dict[tuple, tuple[torch.Tensor | None, ...]] = field(default_factory=dict)
     _digest: str = ""
 
     def lend(self, call: Call, forward: Forward, change: Change) -> torch.Tensor:
@@ -144,17 +147,19 @@ class Lender:
         joint = call_with(call, sources) if sources else None
         if joint is None:
             return None
-        borrowed = []
+        borrowed, rotations = [], self.rotations(call, [(call.x.shape[-2], call.x.shape[-1])] * len(self.references))
         for i, reference in enumerate(self.references):
             first = {side: indices(joint.rows, _role(i), side)[0] for side in sides}
             rows = tuple(first[self.side(flag)] + image for flag in call.flags for image in range(call.images))
-            borrowed.append(Borrowed(reference.weight, rows=rows, tokens=self.tokens_of(reference, call.x.device)))
+            tokens = self.tokens_of(reference, call.x.device)
+            borrowed.append(Borrowed(reference.weight, rows=rows, tokens=tokens, rotation=rotations[i]))
         return joint, tuple(borrowed)
 
     def own_calls(self, call: Call, forward: Forward) -> tuple[Borrowed, ...]:
         """The references' features at the call's noise level: from a bank, the last call there, or a call now."""
         sides, layers = self.sides(call.flags), layers_of(self.settings.blocks)
-        found = []
+        found, rotations = [], self.rotations(call, [reference.size for reference in self.references])
+        kind = self.settings.family.lends
         for i, reference in enumerate(self.references):
             whole = {side: self._bank_side(i, side) for side in sides}
             known = {side: self.features.known(call, picture, layers) for side, picture in whole.items()}
@@ -162,12 +167,27 @@ class Lender:
             if missing := tuple(side for side in sides if side not in parts):
                 rows = self.reference_rows(call, i, missing)
                 tokens = self.tokens_of(reference, call.x.device)
-                made = self.features.read(call, forward, layers=layers, sources=rows, kind=HIDDEN, tokens=tokens)
+                made = self.features.read(call, forward, layers=layers, sources=rows, kind=kind, tokens=tokens)
                 for side, features in made.items():
                     self.features.keep(call, whole[side], features)
                 parts |= made
-            found.append(Borrowed(reference.weight, {layer: self._spread(call, parts, layer) for layer in layers}))
+            features = {layer: self._spread(call, parts, layer) for layer in layers}
+            lent = {"keys": features} if kind == KEYS else {"features": features}
+            found.append(Borrowed(reference.weight, rotation=rotations[i], **lent))
         return tuple(found)
+
+    def rotations(self, call: Call, sizes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor | None, ...]:
+        """The rotation of each reference's keys, made once per size of the call; None where they stay.
+
+        sizes: (height, width) of the references' latents.
+        """
+        family, device, size = self.settings.family, call.x.device, (call.x.shape[-2], call.x.shape[-1])
+        key = (size, *sizes, device)
+        if key not in self._rotations:
+            grids = [family.grid(own) for own in sizes]
+            moves = shifts(self.settings.positions, family.grid(size), grids, centered=family.centered)
+            self._rotations[key] = tuple(family.rotation(shift, device) for shift in moves)
+        return self._rotations[key]
 
     def demands(self, model: ModelPatcher, flags: Sequence[bool]) -> list[Demand]:
         """The features that the run reads of each reference. flags: the sides of guidance that the run evaluates."""
@@ -184,7 +204,7 @@ class Lender:
         ]
 
     def _bank_side(self, i: int, side: bool) -> Side:
-        return Side(_role(i), side, HIDDEN, self.references[i].bank, self._negative_digest(side))
+        return Side(_role(i), side, self.settings.family.lends, self.references[i].bank, self._negative_digest(side))
 
     def reference_rows(self, call: Call, i: int, sides: Sequence[bool]) -> list[SourceRows]:
         """The rows of reference `i` at the call's noise level, one group per side of guidance."""

@@ -11,10 +11,10 @@ from ..host.family import Family
 from ..host.passes import call_arguments
 from ..host.run import Call, Forward
 from ..host.window import ALWAYS, Window
-from .bank import HIDDEN, digest_of
+from .bank import digest_of
 from .references import Reference
 from .source_rows import SourceRows, call_of, call_with
-from .taps import BankSink, HiddenStateTap
+from .taps import BankSink, LentTap
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +50,11 @@ class ReferenceReading:
         tap(own, forward)
         return tap(call, forward)
 
-    def _tap(self) -> HiddenStateTap:
+    def _tap(self) -> LentTap:
         digest = "" if self.negative is None else digest_of(self.negative)
-        sink = BankSink(HIDDEN, self.weights, self.reference.bank, self.reference.tokens, negative_digest=digest)
-        return HiddenStateTap(self.node, self.family, self.blocks, sink)
+        kind, reference = self.family.lends, self.reference
+        sink = BankSink(kind, self.weights, reference.bank, reference.tokens, negative_digest=digest)
+        return LentTap(self.node, self.family, self.blocks, sink)
 
     def _arguments(self, call: Call) -> dict:
         negative = self.negative

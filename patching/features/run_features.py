@@ -16,7 +16,7 @@ from ..host.rows import indices, take
 from ..host.run import Call, Forward
 from ..host.same import same
 from ..host.tokens import Tokens
-from .bank import HIDDEN, FeatureBank, Key
+from .bank import OUTPUT, FeatureBank, Key
 from .source_rows import SourceRows, calls_of
 
 Features = dict[Layer, torch.Tensor]
@@ -110,7 +110,7 @@ class RunFeatures:
     ) -> dict[bool, Features]:
         """Runs the rows of one role in calls of their own and reads their features, by side of guidance."""
         made: dict[bool, Features] = {s.conditional: {} for s in sources}
-        tap = self.family.tap_hidden_states if kind == HIDDEN else self.family.tap_self_attention_output
+        tap = self.family.tap_self_attention_output if kind == OUTPUT else self.family.tap_lent
         for part in calls_of(call, sources):
 
             def read(layer: Layer, values: torch.Tensor, seen: Tokens, part: Call = part) -> None:
@@ -118,7 +118,7 @@ class RunFeatures:
                 for conditional, features in made.items():
                     rows = indices(part.rows, None, conditional)
                     if rows:
-                        picked = take(values, rows)
+                        picked = seen.of_picture(take(values, rows))
                         features[layer] = picked if chosen is None else picked[:, chosen]
 
             forward(replace(part, options=tap(part.options, layers, read)))

@@ -10,6 +10,7 @@ import torch
 
 from ..host.blocks import Layer
 from ..host.family import Attention, Inputs, SelfAttentionChange
+from ..host.joint_attention import JointAttention
 from ..host.tokens import Tokens
 
 
@@ -18,15 +19,18 @@ class Borrowed:
     """One reference's tokens at the layers of one model call.
 
     features: [chunks, tokens, channels] masked hidden states by layer, from a bank or a call of the reference's own.
-    Each chunk is for an equal part of the target's rows, in order. rows: instead of features, the reference's row of
-    the same call for every target row. tokens(size): indices of the tokens of these rows to attend to at a layer of
-    (height, width), None for all. weight: of the reference.
+    Each chunk is for an equal part of the target's rows, in order. keys: instead of features, finished keys and values
+    as `Family.tap_lent` gives them, [chunks, tokens, both widths]. rows: instead of both, the reference's row of the
+    same call for every target row. rotation: moves finished keys, None to leave them. tokens(size): indices of the
+    tokens of these rows to attend to at a layer of (height, width), None for all. weight: of the reference.
     """
 
     weight: float
     features: dict[Layer, torch.Tensor] | None = None
     rows: tuple[int, ...] = ()
     tokens: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+    keys: dict[Layer, torch.Tensor] | None = None
+    rotation: torch.Tensor | None = None
 
 
 class Shared(NamedTuple):
@@ -34,7 +38,9 @@ class Shared(NamedTuple):
 
     q: [targets, n, width]. k, v: [targets, own + sum(counts), width], the target's own tokens first (own is n, or 0
     where `keeps_own` is False), then each reference's. counts: tokens of each reference. reference_q: [targets,
-    sum(counts), width], the references' queries; None where `reads_queries` is False.
+    sum(counts), width], the references' queries; None where `reads_queries` is False. kept: the number of own tokens,
+    the last ones, that stay where the picture's are replaced: the prompt's. alone(): the attention over the target's
+    own tokens; None to compute it from k and v.
     """
 
     q: torch.Tensor
@@ -42,6 +48,8 @@ class Shared(NamedTuple):
     v: torch.Tensor
     counts: tuple[int, ...]
     reference_q: torch.Tensor | None = None
+    kept: int = 0
+    alone: Callable[[], torch.Tensor] | None = None
 
     @property
     def own(self) -> int:
@@ -117,6 +125,12 @@ class SharedAttention(SelfAttentionChange):
         self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
     ) -> torch.Tensor:
         first = self.targets if self.of_same_call else len(q)
+        if isinstance(attention, JointAttention):
+            swapped = self._of_joint(layer, q[:first], (q, k, v), attention, tokens)
+            if first == len(q):
+                return swapped
+            rest = attention.of_rows(slice(first, None))(q[first:], k[first:], v[first:])
+            return torch.cat([swapped, rest])
         shared = self._of_rows(q, k, v, tokens) if self.of_same_call else self._of_features(layer, q, k, v)
         lent = attention
         if layer in self.replaced:
@@ -125,6 +139,49 @@ class SharedAttention(SelfAttentionChange):
                 shared = shared._replace(k=shared.k[:, shared.own :], v=shared.v[:, shared.own :])
         swapped = self.share(shared, lent)
         return swapped if first == len(q) else torch.cat([swapped, attention(q[first:], k[first:], v[first:])])
+
+    def _of_joint(
+        self,
+        layer: Layer,
+        q: torch.Tensor,
+        every: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        attention: JointAttention,
+        tokens: Tokens,
+    ) -> torch.Tensor:
+        """The attention of the target's rows where one sequence holds picture and prompt. every: q, k, v of all rows.
+
+        The picture's queries see the references; those of the prompt see their own sequence alone.
+        """
+        attention = attention.of_rows(slice(0, len(q)))
+        k, v = (t[: len(q)] for t in every[1:])
+        lent = [
+            _of_call(borrowed, every, attention, tokens)
+            if borrowed.keys is None
+            else _finished(borrowed, borrowed.keys[layer], len(q), attention, k)
+            for borrowed in self.references
+        ]
+        counts, picture = tuple(keys.shape[1] for _, keys, _ in lent), tokens.picture
+        first = 0 if self.keeps_own else picture
+        queries = [own for own, _, _ in lent if own is not None]
+        if self.reads_queries and len(queries) < len(lent):
+            raise ValueError(
+                "expected references in the same call for a method that reads queries; set mode to batched."
+            )
+
+        def alone() -> torch.Tensor:
+            return attention.of_picture(q[:, :picture], k, v)
+
+        shared = Shared(
+            q[:, :picture],
+            torch.cat([k[:, first:], *(keys for _, keys, _ in lent)], 1),
+            torch.cat([v[:, first:], *(values for _, _, values in lent)], 1),
+            counts,
+            torch.cat(queries, 1) if self.reads_queries else None,
+            tokens.others,
+            alone,
+        )
+        made = self.share(shared, attention.of_picture.with_borrowed(sum(counts)))
+        return attention.completed(made, q, k, v)
 
     def _of_features(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Shared:
         counts = tuple(b.features[layer].shape[1] for b in self.references if b.features is not None)
@@ -150,6 +207,33 @@ class SharedAttention(SelfAttentionChange):
             keys, values = keys[1:], values[1:]
         reference_q = torch.cat(queries, 1) if queries else None
         return Shared(q[:first], torch.cat(keys, 1), torch.cat(values, 1), tuple(counts), reference_q)
+
+
+_Lent = tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]
+"""Queries where they are known, keys and values of one reference, [targets, tokens, width]."""
+
+
+def _of_call(
+    borrowed: Borrowed,
+    every: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    attention: JointAttention,
+    tokens: Tokens,
+) -> _Lent:
+    """The picture's tokens of a reference's rows in the same call."""
+    chosen = borrowed.tokens(tokens.size) if borrowed.tokens else None
+    rows = [torch.stack([t[row, : tokens.picture] for row in borrowed.rows]) for t in every]
+    q, k, v = rows if chosen is None else [t[:, chosen] for t in rows]
+    return attention.moved(q, borrowed.rotation), attention.moved(k, borrowed.rotation), v
+
+
+def _finished(
+    borrowed: Borrowed, joined: torch.Tensor, targets: int, attention: JointAttention, like: torch.Tensor
+) -> _Lent:
+    """Finished keys and values of a reference, which each of its chunks lends to an equal part of the rows."""
+    keys, values = joined.to(like).split(like.shape[2], 2)
+    spread = targets // len(joined)
+    keys = attention.placed(keys, borrowed.rotation)
+    return None, keys.repeat_interleave(spread, 0), values.repeat_interleave(spread, 0)
 
 
 def _or_own(attention: Attention, own: torch.Tensor) -> Attention:

@@ -10,7 +10,7 @@ import torch
 
 from ...kernels.attention import cross_attention_map, fold_repeats
 from ..host.blocks import Block, Layer, layers_of
-from ..host.family import Family, Options
+from ..host.family import KEYS, Family, Options
 from ..host.rows import indices, take
 from ..host.run import Call, Forward
 from ..host.tokens import Tokens
@@ -77,11 +77,11 @@ class Tap:
 
 
 @dataclass(frozen=True, eq=False)
-class HiddenStateTap(Tap):
-    """Hidden states before the self-attention's projections: half the size of the keys and values they project to."""
+class LentTap(Tap):
+    """What a layer lends: hidden states of a U-Net, half the size of the keys and values they project to, or those."""
 
     def tapped(self, reading: _Reading) -> Options:
-        return self.family.tap_hidden_states(reading.call.options, self.layers, reading.hidden_states)
+        return self.family.tap_lent(reading.call.options, self.layers, reading.hidden_states)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,9 @@ class CrossAttentionTap(Tap):
 
     def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
         """Maps of the tokens: q [rows, n, width], k [rows, m, width] -> [rows, n, len(tokens)]."""
-        return token_maps(q, k, heads, tokens=self.tokens, prompt_length=self.prompt_length, node=self.node)
+        # Transformers never repeat a text, but may have more tokens of it than the prompt has.
+        length = k.shape[1] if self.family.lends == KEYS else self.prompt_length
+        return token_maps(q, k, heads, tokens=self.tokens, prompt_length=length, node=self.node)
 
 
 def token_maps(

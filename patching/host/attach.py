@@ -12,7 +12,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from .failures import leaving_nothing, without_circles
-from .family import Options
+from .family import LATENT, Options
 from .notices import Notices
 from .predictions import Answering, Prediction
 from .rows import Row, conditional_chunks, rows_of_call
@@ -214,7 +214,7 @@ def _run(executor, call: Call) -> torch.Tensor:
     """Runs a call by position, as the host calls its wrappers: those of other packs may count on it."""
     rest = dict(call.arguments)
     first = [rest.pop(name, None) for name in ("c_concat", "c_crossattn", "control")]
-    return executor(call.x, call.t, *first, call.options, **rest)
+    return executor(call.x, call.t, *first, {**call.options, LATENT: tuple(call.x.shape)}, **rest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 KINDS = ("input", "middle", "output")
-PRESETS = {"encoder": ("input",), "decoder": ("output",), "all": KINDS}
+"""Kinds of a U-Net's blocks."""
+TRANSFORMER_KINDS = ("double", "single", "block")
+"""Kinds of a transformer's blocks: with a stream each for text and picture, with one for both, with text aside."""
+PRESETS = {"encoder": ("input",), "decoder": ("output",), "all": (*KINDS, *TRANSFORMER_KINDS)}
+TRANSFORMER_PRESETS = ("early", "late", "vital", "content")
+"""Halves of a transformer in call order, and the published sets of Flux.1's layers."""
+
+_FLUX1 = {"double": 19, "single": 38}
+_PUBLISHED = {
+    "vital": ("double0-2 double17-18 single6 single9 single34-35 single37"),
+    "content": "double0 double7-10 double18 single6 single9 single18 single23 single26 single31 single37",
+    "maps": "double10-18",
+}
 
 
 class Layer(NamedTuple):
@@ -23,7 +35,7 @@ class Layer(NamedTuple):
 class Block:
     """A block with attention.
 
-    kind: one of KINDS. number: ComfyUI's number of the block. depth: number of its transformers.
+    kind: one of KINDS or TRANSFORMER_KINDS. number: ComfyUI's number of the block. depth: number of its transformers.
     """
 
     kind: str
@@ -44,25 +56,48 @@ def layers_of(blocks: Iterable[Block]) -> tuple[Layer, ...]:
     return tuple(layer for block in blocks for layer in block.layers)
 
 
+def published(available: Sequence[Block]) -> dict[str, tuple[str, ...]]:
+    """The names of a transformer's blocks in TRANSFORMER_PRESETS and "maps".
+
+    vital: Flux.1's layers without which a picture falls apart (Stable Flow, arXiv 2411.14430). content: those that do
+    not depend on positions (FreeFlux, arXiv 2503.16153). maps: those whose text attention is sharp (ConceptAttention,
+    arXiv 2502.04320). Other transformers have no published sets, so theirs are the later half.
+    """
+    names = [block.name for block in available]
+    half = len(names) // 2
+    sets = {"early": tuple(names[:half]), "late": tuple(names[half:])}
+    known = all(sum(b.kind == kind for b in available) == count for kind, count in _FLUX1.items())
+    for name, text in _PUBLISHED.items():
+        spans = [span for span in map(_range, _words(text)) if span]
+        chosen = [f"{kind}{n}" for kind, first, last in spans for n in range(first, last + 1)]
+        sets[name] = tuple(chosen) if known else sets["late"]
+    return sets
+
+
 def parse(
     text: str, available: Sequence[Block], node: str, paper: Sequence[str] = (), widget: str = "blocks"
 ) -> tuple[Block, ...]:
     """The blocks named in a widget's text, in call order and without duplicates; none for an empty text.
 
-    text: names ("input4"), ranges ("output3-8") and presets ("encoder", "decoder", "all", "paper"), in any case,
-        separated by commas or spaces. A range covers the blocks with attention in it.
+    text: names ("input4", "double3"), ranges ("output3-8") and presets, in any case, separated by commas or spaces.
+        Presets are "all" and "paper", "encoder" and "decoder" of U-Nets, and TRANSFORMER_PRESETS. A range covers the
+        blocks with attention in it.
     available: the model's blocks in call order.
     paper: the block names of the preset "paper" on this node; names that the model lacks are skipped.
     widget: the name of the widget that holds the text.
     Raises ValueError for a name or range that the model lacks, listing the available ones.
     """
     chosen: set[Block] = set()
+    joint = any(b.kind in TRANSFORMER_KINDS for b in available)
+    sets = {**(published(available) if joint else {}), "paper": tuple(paper)}
+    presets = _presets(joint, bool(paper))
     for word in _words(text):
-        found = [b for b in available if _matches(word, b, paper)] if _inside(word, available) else []
+        known = word in presets or _range(word) is not None
+        found = [b for b in available if _matches(word, b, sets)] if known and _inside(word, available) else []
         if not found:
             raise ValueError(
                 f"{node}: expected blocks among {', '.join(b.name for b in available)} or one of "
-                f"{', '.join(_presets(bool(paper)))}, got '{word}'; change {widget}."
+                f"{', '.join(presets)}, got '{word}'; change {widget}."
             )
         chosen.update(found)
     return tuple(b for b in available if b in chosen)
@@ -73,15 +108,15 @@ def check_names(text: str, node: str, widget: str = "blocks", *, paper: bool = F
 
     paper: the widget has the preset "paper". needed: the text must name a block.
     """
-    presets = _presets(paper)
+    presets = (*_presets(True, False)[:-1], *_presets(False, paper))
     if needed and not _words(text):
         raise ValueError(f"{node}: expected at least one block, got none; write {presets[-1]} into {widget}.")
     for word in _words(text):
         span = _range(word)
         if word not in presets and (span is None or span[1] > span[2]):
             raise ValueError(
-                f"{node}: expected blocks such as output4 or output3-8, or one of {', '.join(presets)}, got '{word}'; "
-                f"change {widget}."
+                f"{node}: expected blocks such as output4, output3-8 or double3-10, or one of {', '.join(presets)}, "
+                f"got '{word}'; change {widget}."
             )
 
 
@@ -89,12 +124,13 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,;]+", text.lower()) if word]
 
 
-def _presets(paper: bool) -> tuple[str, ...]:
-    return (*PRESETS, "paper") if paper else tuple(PRESETS)
+def _presets(transformer: bool, paper: bool) -> tuple[str, ...]:
+    own = (*TRANSFORMER_PRESETS, "all") if transformer else tuple(PRESETS)
+    return (*own, "paper") if paper else own
 
 
 def _range(word: str) -> tuple[str, int, int] | None:
-    match = re.fullmatch(r"(input|middle|output)(\d+)(?:-(\d+))?", word)
+    match = re.fullmatch(r"(input|middle|output|double|single|block)(\d+)(?:-(\d+))?", word)
     return match and (match[1], int(match[2]), int(match[3] or match[2]))
 
 
@@ -104,9 +140,9 @@ def _inside(word: str, available: Sequence[Block]) -> bool:
     return span is None or span[2] <= max((b.number for b in available if b.kind == span[0]), default=-1)
 
 
-def _matches(word: str, block: Block, paper: Sequence[str]) -> bool:
+def _matches(word: str, block: Block, sets: Mapping[str, Sequence[str]]) -> bool:
     span = _range(word)
     if span:
         kind, first, last = span
         return block.kind == kind and first <= block.number <= last
-    return block.name in paper if word == "paper" else block.kind in PRESETS.get(word, ())
+    return block.name in sets[word] if word in sets else block.kind in PRESETS[word]

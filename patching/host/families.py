@@ -1,4 +1,4 @@
-"""The family of a MODEL, its blocks and its presets. A new family is one more entry in FAMILIES."""
+"""The family of a MODEL, its blocks and its presets. A new transformer is one more row in `dit_table`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING
 import torch
 
 from .blocks import Block, Layer
+from .dit import DiT
+from .dit_table import ROWS, row_of
 from .family import Family, Resolution
 from .unet import UNET
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-FAMILIES: tuple[Family, ...] = (UNET,)
-
 
 def family_of(model: ModelPatcher, node: str) -> Family:
     """The family of a MODEL. Raises ValueError, naming the model, if no family fits."""
     network = _network(model)
-    for family in FAMILIES:
-        if family.fits(network):
-            return family
-    supported = " or ".join(f"a {family.name} image model ({family.models})" for family in FAMILIES)
+    if UNET.fits(network):
+        return UNET
+    row = row_of(network)
+    if row is not None:
+        return DiT(row, network)
     raise ValueError(
-        f"{node}: expected {supported}, got {type(model.model).__name__}, which is not supported yet; connect another "
-        "checkpoint to model."
+        f"{node}: expected a {UNET.name} image model ({UNET.models}) or a transformer "
+        f"({', '.join(row.models for row in ROWS)}), got {type(model.model).__name__}, which is not supported yet; "
+        "connect another checkpoint to model."
     )
 
 

@@ -1,7 +1,7 @@
 """The interface between the pack and a kind of network: every method reads and changes attention through it alone.
 
-A new family is one file with a `Family` and one entry in `families.FAMILIES`. A layer has one sequence of tokens, and
-`Tokens` locates the picture's tokens in it. So the interface also fits transformers that join text and picture.
+Families are `unet.UNet` and `dit.DiT`, which has one row per transformer in `dit_table`. A layer has one sequence of
+tokens, and `Tokens` locates the picture's tokens in it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ FEATURES = (SELF_INPUT, CROSS_INPUT, CROSS_OUTPUT)
 Inputs are the normalized hidden states before an attention's projections. The output is that of cross-attention after
 all patches, before it is added to the hidden states.
 """
+
+HIDDEN, KEYS = "hidden", "keys"
+"""Kinds of what a layer lends: hidden states before its projections, or finished keys and values, joined."""
+
+LATENT = "likeness.latent"
+"""The entry of `transformer_options` with the shape of a model call's latents, which transformers do not tell."""
 
 Options = dict[str, Any]
 """The `transformer_options` of a model call; never changed in place."""
@@ -62,10 +68,20 @@ class Resolution(NamedTuple):
     multiple: int
 
 
+class Shift(NamedTuple):
+    """A move of a picture's keys in tokens: along the index of pictures, down and to the right."""
+
+    index: float = 0.0
+    down: float = 0.0
+    right: float = 0.0
+
+
 class SelfAttentionChange:
     """A change of self-attention layers during one model call.
 
-    The base class changes nothing; subclasses override the parts they change.
+    The base class changes nothing; subclasses override the parts they change. Transformers that join text and picture
+    call `attend` and `output` alone. There `attention` is a `JointAttention`, and the picture's tokens come first;
+    `output` gets the picture's tokens only, before the output projection.
     """
 
     @property
@@ -107,9 +123,18 @@ CrossAttentionChange = Callable[[Layer, torch.Tensor, torch.Tensor, torch.Tensor
 class Family(Protocol):
     """A kind of network and its hooks. Methods that take `options` return new ones for one model call."""
 
-    name: str
-    models: str
-    """Its checkpoints, named in messages."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def models(self) -> str:
+        """Its checkpoints, named in messages."""
+        ...
+
+    @property
+    def lends(self) -> str:
+        """HIDDEN or KEYS: what a picture lends to another one."""
+        ...
 
     def fits(self, network: torch.nn.Module) -> bool:
         """True if a network belongs to this family."""
@@ -130,7 +155,29 @@ class Family(Protocol):
     def hidden_shapes(
         self, network: torch.nn.Module, size: tuple[int, int]
     ) -> dict[Layer, tuple[tuple[int, int], int]]:
-        """((height, width), channels) of every attention layer's hidden states, for latents of `size`."""
+        """((height, width), channels) of what every attention layer lends, for latents of `size`."""
+        ...
+
+    @property
+    def centered(self) -> bool:
+        """True where the positions of tokens count from the picture's center."""
+        ...
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the finest layer's tokens, for latents of `size`."""
+        ...
+
+    def rotation(self, shift: Shift, device: torch.device) -> torch.Tensor | None:
+        """The rotation that moves finished keys by a shift, [channels / 2, 2, 2]; None where there is none."""
+        ...
+
+    def tap_lent(
+        self, options: Options, layers: Collection[Layer], read: HiddenReader, queries: bool = False
+    ) -> Options:
+        """Passes what `layers` lend, of the picture's tokens, to `read`.
+
+        queries: True to put the queries before finished keys and values.
+        """
         ...
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:

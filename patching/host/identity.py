@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from .family import Options
+from .family import LATENT, Options
 from .fingerprint import Fingerprint, silent
 from .passes import GUIDANCE_FUNCTIONS
 from .run import KEY, RunState
@@ -27,7 +27,7 @@ _WITHOUT_EFFECT = frozenset(
 )
 """Model options that a pass without guidance and inpainting does not use, and those that are looked at one by one."""
 
-_OF_ONE_CALL = frozenset(("cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "callbacks", KEY))
+_OF_ONE_CALL = frozenset(("cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "callbacks", KEY, LATENT))
 """Options of a model call that differ from call to call."""
 
 

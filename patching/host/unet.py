@@ -18,6 +18,7 @@ from .family import (
     COARSE,
     CROSS_INPUT,
     CROSS_OUTPUT,
+    HIDDEN,
     LATE,
     MIDDLE,
     SELF_INPUT,
@@ -29,6 +30,7 @@ from .family import (
     Options,
     Resolution,
     SelfAttentionChange,
+    Shift,
 )
 from .tokens import Tokens
 
@@ -43,6 +45,8 @@ class UNet:
 
     name = "U-Net"
     models = "SD1.x, SD2 or SDXL"
+    lends = HIDDEN
+    centered = False
 
     def fits(self, network: torch.nn.Module) -> bool:
         video = any(isinstance(m, host_attention.SpatialVideoTransformer) for m in network.modules())
@@ -106,6 +110,18 @@ class UNet:
             for number, module in enumerate(modules)
             for i, width in enumerate(_widths(module))
         }
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def rotation(self, shift: Shift, device: torch.device) -> torch.Tensor | None:
+        """None: a U-Net's attention has no positions."""
+        return None
+
+    def tap_lent(
+        self, options: Options, layers: Collection[Layer], read: HiddenReader, queries: bool = False
+    ) -> Options:
+        return self.tap_hidden_states(options, layers, read)
 
     def tap_hidden_states(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
         def whole(layer: Layer, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> None:

@@ -86,7 +86,7 @@ class Retouch:
         noise: [images, channels, height, width], replaced by the layout's where the run follows a layout. Raises
         ValueError for a layout or mask that does not fit the run.
         """
-        images, _, height, width = noise.shape
+        images, (height, width) = len(noise), noise.shape[-2:]
         levels = tuple(float(s) for s in sigmas[:-1])
         sampling: ModelSampling = guider.model_patcher.get_model_object("model_sampling")
         steps = self.layout.step_levels if isinstance(self.layout, Trajectory) else levels

@@ -153,8 +153,8 @@ class RetouchRun:
             return n, context, value
 
         for part in calls_of(call, sources):
-            options = family.tap_hidden_states(
-                part.options, layers, lambda layer, n, _: hidden.setdefault(layer, []).append(n)
+            options = family.tap_lent(
+                part.options, layers, lambda layer, n, _: hidden.setdefault(layer, []).append(n), queries=True
             )
             options = family.change_cross_attention(options, layers, note_cross) if cross else options
             forward(replace(part, options=options))

@@ -12,6 +12,7 @@ from ...kernels.layout_and_retouch import blended, followed, reference_attention
 from ..features.shared_attention import Shared, SharedAttention
 from ..host.blocks import Layer
 from ..host.family import Attention, Inputs, SelfAttentionChange
+from ..host.joint_attention import JointAttention
 from ..host.rows import take
 from ..host.tokens import Tokens, check_queries
 from .settings import FORK, NODE
@@ -64,6 +65,8 @@ class ReferenceSwap(SharedAttention):
             attention=attention,
             append=self.append,
             strength=self.strength,
+            kept=shared.kept,
+            alone=shared.alone,
         )
 
     def output(self, layer: Layer, output: torch.Tensor, tokens: Tokens) -> torch.Tensor:
@@ -88,6 +91,12 @@ class LayoutInputs(Protocol):
         """Hidden states and text, [targets, tokens, channels] each; n, context: those of the whole call."""
         ...
 
+    def finished(
+        self, layer: Layer, every: tuple[torch.Tensor, ...], attention: JointAttention
+    ) -> tuple[torch.Tensor, ...]:
+        """Finished q, k and v of the picture's tokens, [targets, tokens, width]; every: q, k, v of the whole call."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class LayoutOfSameCall:
@@ -102,10 +111,18 @@ class LayoutOfSameCall:
     def of_cross(self, layer: Layer, n: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return take(n[self.targets :], self.order), take(context[self.targets :], self.order)
 
+    def finished(
+        self, layer: Layer, every: tuple[torch.Tensor, ...], attention: JointAttention
+    ) -> tuple[torch.Tensor, ...]:
+        return tuple(take(attention.tokens.of_picture(t[self.targets :]), self.order) for t in every)
+
 
 @dataclass(frozen=True, eq=False)
 class RecordedLayout:
-    """A layout that had a call of its own. hidden: self-attention's inputs; crossed: cross-attention's and text."""
+    """A layout that had a call of its own. hidden: self-attention's inputs; crossed: cross-attention's and text.
+
+    For families that lend keys, `hidden` are finished q, k and v, joined along their channels.
+    """
 
     hidden: dict[Layer, torch.Tensor]
     crossed: dict[Layer, tuple[torch.Tensor, torch.Tensor]]
@@ -115,6 +132,12 @@ class RecordedLayout:
 
     def of_cross(self, layer: Layer, n: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.crossed[layer]
+
+    def finished(
+        self, layer: Layer, every: tuple[torch.Tensor, ...], attention: JointAttention
+    ) -> tuple[torch.Tensor, ...]:
+        q, k, v = self.hidden[layer].to(every[0]).split([t.shape[2] for t in every], 2)
+        return attention.placed(q, None), attention.placed(k, None), v
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +171,20 @@ class LayoutSwap(SelfAttentionChange):
             )
         value = self._followed(value, text) if self.values else value
         return self._followed(n, layout), self._followed(context, text), value
+
+    def attend(
+        self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ) -> torch.Tensor:
+        if not isinstance(attention, JointAttention):
+            return attention(q, k, v)
+        layout = self.layout.finished(layer, (q, k, v), attention)
+        q, k = (self._with_picture(own, of_layout, tokens) for own, of_layout in zip((q, k), layout, strict=False))
+        return attention(q, k, self._with_picture(v, layout[2], tokens) if self.values else v)
+
+    def _with_picture(self, own: torch.Tensor, layout: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """A sequence whose picture follows the layout's; the prompt's tokens stay."""
+        picture = self._followed(tokens.of_picture(own), layout)
+        return torch.cat([picture, own[:, tokens.picture :]], 1) if tokens.others else picture
 
     def _followed(self, own: torch.Tensor, layout: torch.Tensor) -> torch.Tensor:
         first = self.targets

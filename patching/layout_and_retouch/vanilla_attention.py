@@ -12,6 +12,7 @@ from ..features.bank import FeatureBank
 from ..features.trajectory import Trajectory, same_level
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import Attention, Family, Options, SelfAttentionChange
+from ..host.joint_attention import JointAttention
 from ..host.rows import indices, take
 from ..host.run import Call, Forward
 from ..host.tokens import Tokens
@@ -105,7 +106,7 @@ class _Keep(SelfAttentionChange):
         kept = (output,) if self.features.early == QKV_BOTH else (q, k)
         for flag in self.call.flags:
             rows = indices(self.call.rows, None, flag)
-            found = tuple(take(t, rows).to("cpu", copy=True) for t in kept)
+            found = tuple(take(tokens.of_picture(t), rows).to("cpu", copy=True) for t in kept)
             self.features.of_calls[self.features.reading, flag][self.kind, layer] = found
         return output
 
@@ -144,6 +145,8 @@ class VanillaSwap(SelfAttentionChange):
             torch.cat([self._rows(flag, layer)[i].to(q) for flag in self.call.flags])
             for i in range(1 if self.features.early == QKV_BOTH else 2)
         ]
+        if isinstance(attention, JointAttention):
+            return self._joint(layout, q, k, v, attention)
         if self.features.early == QKV_BOTH:
             return layout[0] if self.strength == 1 else followed(attention(q, k, v), layout[0], self.strength)
         if layout[1].shape != k.shape:
@@ -153,6 +156,27 @@ class VanillaSwap(SelfAttentionChange):
                 f"{QKV_BOTH}."
             )
         return attention(followed(q, layout[0], self.strength), followed(k, layout[1], self.strength), v)
+
+    def _joint(
+        self,
+        layout: list[torch.Tensor],
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        attention: JointAttention,
+    ) -> torch.Tensor:
+        """The same where prompt and picture share a sequence: the prompt's tokens keep their own attention."""
+        count = attention.tokens.picture
+        if self.features.early == QKV_BOTH:
+            made = layout[0]
+            if self.strength < 1:
+                made = followed(attention.of_picture(q[:, :count], k, v), made, self.strength)
+            return attention.completed(made, q, k, v)
+        q, k = (
+            torch.cat([followed(own[:, :count], t, self.strength), own[:, count:]], 1)
+            for own, t in zip((q, k), layout, strict=True)
+        )
+        return attention(q, k, v)
 
     def _rows(self, flag: bool, layer: Layer) -> list[torch.Tensor]:
         kept = self.features.of_calls[self.number, flag][self.kind, layer]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from likeness.kernels.attention import attention_probabilities
-from likeness.patching.features.taps import CrossAttentionTap, HiddenStateTap
+from likeness.patching.features.taps import CrossAttentionTap, LentTap
 from likeness.patching.host.attach import attach
 from likeness.patching.host.families import discover, family_of
 from likeness.patching.host.window import Window
@@ -32,7 +32,7 @@ def tapped(model, kind, sink, wanted="all", **options):
     return attach(model, kind("Tap", family_of(model, "Tap"), tuple(blocks), sink, **options))
 
 
-KINDS = pytest.mark.parametrize("kind", [HiddenStateTap, CrossAttentionTap])
+KINDS = pytest.mark.parametrize("kind", [LentTap, CrossAttentionTap])
 
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -42,7 +42,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 @pytest.mark.parametrize(
     ("family", "dtype", "kind"),
     [
-        pytest.param(family, dtype, (HiddenStateTap, CrossAttentionTap)[(i + j) % 2], id=f"{family}-{dtype}")
+        pytest.param(family, dtype, (LentTap, CrossAttentionTap)[(i + j) % 2], id=f"{family}-{dtype}")
         for i, family in enumerate(FAMILIES)
         for j, dtype in enumerate(DTYPES)
     ],
@@ -68,7 +68,7 @@ def test_every_sampler(kind, sampler):
 @pytest.mark.parametrize(
     ("family", "kind", "batch", "height", "width"),
     [
-        (family, (HiddenStateTap, CrossAttentionTap)[(i + j) % 2], *size)
+        (family, (LentTap, CrossAttentionTap)[(i + j) % 2], *size)
         for i, family in enumerate(FAMILIES)
         for j, size in enumerate([(1, 8, 12), (2, 9, 7), (3, 11, 8), (5, 5, 5)])
     ],
@@ -188,11 +188,11 @@ def test_hidden_states_are_read_after_the_patches_that_change_them(late):
 
     patched = model.clone()
     patched.set_model_attn1_patch(doubled)
-    both = tapped(model if late else patched, HiddenStateTap, notes, "input1")
+    both = tapped(model if late else patched, LentTap, notes, "input1")
     if late:
         both.set_model_attn1_patch(doubled)
     assert torch.equal(run_ksampler(both, steps=1), run_ksampler(patched, steps=1))
-    run_ksampler(tapped(model, HiddenStateTap, plain, "input1"), steps=1)
+    run_ksampler(tapped(model, LentTap, plain, "input1"), steps=1)
     torch.testing.assert_close(notes.values[0, ("input", 1, 0)], 2 * plain.values[0, ("input", 1, 0)])
 
 
@@ -225,7 +225,7 @@ def test_outside_its_window_a_tap_reads_nothing():
     model, notes = tiny_model("sd1"), Notes()
     half = Window(0.5, 1.0)
     assert torch.equal(
-        run_ksampler(tapped(model, HiddenStateTap, notes, "middle0", window=half), steps=6),
+        run_ksampler(tapped(model, LentTap, notes, "middle0", window=half), steps=6),
         run_ksampler(model, steps=6),
     )
     limit = float(model.get_model_object("model_sampling").percent_to_sigma(0.5))
@@ -238,7 +238,7 @@ def test_area_conditioning_is_read_in_its_own_size():
     positive = [[c[0], {**c[1], "area": (8, 4, 0, 0)}] for c in conditioning(model, seed=10)] + conditioning(
         model, seed=12
     )
-    run_ksampler(tapped(model, HiddenStateTap, notes, "input1"), positive, steps=1)
+    run_ksampler(tapped(model, LentTap, notes, "input1"), positive, steps=1)
     assert {call.x.shape[-1] for call in notes.calls} == {4, 8}
     assert all(
         any(row.conditional for row in call.rows) and any(not row.conditional for row in call.rows)
@@ -252,7 +252,7 @@ def test_a_block_that_is_never_reached_raises():
     def apply(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         return torch.zeros_like(x)  # a cache that answers for the model
 
-    both = tapped(model, HiddenStateTap, Notes(), "output4")
+    both = tapped(model, LentTap, Notes(), "output4")
     both.add_wrapper_with_key("apply_model", "cache", apply)
     with pytest.raises(
         ValueError, match=r"^Tap: expected the model to reach output4, got a model call without them; remove"
@@ -265,7 +265,7 @@ def test_divided_attention_is_refused():
     divided = model.clone()
     divided.set_model_attn1_patch(lambda n, context, value, options: (n.unflatten(1, (2, -1)).flatten(0, 1),) * 3)
     with pytest.raises(ValueError, match="Tap: expected 2 rows of 64 positions in attention, got 4 of 32; remove"):
-        run_ksampler(tapped(divided, HiddenStateTap, Notes(), "input1"), steps=1)
+        run_ksampler(tapped(divided, LentTap, Notes(), "input1"), steps=1)
 
 
 def test_text_of_another_length_is_refused():
@@ -279,6 +279,6 @@ def test_text_of_another_length_is_refused():
 def test_taps_without_blocks_or_tokens_are_refused():
     model = tiny_model("sd1")
     with pytest.raises(ValueError, match="Tap: expected at least one block to read, got none"):
-        tapped(model, HiddenStateTap, Notes(), "nothing")
+        tapped(model, LentTap, Notes(), "nothing")
     with pytest.raises(ValueError, match="Tap: expected tokens between 0 and 6, got \\(7,\\)"):
         tapped(model, CrossAttentionTap, Notes(), tokens=(7,))
