@@ -172,8 +172,8 @@ class Lender:
                     self.features.keep(call, whole[side], features)
                 parts |= made
             features = {layer: self._spread(call, parts, layer) for layer in layers}
-            lent = {"keys": features} if kind == KEYS else {"features": features}
-            found.append(Borrowed(reference.weight, rotation=rotations[i], **lent))
+            keys, hidden = (features, None) if kind == KEYS else (None, features)
+            found.append(Borrowed(reference.weight, hidden, keys=keys, rotation=rotations[i]))
         return tuple(found)
 
     def rotations(self, call: Call, sizes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor | None, ...]:

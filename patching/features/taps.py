@@ -78,7 +78,11 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class LentTap(Tap):
-    """What a layer lends: hidden states of a U-Net, half the size of the keys and values they project to, or those."""
+    """Features that a layer lends.
+
+    Those of a U-Net are hidden states, half the size of the keys and values they project to; those of a transformer
+    are finished keys and values.
+    """
 
     def tapped(self, reading: _Reading) -> Options:
         return self.family.tap_lent(reading.call.options, self.layers, reading.hidden_states)

@@ -194,7 +194,7 @@ class DiT:
 
     def tokens(self, options: Options, total: int) -> Tokens:
         """The tokens of a layer's sequence of `total`."""
-        size = self.grid(latent_of(options, self.name)[-2:])
+        size = self.grid(latent_of(options, self.name))
         picture = size[0] * size[1]
         after = 0
         if self.row.picture_last:
@@ -215,7 +215,7 @@ class DiT:
         return self.row.patch(self.network)
 
     def _picture(self, options: Options) -> int:
-        height, width = self.grid(latent_of(options, self.name)[-2:])
+        height, width = self.grid(latent_of(options, self.name))
         return height * width
 
     def _with(self, options: Options, act: Act) -> Options:

@@ -19,7 +19,7 @@ OVERRIDE = "optimized_attention_override"
 class Reader(Protocol):
     """Reads one attention call: q, k, v [rows, tokens, width] with positions in q and k, and the output likewise."""
 
-    def __call__(self, layer: Layer, attended: Attended, tokens: Tokens) -> None: ...
+    def __call__(self, layer: Layer, attended: Attended, tokens: Tokens, /) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,8 @@ class Act:
 class Network(Protocol):
     """Facts of a network that the hook needs."""
 
-    name: str
-    halves: bool
+    @property
+    def halves(self) -> bool: ...
 
     def layer_of(self, options: Options, queries: int, keys: int, cross: bool | None) -> tuple[Layer | None, bool]:
         """The layer of an attention call, None for refiners and the like, and True for cross-attention."""
@@ -104,7 +104,7 @@ class Hook:
             return beside()
         tokens = self.network.tokens(options, lengths[0])
         # SD3 gives its values as [rows, tokens, heads, channels].
-        flat = [t.transpose(1, 2).flatten(2) if split else t.flatten(2) for t in (q, k, v)]
+        flat: list[torch.Tensor] = [t.transpose(1, 2).flatten(2) if split else t.flatten(2) for t in (q, k, v)]
         changes = [act.change for act in acts if act.change is not None]
         if len(changes) > 1:
             raise ValueError(
@@ -123,7 +123,7 @@ class Hook:
             output = beside()
         for act in acts:
             if act.read is not None:
-                act.read(layer, Attended(*flat, heads, output if act.outputs else None), tokens)
+                act.read(layer, Attended(flat[0], flat[1], flat[2], heads, output if act.outputs else None), tokens)
         return output
 
     def _run(self, func: Callable, *args, **kwargs) -> torch.Tensor:
@@ -196,12 +196,12 @@ class _Numbered:
         return extra["original_block"](args) if self.previous is None else self.previous(args, extra)
 
 
-def latent_of(options: Options, name: str) -> tuple[int, ...]:
-    """The shape of the latents of the present model call."""
+def latent_of(options: Options, name: str) -> tuple[int, int]:
+    """(height, width) of the latents of the present model call."""
     shape = options.get(LATENT)
     if shape is None:
         raise RuntimeError(f"expected a model call of this pack for a {name} model, got another one.")
-    return shape
+    return shape[-2], shape[-1]
 
 
 def _four(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:

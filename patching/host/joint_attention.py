@@ -24,8 +24,9 @@ class JointAttention:
 
     tokens: of the sequence, in this order. heads: of the queries. halves: as for `kernels.attention.rotated`.
     mask: the host's own, None or [rows or 1, heads or 1, queries or 1, tokens]. Borrowed keys follow after the own
-    ones, and no mask hides them. rows, queries: those that the given queries are, None for all. borrowed: number of borrowed keys;
-    None for all keys beyond the own. Where own keys are missing, they are the first. origin: see `placed`.
+    ones, and no mask hides them. rows, queries: those that the given queries are, None for all. borrowed: number of
+    borrowed keys, None for all keys beyond the own. Where own keys are missing, they are the first. origin: see
+    `placed`.
     """
 
     run: Run

@@ -1,0 +1,172 @@
+"""The hook in the attention of tiny diffusion transformers of nine families."""
+
+import math
+
+import pytest
+import torch
+from likeness.kernels.attention import rotated
+from likeness.patching.host.dit_table import row_of
+from likeness.patching.host.families import family_of
+from likeness.patching.host.family import SelfAttentionChange, Shift
+from likeness.patching.host.tokens import Tokens
+from likeness.tests.patching import tiny_dits
+from likeness.tests.patching.dit_runs import Counting, changed, layers, run, tapped
+from likeness.tests.patching.tiny_dits import tiny_dit
+from likeness.tests.patching.tiny_models import tiny_model
+
+WITH_REFINERS = ("zimage", "lumina2", "krea2")
+
+
+class Notes:
+    """A reader that keeps layers and tokens."""
+
+    def __init__(self):
+        self.layers, self.tokens = [], []
+
+    def __call__(self, layer, attended, tokens):
+        assert attended.q.shape == attended.output.shape and attended.q.shape[1] == tokens.total
+        self.layers.append(layer)
+        self.tokens.append(tokens)
+
+
+class Turned(SelfAttentionChange):
+    """Turns the outputs of the picture's tokens around; some networks normalize them, so size would not show."""
+
+    def output(self, layer, output, tokens):
+        assert output.shape[1] == tokens.total == tokens.picture
+        return output.flip(1)
+
+
+def test_reading_changes_no_bit(dit):
+    model, notes = tiny_dit(dit), Notes()
+    assert torch.equal(run(tapped(model, notes, True), dit), run(model, dit))
+    calls = len(notes.layers) // len(layers(model))
+    assert notes.layers == list(layers(model)) * calls and calls in (2, 4)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 9)])
+def test_recomputed_attention_is_the_same(dit, size):
+    model = tiny_dit(dit)
+    plain = run(model, dit, *size, rows=2)
+    torch.testing.assert_close(run(changed(model, SelfAttentionChange()), dit, *size, rows=2), plain, rtol=0, atol=1e-3)
+    assert not torch.allclose(run(changed(model, Turned()), dit, *size, rows=2), plain, rtol=0, atol=1e-3)
+
+
+def test_a_longer_text_does_not_move_the_picture(dit):
+    model, found = tiny_dit(dit), []
+    for length in (3, 40):
+        notes = Notes()
+        run(tapped(model, notes, True), dit, 6, 10, tokens=length, steps=1, cfg=1.0)
+        (tokens,) = set(notes.tokens)
+        found.append(tokens)
+    short, long = found
+    assert short.size == long.size == ((6, 10) if dit == "flux2" else (3, 5))
+    added = {"anima": 0, "flux2": 0, "zimage": 32}.get(dit, 37)  # one pads to 512 tokens, one to multiples of 32
+    assert (long.first - short.first, long.after - short.after) == (added, 0)
+    assert long.text == (0, long.first)
+
+
+def test_the_picture_is_what_changes_with_the_latent(dit):
+    """The values of the first layer differ from picture to picture at the picture's tokens, and after them at most."""
+    model, kept = tiny_dit(dit), []
+
+    def read(layer, attended, tokens):
+        if layer == layers(model)[0]:
+            kept.append((attended.v, tokens))
+
+    for seed in (3, 4):
+        run(tapped(model, read), dit, 7, 9, seed=seed, steps=1, cfg=1.0)
+    (first, tokens), (second, _) = kept
+    differs = (first != second).any(2).any(0)
+    assert not differs[: tokens.first].any() and differs[tokens.first : tokens.first + tokens.picture].all()
+    assert not differs[tokens.first + tokens.picture :].any() or dit == "zimage"  # whose refiners see the padding
+
+
+def test_moved_keys_are_keys_at_the_other_place(dit):
+    model = tiny_dit(dit)
+    family = family_of(model, "Test")
+    if dit == "sd3":
+        assert family.rotation(Shift(right=3), torch.device("cpu")) is None
+        return
+    assert family.rotation(Shift(), torch.device("cpu")) is None
+    at = [family.rotation(Shift(*place), torch.device("cpu")) for place in ((1, 2, 3), (0, 0, 4), (1, 2, 7))]
+    x = torch.randn(2, 3, 4 * 2 * len(at[0]), generator=torch.Generator().manual_seed(1))
+    there = rotated(rotated(x, at[0], family.halves), at[1], family.halves)
+    torch.testing.assert_close(there, rotated(x, at[2], family.halves), rtol=0, atol=5e-6)
+    assert not torch.allclose(there, rotated(x, at[0], family.halves), atol=0.1)
+
+
+def test_another_override_is_kept(dit):
+    model = tiny_dit(dit)
+    plain, beside, louder = Counting(), Counting(), Counting(1.5)
+    expected = run(plain.on(model), dit)
+    torch.testing.assert_close(run(changed(beside.on(model), SelfAttentionChange()), dit), expected, rtol=0, atol=1e-3)
+    assert sum(beside.calls.values()) == sum(plain.calls.values())
+    torch.testing.assert_close(
+        run(changed(louder.on(model), SelfAttentionChange()), dit),
+        run(Counting(1.5).on(model), dit),
+        rtol=0,
+        atol=1e-3,
+    )
+    refiners = sum(count for (_, index), count in beside.calls.items() if index is None)
+    assert bool(refiners) == (dit in WITH_REFINERS)
+
+
+def test_two_changes_of_a_layer_are_refused():
+    model = tiny_dit("flux")
+    with pytest.raises(ValueError, match=r"expected one node that changes the attention of double0, got 2; change"):
+        run(changed(model, Turned(), Turned()), "flux")
+
+
+def test_a_mask_of_the_host_follows_the_tokens():
+    """Masked text keys stay masked where the picture comes first, and for its queries alone."""
+
+    class Split(SelfAttentionChange):
+        def attend(self, layer, q, k, v, attention, tokens):
+            assert attention.mask is not None and attention.mask.shape[-1] == tokens.total
+            return attention.completed(attention.of_picture(q[:, : tokens.picture], k, v), q, k, v)
+
+    model = tiny_dit("qwen")
+
+    text, rest = tiny_dits.conditioning(seed=10)[0]
+    prompt = [[text, {**rest, "attention_mask": torch.tensor([[1, 1, 1, 0, 0, 1, 1]])}]]
+    settings = {"positive": prompt, "negative": prompt, "steps": 1}
+    plain = tiny_dits.run_ksampler(model, "qwen", **settings)
+    torch.testing.assert_close(
+        tiny_dits.run_ksampler(changed(model, Split()), "qwen", **settings), plain, rtol=0, atol=1e-4
+    )
+    unmasked = {**settings, "positive": [[text, rest]]}
+    assert not torch.allclose(tiny_dits.run_ksampler(model, "qwen", **unmasked), plain, atol=1e-2)
+
+
+def test_a_family_without_a_row_is_refused_by_name():
+    class Sibling(type(tiny_dit("chroma").model.diffusion_model)):
+        pass
+
+    Sibling.__module__ = "comfy.ldm.chroma_radiance.model"
+    assert row_of(object.__new__(Sibling)) is None
+    other = tiny_model("sd1")
+    other.object_patches = {"diffusion_model": torch.nn.Linear(1, 1)}
+    with pytest.raises(ValueError, match=r"Test: expected a U-Net image model .* or a transformer \(Flux\.1, .*got "):
+        family_of(other, "Test")
+
+
+def test_tokens():
+    tokens = Tokens((2, 3), first=4, after=5, text=(1, 4))
+    values = torch.arange(15)[None, :, None]
+    assert tokens.of_picture(values).flatten().tolist() == [4, 5, 6, 7, 8, 9]
+    first = tokens.picture_first
+    assert (first.first, first.after, first.total) == (0, 9, 15)
+    reordered = tokens.reordered(values)
+    assert torch.equal(first.of_picture(reordered), tokens.of_picture(values))
+    assert torch.equal(first.of_text(reordered), tokens.of_text(values))
+    assert torch.equal(tokens.restored(reordered), values)
+
+
+def test_rotations_are_exact_by_hand():
+    angle = math.pi / 2
+    quarter = torch.tensor([[[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]])
+    x = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])  # two heads of two channels
+    torch.testing.assert_close(rotated(x, quarter), torch.tensor([[[-2.0, 1.0, -4.0, 3.0]]]))
+    both = quarter.expand(2, 2, 2)  # one head of four channels
+    torch.testing.assert_close(rotated(x, both, halves=True), torch.tensor([[[-3.0, -4.0, 1.0, 2.0]]]))
