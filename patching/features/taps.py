@@ -80,7 +80,7 @@ class Tap:
 class LentTap(Tap):
     """Features that a layer lends.
 
-    Those of a U-Net are hidden states, half the size of the keys and values they project to; those of a transformer
+    Those of a U-Net are hidden states, half the size of the keys and values they project to. Those of a transformer
     are finished keys and values.
     """
 

@@ -115,8 +115,7 @@ class UNet:
         return size
 
     def rotation(self, shift: Shift, device: torch.device) -> torch.Tensor | None:
-        """None: a U-Net's attention has no positions."""
-        return None
+        return None  # no attention of a U-Net has positions
 
     def tap_lent(
         self, options: Options, layers: Collection[Layer], read: HiddenReader, queries: bool = False
