@@ -3,7 +3,7 @@
 Autograd cannot save inference tensors, and all weights that the host loads are inference tensors. The host may also
 overwrite an offloaded weight with the next layer's. So a layer saves no weight: it requests the weight from the host
 again in the backward pass. LoRA, offloading and 8-bit storage then apply in both passes. A weight that is in place and
-needs no cast is used as an ordinary tensor in the same memory, which takes no Python in the backward pass.
+needs no cast is used as an ordinary tensor in the same memory. The backward pass then takes no Python.
 """
 
 from __future__ import annotations
