@@ -121,7 +121,7 @@ class CrossAttentionTap(Tap):
     def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
         """Maps of the tokens: q [rows, n, width], k [rows, m, width] -> [rows, n, len(tokens)]."""
         # Transformers never repeat a text, but may have more tokens of it than the prompt has.
-        length = k.shape[1] if self.family.lends == KEYS else self.prompt_length
+        length = max(k.shape[1], self.prompt_length) if self.family.lends == KEYS else self.prompt_length
         return token_maps(q, k, heads, tokens=self.tokens, prompt_length=length, node=self.node)
 
 

@@ -31,7 +31,7 @@ NODE = "Attention Maps of a Word"
 _PARTS = {"input": "encoder", "middle": "middle", "output": "decoder"}
 _GROUPS: dict[str, Callable[[Block, tuple[int, int]], str]] = {
     "together": lambda block, size: "all blocks",
-    "part": lambda block, size: _PARTS[block.kind],
+    "part": lambda block, size: _PARTS.get(block.kind, block.kind),
     "size": lambda block, size: f"{size[1]} x {size[0]}",
     "block": lambda block, size: block.name,
 }

@@ -29,17 +29,22 @@ def pictures_of(model: ModelPatcher, latent: dict, vae: VAE | None) -> torch.Ten
     """Pictures of a LATENT, [images, height, width, 3] in 0..1: decoded, or the host's rough preview without a VAE."""
     samples = latent["samples"]
     if vae is not None:
-        return vae.decode(samples)[..., :3].float().cpu().clamp(0, 1)
+        pixels = vae.decode(samples)[..., :3].float().cpu().clamp(0, 1)
+        return pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
     form: Any = model.get_model_object("latent_format")
     if form.latent_rgb_factors is None:
-        rgb = torch.zeros(len(samples), *samples.shape[2:], 3)
+        rgb = torch.zeros(len(samples), *samples.shape[-2:], 3)
     else:
         inside = form.process_in(samples.float().cpu())
+        inside = inside[:, :, 0] if inside.ndim == 5 else inside
+        reshape = getattr(form, "latent_rgb_factors_reshape", None)
+        inside = inside if reshape is None else reshape(inside)
         bias = None if form.latent_rgb_factors_bias is None else torch.tensor(form.latent_rgb_factors_bias)
         rgb = (F.linear(inside.movedim(1, -1), torch.tensor(form.latent_rgb_factors).T, bias) + 1) / 2
-    ratio = getattr(form, "spacial_downscale_ratio", 8)
-    return (
-        F.interpolate(rgb.movedim(-1, 1), scale_factor=ratio, mode="bilinear", align_corners=False)
-        .movedim(1, -1)
-        .clamp(0, 1)
-    )
+    size = [pixels_per_latent(form) * n for n in samples.shape[-2:]]
+    return F.interpolate(rgb.movedim(-1, 1), size, mode="bilinear", align_corners=False).movedim(1, -1).clamp(0, 1)
+
+
+def pixels_per_latent(latent_format: Any) -> int:
+    """The side of a model's latent pixel in pixels of the picture."""
+    return getattr(latent_format, "spacial_downscale_ratio", 8)

@@ -60,13 +60,16 @@ class SubjectMask:
         """True for a mask that follows the target's attention from step to step."""
         return bool(self.tokens)
 
-    def check(self, images: int, height: int, width: int) -> None:
-        """Raises ValueError for a mask that does not fit a latent of `images`, `height` and `width`."""
+    def check(self, images: int, height: int, width: int, ratio: int = 8) -> None:
+        """Raises ValueError for a mask that does not fit a latent of `images`, `height` and `width`.
+
+        ratio: pixels of the picture along a latent pixel's side.
+        """
         size = tuple(self.fixed.shape[1:])
-        if size not in ((height, width), (8 * height, 8 * width)):
+        if size not in ((height, width), (ratio * height, ratio * width)):
             raise ValueError(
-                f"{self.node}: expected a mask of the picture's size, {8 * width} x {8 * height}, got {size[1]} x "
-                f"{size[0]}; connect the mask of the layout image that is retouched."
+                f"{self.node}: expected a mask of the picture's size, {ratio * width} x {ratio * height}, got "
+                f"{size[1]} x {size[0]}; connect the mask of the layout image that is retouched."
             )
         check_count(len(self.fixed), images, "mask", self.node)
 
@@ -205,7 +208,7 @@ def preview(mask: SubjectMask, image: torch.Tensor | None) -> torch.Tensor:
 
 @dataclass(eq=False)
 class MaskRun:
-    """The mask during one run, at a latent of `size` (height, width).
+    """The mask during one run, at a latent of `size` (height, width), whose pixels are `ratio` pixels wide.
 
     Only a mask of the picture's size waits for the device, once per step.
     """
@@ -213,12 +216,13 @@ class MaskRun:
     mask: SubjectMask
     size: tuple[int, int]
     device: torch.device
+    ratio: int = 8
     _maps: dict[float, dict[Layer, list[tuple[tuple[int, ...], torch.Tensor]]]] = field(default_factory=dict)
     _made: dict[tuple, torch.Tensor] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        full = tuple(8 * n for n in self.size) if self.mask.resolution == PICTURE else self.size
+        full = tuple(self.ratio * n for n in self.size) if self.mask.resolution == PICTURE else self.size
         subject = F.interpolate(self.mask.subject[:, None].float(), full, mode="area")[:, 0]
         # A subject smaller than a latent pixel keeps the pixel that it fills most.
         self._subject = (subject >= subject.amax((1, 2), keepdim=True).clamp(max=0.5)).to(self.device)

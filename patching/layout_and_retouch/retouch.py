@@ -18,6 +18,7 @@ from ..host.blocks import Block, Layer, layers_of
 from ..host.identity import identity_in_run
 from ..host.notices import Notices
 from ..host.predictions import Answer, Predict, Prediction
+from ..host.previews import pixels_per_latent
 from ..host.rows import take
 from ..host.run import Call, Forward, RunState, unprepared
 from ..host.window import ModelSampling, Window, shown_steps
@@ -96,7 +97,7 @@ class Retouch:
         if isinstance(self.layout, Trajectory):
             check_trajectory(self.layout, noise, levels, settings, state.sampler, self.mask is not None)
         if self.mask is not None:
-            self.mask.check(images, height, width)
+            self.mask.check(images, height, width, pixels_per_latent(guider.model_patcher.model.latent_format))
             self.mask.check_prompts(state.prompts())
         warn_of_idle_weights([r.weight for r in self.lending.references], settings.append, self.notices)
         source, identity = self.layout, identity_in_run(guider)
@@ -175,7 +176,7 @@ class Retouch:
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), partial(unprepared, self.node))
         if run.mask is None and self.mask is not None:
-            run.start_mask(self.mask, call.x.device)
+            run.start_mask(self.mask, call.x.device, pixels_per_latent(call.model.latent_format))
         run.refuse_parts(call)
         step = self._late if run.late(call.sigma) else self._early
         if run.mask is not None and run.mask.mask.follows and run.blends_next(call.sigma):

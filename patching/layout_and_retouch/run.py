@@ -97,8 +97,8 @@ class RetouchRun:
             )
         return VanillaSwap(self.vanilla, call, number, self.settings.strength)
 
-    def start_mask(self, mask: SubjectMask, device: torch.device) -> None:
-        self.mask = MaskRun(mask, self.size, device)
+    def start_mask(self, mask: SubjectMask, device: torch.device, ratio: int) -> None:
+        self.mask = MaskRun(mask, self.size, device, ratio)
 
     def mask_of(self, call: Call) -> Callable[[tuple[int, int]], torch.Tensor]:
         """The mask for the call's target rows by layer size: mask((height, width)) -> [targets, height * width, 1]."""

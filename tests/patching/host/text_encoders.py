@@ -20,7 +20,7 @@ import comfy.text_encoders.qwen_image
 import comfy.text_encoders.sd3_clip
 import comfy.text_encoders.z_image
 import torch
-from likeness.tests.patching.tiny_dits import lacks, tiny_dit
+from likeness.tests.patching.tiny_dits import conditioning, lacks, tiny_dit
 
 T5_WIDTH = 4096
 
@@ -183,6 +183,17 @@ class Clip:
 
     def tokenize(self, text, return_word_ids=False):
         return self.tokenizer.tokenize_with_weights(text, return_word_ids)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        """CONDITIONING of random features, with as many columns as the host's text encoder gives."""
+        encoded, _, *extra = self.cond_stage_model.encode_token_weights(self.tokens_of(tokens))
+        ((text, rest),) = conditioning(tokens=encoded.shape[1], seed=20)
+        ids = {name: value for name, value in (extra[0] if extra else {}).items() if name.startswith("t5xxl")}
+        return [[text, {**rest, **ids}]]
+
+    def tokens_of(self, tokens: dict) -> dict:
+        """The tokens without the numbers of words."""
+        return {name: [[entry[:2] for entry in chunk] for chunk in chunks] for name, chunks in tokens.items()}
 
     def columns(self, text: str) -> list[int]:
         """The number of the token in each column of the text that the network sees, from 1; 0 for other columns."""
