@@ -85,6 +85,41 @@ def _masked(
     return torch.stack(outputs, 1).flatten(0, 1)
 
 
+def coupled_pictures(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    members: int,
+    attention: Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    picture: int,
+    shared: torch.Tensor | None = None,
+    visible: Sequence[torch.Tensor | None] | None = None,
+) -> torch.Tensor:
+    """Coupled self-attention (JeDi, arXiv 2407.06187, section 3.2) where picture and prompt are one sequence.
+
+    A picture attends to its own sequence and to the other pictures' tokens, never to their prompts.
+    q, k, v: [sets * members, n, width], the picture's tokens first. attention: over (member, q, k, v), own keys first.
+    picture: number of the picture's tokens. shared: their keys as other members see them, [sets * members, picture,
+    width], by default k's. visible: see `coupled_attention`.
+    Returns the pictures' rows, [sets * members, picture, width].
+    """
+    keys = k[:, :picture] if shared is None else shared
+    chosen = visible or [None] * members
+
+    def lent(projected: torch.Tensor, j: int) -> torch.Tensor:
+        own, tokens = projected[j::members, :picture], chosen[j]
+        return own if tokens is None else own[:, tokens]
+
+    outputs: list[torch.Tensor] = []
+    for i in range(members):
+        others = [j for j in range(members) if j != i]
+        seen = torch.cat([k[i::members], *(lent(keys, j) for j in others)], 1)
+        values = torch.cat([v[i::members], *(lent(v, j) for j in others)], 1)
+        outputs.append(attention(i, q[i::members, :picture], seen, values))
+    return torch.stack(outputs, 1).flatten(0, 1)
+
+
 def given_channels(clean: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
     """The network's extra input channels, cat[m, x_0 (1 - m)] (JeDi, arXiv 2407.06187, supplement, section 6).
 

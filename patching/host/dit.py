@@ -62,6 +62,10 @@ class DiT:
     def centered(self) -> bool:
         return self.row.centered
 
+    @property
+    def places_by_text(self) -> bool:
+        return self.row.picture_last
+
     def fits(self, network: torch.nn.Module) -> bool:
         return self.row.fits(network)
 

@@ -163,6 +163,11 @@ class Family(Protocol):
         """True where the positions of tokens count from the picture's center."""
         ...
 
+    @property
+    def places_by_text(self) -> bool:
+        """True where the length of the prompt moves the picture's tokens, so that no filling can be hidden."""
+        ...
+
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the finest layer's tokens, for latents of `size`."""
         ...

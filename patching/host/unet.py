@@ -48,6 +48,10 @@ class UNet:
     lends = HIDDEN
     centered = False
 
+    @property
+    def places_by_text(self) -> bool:
+        return False
+
     def fits(self, network: torch.nn.Module) -> bool:
         video = any(isinstance(m, host_attention.SpatialVideoTransformer) for m in network.modules())
         return isinstance(network, UNetModel) and not video

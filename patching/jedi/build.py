@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
 
+from ..features.positions import BESIDE
 from ..features.references import References
-from ..host.blocks import check_names, parse
+from ..host.blocks import Block, check_names, parse
 from ..host.checks import check_text, given_clip, single
-from ..host.families import discover
+from ..host.families import discover, family_of
+from ..host.family import KEYS
 from ..host.notices import Notices
 from ..host.passes import GUIDANCE_FUNCTIONS
 from ..host.run import KEY
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 AUTOMATIC = "automatic"
 ALL, DECODER = "all", "decoder"
-"""Blocks that AUTOMATIC stands for: of a checkpoint that was trained on sets, and of any other."""
+"""Blocks that AUTOMATIC stands for in a U-Net: of a checkpoint that was trained on sets, and of any other."""
 ONE_IS_MISSING, ONE_IS_GIVEN = POLARITIES = ("1 is missing", "1 is given")
 
 
@@ -48,6 +50,7 @@ class Widgets:
     query_blend: float = 0.0
     query_blend_end: float = 0.1
     mask_polarity: str = ONE_IS_MISSING
+    positions: str = BESIDE
 
 
 def joint_guider(
@@ -73,7 +76,7 @@ def joint_guider(
     clip: gives LATENTs the empty prompt as their caption, in place of the negative prompt.
     Raises ValueError for inputs that do not fit the model or each other.
     """
-    available, told = discover(model, node), notices or Notices(node)
+    available, family, told = discover(model, node), family_of(model, node), notices or Notices(node)
     known = known_members(model, references, captions, negative if clip is None else _empty_prompt(clip, node), node)
     if clip is not None and (captions or all(isinstance(part, References) for part in references)):
         told.tell("no effect of clip, because no LATENT needs a caption from it; disconnect it.")
@@ -89,7 +92,7 @@ def joint_guider(
     stated = format_of(model, widgets.channel_order, widgets.mask_polarity, node)
     blocks = widgets.blocks
     if _automatic(blocks):
-        blocks, kind = (DECODER, "no joint checkpoint") if stated is None else (ALL, "a joint checkpoint")
+        blocks, kind = _chosen(family.lends == KEYS, available, stated is not None)
         told.inform(f"blocks {AUTOMATIC} is {blocks}, because model is {kind}.")
     settings = JointSettings(
         guidance=widgets.guidance,
@@ -103,6 +106,7 @@ def joint_guider(
         query_blend_end=widgets.query_blend_end,
         format=stated,
         pictures=pictures,
+        positions=widgets.positions,
     )
     if known and not settings.shares(len(prompts) + len(known)):
         known = ()
@@ -122,6 +126,20 @@ def joint_guider(
 def _empty_prompt(clip: CLIP, node: str) -> list:
     clip = given_clip(clip, node)
     return clip.encode_from_tokens_scheduled(clip.tokenize(""))
+
+
+def _chosen(transformer: bool, available: Sequence[Block], trained: bool) -> tuple[str, str]:
+    """The blocks that AUTOMATIC stands for, and the kind of model.
+
+    Of a transformer with separate streams at first it is the blocks with one stream (AlignedGen's choice on Flux.1), of
+    any other the later half, which nobody has published a choice for.
+    """
+    if not transformer:
+        return (ALL, "a joint checkpoint") if trained else (DECODER, "no joint checkpoint")
+    single = [block.number for block in available if block.kind == "single"]
+    if single and len(single) < len(available):
+        return f"single{single[0]}-{single[-1]}", "a transformer"
+    return "late", "a transformer"
 
 
 def _automatic(blocks: str) -> bool:
@@ -171,7 +189,6 @@ def format_of(model: ModelPatcher, channel_order: str, mask_polarity: str, node:
 
     Raises ValueError if widgets, checkpoint and channel count contradict each other.
     """
-    channels = model.get_model_object("diffusion_model").in_channels
     stated: JointFormat | None = model.get_attachment(ATTACHMENT)
     latent = model.get_model_object("latent_format").latent_channels
     if channel_order == AUTOMATIC and mask_polarity != ONE_IS_MISSING and (stated is None or stated.one_is_missing):
@@ -179,6 +196,9 @@ def format_of(model: ModelPatcher, channel_order: str, mask_polarity: str, node:
             f"{node}: expected mask_polarity {ONE_IS_MISSING} with channel_order {AUTOMATIC}, which follows the "
             f"checkpoint, got {mask_polarity}; set mask_polarity to {ONE_IS_MISSING}, or set channel_order."
         )
+    # A transformer's own count is that of the values in a token.
+    transformer = family_of(model, node).lends == KEYS
+    channels = latent if transformer else model.get_model_object("diffusion_model").in_channels
     if channels == latent:
         if channel_order != AUTOMATIC:
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 
 from ...kernels.jedi import arranged
 from ..host.blocks import Layer
-from ..host.family import Family, Options
+from ..host.family import LATENT, Family, Options
 from ..host.shown import Shown, shown_images
 from .coupling import Coupling, PerPrompt
 from .format import JointFormat
@@ -63,7 +63,7 @@ class CoupledCalls:
         changes = tuple(replace(self.changes[i], replaced=replaced) if i in self.changes else None for i in prompts)
         change = changes[0] if len(changes) == 1 else PerPrompt(changes)
         if change is not None:
-            options = family.change_self_attention(options, self.layers, change)
+            options = family.change_self_attention({**options, LATENT: tuple(x.shape)}, self.layers, change)
         # By position, as the host calls its wrappers.
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 

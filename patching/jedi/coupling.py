@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import comfy.model_management
 import torch
 
-from ...kernels.jedi import coupled_attention
+from ...kernels.jedi import coupled_attention, coupled_pictures
 from ..host.blocks import Layer
 from ..host.family import Attention, Inputs, SelfAttentionChange
+from ..host.joint_attention import JointAttention
 from ..host.tokens import Tokens
 
 Visible = Callable[[tuple[int, int]], Sequence[torch.Tensor | None] | None]
@@ -56,6 +57,10 @@ class Coupling(SelfAttentionChange):
     blend: share of the queries that comes from `vanilla` (ConsiStory, arXiv 2402.03286, section 4.2), so that the
         pictures keep their own layouts.
     replaced: layers whose attention another node computes. It gets the queries of one picture at a time.
+    rotation: of the keys of other members in a transformer, by the size of a layer's picture; None leaves them.
+
+    In a transformer whose sequence holds text and picture, members look at each other's pictures, not at their prompts.
+    There `vanilla` holds queries, keys and values.
     """
 
     node: str
@@ -66,6 +71,7 @@ class Coupling(SelfAttentionChange):
     blend: float = 0.0
     chunks: Chunks = field(default_factory=Chunks)
     replaced: frozenset[Layer] = frozenset()
+    rotation: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
 
     @property
     def attends(self) -> bool:
@@ -93,6 +99,9 @@ class Coupling(SelfAttentionChange):
                 "HyperTile or ToMe) from model."
             )
 
+        if isinstance(attention, JointAttention):
+            return self._joint(layer, q, k, v, attention=attention, tokens=tokens)
+
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return self.chunks.attend(attention, q, k, v)
 
@@ -113,6 +122,45 @@ class Coupling(SelfAttentionChange):
             visible=visible,
             apart=replaced,
         )
+
+    def _joint(
+        self,
+        layer: Layer,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *,
+        attention: JointAttention,
+        tokens: Tokens,
+    ) -> torch.Tensor:
+        """The attention of a transformer's layer, [rows, n, width]."""
+        if self.members == 1 or self.strength == 0:
+            return attention(q, k, v)
+        picture, first, rows = tokens.picture, attention.rows.start if attention.rows else 0, len(q)
+        q = self._blended(layer, q, attention, picture)
+        rotation = None if self.rotation is None else self.rotation(tokens.size)
+        shared = attention.moved(k[:, :picture], rotation)
+
+        def attend(i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            of_member = attention.of_rows(slice(first + i, first + rows, self.members))
+            return self.chunks.attend(of_member.of_picture.with_borrowed(k.shape[1] - tokens.total), q, k, v)
+
+        visible = None if self.visible is None else self.visible(tokens.size)
+        coupled = coupled_pictures(q, k, v, self.members, attend, picture=picture, shared=shared, visible=visible)
+        if self.strength < 1:
+            coupled = torch.lerp(attention.of_picture(q[:, :picture], k, v), coupled, self.strength)
+        return attention.completed(coupled, q, k, v)
+
+    def _blended(self, layer: Layer, q: torch.Tensor, attention: JointAttention, picture: int) -> torch.Tensor:
+        """The queries with a share of those of uncoupled pictures."""
+        if self.vanilla is None or self.blend == 0:
+            return q
+        lent = self.vanilla[layer].to(q)
+        own = attention.placed(lent[..., : q.shape[-1]], None).unflatten(0, (len(q) // self.members, -1))
+        count, sets = own.shape[1], q.unflatten(0, (-1, self.members))
+        mixed = torch.lerp(sets[:, :count, :picture], own, self.blend)
+        mixed = torch.cat([mixed, sets[:, :count, picture:]], 2)
+        return torch.cat([mixed, sets[:, count:]], 1).flatten(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +190,12 @@ class PerPrompt(SelfAttentionChange):
         self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
     ) -> torch.Tensor:
         parts = [x.chunk(len(self.changes)) for x in (q, k, v)]
-        made = [
-            attention(*part) if change is None else change.attend(layer, *part, attention=attention, tokens=tokens)
-            for change, *part in zip(self.changes, *parts, strict=True)
-        ]
+        rows = len(parts[0][0])
+        made = []
+        for i, (change, *part) in enumerate(zip(self.changes, *parts, strict=True)):
+            of_prompt = attention
+            if isinstance(attention, JointAttention):
+                of_prompt = attention.of_rows(slice(i * rows, (i + 1) * rows))
+            attended = of_prompt(*part) if change is None else change.attend(layer, *part, of_prompt, tokens)
+            made.append(attended)
         return torch.cat(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import comfy.samplers
@@ -12,7 +13,9 @@ from comfy.patcher_extension import WrappersMP
 from ...kernels.jedi import given_channels
 from ..features.references import Reference
 from ..host.checks import check_latent, image_latent
+from ..host.families import family_of
 from ..host.notices import Notices
+from ..host.passes import repeats_text
 from ..host.shown import check_context_windows
 from ..host.window import ModelSampling, shown_steps
 from .calls import ChannelOrder, MemoryForReferences
@@ -20,6 +23,7 @@ from .members import fitted
 from .prompts import stacked
 from .run import JOINT, TEXT_FIRST, TEXT_ONLY, JointRun, JointSettings
 from .step import ALONE, KEY, NULL, OF_SETS, SET, SET_WITHOUT_TEXT, SetStep
+from .texts import HiddenFilling, entries_of, joined
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -50,6 +54,9 @@ class JointGuider(comfy.samplers.CFGGuider):
         )
         if settings.format is not None:
             model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, ChannelOrder(settings.format))
+        self._stacks, family = repeats_text(model.model), family_of(model, node)
+        if not self._stacks:
+            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.text", HiddenFilling(family))
         super().__init__(model)
         self.settings, self.node = settings, node
         self.notices = notices or Notices(node)
@@ -73,8 +80,10 @@ class JointGuider(comfy.samplers.CFGGuider):
             whole_sets = rows + rows // count * len(self._references)
             check_context_windows(self.model_options, whole_sets, (height, width), self.node)
         members = [fitted(item, height, width, self.node) for item in self._references]
-        for member in members:
-            image_latent(self.model_patcher, {"samples": member.samples}, self.node)
+        members = [
+            replace(member, samples=image_latent(self.model_patcher, {"samples": member.samples}, self.node))
+            for member in members
+        ]
         run = self._run = JointRun(
             self.model_patcher,
             settings=self.settings,
@@ -108,10 +117,15 @@ class JointGuider(comfy.samplers.CFGGuider):
 
     def _conditionings(self, run: JointRun, latent_image: torch.Tensor) -> dict[str, list]:
         prompts = [*self._prompts] * (run.count if len(self._prompts) == 1 else 1)
-        pooled = bool(self.model_patcher.model.adm_channels)
-        texts = {ALONE: stacked(prompts, pooled, self.node) if len(prompts) > 1 else prompts[0], NULL: self._negative}
+
+        def together(texts: list) -> list:
+            if not self._stacks:
+                return entries_of(texts, run.family, self.node)
+            return stacked(texts, bool(self.model_patcher.model.adm_channels), self.node)
+
+        texts = {ALONE: together(prompts) if len(prompts) > 1 else prompts[0], NULL: self._negative}
         if self.settings.shares(run.count + len(self._references)):
-            texts[SET] = stacked([*prompts, *(item.conditioning for item in self._references)], pooled, self.node)
+            texts[SET] = together([*prompts, *(item.conditioning for item in self._references)])
             texts[SET_WITHOUT_TEXT] = self._negative
         if self.settings.format is None:
             return texts
@@ -129,6 +143,9 @@ class JointGuider(comfy.samplers.CFGGuider):
     def predict_noise(self, x, timestep, model_options={}, seed=None):
         run, kind, first, second = self._run, self.settings.guidance, self.cfg, self.settings.image_cfg
         assert run is not None
+        for name, entries in self.conds.items():
+            if len(entries) > 1 and not self._stacks:
+                self.conds[name] = [joined(entries, self.node)]
         if not run.couples(float(timestep.max())):
             return super().predict_noise(x, timestep, model_options, seed)
         step = SetStep(self, run, x, timestep, options=model_options)

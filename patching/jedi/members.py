@@ -97,7 +97,7 @@ def fitted(item: Reference, height: int, width: int, node: str) -> Member:
 
 def _padded(item: Reference, height: int, width: int, node: str) -> Member:
     samples = item.latent["samples"]
-    rows, columns = samples.shape[2:]
+    rows, columns = samples.shape[-2:]
     if rows > height or columns > width:
         raise ValueError(
             f"{node}: expected references that fit into the latent of {width} x {height}, got one of {columns} x "
@@ -107,7 +107,8 @@ def _padded(item: Reference, height: int, width: int, node: str) -> Member:
     margins = _margins(height, width, rows, columns)
     scale = 1 if item.mask is None else item.mask.shape[0] // rows
     shown = torch.ones(rows * scale, columns * scale) if item.mask is None else item.mask
-    return Member(F.pad(samples, margins, mode="replicate"), F.pad(shown, [scale * m for m in margins]))
+    frames = [0, 0] * (samples.ndim - 4)
+    return Member(F.pad(samples, [*margins, *frames], mode="replicate"), F.pad(shown, [scale * m for m in margins]))
 
 
 def _scaled(item: Reference, height: int, width: int) -> Member:

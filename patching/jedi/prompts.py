@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,9 +48,23 @@ def stacked(texts: Sequence[list], pooled: bool, node: str) -> list:
     Shorter texts are repeated up to the common length. pooled: the model uses pooled outputs, which are stacked too.
     Raises ValueError for texts that differ in anything but their tokens.
     """
+    entries = check_alike(texts, () if pooled else (_POOLED,), node)
+    first, facts = entries[0]
+    # Cross-attention gives the same result for a repeated text; the host pads prompts of different lengths this way.
+    longest = math.lcm(*(text.shape[1] for text, _ in entries))
+    rows = torch.cat([text.to(first).repeat(1, longest // text.shape[1], 1) for text, _ in entries])
+    if _POOLED not in facts:
+        return [[rows, facts]]
+    return [[rows, {**facts, _POOLED: torch.cat([rest[_POOLED].to(facts[_POOLED]) for _, rest in entries])}]]
+
+
+def check_alike(texts: Sequence[list], left_out: Collection[str], node: str) -> list[tuple[torch.Tensor, dict]]:
+    """The features of each text and what else is known of it, without the names in `left_out`.
+
+    Raises ValueError for texts that differ in anything but their tokens and pooled outputs.
+    """
     entries = [
-        (text[0][0], {k: v for k, v in text[0][1].items() if v is not None and (pooled or k != _POOLED)})
-        for text in texts
+        (text[0][0], {k: v for k, v in text[0][1].items() if v is not None and k not in left_out}) for text in texts
     ]
     first, facts = entries[0]
     for text, rest in entries:
@@ -70,9 +84,4 @@ def stacked(texts: Sequence[list], pooled: bool, node: str) -> list:
                 f"{node}: expected prompts and captions that differ in their text alone, got others in "
                 f"{', '.join(unlike) or _POOLED}; encode all of them with the same kind of node and the same settings."
             )
-    # Cross-attention gives the same result for a repeated text; the host pads prompts of different lengths this way.
-    longest = math.lcm(*(text.shape[1] for text, _ in entries))
-    rows = torch.cat([text.to(first).repeat(1, longest // text.shape[1], 1) for text, _ in entries])
-    if _POOLED not in facts:
-        return [[rows, facts]]
-    return [[rows, {**facts, _POOLED: torch.cat([rest[_POOLED].to(facts[_POOLED]) for _, rest in entries])}]]
+    return entries

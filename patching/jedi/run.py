@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ...kernels.diffusion import ddim_step
 from ..features.bank import digest_of
+from ..features.positions import SAME, shifts
 from ..features.references import Reference
 from ..host.blocks import Block, Layer, layers_of
 from ..host.families import family_of
@@ -40,6 +42,7 @@ class JointSettings:
     token_dropout: share of every picture's tokens that is hidden from the others, drawn anew at every level.
     query_blend: share of the queries that comes from uncoupled pictures, up to `query_blend_end` of sampling.
     format: input format of a nine-channel model, None for four channels.
+    positions: of other members, one of `features.positions`; for networks that rotate keys by their positions.
     pictures: pictures per set in a batch, so that several sets share the references; None for the whole batch.
     """
 
@@ -54,6 +57,7 @@ class JointSettings:
     query_blend_end: float = 0.0
     format: JointFormat | None = None
     pictures: int | None = None
+    positions: str = SAME
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -93,6 +97,7 @@ class JointRun:
         self._window = settings.window.resolve(sampling)
         self._blended = Window(0.0, settings.query_blend_end).resolve(sampling)
         self._chunks = Chunks()
+        self._rotations: dict[tuple, torch.Tensor | None] = {}
         self._clean: torch.Tensor | None = None
         self._last: tuple[float, torch.Tensor, torch.Tensor] | None = None
         self._coupled = self._has_blended = False
@@ -186,7 +191,15 @@ class JointRun:
             vanilla=vanilla,
             blend=s.query_blend,
             chunks=self._chunks,
+            rotation=partial(self._rotation, device),
         )
+
+    def _rotation(self, device: torch.device, size: tuple[int, int]) -> torch.Tensor | None:
+        """Moves other members' keys at layers of (height, width). All have one place, so their order does not count."""
+        if (device, size) not in self._rotations:
+            (shift,) = shifts(self.settings.positions, size, [size], centered=self.family.centered)
+            self._rotations[device, size] = self.family.rotation(shift, device)
+        return self._rotations[device, size]
 
 
 class _VisibleTokens:

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...kernels.jedi import ordered_guidance
 from ..host.blocks import Layer
-from ..host.family import Options
+from ..host.family import LATENT, Options
 from ..host.tokens import Tokens
 from .calls import CoupledCalls, OtherEvaluations, with_first, without
 from .coupling import Coupling
@@ -172,13 +172,15 @@ class SetStep:
         return run.coupling(self._guider.node, self._sigma, self._x.device, vanilla)
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
-        """Hidden states of uncoupled pictures at the coupled layers; also caches the prediction for guidance."""
+        """Features of uncoupled pictures at the coupled layers; also caches the prediction for guidance."""
         seen: dict[Layer, torch.Tensor] = {}
 
         def read(layer: Layer, hidden: torch.Tensor, tokens: Tokens) -> None:
             seen[layer] = hidden
 
-        options = _with(self._options, lambda o: self._run.family.tap_hidden_states(o, self._run.settings.layers, read))
+        family, layers = self._run.family, self._run.settings.layers
+        shape = {LATENT: tuple(self._x.shape)}
+        options = _with(self._options, lambda o: family.tap_lent({**o, **shape}, layers, read, queries=True))
         index = 0 if name == ALONE else 1
         self._made[name] = self._evaluated(self._placed({name: index}), self._x, options)[index]
         return seen
