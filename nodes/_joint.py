@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..patching.features.positions import BESIDE, POSITIONS
 from ..patching.host.notices import Notices
 from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, check_blocks, check_guidance, joint_guider
 from ..patching.jedi.format import ORDERS
@@ -88,8 +89,8 @@ def coupling_inputs() -> list:
             default="all",
             tooltip=(
                 "Blocks in which pictures attend to each other: names (output6), ranges (output3-8), lists, encoder, "
-                "decoder, all. automatic: all for a joint checkpoint, decoder for any other, which was not trained on "
-                "sets. Neutral: empty. The paper: all."
+                "decoder, all, and on transformers early, late, vital, content. automatic: all for a joint checkpoint, "
+                "decoder for any other U-Net, late for a transformer. Neutral: empty. The paper: all."
             ),
         ),
         io.Combo.Input(
@@ -190,6 +191,18 @@ def optional_inputs() -> list:
             tooltip=(
                 "The model's text encoder, which gives a LATENT of references the empty prompt as its caption. "
                 "Neutral: not connected, a LATENT gets the negative prompt."
+            ),
+        ),
+        io.Combo.Input(
+            "positions",
+            options=list(POSITIONS),
+            default=BESIDE,
+            optional=True,
+            **ADVANCED,
+            tooltip=(
+                "Where a transformer such as Flux or Z-Image sees the other pictures. beside: to the right of its own. "
+                "index: as further pictures. same: in its own place, so that equal places mix. No effect in U-Nets "
+                "and SD 3.5. JeDi has no such networks; its neutral value would be same."
             ),
         ),
     ]
