@@ -131,8 +131,8 @@ def _empty_prompt(clip: CLIP, node: str) -> list:
 def _chosen(transformer: bool, available: Sequence[Block], trained: bool) -> tuple[str, str]:
     """The blocks that AUTOMATIC stands for, and the kind of model.
 
-    Of a transformer with separate streams at first it is the blocks with one stream (AlignedGen's choice on Flux.1), of
-    any other the later half, which nobody has published a choice for.
+    A transformer's are its blocks with one stream, if the first ones have two: AlignedGen's choice on Flux.1. For
+    others no choice is published, so theirs are the later half.
     """
     if not transformer:
         return (ALL, "a joint checkpoint") if trained else (DECODER, "no joint checkpoint")
