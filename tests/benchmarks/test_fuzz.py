@@ -3,9 +3,11 @@
 import copy
 
 import pytest
+import torch
 from hypothesis import strategies as st
 from likeness.benchmarks.fuzz import campaign
 from likeness.benchmarks.fuzz.graphs import Case
+from likeness.benchmarks.fuzz.host_nodes import FAMILIES, FuzzModel
 from likeness.benchmarks.fuzz.oracle import Fault, Oracle, plain
 from likeness.benchmarks.fuzz.reduction import reduced
 from likeness.benchmarks.fuzz.server import Outcome
@@ -225,3 +227,13 @@ def test_a_signal_stops_a_campaign(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         campaign.search(campaign.Judge(oracle), {}, 3, 5, lambda *_: None)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tiny_model_takes_one_picture_of_one_pixel(family):
+    """Two nodes that shrink inner layers leave one pixel, and guidance runs one picture alone."""
+    (made,) = FuzzModel().make(family, 0, 4)
+    norms = [layer for layer in made.model.diffusion_model.modules() if isinstance(layer, torch.nn.GroupNorm)]
+    assert norms
+    for norm in norms:
+        assert torch.isfinite(norm(torch.zeros(1, norm.num_channels, 1, 1))).all()

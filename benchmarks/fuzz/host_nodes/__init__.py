@@ -17,6 +17,8 @@ from comfy.model_patcher import CoreModelPatcher
 
 WIDTH_TEXT = 128
 """Width of the demo model's text encoder, which all tiny models of the nodes share."""
+_WIDTH = 64
+"""Channels of FuzzModel: two or more per group of normalization, as in real models. Torch refuses a single value."""
 _COMMON = {
     "image_size": 32,
     "out_channels": 4,
@@ -108,7 +110,7 @@ class FuzzModel:
 
     def make(self, family: str, seed: int, channels: int):
         kind = FAMILIES[family]
-        config = configured(kind, WIDTH_TEXT, WIDTH_TEXT) | {"in_channels": channels}
+        config = configured(kind, WIDTH_TEXT, WIDTH_TEXT) | {"in_channels": channels, "model_channels": _WIDTH}
         return (patcher_of(random_model(kind, config, seed)),)
 
 
