@@ -9,6 +9,8 @@ import torch
 
 def is_flow(model_sampling: Any) -> bool:
     """True for flow matching, whose latents lose the picture as they gain noise."""
+    if not hasattr(model_sampling, "noise_scaling"):  # of another pack
+        return False
     return noise_scales(model_sampling, 0.5)[0] != 1.0
 
 

@@ -46,11 +46,7 @@ class UNet:
     name = "U-Net"
     models = "SD1.x, SD2 or SDXL"
     lends = HIDDEN
-    centered = False
-
-    @property
-    def places_by_text(self) -> bool:
-        return False
+    centered = places_by_text = False
 
     def fits(self, network: torch.nn.Module) -> bool:
         video = any(isinstance(m, host_attention.SpatialVideoTransformer) for m in network.modules())

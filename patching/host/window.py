@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .noise import is_flow
+
 ModelSampling = Any
 """The host's `model_sampling`: percent_to_sigma, sigma_min and sigma_max."""
 
@@ -39,7 +41,10 @@ class Window:
         """The window in sigmas of a model; call it once per run."""
         if self.empty:
             return SigmaWindow(0.0, 0.0)
-        return SigmaWindow(*(float(model_sampling.percent_to_sigma(p)) for p in (self.start_percent, self.end_percent)))
+        start, end = (float(model_sampling.percent_to_sigma(p)) for p in (self.start_percent, self.end_percent))
+        # Few steps of a flow model begin at exact percentages, such as 4 at 0, 0.25, 0.5 and 0.75.
+        rounding = SAME_LEVEL if is_flow(model_sampling) else 1.0
+        return SigmaWindow(rounding * start, rounding * end)
 
 
 ALWAYS = Window()
