@@ -28,16 +28,16 @@ from .report import Report, Target, machine
 GIB = 2**30
 TIMEOUT = 7200.0
 ON_A_CPU = ("--bf16-unet", "--bf16-vae")
-"""Options of ComfyUI: weights take half the memory of float32, in which a CPU still computes."""
+"""Options of ComfyUI for SDXL: weights take half the memory of float32, in which a CPU still computes."""
 _COMPLAINTS = re.compile(r".*(?:lora key not loaded|not load|missing|unexpected|invalid value|left over keys).*", re.I)
 _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|missing.*(?:xformers|triton)", re.I)
 NOTES = (
     "Weights are random: the pictures show nothing. Key names, detection, text encoders, sizes, dtypes and memory are "
     "those of real files.",
-    "On a CPU the workflows are shortened to 256 pixels, four steps (as many of an inversion) and two pictures, with "
-    "weights in bfloat16 and small references, except for SD 1.5's three photographs; on a GPU they run as they are "
-    "shipped.",
-    "The photographs have odd sizes; one is turned by a tag, one transparent, one of 12 megapixels.",
+    f"On a CPU the workflows are shortened to {rehearsal_prompts.SIDE} pixels, photographs included, and to "
+    f"{rehearsal_prompts.STEPS} steps and {rehearsal_prompts.PICTURES} pictures, with SDXL's weights in bfloat16; on a "
+    "GPU they run as they are shipped.",
+    "The photographs have odd sizes; one is turned by a tag, one transparent, on a GPU one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
 )
 
@@ -133,9 +133,8 @@ def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Out
     yield from done.items()
     if len(done) == len(prompts):
         return
-    small = family == checkpoints.SDXL and not on_gpu
-    prepare_files(family, wanted, base, rehearsal_prompts.SIDE if small else None)
-    arguments = () if on_gpu else ON_A_CPU
+    prepare_files(family, wanted, base, None if on_gpu else rehearsal_prompts.SIDE)
+    arguments = ON_A_CPU if family == checkpoints.SDXL and not on_gpu else ()
     try:
         with Host(
             Path(os.environ["COMFYUI_PATH"]), base, cpu=not on_gpu, arguments=arguments, ready_within=600

@@ -13,7 +13,7 @@ from .photos import NAMES
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
 SIDES = {"sd15": 512, "sdxl": 1024}
-SIDE, STEPS, PICTURES = 256, 4, 2
+SIDE, STEPS, PICTURES = 128, 4, 2
 _MOST = {
     "steps": STEPS,
     "lambda_2": STEPS,
@@ -42,11 +42,9 @@ def pictures(prompt: Prompt) -> set[str]:
 def shortened(prompt: Prompt, family: str) -> Prompt:
     """A copy with small pictures and few steps. Percentages stay.
 
-    References keep the size of their files, because those at the size of training take minutes. Where SD 1.5 has
-    several photographs, they are fitted, since one of them has 12 megapixels.
+    References keep the size of their files, because those at the size of training take minutes.
     """
     short, scale = json.loads(json.dumps(prompt)), SIDE / SIDES[family]
-    kept = family == "sdxl" or sum(node["class_type"] == "LoadImage" for node in prompt.values()) == 1
     for node in short.values():
         inputs = node["inputs"]
         for name, value in inputs.items():
@@ -56,7 +54,7 @@ def shortened(prompt: Prompt, family: str) -> Prompt:
                 inputs[name] = value * scale**2
             elif name in _MOST and isinstance(value, int):
                 inputs[name] = min(value, _MOST[name])
-            elif name == "size" and isinstance(value, str) and kept:
+            elif name == "size" and isinstance(value, str):
                 inputs[name] = _OWN_SIZE
         if node["class_type"] == "LikenessPromptList":
             inputs["text"] = "\n".join(inputs["text"].splitlines()[:PICTURES])

@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> None:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
             wish = graphs.Wish(
                 checkpoint=checkpoint.path.name,
-                photos=place_photos(paths, host.base / "input", checkpoint.family.side),
+                photos=place_photos(paths, host.base / "input", min(side, checkpoint.family.side)),
                 text=text,
                 token=options.token,
                 width=side,
@@ -69,6 +69,7 @@ def main(options: argparse.Namespace) -> None:
                 seed=options.seed,
                 steps=options.steps,
                 cfg=options.cfg,
+                fit="own size" if side < checkpoint.family.side else "training resolution",
             )
             columns = [Column("your photographs", f"{len(paths)} of {options.photos.name}", thumbnails(paths))]
             seconds = {}
@@ -162,7 +163,7 @@ def setup(options: argparse.Namespace):
 
 
 def place_photos(paths: list[Path], folder: Path, side: int) -> tuple[graphs.Photo, ...]:
-    """Writes the photographs into ComfyUI's private input folder, no larger than the model's training pictures."""
+    """Writes the photographs into ComfyUI's private input folder, no larger than a square of this side."""
     placed = []
     for index, path in enumerate(paths):
         with Image.open(path) as picture:

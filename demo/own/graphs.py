@@ -26,7 +26,10 @@ class Photo:
 
 @dataclass(frozen=True)
 class Wish:
-    """Everything that the user asks for. width and height are in pixels; lora is a file's name, empty for none."""
+    """Everything that the user asks for.
+
+    width and height are in pixels; lora is a file's name, empty for none; fit is the widget `size` of photographs.
+    """
 
     checkpoint: str
     photos: tuple[Photo, ...]
@@ -40,6 +43,7 @@ class Wish:
     seed: int = 0
     steps: int = 50
     cfg: float = 7.5
+    fit: str = "training resolution"
 
 
 @dataclass
@@ -118,7 +122,7 @@ class _Graph:
             if mask is None:
                 encoded = self.add(f"encoded{index}", "VAEEncode", pixels=image, vae=self.vae)
                 mask = self.maps(f"maps{index}", [encoded, 0])
-            widgets = {"source": source, "seed": 0, "weight": 1.0, "size": "training resolution"}
+            widgets = {"source": source, "seed": 0, "weight": 1.0, "size": self.wish.fit}
             links = {"image": image, "vae": self.vae, "conditioning": ["prompt", 2], "mask": mask, **more}
             name = self.add(
                 f"reference{index}", "LikenessReference", **widgets, inversion_steps=self.wish.steps, **links
@@ -128,17 +132,17 @@ class _Graph:
 
     def palette(self) -> Link:
         """Features of the subject in every photograph."""
-        more: dict[str, Link] = {}
+        pictures: dict[str, Link] = {}
         for index in range(len(self.wish.photos)):
-            image, mask = self.photo(index)
-            widgets = {"text": "", "word": "", "source": "inverted", "seed": 0, "threshold": 0.3, "weight": 1.0}
-            widgets |= {"blocks": "paper", "map_blocks": "paper", "start_percent": 0.0, "end_percent": 1.0}
-            links = {"model": self.model, "clip": self.clip, "image": image, "vae": self.vae, **more}
+            pictures[f"images.image{index}"], mask = self.photo(index)
             if mask is not None:
-                links["mask"] = mask
-            name = self.add(f"palette{index}", "AppearancePalette", **widgets, **links, subject_prompt=["prompt", 4])
-            more = {"more": [name, 0]}
-        return more["more"]
+                pictures[f"masks.mask{index}"] = mask
+        widgets = {"word": "", "size": self.wish.fit, "area": "attention", "threshold": 0.3, "map_blocks": "paper"}
+        subject = self.add("subject", "LikenessSubject", **widgets, inversion_steps=self.wish.steps, **pictures)
+        widgets = {"text": "", "word": "", "source": "inverted", "seed": 0, "threshold": 0.3, "weight": 1.0}
+        widgets |= {"blocks": "paper", "map_blocks": "paper", "start_percent": 0.0, "end_percent": 1.0}
+        links = {"model": self.model, "clip": self.clip, "vae": self.vae, "subject": [subject, 0]}
+        return [self.add("palette", "AppearancePalette", **widgets, **links, subject_prompt=["prompt", 4]), 0]
 
 
 def graph(method: str, wish: Wish) -> Prompt:

@@ -102,11 +102,10 @@ def test_a_graph_is_shortened_for_a_cpu(family):
         for node, entry in short.items():
             inputs, whole = entry["inputs"], prompt[node]["inputs"]
             assert inputs.keys() == whole.keys(), name
-            assert all(inputs[side] == 256 for side in ("width", "height") if side in inputs)
+            assert all(inputs[side] == 128 for side in ("width", "height") if side in inputs)
             assert all(inputs[most] <= 4 for most in ("steps", "inversion_steps", "batch_size") if most in inputs)
             assert all(inputs[key] == whole[key] for key in whole if "percent" in key or "strength" in key)
-            large = family == SD15 and name.startswith("3 Three photos")
-            assert "size" not in inputs or inputs["size"] == ("training resolution" if large else "own size")
+            assert inputs.get("size", "own size") == "own size"
         assert prompt == rehearsal_prompts.workflows(family)[name], "the shipped graph stays"
 
 
