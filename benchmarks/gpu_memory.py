@@ -77,7 +77,8 @@ def run(quick: bool) -> Report:
     rows, figures = [], {}
     for family, (name, config, narrow, side, kind) in _KINDS.items():
         with silence():
-            made = random_network(name, "", narrow if quick else config, DTYPE, _SMALL_SIDE if quick else side, 1, kind)
+            unet, size = (narrow, _SMALL_SIDE) if quick else (config, side)
+            made = random_network(name, "", unet, DTYPE, size, 1, kind, blank=True)
             weights, found = float(made.model.model_size()), needs(made)
         file = sum(t.numel() * t.dtype.itemsize for t in checkpoints.shapes(family).values())
         totals = {}

@@ -18,8 +18,17 @@ _COSTLY = frozenset(
         *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward"),
     )
 )
-_POOL = 2**24
-"""Random numbers that results repeat."""
+_LIGHT = frozenset(
+    getattr(torch.ops.aten, name)
+    for name in (
+        *("add", "mul", "gelu", "gelu_backward", "silu", "silu_backward", "clone", "cat"),
+        *("native_layer_norm", "native_layer_norm_backward", "native_group_norm", "native_group_norm_backward"),
+    )
+)
+"""Operations that take long on large tensors alone."""
+_LARGE = 2**18
+_POOL = 2**20
+"""Random numbers at the beginning of a result; the rest of a larger one is zero."""
 
 
 class PeakMemory(TorchDispatchMode):
@@ -60,7 +69,8 @@ class PeakMemory(TorchDispatchMode):
 class ShapesOnly(PeakMemory):
     """Peak bytes of live tensors of a run whose matrix products, convolutions and attention give random numbers.
 
-    Their results have the right shapes, so that a CPU gets through a run at the size of a GPU.
+    So do other operations on large tensors. Their results have the right shapes, and memory that is never written is
+    never taken, so that a CPU gets through a run at the size of a GPU.
     """
 
     def __init__(self) -> None:
@@ -68,25 +78,29 @@ class ShapesOnly(PeakMemory):
         self._pools: dict[torch.dtype, torch.Tensor] = {}
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
-        if func._overloadpacket not in _COSTLY:
+        light = func._overloadpacket in _LIGHT
+        if not light and func._overloadpacket not in _COSTLY:
+            return func(*args, **kwargs)
+        tensors = (x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor))
+        if light and max((x.numel() for x in tensors), default=0) < _LARGE:
             return func(*args, **kwargs)
         given = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, (args, kwargs))
         return tree_map(self._filled, func(*given[0], **given[1]))
 
     def _filled(self, shape: Any) -> Any:
-        """Random numbers in the place of a result; anything but a tensor stays."""
+        """Random numbers and zeros in the place of a result; anything but a tensor stays."""
         if not isinstance(shape, torch.Tensor):
             return shape
-        made = torch.empty_strided(shape.shape, shape.stride(), dtype=shape.dtype)
+        # Elements in the order of memory, whatever the strides are.
+        flat = torch.zeros(shape.untyped_storage().nbytes() // shape.itemsize, dtype=shape.dtype)
+        made = flat.as_strided(shape.shape, shape.stride())
         if not shape.is_floating_point():
-            return made.zero_()
+            return made
         pool = self._pools.get(shape.dtype)
         if pool is None:
             pool = self._pools[shape.dtype] = torch.randn(_POOL).to(shape.dtype)
-        # Elements in the order of memory, whatever the strides are.
-        flat = made.as_strided((made.untyped_storage().nbytes() // made.itemsize,), (1,))
-        for start in range(0, len(flat), _POOL):
-            flat[start : start + _POOL].copy_(pool[: len(flat) - start])
+        head = flat[:_POOL]
+        head.copy_(pool[: len(head)])
         return made
 
 

@@ -127,18 +127,23 @@ def random_network(
     side: int,
     steps: int,
     kind: type[comfy.supported_models.SD15] | type[comfy.supported_models.SDXL] = comfy.supported_models.SD15,
+    *,
+    blank: bool = False,
 ) -> Network:
+    """Makes a network with random weights. blank: with zeros, which take no memory, and a LoRA for one layer."""
     device = comfy.model_management.get_torch_device()
     config = kind(unet)
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
-    randomize(base.diffusion_model)
+    fill = clear if blank else randomize
+    fill(base.diffusion_model)
     model = CoreModelPatcher(base, load_device=device, offload_device=comfy.model_management.unet_offload_device())
-    personalized, _ = comfy.sd.load_lora_for_models(model, None, random_lora(base.diffusion_model), 1.0, 0.0)
+    lora = random_lora(base.diffusion_model, most=1 if blank else None)
+    personalized, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     assert personalized is not None
     texts = comfy.supported_models.SD15(unet) if unet["context_dim"] == 768 else config
     clip = comfy.sd.CLIP(texts.clip_target())
-    randomize(clip.cond_stage_model)
+    fill(clip.cond_stage_model)
     return network(name, prefix, model, personalized, clip, "cat", side, steps)
 
 
@@ -153,12 +158,20 @@ def randomize(module: torch.nn.Module) -> None:
             weight.data.fill_(float(name.endswith("weight")))
 
 
-def random_lora(unet: torch.nn.Module, rank: int = 16) -> dict[str, torch.Tensor]:
-    """Makes a LoRA for the attention projections, as subject LoRAs usually have."""
+def clear(module: torch.nn.Module) -> None:
+    """Fills the weights with zeros, whose memory the system takes only once they are written: neutral norms."""
+    for name, weight in module.named_parameters():
+        weight.data = torch.zeros(weight.shape, dtype=weight.dtype, device=weight.device)
+        if weight.ndim == 1 and name.endswith("weight"):
+            weight.data.fill_(1.0)
+
+
+def random_lora(unet: torch.nn.Module, rank: int = 16, most: int | None = None) -> dict[str, torch.Tensor]:
+    """Makes a LoRA for the attention projections, as subject LoRAs usually have. most: the number of layers."""
     tensors = {}
-    for path, weight in unet.named_parameters():
-        if ".attn" in path and weight.ndim == 2:
-            key = f"diffusion_model.{path.removesuffix('.weight')}"
-            tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], rank) * 0.01
-            tensors[f"{key}.lora_down.weight"] = torch.randn(rank, weight.shape[1]) * 0.01
+    layers = [(path, weight) for path, weight in unet.named_parameters() if ".attn" in path and weight.ndim == 2]
+    for path, weight in layers[:most]:
+        key = f"diffusion_model.{path.removesuffix('.weight')}"
+        tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], rank) * 0.01
+        tensors[f"{key}.lora_down.weight"] = torch.randn(rank, weight.shape[1]) * 0.01
     return tensors
