@@ -6,7 +6,7 @@ No GPU is needed: the method's own code runs, with random numbers for the result
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.supported_models
@@ -14,22 +14,24 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
 from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
+from ..patching.features.references import References
 from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.settings import NONE, RetouchSettings
+from ..patching.pick_and_draw.build import guide
 from . import checkpoints
 from .jedi_costs import pictures
 from .layout_and_retouch_costs import layout, mask, picture
 from .memory import ShapesOnly
 from .networks import FULL_SIZE_CONFIG, NARROW_CONFIG, NARROW_SDXL_CONFIG, SDXL_CONFIG, Network, random_network
-from .pick_and_draw_costs import guided, settings
+from .pick_and_draw_costs import palette, settings, template
 from .report import Report, Target
 from .timing import plain, silence
 
 GIB = 2**30
+RESERVED = 400 * 2**20
+"""Bytes that ComfyUI keeps free on Linux, EXTRA_RESERVED_VRAM of its memory management."""
 DTYPE = torch.bfloat16
 """Half precision of a size with float16, which every layer computes on a CPU."""
-ALLOWANCE = 0.75
-"""GiB for the driver's context and the workspaces of its libraries."""
 STEPS = 50
 """Steps that the features in RAM are counted for."""
 PLAIN, LAYOUT, GUIDANCE, SET, REFERENCES, DECODE = (
@@ -54,8 +56,8 @@ TARGETS = {
 }
 NOTES = (
     "Computed, not measured on a GPU: live tensors of one step in half precision, for one picture with classifier-free "
-    f"guidance or one set, the U-Net's weights, and {ALLOWANCE} GiB for the driver and its libraries. Fragmentation is "
-    "not counted.",
+    "guidance or one set, the U-Net's weights, and the 0.39 GiB that ComfyUI keeps free on Linux (0.59 on Windows). "
+    "Fragmentation, the driver's context and the workspaces of its libraries are not counted.",
     "The text encoder is not counted: ComfyUI takes it off the GPU when it needs the room. VAE Decode runs after "
     "sampling, without the U-Net where room is scarce, and in tiles where it does not fit.",
     f"RAM GiB: the checkpoint's file and the features that are kept in RAM in {STEPS} steps; Python and ComfyUI take "
@@ -84,7 +86,7 @@ def run(quick: bool) -> Report:
         totals = {}
         for need in found:
             held = 0.0 if need.method == DECODE else weights
-            totals[need.method] = (held + need.tensors) / GIB + ALLOWANCE
+            totals[need.method] = (held + need.tensors + RESERVED) / GIB
             rows.append(
                 {
                     "name": f"{name}: {need.method}",
@@ -106,7 +108,9 @@ def needs(network: Network) -> list[Need]:
     """Needs of each method on a network that is made for one step."""
     personal = network.personalized
     with ShapesOnly():
-        guidance = guided(network, settings(network, 1.0, 1.0, all_maps=True))
+        known = replace(palette(network), references=short(picture(network)))
+        widgets = settings(network, 1.0, 1.0, all_maps=True)
+        guidance = guide(personal, network.clip, known, template(network), widgets)[0]
         plain(network, guidance, network.personalized_positive)  # fills the palette
     runs: dict[str, Callable[[], object]] = {
         PLAIN: lambda: plain(network, personal, network.personalized_positive),
@@ -131,7 +135,7 @@ def peak(network: Network, run: Callable[[], object]) -> float:
 
 def _retouch(network: Network, mode: str) -> Need:
     """A retouch of the only step, and the features that the reference and the layout keep of it."""
-    references = picture(network)
+    references = short(picture(network))
     with ShapesOnly():
         _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
         settings = RetouchSettings(early_swap=NONE, lambda_2=0, lambda_3=0, mode=mode)
@@ -140,6 +144,11 @@ def _retouch(network: Network, mode: str) -> Need:
     tensors = peak(network, lambda: plain(network, patched, network.personalized_positive))
     kept = trajectory.size_in_bytes + sum(reference.bank.size_in_bytes for reference in references.items)
     return Need(f"{RETOUCH}, {mode}", tensors, kept)
+
+
+def short(references: References) -> References:
+    """The same with inversions as short as the run, since a step takes as much memory in each."""
+    return References(tuple(replace(item, inversion_steps=1) for item in references.items))
 
 
 def decoding(side: int) -> float:
