@@ -69,8 +69,8 @@ class PeakMemory(TorchDispatchMode):
 class ShapesOnly(PeakMemory):
     """Peak bytes of live tensors of a run whose matrix products, convolutions and attention give random numbers.
 
-    So do other operations on large tensors. Their results have the right shapes, and memory that is never written is
-    never taken, so that a CPU gets through a run at the size of a GPU.
+    So do other operations on large tensors. Their results have the right shapes, so that a CPU gets through a run at
+    the size of a GPU. The system gives no memory to what is never written.
     """
 
     def __init__(self) -> None:
