@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._api import ComfyExtension
+from ._kept import add_routes
 from .adaptive_mask import AdaptiveMask
 from .attention_maps import LikenessAttentionMaps
 from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
@@ -70,4 +71,5 @@ class Likeness(ComfyExtension):
 
 def comfy_entrypoint() -> ComfyExtension:
     """The extension that ComfyUI asks for the pack's nodes."""
+    add_routes()
     return Likeness()

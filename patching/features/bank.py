@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -41,6 +42,10 @@ class Key(NamedTuple):
     negative_digest: str = ""
 
 
+_banks: weakref.WeakSet[FeatureBank] = weakref.WeakSet()
+"""All banks that something still uses."""
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
     """[rows, tokens, channels] per key and noise level, in the model's own precision, on the CPU; thread-safe.
@@ -52,6 +57,9 @@ class FeatureBank:
     _entries: dict[Key, dict[float, torch.Tensor]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _memory: HostMemory = field(default_factory=HostMemory)
+
+    def __post_init__(self):
+        _banks.add(self)
 
     def put(self, key: Key, sigma: float, features: torch.Tensor) -> None:
         # The host samples in inference mode, whose tensors no later run could use with gradients.
@@ -107,11 +115,28 @@ class FeatureBank:
     def size_in_bytes(self) -> int:
         return sum(t.numel() * t.element_size() for _, _, t in self.items())
 
+    def clear(self) -> None:
+        """Drops all features that a model can make again; those of a layout's own run stay."""
+        with self._lock:
+            self._drop(lambda key: bool(key.weights))
+
     def describe(self) -> str:
         """One line for the log."""
         items = list(self.items())
         levels, layers = len({sigma for _, sigma, _ in items}), len({key.layer for key, _, _ in items})
         return f"{levels} noise levels of {layers} layers, {self.size_in_bytes / 2**20:.2f} MiB of RAM"
+
+
+def kept_bytes() -> int:
+    """The RAM of the features that `forget_all` drops."""
+    made_again = (t for bank in list(_banks) for key, _, t in bank.items() if key.weights)
+    return sum(t.numel() * t.element_size() for t in made_again)
+
+
+def forget_all() -> None:
+    """Drops the features of all banks; a later run computes what it needs again."""
+    for bank in list(_banks):
+        bank.clear()
 
 
 def _equal(recorded: float, sigma: float) -> bool:

@@ -14,6 +14,7 @@ from ...kernels.jedi import given_channels
 from ..features.references import Reference
 from ..host.checks import check_latent, image_latent
 from ..host.families import family_of
+from ..host.live import Live
 from ..host.notices import Notices
 from ..host.passes import repeats_text
 from ..host.shown import check_context_windows
@@ -99,6 +100,7 @@ class JointGuider(comfy.samplers.CFGGuider):
             shown = shown_steps(self.settings.window, sigmas[:-1].tolist(), sampling)
             if shown and self.settings.shares(count + len(members)):
                 self.notices.inform(shown)
+            Live(self.notices).steps(self._kinds(run, sigmas[:-1].tolist(), sampling))
             result = super().sample(
                 noise,
                 latent_image,
@@ -114,6 +116,11 @@ class JointGuider(comfy.samplers.CFGGuider):
         finally:
             self._run = None
             self.original_conds = {}
+
+    def _kinds(self, run: JointRun, levels: list[float], sampling: ModelSampling) -> list[str]:
+        """Kinds of the run's steps, for the node's drawing."""
+        window, shares = self.settings.window.resolve(sampling), self.settings.shares(run.count + len(run.members))
+        return ["one set" if shares and window.contains(s) else "each picture by itself" for s in levels]
 
     def _conditionings(self, run: JointRun, latent_image: torch.Tensor) -> dict[str, list]:
         prompts = [*self._prompts] * (run.count if len(self._prompts) == 1 else 1)

@@ -17,6 +17,7 @@ from ..features.taps import CrossAttentionTap
 from ..host.blocks import Block, Layer
 from ..host.checks import check_count
 from ..host.family import Family
+from ..host.live import Live
 from ..host.notices import Notices
 from ..host.previews import captioned
 from ..host.rows import TARGET
@@ -217,6 +218,7 @@ class MaskRun:
     size: tuple[int, int]
     device: torch.device
     ratio: int = 8
+    live: Live = field(default_factory=lambda: Live(Notices(NODE)))
     _maps: dict[float, dict[Layer, list[tuple[tuple[int, ...], torch.Tensor]]]] = field(default_factory=dict)
     _made: dict[tuple, torch.Tensor] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -264,7 +266,8 @@ class MaskRun:
 
     def _at(self, sigma: float) -> torch.Tensor:
         if (sigma, None) not in self._made:
-            self._made[sigma, None] = self._step(sigma)
+            self._made[sigma, None] = made = self._step(sigma)
+            self.live.map("mask of this step", made)
         return self._made[sigma, None]
 
     def _step(self, sigma: float) -> torch.Tensor:

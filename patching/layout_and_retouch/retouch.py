@@ -16,6 +16,7 @@ from ..features.trajectory import Trajectory
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
 from ..host.identity import identity_in_run
+from ..host.live import Live
 from ..host.notices import Notices
 from ..host.predictions import Answer, Predict, Prediction
 from ..host.previews import pixels_per_latent
@@ -141,6 +142,7 @@ class Retouch:
             self.notices.tell(sentence)
         if self.layout is not None:
             check_layout(run, self._blended_levels(run))
+        Live(self.notices).steps(run.kind_of(s) for s in levels if s > 0)
         state.recall((self, "run"), lambda: run)
         # Mixing two noises lowers their variance, so below strength 1 the run keeps its own.
         if source is None or settings.early_swap == NONE or settings.strength < 1 or levels[0] not in early:
@@ -177,6 +179,7 @@ class Retouch:
         run: RetouchRun = call.state.recall((self, "run"), partial(unprepared, self.node))
         if run.mask is None and self.mask is not None:
             run.start_mask(self.mask, call.x.device, pixels_per_latent(call.model.latent_format))
+            call.state.at_end(run.finish_mask)
         run.refuse_parts(call)
         step = self._late if run.late(call.sigma) else self._early
         if run.mask is not None and run.mask.mask.follows and run.blends_next(call.sigma):

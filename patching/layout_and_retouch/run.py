@@ -15,6 +15,7 @@ from ..features.run_features import Features, Made, Side
 from ..features.source_rows import SourceRows, aligned, calls_of
 from ..features.trajectory import Trajectory
 from ..host.blocks import Layer, layers_of
+from ..host.live import Live
 from ..host.rows import take
 from ..host.run import Call, Forward
 from ..host.window import SigmaWindow
@@ -81,6 +82,16 @@ class RetouchRun:
         early = self.path is not None and self.settings.early_swap == FORK
         return early and self.window.contains(sigma) and not self.late(sigma)
 
+    def kind_of(self, sigma: float) -> str:
+        """Kind of the step at a noise level, for the node's drawing."""
+        if not self.window.contains(sigma) or not self.settings.strength:
+            return "plain"
+        if self.forks(sigma):
+            return "forked from the layout"
+        if not self.late(sigma):
+            return "plain" if self.path is None or self.settings.early_swap == NONE else "follows the layout"
+        return "reference, background kept" if self.mask_blends and self.blends(sigma) else "reference"
+
     def vanilla_swap(self, call: Call) -> VanillaSwap | None:
         """The vanilla model's attention for an early call; None where it is not known or the layout is not its own.
 
@@ -98,7 +109,12 @@ class RetouchRun:
         return VanillaSwap(self.vanilla, call, number, self.settings.strength)
 
     def start_mask(self, mask: SubjectMask, device: torch.device, ratio: int) -> None:
-        self.mask = MaskRun(mask, self.size, device, ratio)
+        self.mask = MaskRun(mask, self.size, device, ratio, Live(mask.notices))
+
+    def finish_mask(self) -> None:
+        """Shows the last step's mask."""
+        if self.mask is not None:
+            self.mask.live.finish()
 
     def mask_of(self, call: Call) -> Callable[[tuple[int, int]], torch.Tensor]:
         """The mask for the call's target rows by layer size: mask((height, width)) -> [targets, height * width, 1]."""

@@ -22,6 +22,7 @@ from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_latent, check_models
 from ..host.families import discover, family_of, preset
 from ..host.family import LATE
+from ..host.live import Live
 from ..host.notices import Notices
 from ..host.run import sampler_name
 from ..host.same import same, same_model
@@ -156,6 +157,8 @@ class StepBlendedGuider(RecordingGuider):
     ):
         run, vanilla_run = self._run, super().outer_sample
         assert run is not None
+        kinds = ("vanilla model" if s > run.switch_sigma else "personalized model" for s in sigmas[:-1].tolist())
+        Live(self.notices).steps(kinds)
         if run.switch_sigma == -math.inf:
             return vanilla_run(
                 noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs

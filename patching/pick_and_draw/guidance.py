@@ -12,6 +12,7 @@ import torch
 from ..features.references import keep_for
 from ..host.frozen_refusals import refuse_cached, refuse_compiled
 from ..host.identity import identity_in_run
+from ..host.live import Live
 from ..host.notices import Notices
 from ..host.run import Evaluate, RunState, Step, unprepared
 from ..host.schedules import earlier_levels
@@ -99,7 +100,9 @@ class UREMDGuidance:
             schedule = [s for s in run.sigmas if s > 0]
             keep_for(self.palette.references.items, identity, state, self.notices)
             fill(self.palette, model, run.palette_levels, schedule, self.node, identity=identity, notices=self.notices)
-        self.log.start(run.levels, len(noise))
+        live = Live(self.notices)
+        live.steps(_kind(run, s) for s in run.sigmas[:-1])
+        self.log.start(run.levels, len(noise), live)
         state.at_end(self.log.finish)
         state.recall((self, "run"), lambda: run)
         return noise
@@ -155,3 +158,11 @@ class UREMDGuidance:
         moved = run.moved(step, evaluate)
         shift = run.shift(step, moved)
         return [denoised + shift for denoised in evaluate(replace(step, x=moved))]
+
+
+def _kind(run: GuidanceRun, sigma: float) -> str:
+    """Kind of the step at a noise level, for the node's drawing."""
+    if sigma not in run.levels:
+        return "not guided"
+    terms = run.settings.terms._asdict().items()
+    return f"guided: {' and '.join(name for name, term in terms if term is not None and run.acts(term, sigma))}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ..host.live import Live
 from ..host.notices import Notices
 from .settings import NODE
 
@@ -30,10 +31,14 @@ class LossLog:
     _finite: list[torch.Tensor] = field(default_factory=list)
     _shifts: list[torch.Tensor] = field(default_factory=list)
     _warned: bool = False
+    _live: Live | None = None
 
-    def start(self, levels: tuple[float, ...], images: int = 0) -> None:
-        """Begins a run of `images` that is guided at these noise levels, and forgets the one before."""
-        self.levels, self._images = levels, images
+    def start(self, levels: tuple[float, ...], images: int = 0, live: Live | None = None) -> None:
+        """Begins a run of `images` that is guided at these noise levels, and forgets the one before.
+
+        live: draws the run on the node.
+        """
+        self.levels, self._images, self._live = levels, images, live
         self.entries, self._finite, self._shifts, self._warned = [], [], [], False
 
     def note(
@@ -70,6 +75,11 @@ class LossLog:
         """Adds a guided step's change of the latents [images, channels, height, width]."""
         self._shifts.append((shift.flatten(1).norm(dim=1) / latent.flatten(1).norm(dim=1)).max())
 
+    def note_subject(self, salient: torch.Tensor) -> None:
+        """Takes the area of the generated subject at this step, bool [images, height, width]."""
+        if self._live is not None:
+            self._live.map("generated subject", salient)
+
     def note_finite(self, finite: torch.Tensor) -> None:
         """Adds one flag per image, True for a finite gradient; bool of any shape."""
         self._finite.append(finite.detach())
@@ -79,8 +89,11 @@ class LossLog:
         if self.entries and self.notices.node_id is not None:
             levels = self.levels or ()
             step = sum(level >= self.entries[-1][0] for level in levels)
-            values = (f"{name} {float(loss.nanmean()):.4f}" for name, loss in self.entries[-1][1].items())
-            self.notices.show(f"guided step {step} of {len(levels)}: {', '.join(values)}")
+            values = {name: float(loss.nanmean()) for name, loss in self.entries[-1][1].items()}
+            said = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+            self.notices.show(f"guided step {step} of {len(levels)}: {said}")
+            if self._live is not None:
+                self._live.point(values)
         if self._finite and not self._warned and not bool(self._finite[-1].all()):
             self._warned = True
             self.notices.tell(
@@ -90,6 +103,9 @@ class LossLog:
     def finish(self) -> None:
         """Ends the run: shows the last step and moves the numbers off the device."""
         self._report()
+        if self._live is not None:
+            self._live.finish()
+            self._live = None
         self._check_shifts()
         with torch.inference_mode(False), torch.no_grad():
             self.entries = [

@@ -54,6 +54,8 @@ class Reading:
         self.sizes: dict[Layer, tuple[int, int]] = {}
         self.losses: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
         """Appearance and layout loss, [images] each, without a graph."""
+        self.salient: torch.Tensor | None = None
+        """The generated subject's area, bool [images, height, width], where appearance acts."""
         self._last: tuple[str, Layer] | None = None
 
     @contextlib.contextmanager
@@ -155,7 +157,7 @@ class Reading:
         settings = self.settings
         maps = [self.maps[layer] for layer in settings.map_layers]
         _, height, width = max((m.shape for m in maps), key=math.prod)
-        salient = saliency_mask(maps, (height, width), settings.threshold)
+        self.salient = salient = saliency_mask(maps, (height, width), settings.threshold)
         losses = []
         for layer in term.layers:
             features, subject = self.features[layer], inside(salient, self.sizes[layer])

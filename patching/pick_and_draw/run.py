@@ -57,11 +57,11 @@ class GuidanceRun:
         terms, appearance = self.settings.terms, self.settings.terms.appearance
         self._windows = {term: term.window.resolve(self.model_sampling) for term in terms.present}
         steps = (*self.earlier, *self.sigmas[:-1])
-        inside = [(i, s) for i, s in enumerate(steps) if any(self._acts(term, s) for term in terms.present)]
+        inside = [(i, s) for i, s in enumerate(steps) if any(self.acts(term, s) for term in terms.present)]
         counted = inside[:: self.settings.every]
         self.levels: tuple[float, ...] = tuple(s for i, s in counted if i >= len(self.earlier))
         """The schedule's guided noise levels."""
-        self.palette_levels = tuple(s for s in self.levels if appearance is not None and self._acts(appearance, s))
+        self.palette_levels = tuple(s for s in self.levels if appearance is not None and self.acts(appearance, s))
         """The guided noise levels at which the appearance term acts."""
         self._sizes = {s: self._size(s) for s in self.levels}
 
@@ -84,7 +84,8 @@ class GuidanceRun:
             low, high = (middle, high) if float(self.model_sampling.percent_to_sigma(middle)) > sigma else (low, middle)
         return low
 
-    def _acts(self, term: Term, sigma: float) -> bool:
+    def acts(self, term: Term, sigma: float) -> bool:
+        """Tells whether a loss acts at a noise level."""
         return self._windows[term].contains(sigma)
 
     def idle(self) -> list[str]:
@@ -92,7 +93,7 @@ class GuidanceRun:
         return [
             name
             for name, term in self.settings.terms._asdict().items()
-            if term is not None and not any(self._acts(term, s) for s in self.levels)
+            if term is not None and not any(self.acts(term, s) for s in self.levels)
         ]
 
     def guides(self, sigma: float) -> bool:
@@ -208,6 +209,8 @@ class GuidanceRun:
             total = total + found.latents / len(entries)
             score = score + found.losses / len(entries)
             losses.append(reading.losses)
+            if reading.salient is not None:
+                self.log.note_subject(reading.salient)
         if losses:
             appearance, layout = (
                 None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True)
@@ -254,7 +257,7 @@ class GuidanceRun:
     def acting(self, sigma: float) -> Terms:
         """The terms that act at a noise level."""
         level = self.level_of(sigma)
-        return Terms(*(t if t is not None and self._acts(t, level) else None for t in self.settings.terms))
+        return Terms(*(t if t is not None and self.acts(t, level) else None for t in self.settings.terms))
 
 
 class _Moved(NamedTuple):

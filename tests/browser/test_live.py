@@ -1,0 +1,89 @@
+"""What a node shows of a run in the real front end: its drawing, what is kept in RAM, and what was refused."""
+
+import json
+
+import pytest
+from likeness.tests import workflows
+from likeness.tests.browser import frontend
+
+_LIVE = """type => {
+  const live = app.graph.nodes.find(node => node.type === type).likenessLive;
+  return live ? JSON.stringify({ ...live, canvas: [live.canvas.width, live.canvas.height] }) : "null";
+}"""
+_KEPT = """() => app.graph.nodes.find(node => node.type === "AppearancePalette")
+  .widgets.find(widget => widget.name === "likeness_kept")"""
+_TOASTS = """() => {
+  window.toasts = [];
+  const toast = app.extensionManager.toast, add = toast.add;
+  toast.add = message => { window.toasts.push(message.summary); return add.call(toast, message); };
+}"""
+
+
+@pytest.fixture(scope="module")
+def ran(page, client):
+    """The page after a guided run."""
+    frontend.to_prompt(page, workflows.ui("uremd_guidance"))
+    frontend.shorten(page)
+    before = json.loads(client.get("/history")).keys()
+    page.evaluate("() => app.queuePrompt(0, 1)")
+    page.wait_for_function(
+        "async known => Object.keys(await (await fetch('/history')).json()).length > known",
+        arg=len(before),
+        timeout=300_000,
+    )
+    page.wait_for_function(f"() => ({_KEPT})()", timeout=60_000)
+    return page
+
+
+def live(page, kind: str = "UREMDGuidance") -> dict:
+    return json.loads(page.evaluate(_LIVE, kind))
+
+
+def test_a_guided_run_is_drawn(ran):
+    drawn, steps = live(ran), workflows.SHORT["steps"]
+    assert sum(number for _, number in drawn["steps"]) == drawn["step"] == steps
+    assert any(kind == "guided: appearance" for kind, _ in drawn["steps"])
+    assert all(len(values) == len(drawn["curves"]["appearance"]) for values in drawn["curves"].values())
+    assert drawn["map"]["name"] == "generated subject" and drawn["canvas"][1] > 2 * 72
+    saved = ran.evaluate(
+        "() => app.graph.serialize().nodes.find(n => n.type === 'UREMDGuidance').widgets_values.length"
+    )
+    kept = next(n for n in workflows.ui("uremd_guidance")["nodes"] if n["type"] == "UREMDGuidance")
+    assert saved == len(kept["widgets_values"])
+
+
+def test_kept_features_are_released(ran, client):
+    assert json.loads(client.get("/likeness/kept"))["bytes"] > 0
+    assert ran.evaluate(f"() => ({_KEPT})().label").endswith("MiB of RAM kept by Likeness")
+    ran.evaluate(f"async () => await ({_KEPT})().callback()")
+    ran.wait_for_function(f"() => ({_KEPT})().hidden", timeout=60_000)
+    assert json.loads(client.get("/likeness/kept")) == {"bytes": 0}
+
+
+def test_a_refusal_is_on_its_node_and_first_in_a_toast(ran):
+    ran.evaluate(_TOASTS)
+    ran.evaluate(
+        """() => {
+          const node = app.graph.nodes.find(node => node.type === "UREMDGuidance");
+          node.widgets.find(widget => widget.name === "map_blocks").value = "output8-3";
+          app.queuePrompt(0, 1);
+        }"""
+    )
+    ran.wait_for_function(
+        "() => app.graph.nodes.find(node => node.type === 'UREMDGuidance').likenessLive.refused", timeout=60_000
+    )
+    said = live(ran)["refused"]
+    assert said.startswith("Subject Guidance: expected blocks") and said.endswith("change map_blocks.")
+    assert ran.evaluate("() => window.toasts[0]") == said
+
+
+def test_an_error_of_a_run_is_on_the_node_that_it_names(ran):
+    sentence = "Appearance Palette: expected more, got less; change it."
+    ran.evaluate(
+        """said => app.api.dispatchEvent(new CustomEvent("execution_error", { detail: {
+          prompt_id: "1", node_id: app.graph.nodes.find(node => node.type === "KSampler").id, node_type: "KSampler",
+          executed: [], exception_message: said, exception_type: "ValueError", traceback: [], current_inputs: {},
+          current_outputs: {} } }))""",
+        sentence,
+    )
+    assert live(ran, "AppearancePalette")["refused"] == sentence

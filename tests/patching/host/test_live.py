@@ -1,0 +1,87 @@
+"""The drawing of a run on its node: what each method sends to the graph editor."""
+
+import base64
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from likeness.patching.host.live import EVENT, Live
+from likeness.patching.host.notices import Notices
+from likeness.patching.layout_and_retouch.settings import FORK
+from likeness.tests.patching.layout_and_retouch.retouch_runs import layout, mask, reference, retouched, run
+from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, palette, recorded, sampled
+from likeness.tests.patching.tiny_models import tiny_model
+
+
+class Server:
+    """A stand-in for the host's server that keeps what is sent to the editor."""
+
+    client_id = "editor"
+
+    def __init__(self):
+        self.sent: list[tuple[str, str, object]] = []
+
+    def send_sync(self, event, data, client):
+        assert event == EVENT and client == "editor"
+        self.sent.append((data["node"], data["kind"], data["value"]))
+
+    def of(self, kind: str) -> list:
+        return [value for _, found, value in self.sent if found == kind]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    listening = Server()
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=listening)))
+    return listening
+
+
+def test_equal_steps_are_one_part(server):
+    Live(Notices("N", "7")).steps(["a", "a", "b", "a"])
+    assert server.sent == [("7", "steps", [["a", 2], ["b", 1], ["a", 1]])]
+
+
+def test_a_map_is_sent_one_step_late_and_small(server):
+    live = Live(Notices("N", "7"))
+    live.map("mask", torch.ones(2, 8, 8))
+    assert not server.sent
+    live.map("mask", torch.zeros(1, 128, 96, dtype=torch.bool))
+    live.finish()
+    live.finish()
+    first, second = server.of("map")
+    assert base64.b64decode(first["pixels"]) == b"\xff" * 64
+    assert (second["width"], second["height"]) == (48, 64) and not any(base64.b64decode(second["pixels"]))
+
+
+def test_without_an_editor_nothing_is_kept(server, monkeypatch):
+    Live(Notices("N")).map("mask", torch.ones(1, 8, 8))
+    monkeypatch.delitem(sys.modules, "server")
+    unheard = Live(Notices("N", "7"))
+    unheard.map("mask", torch.ones(1, 8, 8))
+    assert unheard._map is None and not server.sent
+
+
+@pytest.mark.usefixtures("as_the_host_runs")
+def test_a_guided_run_draws_its_steps_losses_and_subject(server):
+    model = model_of()
+    patched, _ = guided(model, palette(model), recorded(), notices=Notices("N", "7"), every=2)
+    sampled(patched)
+    assert server.of("steps") == [[["guided: appearance and layout", 1], ["not guided", 1]]]
+    (curves,), (drawn,) = server.of("curves"), server.of("map")
+    assert {name: len(values) for name, values in curves.items()} == {"appearance": 1, "layout": 1}
+    assert drawn["name"] == "generated subject" and 255 in base64.b64decode(drawn["pixels"])
+
+
+def test_a_retouch_draws_its_steps_and_masks(server):
+    model = tiny_model("sd1")
+    _, path = layout(model)
+    shown = mask(notices=Notices("Mask", "8"))
+    options = {"layout": path, "mask": shown, "early_swap": FORK, "lambda_2": 1, "lambda_3": 2}
+    run(retouched(model, [reference(model)], notices=Notices("Retouch", "7"), **options))
+    assert server.of("steps") == [
+        [["forked from the layout", 1], ["reference", 1], ["reference, background kept", 1]],
+    ]
+    (drawn,) = server.of("map")
+    assert drawn["name"] == "mask of this step" and 255 in base64.b64decode(drawn["pixels"])
+    assert [node for node, kind, _ in server.sent if kind == "map"] == ["8"]
