@@ -266,8 +266,7 @@ class MaskRun:
 
     def _at(self, sigma: float) -> torch.Tensor:
         if (sigma, None) not in self._made:
-            self._made[sigma, None] = made = self._step(sigma)
-            self.live.map("mask of this step", made)
+            self.live.map("mask of this step", self._made.setdefault((sigma, None), self._step(sigma)))
         return self._made[sigma, None]
 
     def _step(self, sigma: float) -> torch.Tensor:
