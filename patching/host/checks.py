@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from comfy.sd import CLIP, VAE
 
 
+_TEXT_WIDTHS = ("context_dim", "context_in_dim", "cap_feat_dim", "joint_attention_dim")
+"""Names of the width of text features in the host's configurations: of U-Nets, Flux, Z-Image and Qwen-Image."""
+
+
 def check_latent(samples: torch.Tensor, node: str, model: ModelPatcher | None = None) -> None:
     """Raises ValueError for anything but images: [batch, channels, height, width], or with one frame before the height.
 
@@ -58,7 +62,8 @@ def check_text(model: ModelPatcher, conditioning: list, what: str, node: str) ->
     what: its name in the message, such as "prompt".
     """
     config = model.model.model_config.unet_config
-    width, got = config.get("context_dim"), conditioning[0][0].shape[-1] if conditioning else None
+    width = next((config[name] for name in _TEXT_WIDTHS if config.get(name) is not None), None)
+    got = conditioning[0][0].shape[-1] if conditioning else None
     if width is not None and got is not None and width != got:
         raise ValueError(
             f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got "
