@@ -12,6 +12,7 @@ from .joint_guider import LikenessJointGuider
 from .joint_image_sampler import JointImageSampler
 from .likeness_sampler import LikenessSampler
 from .loss_curves import LikenessLossCurves
+from .metrics import LikenessKeepBest, LikenessMetrics, LikenessScore
 from .multi_source_attn_swap import MultiSourceAttnSwap
 from .palette import AppearancePalette
 from .palette_file import LikenessLoadPalette, LikenessSavePalette
@@ -56,6 +57,9 @@ def node_classes() -> list:
         LikenessPromptList,
         LikenessLoadJointCheckpoint,
         LikenessAttentionMaps,
+        LikenessMetrics,
+        LikenessScore,
+        LikenessKeepBest,
         LikenessDemoModel,
         LikenessDemoSubject,
         LikenessDemoJointModel,

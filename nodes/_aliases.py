@@ -19,6 +19,11 @@ ALIASES = {
         "consistency, character sheet, dreambooth, lora, personalization, style, reference only, photo, "
         "ksampler"
     ),
+    "LikenessMetrics": "dino, clip score, clip-i, clip-t, similarity, load metrics, evaluation, tinyland judge",
+    "LikenessScore": (
+        "clip score, clip-i, clip-t, dino, similarity, identity, compare images, evaluation, metric, face similarity"
+    ),
+    "LikenessKeepBest": "best of n, best seed, choose, select, rank, sort by score, pick best, filter images",
     "LikenessLossCurves": "loss plot, guidance curve, graph, plot",
     "MultiSourceAttnSwap": (
         "multi-source attention swap, layout and retouch, attention swap, MasaCtrl, identity, face, "

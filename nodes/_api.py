@@ -32,6 +32,7 @@ __all__ = [
     "ComfyExtension",
     "LoadFile",
     "LossesType",
+    "MetricsType",
     "PaletteType",
     "ReferenceType",
     "SubjectPromptType",
@@ -85,6 +86,9 @@ SubjectPromptType = io.Custom("LIKENESS_PROMPT")
 
 SubjectType = io.Custom("LIKENESS_SUBJECT")
 """Photographs of one subject: a `patching.subject.subject.Subject`."""
+
+MetricsType = io.Custom("LIKENESS_METRICS")
+"""Networks that measure likeness: a `patching.evaluation.metrics.Metrics`."""
 
 LossesType = io.Custom("LIKENESS_LOSSES")
 """The losses of a guided run: a `patching.pick_and_draw.loss_log.LossLog`."""

@@ -64,9 +64,6 @@ def load(specification: Mapping[str, Any], folders: Sequence[Path], device: str)
 
 def folders(named: Path | None) -> list[Path]:
     """Places of the metrics' weights: the named one, ComfyUI's models, and the cache of Hugging Face."""
-    import folder_paths
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from ...patching.evaluation import metrics
 
-    own = [Path(folder_paths.models_dir) / weights.FOLDER]
-    clip = [Path(place) for place in folder_paths.get_folder_paths("clip_vision")]
-    return [*([named] if named else []), *own, *clip, Path(HF_HUB_CACHE)]
+    return [*([named] if named else []), *metrics.folders()]

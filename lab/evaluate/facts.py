@@ -10,7 +10,7 @@ from typing import Any
 from ...demo.launcher.files import Problem
 from ...patching.evaluation.judge import JUDGE
 from ...patching.evaluation.masks import FILLS
-from ...patching.evaluation.preprocessing import GEOMETRIES
+from ...patching.evaluation.preprocessing import fitting
 from ...patching.evaluation.weights import KNOWN
 
 CHOICES = ("first", "each", "random")
@@ -85,7 +85,7 @@ def _check_metric(metric: _Part) -> None:
         metric.among("model", [name for name, known in KNOWN.items() if known.reads_texts])
     if kind == "judge-prompt":
         metric.among("model", (JUDGE,))
-    for key, options in (("geometry", GEOMETRIES), ("text", TEXTS)):
+    for key, options in (("geometry", fitting(str(model))), ("text", TEXTS)):
         if key in metric.facts:
             metric.among(key, options)
     if "optional" in metric.facts:

@@ -81,7 +81,8 @@ class Clip(Encoder):
     def _loaded(self) -> tuple[Any, dict[str, Any]]:
         from transformers import CLIPModel
 
-        return CLIPModel.from_pretrained(self.folder, **_LOADING)
+        loaded: Any = CLIPModel.from_pretrained(self.folder, **_LOADING)
+        return loaded
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -68,3 +68,9 @@ GEOMETRIES = {
 imagenet-256-224: DINO in DreamBench++ and ImagenHub. clip-224: CLIP's own. half-224-squashed: the file that comes with
 DINO's converted weights. half-256-squashed, clip-256-squashed-224: DreamMatcher's code. timm-248-224: timm's DINO.
 """
+
+
+def fitting(network: str) -> list[str]:
+    """Names of the geometries whose pictures a network takes: CLIP has places for 224 pixels alone, DINO scales its
+    own."""
+    return [name for name, one in GEOMETRIES.items() if one.steps[-1][1] == 224 or not network.startswith("clip")]

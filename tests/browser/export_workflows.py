@@ -188,6 +188,11 @@ NOTES = {
         "Follows a saved layout: the vanilla model draws nothing. Run *save_template* first; the batch must be the "
         "same, and the same seed fits best."
     ),
+    "keep_best": (
+        "Draws eight pictures, measures how like the photographs each is, and keeps the two best.\n\nThe demo's judge "
+        "measures here, and its numbers compare with no paper. With your own: **identity** dino-vits16 in *Likeness "
+        "Metrics*, your photographs on **references**."
+    ),
     "segment": (
         "The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into "
         "models/sams first."

@@ -28,6 +28,8 @@ SOUGHT = {
     "mask from prompt": "LikenessAttentionMaps",
     "step-blended": "StepBlendedSampler",
     "uremd": "UREMDGuidance",
+    "clip score": "LikenessScore",
+    "best of n": "LikenessKeepBest",
     "multi-source attention": "MultiSourceAttnSwap",
     "save trajectory": "LikenessSaveTrajectory",
 }

@@ -18,6 +18,7 @@ LINKED = {
     "AppearancePalette": {"image": "IMAGE"},
     "UREMDGuidance": {"palette": "LIKENESS_PALETTE"},
     "LikenessSegment": {"heatmap": "MASK"},
+    "LikenessKeepBest": {"scores": "FLOAT"},
 }
 """Optional inputs that the node needs one of."""
 REFUSED = {
@@ -64,6 +65,20 @@ REFUSED = {
     "a missing file": ("LikenessLoadReference", {"file": "../x.safetensors"}, {}, "got '../x.safetensors'; save one"),
     "a name outside": ("LikenessSaveTemplate", {"filename_prefix": "../../x"}, {}, "got '../../x'; change filename_"),
     "no checkpoint": ("LikenessLoadJointCheckpoint", {"ckpt_name": "(no checkpoints found)"}, {}, "put one there"),
+    "no network": ("LikenessMetrics", {"identity": "dino-vits8"}, {}, "got no folder with config.json, "),
+    "no network for prompts": (
+        "LikenessMetrics",
+        {"identity": "tinyland-judge", "prompt": "clip-vit-large-patch14"},
+        {},
+        "expected the weights clip-vit-large-patch14 (1.7 GB, MIT) in ",
+    ),
+    "an unknown network": ("LikenessMetrics", {"identity": "x"}, {}, "expected identity among clip-vit-base-patch32, "),
+    "a geometry of the judge": (
+        "LikenessMetrics",
+        {"identity": "tinyland-judge", "geometry": "clip-224"},
+        {},
+        "expected geometry usual for tinyland-judge, got clip-224",
+    ),
     "no segmenter": ("LikenessSegment", {"checkpoint": "x.pth"}, {}, "got 'x.pth'; download one there"),
 }
 ACCEPTED = {
@@ -142,6 +157,10 @@ def test_a_widget_that_works_is_accepted(monkeypatch, case):
 
 @pytest.mark.parametrize("name", sorted(set(NODES) - {n for n in NODES if "Load" in n}))
 def test_defaults_are_accepted(monkeypatch, name):
-    special = {"LikenessSegment": {"checkpoint": None}, "LikenessSubjectPrompt": {"text": "a photo of {a dog}"}}
+    special = {
+        "LikenessSegment": {"checkpoint": None},
+        "LikenessSubjectPrompt": {"text": "a photo of {a dog}"},
+        "LikenessMetrics": {"identity": "tinyland-judge"},
+    }
     changes = special.get(name, {})
     assert [d for d in refusals(monkeypatch, name, changes, {}) if "checkpoint" not in d] == []

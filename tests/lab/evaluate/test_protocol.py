@@ -9,6 +9,8 @@ from likeness.lab.evaluate import protocol
 OWN = protocol.load("own").facts
 DINO = {"kind": "identity", "model": "dino-vits16", "geometry": "imagenet-256-224"}
 
+CLIP = "clip-vit-base-patch32"
+
 
 @pytest.mark.parametrize("name", protocol.names())
 def test_a_preset_is_valid_and_named_after_its_file(name):
@@ -83,6 +85,10 @@ def test_too_few_photos_are_one_sentence():
         ({"metrics": {"dino": {**DINO, "geometry": "512"}}}, "has metrics.dino.geometry 512"),
         ({"metrics": {"dino": {**DINO, "mask": {"fill": "red", "crop": False}}}}, "has metrics.dino.mask.fill red"),
         ({"metrics": {"dino": {**DINO, "mask": {"fill": "white"}}}}, "lacks metrics.dino.mask.crop: add"),
+        (
+            {"metrics": {"clip-i": {**DINO, "model": CLIP, "geometry": "half-256-squashed"}}},
+            "geometry half-256-squashed",
+        ),
         ({"metrics": {"dino": {**DINO, "mask": "white"}}}, "has metrics.dino.mask, expected an object"),
         ({"metrics": {"dino": {**DINO, "model": "resnet"}}}, "has metrics.dino.model resnet, expected clip-vit"),
         ({"metrics": {"dino": {"kind": "identity", "geometry": "clip-224"}}}, "lacks metrics.dino.model"),

@@ -1,6 +1,5 @@
 """CLIP and DINO from local folders, with tiny networks of random weights."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,28 +7,18 @@ import pytest
 import torch
 from likeness.patching.evaluation import encoders, weights
 from likeness.patching.evaluation.preprocessing import GEOMETRIES, Geometry
+from likeness.tests.patching.evaluation.tiny_networks import LAYERS, write_networks
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+from transformers import CLIPModel, ViTConfig, ViTModel
 
 SMALL = Geometry((("short", 64), ("crop", 64)), "bicubic", "clip")
-LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Folder of tiny networks under the names of the published ones."""
-    place = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    words = ["a", "dog</w>", "a</w>", "d", "o", "g</w>", "og</w>", "<|startoftext|>", "<|endoftext|>"]
-    text = LAYERS | {"vocab_size": len(words), "bos_token_id": 7, "eos_token_id": 8, "max_position_embeddings": 12}
-    vision = LAYERS | {"image_size": 64, "patch_size": 16}
-    clip = place / "clip-vit-base-patch32"
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(clip)
-    (clip / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (clip / "merges.txt").write_text("#version: 0.2\no g</w>\nd og</w>\n")
-    ViTModel(ViTConfig(**vision), add_pooling_layer=False).save_pretrained(place / "dino-vits16")
-    return place
+    return write_networks(tmp_path_factory.mktemp("weights"), 64)
 
 
 @pytest.fixture(scope="module")
