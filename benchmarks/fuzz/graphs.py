@@ -239,6 +239,19 @@ def _likeness(b: Builder, s: Scene) -> Link:
     return b.add("LikenessSampler", **asked, subject_prompt=[prompt[0], 4])
 
 
+def _best(b: Builder, s: Scene) -> Link:
+    """The best pictures of a plain run, by the demo's judge."""
+    made = sampled(b, s, patched(b, s, s.model), (positive(b, s), negative(b, s)), latent(b, s))
+    images = b.add("VAEDecode", samples=made, vae=s.vae)
+    asked: dict[str, Any] = {"images": images, "references": picture(b, s)}
+    if b.maybe():
+        asked["mask"] = _mask(b, s)
+    judge = b.add("LikenessMetrics", identity="tinyland-judge", prompt="none")
+    scores = b.add("LikenessScore", metrics=judge, **asked)
+    kept = b.add("LikenessKeepBest", images=images, scores=scores, keep=b.number(1, 2), latent=made)
+    return [kept[0], 1]
+
+
 METHODS = {
     "retouch": _retouch,
     "guidance": _guidance,
@@ -247,4 +260,5 @@ METHODS = {
     "maps": _maps,
     "both": _both,
     "likeness": _likeness,
+    "best": _best,
 }

@@ -16,7 +16,7 @@ from .server import Outcome, Server
 LEAK = "memory leak"
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _NAMED = re.compile(
-    r"(Subject|Likeness|Two-Model|Recorded|Save|Load|Reference|Adaptive|Segment|Appearance|Layout|Loss|Joint|"
+    r"(Subject|Likeness|Two-Model|Recorded|Save|Load|Reference|Adaptive|Segment|Appearance|Layout|Loss|Joint|Keep|"
     r"Prompt List|Attention Maps|Demo)[\w -]*:"
 )
 _RAW = re.compile(

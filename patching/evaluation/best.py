@@ -58,7 +58,7 @@ def keep_best(
 
 
 def _chosen(latents: Sequence[dict[str, Any]], chosen: Sequence[int], count: int) -> dict[str, Any]:
-    """Latent of the chosen pictures, with the numbers of their noises, so that they can be drawn again."""
+    """Latent of the chosen pictures, with the numbers of their noises in the batch."""
     parts = [_entry(latent, i) for latent in latents for i in range(len(latent["samples"]))]
     if len(parts) != count:
         raise ValueError(
