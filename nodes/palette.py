@@ -81,7 +81,7 @@ class AppearancePalette(io.ComfyNode):
                     tooltip=(
                         "inverted: DDIM inversion in 50 model calls. noised: adds fresh noise, without a model "
                         "call. null_text: the paper's null-text inversion, which follows the inversion with guidance. "
-                        "It takes up to 10 gradients per step: on the demo model, 36 times the time of inverted."
+                        "It takes up to 10 gradients per step: on the demo model, 42 times the time of inverted."
                     ),
                 ),
                 seed_input("The seed of the noise for source noised and for the mask.", **FIXED),
