@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -21,7 +22,7 @@ _COSTLY = frozenset(
 _LIGHT = frozenset(
     getattr(torch.ops.aten, name)
     for name in (
-        *("add", "mul", "gelu", "gelu_backward", "silu", "silu_backward", "clone", "cat"),
+        *("add", "mul", "gelu", "layer_norm", "group_norm", "gelu_backward", "silu", "silu_backward", "clone", "cat"),
         *("native_layer_norm", "native_layer_norm_backward", "native_group_norm", "native_group_norm_backward"),
     )
 )
@@ -92,7 +93,7 @@ class ShapesOnly(PeakMemory):
         if not isinstance(shape, torch.Tensor):
             return shape
         # Elements in the order of memory, whatever the strides are.
-        flat = torch.zeros(shape.untyped_storage().nbytes() // shape.itemsize, dtype=shape.dtype)
+        flat = untouched_zeros(shape.untyped_storage().nbytes() // shape.itemsize, shape.dtype)
         made = flat.as_strided(shape.shape, shape.stride())
         if not shape.is_floating_point():
             return made
@@ -102,6 +103,11 @@ class ShapesOnly(PeakMemory):
         head = flat[:_POOL]
         head.copy_(pool[: len(head)])
         return made
+
+
+def untouched_zeros(count: int, dtype: torch.dtype) -> torch.Tensor:
+    """Zeros for which the system takes memory only where they are written; PyTorch's own are written at once."""
+    return torch.from_numpy(np.zeros(count * dtype.itemsize, np.uint8)).view(dtype)
 
 
 def peak_bytes(run: Callable[[], object]) -> float:

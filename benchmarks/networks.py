@@ -15,6 +15,7 @@ from ..demo.world.captions import PLACEHOLDER, prompt
 from ..demo.world.subjects import SUBJECTS
 from ..patching.tinyland import model as tinyland
 from .generate import TextEncoder
+from .memory import untouched_zeros
 
 FULL_SIZE_CONFIG = {
     "image_size": 32,
@@ -161,7 +162,7 @@ def randomize(module: torch.nn.Module) -> None:
 def clear(module: torch.nn.Module) -> None:
     """Fills the weights with zeros, whose memory the system takes only once they are written: neutral norms."""
     for name, weight in module.named_parameters():
-        weight.data = torch.zeros(weight.shape, dtype=weight.dtype, device=weight.device)
+        weight.data = untouched_zeros(weight.numel(), weight.dtype).view(weight.shape)
         if weight.ndim == 1 and name.endswith("weight"):
             weight.data.fill_(1.0)
 
