@@ -56,8 +56,8 @@ TARGETS = {
 }
 NOTES = (
     "Computed, not measured on a GPU: live tensors of one step in half precision, for one picture with classifier-free "
-    "guidance or one set, the U-Net's weights, and the 0.39 GiB that ComfyUI keeps free on Linux (0.59 or more on Windows). "
-    "Fragmentation, the driver's context and the workspaces of its libraries are not counted.",
+    "guidance or one set, the U-Net's weights, and the 0.39 GiB that ComfyUI keeps free on Linux (0.59 or more on "
+    "Windows). Fragmentation, the driver's context and the workspaces of its libraries are not counted.",
     "The text encoder is not counted: ComfyUI takes it off the GPU when it needs the room. VAE Decode runs after "
     "sampling, without the U-Net where room is scarce, and in tiles where it does not fit.",
     f"RAM GiB: the checkpoint's file and the features that are kept in RAM in {STEPS} steps; Python and ComfyUI take "

@@ -25,6 +25,8 @@ _MOST = {
     "batch_size": PICTURES,
 }
 _OWN_SIZE = "own size"
+_SCHEDULERS = {"ddim_uniform": "normal"}
+"""With four steps, the first of ddim_uniform begins too late for the layout of a retouch."""
 
 
 def workflows(family: str) -> dict[str, Prompt]:
@@ -56,6 +58,8 @@ def shortened(prompt: Prompt, family: str) -> Prompt:
                 inputs[name] = min(value, _MOST[name])
             elif name == "size" and isinstance(value, str):
                 inputs[name] = _OWN_SIZE
+            elif name == "scheduler" and isinstance(value, str):
+                inputs[name] = _SCHEDULERS.get(value, value)
         if node["class_type"] == "LikenessPromptList":
             inputs["text"] = "\n".join(inputs["text"].splitlines()[:PICTURES])
     return short

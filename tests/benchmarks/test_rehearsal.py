@@ -106,6 +106,7 @@ def test_a_graph_is_shortened_for_a_cpu(family):
             assert all(inputs[most] <= 4 for most in ("steps", "inversion_steps", "batch_size") if most in inputs)
             assert all(inputs[key] == whole[key] for key in whole if "percent" in key or "strength" in key)
             assert inputs.get("size", "own size") == "own size"
+            assert inputs.get("scheduler") != "ddim_uniform"
         assert prompt == rehearsal_prompts.workflows(family)[name], "the shipped graph stays"
 
 
