@@ -98,18 +98,19 @@ def step_of_gradient(
 ) -> torch.Tensor:
     """eta grad g, what one guidance step subtracts from a latent (Pick-and-Draw, arXiv 2401.16762, the update).
 
-    latent: [images, channels, height, width] = clean + sigma * noise; gradient: of the score, of the same shape. kind:
-    RELATIVE gives a step whose norm is `size` times the latent's, image by image. RAW gives `size` times the gradient
-    with respect to z = latent / sqrt(1 + sigma^2), in which papers state their step sizes. A gradient of 0 gives a step
-    of 0. loss: [images], for a loss that can reach 0. Near zero loss the direction is noise; normalizing hides that, so
-    a RELATIVE step is capped where the linearized loss would be 0 (Polyak's step).
+    latent: [images, channels, ..., height, width], noisy; gradient: of the score, of the same shape. kind: RELATIVE
+    gives a step whose norm is `size` times the latent's, image by image. RAW gives `size` times the gradient with
+    respect to z = latent / sqrt(1 + sigma^2), in which papers state their step sizes. A gradient of 0 gives a step of
+    0. loss: [images], for a loss that can reach 0. Near zero loss the direction is noise; normalizing hides that, so a
+    RELATIVE step is capped where the linearized loss would be 0 (Polyak's step).
     """
     if kind == RAW:
         return size * (1 + sigma**2) * gradient
     of_latent, of_gradient = (cast(torch.Tensor, t.flatten(1).norm(dim=1)) for t in (latent, gradient))
     slope = of_gradient.clamp(min=1e-30)
     length = size * of_latent if loss is None else torch.minimum(size * of_latent, loss.to(slope) / slope)
-    return torch.where((of_gradient > 0).view(-1, 1, 1, 1), gradient * (length / slope).view(-1, 1, 1, 1), 0)
+    each = (-1, *[1] * (latent.ndim - 1))
+    return torch.where((of_gradient > 0).view(each), gradient * (length / slope).view(each), 0)
 
 
 def decayed(size: float, decay: float, progress: float, root: bool = True) -> float:

@@ -13,7 +13,7 @@ from ..features.references import INVERSION_STEPS, OWN_SIZE, TRAINING_SIZE, Refe
 from ..host.blocks import check_names, parse
 from ..host.checks import check_vae, given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
-from ..host.family import COARSE, MIDDLE, SELF_INPUT
+from ..host.family import COARSE, CROSS_INPUT, CROSS_OUTPUT, KEYS, MIDDLE, SELF_INPUT
 from ..host.identity import identity_of
 from ..host.notices import Notices
 from ..host.window import Window, check_window
@@ -92,6 +92,7 @@ def build_palette(
     check_names(blocks, NODE, paper=True, needed=True)
     check_window(window.start_percent, window.end_percent, NODE)
     told = notices or Notices(node)
+    _check_features(model, features, node)
     chosen = parse(blocks, discover(model, node), NODE, preset(model, MIDDLE, node))
     if picture.conditioning is None or picture.mask is None:
         clip = given_clip(clip, node)
@@ -136,6 +137,16 @@ def build_palette(
     if sigmas is not None:
         _fill_ahead(palette, model, sigmas, told)
     return Made(palette, masks, shown)
+
+
+def _check_features(model: ModelPatcher, features: str, node: str) -> None:
+    """Raises ValueError for features that a MODEL's family does not have."""
+    family = family_of(model, node)
+    if family.lends == KEYS and features == CROSS_INPUT:
+        raise ValueError(
+            f"{NODE}: expected features {SELF_INPUT} or {CROSS_OUTPUT} for a {family.name} model, whose text and "
+            f"picture share one attention, got {features}; change features."
+        )
 
 
 def _check_alike(more: Palette, blocks: tuple[str, ...], family: str, *, window: Window, features: str) -> None:

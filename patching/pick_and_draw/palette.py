@@ -17,7 +17,7 @@ from ..host.attach import attach, bare
 from ..host.blocks import Layer, layers_of, parse
 from ..host.checks import image_latent
 from ..host.families import discover, family_of
-from ..host.family import SELF_INPUT
+from ..host.family import KEYS, SELF_INPUT
 from ..host.identity import Identity, identity_of
 from ..host.notices import Notices
 from ..host.passes import Denoise, run_pass
@@ -108,6 +108,7 @@ def fill(
             len(_missing(palette, number, weights, layers, levels)) * level_size(model, item, layers, node)
             for number, item in enumerate(items)
         )
+        needed //= 2 if family.lends == KEYS else 1  # features are half of keys and values
         tell_size(f"the palette's features at {len(levels)} noise levels", needed, notices)
     for number, item in enumerate(items):
         if not _missing(palette, number, weights, layers, levels):

@@ -46,8 +46,8 @@ class Part:
         return latents[..., top : top + height, left : left + width]
 
     def cover(self, latents: torch.Tensor) -> torch.Tensor:
-        """1 inside the area and 0 outside, [1, 1, height, width], of the type of latents."""
-        covered = latents.new_zeros(1, 1, *self.size)
+        """1 inside the area and 0 outside, [1, 1, ..., height, width], of the type of latents."""
+        covered = latents.new_zeros(*[1] * (latents.ndim - 2), *self.size)
         self.cut(covered).fill_(1)
         return covered
 

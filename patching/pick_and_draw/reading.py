@@ -14,7 +14,7 @@ from ...kernels.pick_and_draw import layout_loss, saliency_mask, score
 from ...kernels.uremd import uremd
 from ..features.taps import token_maps
 from ..host.blocks import Layer
-from ..host.family import Options
+from ..host.family import KEYS, LATENT, Options
 from ..host.frozen_autograd import Stop
 from ..host.tokens import Tokens
 from .parts import Part, check_call
@@ -81,7 +81,7 @@ class Reading:
         """A copy of a model call's `transformer_options` that shows the layers to this reading."""
         family, wrappers = self.settings.family, options.get("wrappers", {})
         calls = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), _KEY: [self._call]}
-        options = {**options, "wrappers": {**wrappers, WrappersMP.APPLY_MODEL: calls}}
+        options = {**options, LATENT: self.part.shape, "wrappers": {**wrappers, WrappersMP.APPLY_MODEL: calls}}
         options = family.tap_features(options, self.settings.features, self.feature_layers, self._hidden)
         options = family.change_cross_attention(options, self.map_layers, self.regions.note)
         return family.tap_cross_attention(options, self.map_layers, self._cross)
@@ -111,8 +111,10 @@ class Reading:
     def _map(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> torch.Tensor:
         """[images, *size]: the words' share of a layer's attention, with a graph where the layout loss reads it."""
         words = self.settings.words
+        # Transformers never repeat a text, but may have more tokens of it than the prompt has.
+        length = k.shape[1] if self.settings.family.lends == KEYS else words.prompt_length
         with torch.set_grad_enabled(layer in self.layout_layers and torch.is_grad_enabled()):
-            shares = token_maps(q, k, heads, tokens=words.tokens, prompt_length=words.prompt_length, node=NODE)
+            shares = token_maps(q, k, heads, tokens=words.tokens, prompt_length=length, node=NODE)
             return shares.mean(-1).unflatten(1, size)
 
     def _stop_when_done(self, kind: str, layer: Layer) -> None:

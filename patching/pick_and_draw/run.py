@@ -108,7 +108,7 @@ class GuidanceRun:
         return min((s for s in self.sigmas if s >= sigma / SAME_LEVEL), default=sigma)
 
     def shift(self, step: Step, moved: torch.Tensor) -> torch.Tensor:
-        """The correction of the denoised latent for a moved one, [images, channels, height, width].
+        """The correction of the denoised latent for a moved one, of its shape.
 
         A call between two levels, as samplers of higher order make, counts with the whole step. From its own level the
         rest of the step may be almost nothing, and the shift would have no bound.
@@ -133,7 +133,7 @@ class GuidanceRun:
         return part_of_step(step.shown, step.options["transformer_options"], NODE)
 
     def moved(self, step: Step, evaluate: Evaluate) -> torch.Tensor:
-        """The guided latent, [images, channels, height, width]; computed once per latent."""
+        """The guided latent, of the shape of the step's; computed once per latent."""
         part = self._part(step)
         latest = self._latest.get(part)
         if latest is not None and latest.sigma == step.sigma and latest.came_from(step.x):
@@ -147,7 +147,7 @@ class GuidanceRun:
         ends = terms.appearance is None
         for _ in range(settings.iterations):
             found, losses, cover = self._gradient(replace(step, x=latent), evaluate, part)
-            finite = (found.isfinite().flatten(1).all(1) & losses.isfinite()).view(-1, 1, 1, 1)
+            finite = (found.isfinite().flatten(1).all(1) & losses.isfinite()).view(-1, *[1] * (latent.ndim - 1))
             self.log.note_finite(finite)
             found = torch.where(finite, found, 0)
             free = latent
@@ -184,10 +184,7 @@ class GuidanceRun:
                 palette=functools.partial(self.palette_of, step.sigma),
                 template=functools.partial(self.template_of, step.sigma, part),
             )
-            options = {
-                **step.options,
-                "transformer_options": reading.tapped(_without_ours(step.options["transformer_options"])),
-            }
+            options = {**step.options, "transformer_options": _without_ours(step.options["transformer_options"])}
 
             def run(model, conds, x, t, model_options, step=step, reading=reading):
                 with reading.forward_pass():
@@ -201,6 +198,7 @@ class GuidanceRun:
                 model_options=options,
                 loss=reading.score,
                 node=NODE,
+                tap=reading.tapped,
                 run=run,
                 **self._needs,
             )
@@ -261,7 +259,7 @@ class GuidanceRun:
 
 
 class _Moved(NamedTuple):
-    """A guided latent: the noise level, the latents before and after, [images, channels, height, width]."""
+    """A guided latent: the noise level, the latents before and after."""
 
     sigma: float
     before: torch.Tensor

@@ -13,6 +13,7 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import torch
 from likeness.patching.features.references import NOISED
+from likeness.patching.host.family import SELF_INPUT
 from likeness.patching.host.window import ALWAYS
 from likeness.patching.pick_and_draw.build import guide
 from likeness.patching.pick_and_draw.build_palette import Made, Picture, build_palette
@@ -100,6 +101,7 @@ def made(
     window=ALWAYS,
     sigmas=None,
     more=None,
+    features=SELF_INPUT,
     **changes,
 ) -> Made:
     return build_palette(
@@ -113,6 +115,7 @@ def made(
         window=window,
         sigmas=sigmas,
         more=more,
+        features=features,
     )
 
 
