@@ -130,19 +130,13 @@ def token_maps(
 ) -> torch.Tensor:
     """Cross-attention maps of a text's tokens, summed over the host's repeats of the text: [rows, n, len(tokens)].
 
-    q: [rows, n, width], k: [rows, m, width]. Raises ValueError where m is no multiple of prompt_length, or where
-    that is too small for the tokens.
+    q: [rows, n, width], k: [rows, m, width]. Raises ValueError where m is no multiple of prompt_length.
     """
     length = k.shape[1]
     if length % prompt_length:
         raise ValueError(
             f"{node}: expected text of {prompt_length} tokens, or repeats of it, in the model, got {length} tokens; "
             "write the sampler's prompt into text, or remove the node that adds tokens to it from model."
-        )
-    if max(tokens) >= prompt_length:
-        raise ValueError(
-            f"{node}: expected text of {max(tokens) + 1} tokens or more in the model, got {prompt_length}; write the "
-            "sampler's prompt into text."
         )
     columns = [start + token for start in range(0, length, prompt_length) for token in tokens]
     return fold_repeats(cross_attention_map(q, k, heads, columns), len(tokens))

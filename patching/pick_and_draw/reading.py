@@ -112,7 +112,8 @@ class Reading:
         """[images, *size]: the words' share of a layer's attention, with a graph where the layout loss reads it."""
         words = self.settings.words
         # Transformers never repeat a text, but may have more tokens of it than the prompt has.
-        length = k.shape[1] if self.settings.family.lends == KEYS else words.prompt_length
+        length = words.prompt_length
+        length = max(k.shape[1], length) if self.settings.family.lends == KEYS else length
         with torch.set_grad_enabled(layer in self.layout_layers and torch.is_grad_enabled()):
             shares = token_maps(q, k, heads, tokens=words.tokens, prompt_length=length, node=NODE)
             return shares.mean(-1).unflatten(1, size)
