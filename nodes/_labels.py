@@ -53,6 +53,7 @@ LABELS = {
     "outside": "Points outside",
     "personalized_negative": "Personalized negative prompt",
     "personalized_positive": "Personalized positive prompt",
+    "positions": "Positions of references",
     "positive": "Positive prompt",
     "prefix": "Prefix of each line",
     "query_blend": "Query blend: own layout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
+from ..patching.features.positions import BESIDE, INDEX, SAME
 from ..patching.host.blocks import check_names
 from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.settings import (
@@ -87,7 +88,9 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     default="paper",
                     tooltip=(
                         "Blocks in which the reference and the mask act: names (output6), ranges (output6-11), lists, "
-                        "encoder, decoder, all. paper: layers 10 to 15 of SD 1.x in call order. Neutral: empty."
+                        "encoder, decoder, all. paper: layers 10 to 15 of SD 1.x in call order. Transformers: "
+                        "double3-10, single0-37, early, late, vital, content. vital, content and paper are published "
+                        "sets for Flux.1, late for all others. Neutral: empty."
                     ),
                 ),
                 io.Combo.Input(
@@ -167,6 +170,19 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     ),
                 ),
                 *percent_inputs(),
+                io.Combo.Input(
+                    "positions",
+                    options=[BESIDE, SAME, INDEX],
+                    default=BESIDE,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Transformers with rotary positions (Flux, Qwen-Image, Z-Image, Krea 2, Anima): where the "
+                        "reference stands. beside: right of the picture. index: the next picture of a series. same: "
+                        "on the picture's own places, where keys of one place collide. Neutral: same. U-Nets and "
+                        "SD 3.5 ignore it. Not in the paper."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -191,6 +207,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
         lambdas_by=STEP,
         lambda_2_percent=0.2,
         lambda_3_percent=0.2,
+        positions=BESIDE,
         input_types=None,
     ) -> bool | str:
         types = input_types or {}
@@ -201,7 +218,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
             "lambda_3_percent": lambda_3_percent,
         }
         return valid(
-            check(in_options, cls, early_swap=early_swap, lambdas_by=lambdas_by),
+            check(in_options, cls, early_swap=early_swap, lambdas_by=lambdas_by, positions=positions),
             check(in_range, cls, **numbers),
             check(linked, cls, types),
             check(check_names, blocks, NODE, paper=True),

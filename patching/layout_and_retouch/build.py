@@ -69,7 +69,7 @@ def retouch(
         return model.clone()
     patch = Retouch(
         settings=settings if source is not None else replace(settings, early_swap=NONE),
-        lending=Lending(NODE, family, blocks, references.items, settings.mode, settings.bank_limit),
+        lending=Lending(NODE, family, blocks, references.items, settings.mode, settings.bank_limit, settings.positions),
         every_block=available,
         layout=source,
         layout_negative=layout_negative,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..features.lending import BANKED
+from ..features.positions import BESIDE
 from ..features.references import Reference
 from ..features.trajectory import Trajectory
 from ..host.window import ModelSampling, Window, steps_before
@@ -30,7 +31,8 @@ class RetouchSettings:
     early_swap: how the target follows the layout before step lambda_2. lambda_3: the first step whose background is
     the layout's. lambdas_by: STEP, or PERCENT where lambda_2_percent and lambda_3_percent replace both; `counted` then
     gives the steps. blocks: where references and mask act, in the language of `blocks.parse`. attention: REPLACE or
-    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's. bank_limit: see `Lending`.
+    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's. bank_limit, positions: see
+    `Lending`.
     """
 
     early_swap: str = FORK
@@ -46,6 +48,7 @@ class RetouchSettings:
     lambdas_by: str = STEP
     lambda_2_percent: float = 0.2
     lambda_3_percent: float = 0.2
+    positions: str = BESIDE
 
     @property
     def window(self) -> Window:

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 from likeness.kernels.attention import rotated
+from likeness.patching.host.attach import attach
 from likeness.patching.host.dit_table import row_of
 from likeness.patching.host.families import family_of
 from likeness.patching.host.family import SelfAttentionChange, Shift
 from likeness.patching.host.tokens import Tokens
 from likeness.tests.patching import tiny_dits
-from likeness.tests.patching.dit_runs import Counting, changed, layers, run, tapped
+from likeness.tests.patching.dit_runs import Counting, WithOptions, changed, layers, run, tapped
 from likeness.tests.patching.tiny_dits import tiny_dit
 from likeness.tests.patching.tiny_models import tiny_model
 
@@ -94,6 +95,25 @@ def test_moved_keys_are_keys_at_the_other_place(dit):
     there = rotated(rotated(x, at[0], family.halves), at[1], family.halves)
     torch.testing.assert_close(there, rotated(x, at[2], family.halves), rtol=0, atol=5e-6)
     assert not torch.allclose(there, rotated(x, at[0], family.halves), atol=0.1)
+
+
+def test_lent_keys_do_not_depend_on_the_length_of_the_prompt():
+    """Lumina counts its picture's index from the prompt's end. Without padding its first layer sees no more of it."""
+    model = tiny_dit("lumina2")
+    family, first, lent, raw = family_of(model, "Test"), layers(model)[:1], [], []
+
+    def read(layer, attended, tokens):
+        if layer in first:
+            raw.append(tokens.of_picture(attended.k))
+
+    def reading(options):
+        return family.tap_lent(options, first, lambda layer, joined, tokens: lent.append(joined))
+
+    for length in (3, 40):
+        both = tapped(attach(model, WithOptions(reading)), read)
+        run(both, "lumina2", tokens=length, steps=1, cfg=1.0)
+    torch.testing.assert_close(lent[1], lent[0], rtol=0, atol=1e-4)
+    assert not torch.allclose(raw[1], raw[0], atol=0.1)
 
 
 def test_another_override_is_kept(dit):

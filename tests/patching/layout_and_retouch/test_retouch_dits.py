@@ -1,0 +1,154 @@
+"""The retouch on tiny diffusion transformers of nine families: its ends, its modes, and what it leaves alone."""
+
+import pytest
+import torch
+from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
+from likeness.patching.features.positions import BESIDE, INDEX, SAME
+from likeness.patching.layout_and_retouch.settings import APPEND, QK_BOTH, QK_SELF, QKV_BOTH, REPLACE
+from likeness.tests.patching.dit_runs import Counting
+from likeness.tests.patching.layout_and_retouch.retouch_dit_runs import (
+    close,
+    far,
+    layout,
+    masked,
+    reference,
+    retouched,
+    run,
+)
+from likeness.tests.patching.layout_and_retouch.retouch_runs import counting, mask
+from likeness.tests.patching.tiny_dits import conditioning, latent, tiny_dit
+
+WITH_HOST_REFERENCES = ("flux", "flux2", "qwen", "krea2")
+
+
+@pytest.mark.parametrize("attention", [APPEND, REPLACE])
+def test_modes_agree(dit, attention):
+    """In two rows of an odd size. Prompts of one length let the references join the call, so that it is one call."""
+    model, results = tiny_dit(dit), []
+    references = [masked(dit, height=7, width=9), reference(dit, 21, weight=0.5, height=7, width=9)]
+    for mode in (BATCHED, SEQUENTIAL, BANKED):
+        counted, calls = counting(model)
+        results.append(run(retouched(counted, references, mode=mode, attention=attention), dit, 2, 7, 9))
+        if dit not in ("sd3", "anima"):  # without the wrapper that counts, or with arguments of one row
+            assert len(calls) in ((2, 4) if mode == BATCHED else (4, 6, 8, 10, 12))
+    close(results[1], results[0])
+    close(results[2], results[0])
+    assert far(results[0], run(model, dit, 2, 7, 9))
+
+
+def test_ends_are_the_plain_model(dit):
+    model = tiny_dit(dit)
+    plain = run(model, dit)
+    for settings in ({"strength": 0.0}, {"blocks": ""}, {"start_percent": 1.0, "end_percent": 0.5}):
+        assert torch.equal(run(retouched(model, [reference(dit)], **settings), dit), plain)
+    close(run(retouched(model, [reference(dit, weight=1e-30)], attention=APPEND), dit), plain)
+    half = run(retouched(model, [reference(dit)], strength=0.5, attention=REPLACE), dit)
+    assert far(half, plain)
+
+
+def test_grouping_of_rows_does_not_matter(dit):
+    model = tiny_dit(dit)
+    patched = retouched(model, [masked(dit)], attention=APPEND)
+    close(run(patched, dit, apart=True), run(patched, dit))
+    two = run(patched, dit, rows=2)
+    first = run(patched, dit)
+    close(two[:1], first)
+
+
+def test_the_order_of_references_does_not_matter(dit):
+    model, items = tiny_dit(dit), [reference(dit, 20), masked(dit, seed=21, weight=2.0)]
+    first, second = (
+        run(retouched(model, given, attention=APPEND, positions=SAME), dit) for given in (items, items[::-1])
+    )
+    close(second, first)
+
+
+def test_positions(dit):
+    model = tiny_dit(dit)
+    same, beside, index = (
+        run(retouched(model, [reference(dit)], attention=APPEND, positions=p), dit) for p in (SAME, BESIDE, INDEX)
+    )
+    if dit == "sd3":
+        assert torch.equal(same, beside) and torch.equal(same, index)
+    else:
+        assert far(beside, same) and far(index, same) and far(index, beside)
+
+
+@pytest.mark.parametrize("early", [QKV_BOTH, QK_BOTH, QK_SELF])
+def test_early_swaps_agree_between_modes(dit, early):
+    model = tiny_dit(dit)
+    path, picture, other = layout(model, dit), [reference(dit)], conditioning(seed=14)
+    first, second = (
+        run(
+            retouched(model, picture, path, early_swap=early, lambda_2=2, lambda_3=2, mode=m, strength=0.9),
+            dit,
+            positive=other,
+        )
+        for m in (BATCHED, SEQUENTIAL)
+    )
+    close(first, second)
+    assert far(first, run(model, dit, positive=other))
+
+
+def test_the_layout_is_blended_in_under_the_mask(dit):
+    """A mask of 0 gives the layout's attention everywhere, a mask of 1 the target's."""
+    model, results = tiny_dit(dit), {}
+    path = layout(model, dit, record="all")
+    for name, shown in {
+        "fixed": mask(),
+        "follows": mask(tokens=(1, 3), prompt_length=7, blocks="all"),
+        "target": mask(value=1.0),
+    }.items():
+        results[name] = [
+            run(retouched(model, [reference(dit)], path, shown, mode=m, lambda_2=0, lambda_3=0), dit, seed=3)
+            for m in ((BATCHED, SEQUENTIAL, BANKED) if name == "follows" else (SEQUENTIAL,))
+        ]
+    close(results["follows"][1], results["follows"][0])
+    close(results["follows"][2], results["follows"][0])
+    (fixed,), (target,) = results["fixed"], results["target"]
+    assert far(fixed, target) and far(results["follows"][0], target) and far(results["follows"][0], fixed)
+
+
+@pytest.mark.parametrize("early", [QKV_BOTH, QK_BOTH])
+def test_the_vanilla_models_attention_is_lent(early):
+    vanilla, model = tiny_dit("lumina2", seed=1), tiny_dit("lumina2")
+    path = layout(model, "lumina2", vanilla, switch=1)
+    settings = {"early_swap": early, "lambda_2": 1, "lambda_3": 1}
+    lent = run(retouched(model, [reference("lumina2")], path, vanilla=vanilla, **settings), "lumina2")
+    assert far(lent, run(retouched(model, [reference("lumina2")], path, **settings), "lumina2"))
+
+
+@pytest.mark.parametrize("family", WITH_HOST_REFERENCES)
+def test_references_of_the_host_stay(family):
+    """The sequence then has their tokens too, on the prompt's side alone."""
+    model = tiny_dit(family)
+    text, rest = conditioning(seed=10)[0]
+    picture = latent(family, height=4, width=4, seed=30)["samples"]
+    edited = [[text, {**rest, "reference_latents": [picture], "reference_latents_method": "index"}]]
+    plain = run(model, family, positive=edited)
+    assert far(plain, run(model, family))
+    close(run(retouched(model, [reference(family, weight=1e-30)], attention=APPEND), family, positive=edited), plain)
+    assert far(run(retouched(model, [reference(family)], attention=REPLACE), family, positive=edited), plain)
+
+
+def test_another_override_sees_the_borrowed_keys(dit):
+    model, other = tiny_dit(dit), Counting(1.01)
+    run(retouched(other.on(model), [reference(dit)], attention=APPEND), dit, steps=1)
+    plain = Counting(1.01)
+    run(plain.on(model), dit, steps=1)
+    # The reference has a call of its own, and text and picture are asked apart.
+    assert sum(other.calls.values()) >= 2 * sum(plain.calls.values())
+
+
+def test_nothing_is_left_on_the_model(dit):
+    model = tiny_dit(dit)
+    before, options = run(model, dit), dict(model.model_options["transformer_options"])
+    run(retouched(model, [reference(dit)], mode=BANKED), dit)
+    assert model.model_options["transformer_options"] == options and torch.equal(run(model, dit), before)
+
+
+def test_blocks_of_a_u_net_are_refused_with_the_models_own():
+    with pytest.raises(ValueError, match=r"expected blocks among double0, double1, single0, .* late, .*got 'output6'"):
+        retouched(tiny_dit("flux"), [reference("flux")], blocks="output6")
+    with pytest.raises(ValueError, match=r"got 'decoder'; change blocks"):
+        retouched(tiny_dit("zimage"), [reference("zimage")], blocks="decoder")
