@@ -57,4 +57,4 @@ def close(a, b):
 
 
 def far(a, b) -> bool:
-    return float((a - b).abs().mean()) > 1e-3 * float(b.abs().mean())
+    return float((a - b).abs().mean()) > 2e-4 * float(b.abs().mean())
