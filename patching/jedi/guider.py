@@ -119,7 +119,7 @@ class JointGuider(comfy.samplers.CFGGuider):
 
     def _kinds(self, run: JointRun, levels: list[float], sampling: ModelSampling) -> list[str]:
         """Kinds of the run's steps, for the node's drawing."""
-        window, shares = self.settings.window.resolve(sampling), self.settings.shares(run.count + len(run.members))
+        window, shares = self.settings.window.resolve(sampling), self.settings.shares(run.count + len(self._references))
         return ["one set" if shares and window.contains(s) else "each picture by itself" for s in levels]
 
     def _conditionings(self, run: JointRun, latent_image: torch.Tensor) -> dict[str, list]:

@@ -155,3 +155,17 @@ def test_automatic_blocks_are_told(dit):
 
 def test_frames_are_kept():
     assert all(run(dit, prompts(dit, 2)).shape == (2, 16, 1, 8, 8) for dit in WITH_FRAMES if dit != "krea2")
+
+
+@pytest.mark.parametrize("dit", ["flux", "flux2", "qwen"], indirect=True)
+def test_the_hosts_own_references_stay_beside_the_set(dit):
+    """Kontext and Edit models see pictures that the prompt brings along, after the picture's own tokens."""
+    given = {"reference_latents": [latent(dit, seed=9)["samples"]], "reference_latents_method": "index"}
+    texts = [[[text[0][0], {**text[0][1], **given}]] for text in prompts(dit, 2)]
+    apart = run(dit, texts, seeds=(3, 4), strength=0.0)
+    for i, text in enumerate(texts):
+        close(apart[i : i + 1], alone(dit, text, 3 + i))
+    assert not torch.allclose(apart, run(dit, prompts(dit, 2), seeds=(3, 4), strength=0.0), atol=1e-2)
+    coupled = run(dit, texts, seeds=(3, 4))
+    swapped = run(dit, texts[::-1], seeds=(4, 3))
+    close(swapped, coupled.flip(0))
