@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.patching.host.blocks import Block, Layer, parse
+from likeness.patching.host.blocks import Block, Layer, check_names, parse
 from likeness.patching.host.families import discover, family_of
 from likeness.tests.patching.tiny_models import BLOCKS
 
@@ -59,6 +59,47 @@ def test_what_the_model_does_not_have_is_refused_with_a_list(text):
         and "got '" in message
     )
     assert message.count(".") == 1 and "change blocks" in message
+
+
+def transformer(double, single):
+    return tuple(Block(kind, n, 1) for kind, count in (("double", double), ("single", single)) for n in range(count))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("double1-2, single0", ["double1", "double2", "single0"]),
+        ("early", ["double0", "double1", "double2"]),
+        ("late", ["single0", "single1", "single2"]),
+        ("vital", ["single0", "single1", "single2"]),
+        ("content", ["single0", "single1", "single2"]),
+        ("all", ["double0", "double1", "double2", "single0", "single1", "single2"]),
+    ],
+)
+def test_language_of_transformers(text, expected):
+    assert [b.name for b in parse(text, transformer(3, 3), "Node")] == expected
+
+
+def test_published_sets_of_flux1():
+    flux = transformer(19, 38)
+    vital, content = ([b.name for b in parse(name, flux, "Node")] for name in ("vital", "content"))
+    assert vital == [*(f"double{n}" for n in (0, 1, 2, 17, 18)), *(f"single{n}" for n in (6, 9, 34, 35, 37))]
+    # FreeFlux counts all blocks in a row, single blocks from 19 on.
+    rows = (0, 7, 8, 9, 10, 18, 25, 28, 37, 42, 45, 50, 56)
+    assert content == [f"double{n}" if n < 19 else f"single{n - 19}" for n in rows]
+
+
+@pytest.mark.parametrize("text", ["output3", "encoder", "decoder", "double3", "block0", "paper"])
+def test_names_of_other_networks_are_refused_on_a_transformer(text):
+    with pytest.raises(ValueError, match=r"among double0, double1, .* or one of early, late, .*, all, got"):
+        parse(text, transformer(2, 2), "Node")
+
+
+@pytest.mark.parametrize("text", ["double0", "early", "vital"])
+def test_names_of_transformers_are_refused_on_a_u_net(text):
+    with pytest.raises(ValueError, match=r"among input1, .* or one of encoder, decoder, all, got"):
+        parse(text, SD1, "Node")
+    check_names(text, "Node")  # before the model is known
 
 
 @given(st.lists(st.sampled_from([*NAMES, "encoder", "all", "output3-8", "input1-5"]), max_size=6))

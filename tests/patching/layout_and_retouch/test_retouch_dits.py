@@ -1,12 +1,17 @@
 """The retouch on tiny diffusion transformers of nine families: its ends, its modes, and what it leaves alone."""
 
+import comfy.samplers
 import pytest
 import torch
+from likeness.patching.features import reference_file
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.positions import BESIDE, INDEX, SAME
+from likeness.patching.features.references import References
 from likeness.patching.layout_and_retouch.settings import APPEND, QK_BOTH, QK_SELF, QKV_BOTH, REPLACE
 from likeness.tests.patching.dit_runs import Counting
 from likeness.tests.patching.layout_and_retouch.retouch_dit_runs import (
+    NEGATIVE,
+    STEPS,
     close,
     far,
     layout,
@@ -55,10 +60,11 @@ def test_grouping_of_rows_does_not_matter(dit):
     close(two[:1], first)
 
 
-def test_the_order_of_references_does_not_matter(dit):
-    model, items = tiny_dit(dit), [reference(dit, 20), masked(dit, seed=21, weight=2.0)]
+@pytest.mark.parametrize("family", ["chroma", "lumina2", "sd3", "anima"])
+def test_the_order_of_references_does_not_matter(family):
+    model, items = tiny_dit(family), [reference(family, 20), masked(family, seed=21, weight=2.0)]
     first, second = (
-        run(retouched(model, given, attention=APPEND, positions=SAME), dit) for given in (items, items[::-1])
+        run(retouched(model, given, attention=APPEND, positions=SAME), family) for given in (items, items[::-1])
     )
     close(second, first)
 
@@ -152,3 +158,17 @@ def test_blocks_of_a_u_net_are_refused_with_the_models_own():
         retouched(tiny_dit("flux"), [reference("flux")], blocks="output6")
     with pytest.raises(ValueError, match=r"got 'decoder'; change blocks"):
         retouched(tiny_dit("zimage"), [reference("zimage")], blocks="decoder")
+
+
+def test_a_saved_reference_gives_the_same_picture_without_calls():
+    model, settings = tiny_dit("lumina2"), {"mode": BANKED, "attention": APPEND}
+    given = References((masked("lumina2"),))
+    expected = run(retouched(model, given.items, **settings), "lumina2")
+    sigmas = comfy.samplers.KSampler(model, STEPS, "cpu", "euler", "simple").sigmas
+    negative = conditioning(seed=NEGATIVE)
+    tensors, facts = reference_file.parts_of(reference_file.fill(given, model, sigmas, "all", negative))
+    saved = reference_file.references_of(tensors, facts)
+    counted, calls = counting(model)
+    close(run(retouched(counted, saved.items, **settings), "lumina2"), expected)
+    run(counted, "lumina2")
+    assert calls[: len(calls) // 2] == calls[len(calls) // 2 :]
