@@ -195,6 +195,7 @@ def optional_inputs() -> list:
         ),
         io.Combo.Input(
             "positions",
+            display_name="Positions of other pictures",
             options=list(POSITIONS),
             default=BESIDE,
             optional=True,

@@ -36,7 +36,7 @@ def entries_of(texts: Sequence[list], family: Family, node: str) -> list:
     if family.places_by_text and len(set(lengths)) > 1:
         raise ValueError(
             f"{node}: expected prompts and captions of one length for {family.models}, got {_counts(lengths)} tokens; "
-            "lengthen the shorter ones with full stops, or give all pictures one prompt."
+            "end the shorter ones with ' .', which adds one token each time, or give all pictures one prompt."
         )
     return [text[0] for text in texts]
 
