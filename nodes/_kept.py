@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from aiohttp import web
-
 from ..patching.features.bank import forget_all, kept_bytes
 
 PATH = "/likeness/kept"
@@ -14,17 +12,20 @@ PATH = "/likeness/kept"
 
 def add_routes() -> None:
     """Adds GET and DELETE of PATH, where a server runs."""
-    server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    host: Any = sys.modules.get("server")
+    server: Any = getattr(getattr(host, "PromptServer", None), "instance", None)
     if server is None or not hasattr(server, "routes"):
         return
 
+    answer = host.web.json_response
+
     @server.routes.get(PATH)
-    async def kept(_request: web.Request) -> web.Response:
-        return web.json_response({"bytes": kept_bytes()})
+    async def kept(_request: Any) -> Any:
+        return answer({"bytes": kept_bytes()})
 
     @server.routes.delete(PATH)
-    async def release(_request: web.Request) -> web.Response:
+    async def release(_request: Any) -> Any:
         if server.prompt_queue.currently_running:
-            return web.json_response({"bytes": kept_bytes(), "busy": True}, status=409)
+            return answer({"bytes": kept_bytes(), "busy": True}, status=409)
         forget_all()
-        return web.json_response({"bytes": kept_bytes()})
+        return answer({"bytes": kept_bytes()})
