@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ class Row:
     `kernels.attention.rotated`. centered: positions count from the picture's center. step: of the index between
     pictures.
     kind: the blocks' kind, where the host sets no block_type. numbers: the host gives its blocks no numbers. crosses:
-    the prompt comes by cross-attention. picture_last: nothing but padding follows the picture's tokens; otherwise the
-    host's own references do.
+    the prompt comes by cross-attention. known: False for a host that does not tell its blocks apart. picture_last:
+    nothing but padding follows the picture's tokens; otherwise the host's own references do.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Row:
     kind: str | None = None
     numbers: bool = False
     crosses: bool = False
+    known: Callable[[Any], bool] = lambda network: True
     picture_last: bool = False
 
     def fits(self, network: torch.nn.Module) -> bool:
@@ -113,6 +115,8 @@ ROWS = (
         halves=True,
         kind="block",
         crosses=True,
+        # Hosts that give numbers to these blocks give options to their projections, too.
+        known=lambda network: "transformer_options" in signature(network.blocks[0].self_attn.compute_qkv).parameters,
     ),
 )
 

@@ -22,8 +22,13 @@ def family_of(model: ModelPatcher, node: str) -> Family:
     if UNET.fits(network):
         return UNET
     row = row_of(network)
-    if row is not None:
+    if row is not None and row.known(network):
         return DiT(row, network)
+    if row is not None:
+        raise ValueError(
+            f"{node}: expected a ComfyUI that numbers the blocks of {row.name} models, got an older one; update "
+            "ComfyUI, or connect another checkpoint to model."
+        )
     raise ValueError(
         f"{node}: expected a {UNET.name} image model ({UNET.models}) or a transformer "
         f"({', '.join(row.models for row in ROWS)}), got {type(model.model).__name__}, which is not supported yet; "

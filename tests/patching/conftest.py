@@ -41,4 +41,6 @@ def model(family: str):
 def dit(request: pytest.FixtureRequest) -> str:
     if tiny_dits.lacks(request.param):
         pytest.skip(f"this ComfyUI has no {request.param}")
+    if not tiny_dits.reachable(request.param):
+        pytest.skip(f"this ComfyUI does not number the blocks of {request.param}")
     return request.param

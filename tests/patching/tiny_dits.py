@@ -18,6 +18,7 @@ import comfy.supported_models as host
 import torch
 from comfy.ldm.cosmos.predict2 import MiniTrainDIT
 from likeness.benchmarks.fuzz.host_nodes import patcher_of
+from likeness.patching.host.dit_table import row_of
 from likeness.tests.patching import tiny_models
 
 WIDTH_TEXT = 24
@@ -206,6 +207,13 @@ WITH_FRAMES = ("qwen", "krea2", "anima")
 def lacks(family: str) -> bool:
     """True if the host is too old to have the family."""
     return _CONFIGS[family][0] is None
+
+
+def reachable(family: str) -> bool:
+    """False if the host is too old to tell the family's blocks apart."""
+    network = tiny_dit(family).model.diffusion_model
+    row = row_of(network)
+    return row is not None and row.known(network)
 
 
 def tiny_dit(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:

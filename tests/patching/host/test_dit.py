@@ -171,6 +171,14 @@ def test_a_family_without_a_row_is_refused_by_name():
         family_of(other, "Test")
 
 
+def test_a_host_that_does_not_number_blocks_is_refused(monkeypatch):
+    model = tiny_dit("anima")
+    attention = model.model.diffusion_model.blocks[0].self_attn
+    monkeypatch.setattr(attention, "compute_qkv", lambda x, context=None, rope_emb=None: None, raising=False)
+    with pytest.raises(ValueError, match=r"Test: expected a ComfyUI that numbers the blocks of Anima models, got"):
+        family_of(model, "Test")
+
+
 def test_tokens():
     tokens = Tokens((2, 3), first=4, after=5, text=(1, 4))
     values = torch.arange(15)[None, :, None]
