@@ -13,6 +13,7 @@ from ..features.references import Reference
 from ..features.sources import Inverted
 from ..host.attach import attach
 from ..host.checks import image_latent
+from ..host.dit_grad import with_rotation
 from ..host.frozen_autograd import differentiable, frozen_autograd
 from ..host.frozen_refusals import refuse_cached, refuse_compiled
 from ..host.passes import Denoise, call_arguments, run_pass
@@ -32,6 +33,7 @@ class _OtherText:
     """A patch that gives the model another text than the prompt's."""
 
     node: str
+    network: torch.nn.Module
     window: Window = ALWAYS
     _text: torch.Tensor | None = None
     _rest: dict = field(default_factory=dict)
@@ -44,7 +46,8 @@ class _OtherText:
         if self._text is None:
             return forward(call)
         arguments = {**call.arguments, **self._rest, "c_crossattn": self._text}
-        return forward(replace(call, arguments=arguments, options=differentiable(call.options)))
+        options = with_rotation(differentiable(call.options), [self.network])
+        return forward(replace(call, arguments=arguments, options=options))
 
 
 def null_text(
@@ -66,7 +69,7 @@ def null_text(
     """
     refuse_compiled(model, node)
     refuse_cached(model, node)
-    text, levels, count = _OtherText(node), pivots.sigmas, len(pivots.sigmas) - 1
+    text, levels, count = _OtherText(node, model.model.diffusion_model), pivots.sigmas, len(pivots.sigmas) - 1
     found: list[torch.Tensor] = []
 
     def descend(denoise: Denoise, clean: torch.Tensor) -> None:
