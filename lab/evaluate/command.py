@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ...demo.launcher.files import Problem
+from ...patching.evaluation.weights import DETECTORS
 from . import device, given, plan, protocol, score, smoke, steps, templates
 from .servers import OwnServer, Server
 
@@ -49,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--preset", help="score by another protocol")
     three.add_argument("--weights", type=Path, help="a folder of the metrics' weights")
     three.add_argument("--masks", type=Path, help="a folder of masks: SUBJECT/PHOTO.png, and the pictures' own names")
+    three.add_argument("--detector", default="", help=f"finds the masks: {', '.join(DETECTORS)}")
+    three.add_argument("--sam", default="", help="a checkpoint in models/sams, for masks inside the detector's boxes")
     three.add_argument("--image-reward-python", type=Path, help="the Python that has the package image-reward")
     three.set_defaults(run=score_step)
     four = parts.add_parser("report", help="writes report.html, report.md and result.json")
@@ -112,5 +115,14 @@ def score_step(options: argparse.Namespace) -> None:
     made = plan.read(options.out)
     name, sentence = device.embedding()
     print(sentence)
-    places = score.Options(options.weights, options.masks, options.image_reward_python, name)
+    if options.sam and not options.detector:
+        raise Problem("--sam segments inside the boxes of a detector: name one with --detector, or leave --sam out.")
+    places = score.Options(
+        weights=options.weights,
+        masks=options.masks,
+        reward_python=options.image_reward_python,
+        device=name,
+        detector=options.detector,
+        sam=options.sam,
+    )
     steps.scored(made, options.preset, given.names(options.metrics), places)

@@ -13,7 +13,9 @@ from ...demo import judge
 from ...demo.launcher.files import Problem
 from ...demo.world.captions import PLACE_PHRASES
 from ...demo.world.scene import CLASSES
+from ...patching.evaluation import detector as detectors
 from ...patching.evaluation import encoders, weights
+from ...patching.evaluation.detector import Detector
 from ...patching.evaluation.judge import JUDGE, JudgeEncoder, scaled
 from ...patching.evaluation.preprocessing import GEOMETRIES
 from .subjects import Subject
@@ -59,6 +61,14 @@ def load(specification: Mapping[str, Any], folders: Sequence[Path], device: str)
     except weights.MissingWeights as error:
         raise Problem(f"{str(error).rstrip('.')}, or name another folder with --weights.") from error
     except ValueError as error:
+        raise Problem(str(error)) from error
+
+
+def detector(name: str, folders: Sequence[Path], device: str) -> Detector:
+    """Detector of the subjects, ready for use. Raises Problem for missing or broken weights."""
+    try:
+        return detectors.load(name, folders, device)
+    except (FileNotFoundError, ValueError) as error:
         raise Problem(str(error)) from error
 
 

@@ -1,17 +1,22 @@
-"""Masks of the subjects in photos and in pictures, from a folder or by the demo's judge."""
+"""Masks of the subjects in photos and in pictures, from a folder, by a detector, or by the demo's judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ...demo.launcher.files import Problem
-from ...patching.evaluation import masks
+from ...patching.evaluation import detector, masks
+from ...patching.evaluation.detector import Detector
+from ...patching.layout_and_retouch import segment
 from .eyes import JudgeEye
+from .plan import Plan
 from .subjects import opened
 
 
@@ -57,6 +62,45 @@ class JudgeMasks:
 
     def mask(self, name: str, picture: Image.Image) -> np.ndarray:
         return self.eye.mask(picture)
+
+
+class DetectedMasks:
+    """Masks of the subject's class word: the box that OWLv2 finds, or Segment Anything inside of this box.
+
+    nouns: class word by the name of a photo or a picture. sam: checkpoint in models/sams; empty for boxes alone.
+    """
+
+    def __init__(self, found: Detector, nouns: Mapping[str, str], sam: str = ""):
+        self.detector, self.nouns, self.sam = found, nouns, sam
+
+    @cached_property
+    def segmenter(self) -> Any:
+        try:
+            return segment.load(self.sam)
+        except (FileNotFoundError, ValueError, ImportError) as error:
+            raise Problem(str(error)) from error
+
+    def key(self, name: str, content: str) -> str:
+        return f"{content}-{self.nouns[name]}"
+
+    def mask(self, name: str, picture: Image.Image) -> np.ndarray:
+        box = self.detector.box(picture, self.nouns[name])
+        if box is None or not self.sam:
+            return detector.filled(box, picture.size)
+        pixels = torch.from_numpy(np.array(picture.convert("RGB"), np.float32))[None] / 255
+        nothing = segment.Prompts(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.array(box, np.float32))
+        return segment.segment(self.segmenter, pixels, [nothing])[0].numpy() > 0.5
+
+
+def detected(plan: Plan, found: Detector, sam: str = "") -> DetectedMasks:
+    """Masks of a plan's photos and pictures by a detector. Raises Problem for a missing or broken checkpoint."""
+    nouns = {job.name: plan.subjects[job.subject].noun for job in plan.jobs()}
+    for name, subject in plan.subjects.items():
+        nouns |= {f"{name}/{Path(photo.file).stem}": subject.noun for photo in subject.photos}
+    source = DetectedMasks(found, nouns, sam)
+    if sam:
+        _ = source.segmenter
+    return source
 
 
 class KnownMasks:

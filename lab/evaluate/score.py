@@ -20,7 +20,7 @@ from ...patching.evaluation.similarity import between_photos, closest, copy_limi
 from . import eyes, outside, subjects
 from .embeddings import Embeddings
 from .eyes import JUDGE, Eye, JudgeEye
-from .masks import FolderMasks, JudgeMasks, KnownMasks
+from .masks import FolderMasks, JudgeMasks, KnownMasks, detected
 from .means import Score, compared, mean_over
 from .plan import Job, Plan
 from .protocol import Protocol
@@ -38,6 +38,8 @@ class Options:
     masks: Path | None = None
     reward_python: Path | None = None
     device: str = "cpu"
+    detector: str = ""
+    sam: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,17 @@ class Scorer:
         if self._known_masks is None:
             facts = self.protocol.metrics[metric]
             if self.options.masks:
-                source = FolderMasks(self.options.masks)
+                source, self.used["masks"] = FolderMasks(self.options.masks), "a folder"
+            elif self.options.detector:
+                found = eyes.detector(self.options.detector, self.folders, self.options.device)
+                source = detected(self.plan, found, self.options.sam)
+                self.used["masks"] = f"{found.key} {self.options.sam}".strip()
             elif facts.get("model") == JUDGE and isinstance(eye := self._eye(facts), JudgeEye):
                 source = JudgeMasks(eye)
             else:
                 raise Problem(
-                    f"The metric {metric} needs masks of the subject: name a folder of them with --masks, or leave it "
-                    "out with --metrics."
+                    f"The metric {metric} needs masks of the subject: name a folder of them with --masks, find them "
+                    "with --detector, or leave it out with --metrics."
                 )
             self._known_masks = KnownMasks(source)
         return self._known_masks

@@ -10,17 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 
-from . import weights
+from . import loading, weights
 from .preprocessing import Geometry
 from .similarity import unit
 
 BATCH = 16
-_LOADING: dict[str, Any] = {"local_files_only": True, "weights_only": True, "output_loading_info": True}
-"""Arguments of `from_pretrained`: no download, and no code of a pickled file."""
-_REFUSED = torch.serialization.pickle.UnpicklingError  # raised by torch for a file with more than weights in it
-_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError, _REFUSED)
 
 
 class Encoder:
@@ -38,25 +33,11 @@ class Encoder:
     @cached_property
     def network(self) -> Any:
         """Network on its device. Raises ValueError for files that are no whole network of this kind."""
-        try:
-            network, said = self._loaded()
-        except _ERRORS as error:
-            raise self._refused(f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
-        # Without this, transformers fills tensors that are missing with random numbers.
-        if missing := [*map(str, sorted(said["missing_keys"])), *map(str, said["mismatched_keys"])]:
-            raise self._refused(f"{len(missing)} tensors are missing, such as {missing[0]}")
-        return network.requires_grad_(False).float().to(self.device)
+        return loading.network(weights.named(self.name), self.folder, self._loaded).to(self.device)
 
     def _loaded(self) -> tuple[Any, dict[str, Any]]:
         """Network, and what transformers says of its loading."""
         raise NotImplementedError
-
-    def _refused(self, why: str) -> ValueError:
-        repository = weights.named(self.name).repository
-        return ValueError(
-            f"Expected the whole network {self.name} in {self.folder}, got files that cannot be loaded as weights "
-            f"alone ({why.rstrip('.')}); put those of huggingface.co/{repository} there again."
-        )
 
     def ready(self) -> None:
         """Loads everything, so that it fails before any work. Raises ValueError."""
@@ -81,18 +62,13 @@ class Clip(Encoder):
     def _loaded(self) -> tuple[Any, dict[str, Any]]:
         from transformers import CLIPModel
 
-        loaded: Any = CLIPModel.from_pretrained(self.folder, **_LOADING)
+        loaded: Any = CLIPModel.from_pretrained(self.folder, **loading.OPTIONS)
         return loaded
 
     @cached_property
     def tokenizer(self) -> Any:
         """Tokenizer of the network's folder. Raises ValueError for broken files."""
-        from transformers import CLIPTokenizer
-
-        try:
-            return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
-        except Exception as error:  # the tokenizers' library raises nothing narrower
-            raise self._refused(f"its tokenizer has a {type(error).__name__}") from error
+        return loading.tokenizer(weights.named(self.name), self.folder)
 
     def ready(self) -> None:
         _ = self.network, self.tokenizer
@@ -122,7 +98,7 @@ class Dino(Encoder):
 
         # DINOv2 has no pooling layer, and the layer of the first DINO has no trained weights.
         options = {} if self.name.startswith("dinov2") else {"add_pooling_layer": False}
-        return AutoModel.from_pretrained(self.folder, **options, **_LOADING)
+        return AutoModel.from_pretrained(self.folder, **options, **loading.OPTIONS)
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         other = {} if self.name.startswith("dinov2") else {"interpolate_pos_encoding": True}

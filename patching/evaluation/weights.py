@@ -84,6 +84,28 @@ KNOWN = {
 """Networks that the protocols name."""
 
 
+DETECTORS = {
+    one.name: one
+    for one in (
+        Weights(
+            "owlv2-base-patch16-ensemble",
+            "google/owlv2-base-patch16-ensemble",
+            "620 MB",
+            "Apache-2.0",
+            (("config.json",), _TENSORS, *_TOKENS),
+        ),
+    )
+}
+"""Networks that find the subject."""
+
+
+def detector(name: str) -> Weights:
+    """Entry of DETECTORS. Raises ValueError."""
+    if name not in DETECTORS:
+        raise ValueError(f"Expected a detector among {', '.join(DETECTORS)}, got {name}; change its name.")
+    return DETECTORS[name]
+
+
 def named(name: str) -> Weights:
     """Entry of KNOWN. Raises ValueError."""
     if name not in KNOWN:

@@ -129,6 +129,12 @@ def test_the_device_of_the_metrics_is_told(files, tmp_path, monkeypatch, capsys,
     assert ("on the GPU Card" if gpu else "on the CPU, because torch") in said and given == ["cuda" if gpu else "cpu"]
 
 
+def test_a_segmenter_needs_a_detector(files, tmp_path):
+    plan(files)
+    with pytest.raises(SystemExit, match="--sam segments inside the boxes of a detector: name one with --detector"):
+        command.main(["score", str(tmp_path / "out"), "--sam", "sam.pth"])
+
+
 def test_a_step_is_needed(capsys):
     with pytest.raises(SystemExit):
         command.main([])

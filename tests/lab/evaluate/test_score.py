@@ -231,6 +231,26 @@ def test_the_inception_score_uses_the_device(tmp_path, monkeypatch):
     assert [options["cuda"] for options in given] == [False, True]
 
 
+def test_masks_by_a_detector(drawn, monkeypatch, tmp_path):
+    asked = []
+
+    class Finds:
+        key = "finder-1"
+
+        def box(self, picture, noun):
+            asked.append(noun)
+            return None if len(asked) == 1 else (10.0, 20.0, 60.0, 90.0)
+
+    monkeypatch.setattr(score.eyes.detectors, "load", lambda *_: Finds())
+    facts, found = scored(drawn, metrics=["judge-identity-masked"], detector="finder")
+    assert set(asked) == {"fish"} and len(asked) == 8 and facts["networks"]["masks"] == "finder-1"
+    assert sum(np.isnan(s.value) for s in found["judge-identity-masked"]) >= 1
+    assert all(place[3:] == pytest.approx([35 / 128, 55 / 128]) for place in facts["centers"])
+    monkeypatch.undo()
+    with pytest.raises(Problem, match="Expected a detector among owlv2-base-patch16-ensemble, got finder"):
+        scored(drawn, metrics=["judge-identity-masked"], detector="finder")
+
+
 def test_a_changed_or_broken_picture_is_one_sentence(drawn):
     path = drawn.folder / "images" / "lora" / "nemo" / "0" / "00-7.png"
     path.write_bytes(path.read_bytes()[:300])
