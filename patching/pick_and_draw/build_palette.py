@@ -114,7 +114,7 @@ def build_palette(
         empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
         told.inform(
             f"null_text takes up to {STEPS} gradients per noise level and picture in the first guided run, on the demo "
-            "model 36 times the time of inverted."
+            "model 42 times the time of inverted."
         )
     names, family = tuple(block.name for block in chosen), family_of(model, node).name
     shown = preview_palette(model, made, chosen, features, picture.vae, node)
