@@ -199,7 +199,11 @@ class Clip:
         """The number of the token in each column of the text that the network sees, from 1; 0 for other columns."""
         encoded, *rest = self.cond_stage_model.encode_token_weights(self.tokenize(text))
         if self.name in ("flux2", "klein"):
-            encoded = tiny_dit("flux2").model.extra_conds(cross_attn=encoded, device="cpu")["c_crossattn"].cond
+            encoded = (
+                tiny_dit("flux2")
+                .model.extra_conds(cross_attn=encoded, pooled_output=None, device="cpu")["c_crossattn"]
+                .cond
+            )
         elif self.name == "anima":  # the adapter answers with as many columns as there are tokens of T5
             count = len(rest[1]["t5xxl_ids"])
             encoded = torch.nn.functional.pad(torch.arange(1.0, count + 1), (0, 512 - count)).view(1, -1, 1)
