@@ -5,7 +5,11 @@ from likeness.demo.launcher.files import Problem
 from likeness.lab.evaluate import generate, plan, protocol, smoke, steps, subjects, templates
 from likeness.lab.evaluate.servers import Server
 
-SHORT = {"images_per_prompt": 1, "metrics": {"judge-prompt": protocol.load("tinyland").metrics["judge-prompt"]}}
+SHORT = {
+    "images_per_prompt": 1,
+    "metrics": {"judge-prompt": protocol.load("tinyland").metrics["judge-prompt"]},
+    "axes": ["judge-prompt"] * 2,
+}
 
 
 @pytest.fixture
