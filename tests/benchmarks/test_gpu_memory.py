@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from likeness.benchmarks import gpu_memory
@@ -51,3 +54,14 @@ def test_a_retouch_keeps_features_of_its_reference_and_its_layout(network):
     with torch.inference_mode(), silence():
         banked, sequential = (gpu_memory._retouch(network, mode) for mode in ("banked", "sequential"))
     assert banked.features > sequential.features and banked.tensors <= sequential.tensors
+
+
+@pytest.mark.parametrize("page", ["README.md", "web/docs/LikenessSampler.md"])
+def test_pages_have_the_computed_numbers(page):
+    root = Path(gpu_memory.__file__).parents[1]
+    rows = json.loads((root / "benchmarks/results/gpu-memory.json").read_text(encoding="utf-8"))["rows"]
+    lines = (root / page).read_text(encoding="utf-8").splitlines()
+    for method in dict.fromkeys(row["name"].partition(": ")[2] for row in rows):
+        same = [row for row in rows if row["name"].endswith(f": {method}")]
+        cells = [f"{row[column][0]:.1f}" for row in same for column in ("GPU GiB", "RAM GiB")]
+        assert f"| {method} | {' | '.join(cells)} |" in lines
