@@ -46,6 +46,11 @@ _EXPORT = """async ([prompt, note]) => {
   const graph = app.graph;
   for (const node of graph.nodes) {
     for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
+    // A linked widget keeps the value that its id had in the graph before.
+    for (const input of node.inputs ?? [])
+      if (input.link != null && input.widget)
+        node.widgets.find(widget => widget.name === input.widget.name).value = node.constructor.nodeData
+          .inputs[input.widget.name]?.default ?? "";
     if (["SaveImage", "PreviewImage"].includes(node.type)) node.size = [330, 400];
     if (node.type === "CLIPTextEncode") node.size = [330, 130];
     if (node.type === "PreviewAny") node.size = [330, 130];

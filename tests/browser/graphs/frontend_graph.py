@@ -17,6 +17,11 @@ _LOAD = """async ([prompt, wanted]) => {
   for (const node of app.graph.nodes) {
     const { shown: [width, height], title, models } = wanted[node.id];
     for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
+    // A linked widget keeps the value that its id had in the graph before.
+    for (const input of node.inputs ?? [])
+      if (input.link != null && input.widget)
+        node.widgets.find(widget => widget.name === input.widget.name).value = node.constructor.nodeData
+          .inputs[input.widget.name]?.default ?? "";
     if (title) node.title = title;
     if (models.length) node.properties.models = models;
     const [least, high] = node.computeSize();
