@@ -10,6 +10,7 @@ const COLORS = {
   LIKENESS_TRAJECTORY: "#4fc3c7",
   LIKENESS_ADAPTIVE_MASK: "#9fc46b",
   LIKENESS_LOSSES: "#d98cd9",
+  LIKENESS_METRICS: "#b0a4e3",
 };
 
 /** {type: nodes that take it, or give it, the most useful first}. */
@@ -22,6 +23,7 @@ const TAKERS = {
   LIKENESS_TRAJECTORY: ["MultiSourceAttnSwap", "LikenessSaveTrajectory"],
   LIKENESS_ADAPTIVE_MASK: ["MultiSourceAttnSwap"],
   LIKENESS_LOSSES: ["LikenessLossCurves"],
+  LIKENESS_METRICS: ["LikenessScore", "LikenessKeepBest"],
 };
 const GIVERS = {
   LIKENESS_SUBJECT: ["LikenessSubject"],
@@ -32,6 +34,7 @@ const GIVERS = {
   LIKENESS_TRAJECTORY: ["StepBlendedSampler", "LikenessLoadTrajectory"],
   LIKENESS_ADAPTIVE_MASK: ["AdaptiveMask"],
   LIKENESS_LOSSES: ["UREMDGuidance"],
+  LIKENESS_METRICS: ["LikenessMetrics"],
 };
 
 /** A color that stays when the front end's palette empties the entries of all types it does not know. */

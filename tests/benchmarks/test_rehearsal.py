@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 from pathlib import Path
 
@@ -78,9 +79,9 @@ def test_memory_that_a_system_does_not_tell_is_unknown(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="this system does not tell it")
 def test_memory_is_that_since_the_start():
-    held = bytearray(2**26)
-    before = PeakRam(os.getpid()).peak()
-    del held
+    with mmap.mmap(-1, 2**26) as held:
+        held.write(bytes([1]) * 2**26)
+        before = PeakRam(os.getpid()).peak()
     peak = PeakRam(os.getpid()).peak()
     assert before and peak and 0 < peak < before - 2**25
 

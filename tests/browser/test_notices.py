@@ -40,7 +40,7 @@ def test_a_refused_widget_is_on_its_node_before_anything_runs(page, client):
     (refused,) = json.loads(page.evaluate("() => JSON.stringify(app.lastNodeErrors)")).values()
     assert refused["class_type"] == "LikenessAttentionMaps"
     assert {error["details"].split(" - ", 1)[1] for error in refused["errors"]} == {
-        "Attention Maps of a Word: expected blocks such as output4 or output3-8, or one of encoder, decoder, all, got "
-        "'output8-3'; change blocks."
+        "Attention Maps of a Word: expected blocks such as output4, output3-8 or double3-10, or one of early, late, "
+        "vital, content, encoder, decoder, all, got 'output8-3'; change blocks."
     }
     assert json.loads(client.get("/history")).keys() == before

@@ -110,7 +110,7 @@ def test_new_nodes_are_wide_enough(page, made):
 def test_sockets_have_colors_and_suggestions(page):
     types = {s.get_io_type() for schema in SCHEMAS.values() for s in schema.outputs} - {"*"}
     ours = sorted(kind for kind in types if kind.startswith("LIKENESS_"))
-    assert len(ours) == 8
+    assert len(ours) == 9
     found = json.loads(
         page.evaluate(
             """types => JSON.stringify(types.map(type => [
