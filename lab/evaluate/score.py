@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -98,21 +98,21 @@ class Scorer:
         return self._eyes[key]
 
     def _masks(self, metric: str) -> KnownMasks:
+        facts = self.protocol.metrics[metric]
+        if not (self.options.masks or self.options.detector or facts.get("model") == JUDGE):
+            raise Problem(
+                f"The metric {metric} needs masks of the subject: name a folder of them with --masks, find them "
+                "with --detector, or leave it out with --metrics."
+            )
         if self._known_masks is None:
-            facts = self.protocol.metrics[metric]
             if self.options.masks:
                 source, self.used["masks"] = FolderMasks(self.options.masks), "a folder"
             elif self.options.detector:
                 found = eyes.detector(self.options.detector, self.folders, self.options.device)
                 source = detected(self.plan, found, self.options.sam)
                 self.used["masks"] = f"{found.key} {self.options.sam}".strip()
-            elif facts.get("model") == JUDGE and isinstance(eye := self._eye(facts), JudgeEye):
-                source = JudgeMasks(eye)
             else:
-                raise Problem(
-                    f"The metric {metric} needs masks of the subject: name a folder of them with --masks, find them "
-                    "with --detector, or leave it out with --metrics."
-                )
+                source = JudgeMasks(cast(JudgeEye, self._eye(facts)))
             self._known_masks = KnownMasks(source)
         return self._known_masks
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import mmap
 import os
-from pathlib import Path
 
 import pytest
 from likeness.benchmarks import photos, rehearsal, rehearsal_prompts
@@ -77,7 +76,7 @@ def test_memory_that_a_system_does_not_tell_is_unknown(tmp_path, monkeypatch):
     assert rehearsal.UNKNOWN in made.notes and made.figures == {"sd15_passed": 1.0}
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="this system does not tell it")
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not tell it")
 def test_memory_is_that_since_the_start():
     with mmap.mmap(-1, 2**26) as held:
         held.write(bytes([1]) * 2**26)

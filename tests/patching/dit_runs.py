@@ -55,7 +55,7 @@ def run(model, family, height=8, width=8, rows=1, tokens=7, **settings):
 
 
 class Counting:
-    """Another pack's override, which counts its calls by block and doubles nothing but a chosen block's output."""
+    """Another pack's override, which counts its calls by block and multiplies their outputs."""
 
     def __init__(self, factor: float = 1.0):
         self.calls: dict[Any, int] = {}

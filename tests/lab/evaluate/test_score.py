@@ -199,6 +199,11 @@ def test_what_cannot_be_scored_is_one_sentence(drawn, make, tmp_path, monkeypatc
 
 
 def test_a_masked_metric_without_masks_is_one_sentence(drawn, monkeypatch):
+    """Beside a metric of the judge too, which finds masks of its own."""
+    metrics = {"judge": drawn.protocol.metrics["judge-identity-masked"], **protocol.load("jedi-1").metrics}
+    preset = protocol.checked({**_unread(drawn), "metrics": metrics, "axes": ["judge"] * 2}, "both")
+    with pytest.raises(Problem, match="mdino needs masks of the subject"):
+        score.run(drawn, preset, ["judge", "mdino"], Options())
     monkeypatch.setattr(score.eyes, "load", lambda *_: dataclasses.make_dataclass("Eye", ["key"])("dino"))
     with pytest.raises(Problem, match="mdino needs masks of the subject"):
         score.run(drawn, protocol.load("jedi-1"), ["mdino"], Options())

@@ -124,7 +124,7 @@ def test_outputs_as_features_and_a_drawn_layout(dit):
         palette(dit, features=CROSS_INPUT)
 
 
-@pytest.mark.parametrize("dit", ["flux", "qwen", "sd3", "anima"])
+@pytest.mark.parametrize("dit", ["flux", "qwen", "sd3", "anima"], indirect=True)
 def test_null_text_brings_the_inversion_nearer(dit):
     """At a level, the embedding found by gradients leads nearer to the inversion than the empty prompt's own."""
     model, levels = model_of(dit), (0.0, 0.5, 0.9)
