@@ -66,7 +66,7 @@ def prompt(strength: float) -> dict:
 def test_a_real_comfyui_runs_the_node(base):
     with hosting.Host(Path(os.environ["COMFYUI_PATH"]), base=base) as host:
         listed = host.client.object_info()["StyleAligned"]
-        assert listed["python_module"] == "custom_nodes.likeness" and listed["category"] == "Likeness"
+        assert listed["python_module"] == "custom_nodes.likeness" and listed["category"] == "Likeness/Guide"
 
         def pictures(given: dict) -> np.ndarray:
             records = host.client.run(given).images("saved")

@@ -10,10 +10,10 @@ import aiohttp
 import numpy as np
 import pytest
 from likeness.demo import picture
-from likeness.demo.judge import network
 from likeness.demo.launcher.client import Failed
 from likeness.demo.world.scene import render
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.patching.evaluation import judge
 from PIL import Image
 
 SHOWS = ("SaveImage", "PreviewImage")
@@ -151,7 +151,7 @@ def test_a_judge_that_cannot_be_read_is_said_before_the_server_starts(monkeypatc
     path = tmp_path / "judge.safetensors"
     if content is not None:
         path.write_bytes(content)
-    monkeypatch.setattr(network, "WEIGHTS", path)
+    monkeypatch.setattr(judge, "WEIGHTS", path)
     with pytest.raises(SystemExit, match=r"^demo: judge: expected .*judge\.safetensors.* restore the pack's files\.$"):
         picture.main(["--output", str(tmp_path / "new")])
     assert not host.client.prompts

@@ -59,7 +59,7 @@ CASES = {
     "a template of two latents": (
         lambda: Template("unet", mask=MASK).check(NOISE.expand(2, -1, -1, -1), "N"),
         "expected a template of one image or of 2, as the sampler's latent has, got one of 3; connect the sampler's "
-        "latent to LayoutTemplate too.",
+        "latent to Layout Template too.",
     ),
     "an empty subject mask": (
         lambda: build_mask(MASK * 0, None, RECORDED),

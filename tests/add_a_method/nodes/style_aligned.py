@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from ..patching.style_aligned.patch import StyleAlignedSettings, style_aligned
-from ._api import ReferenceType, io, schema, window_inputs
+from ._api import GUIDE, ReferenceType, io, schema, window_inputs
 
 
 class StyleAligned(io.ComfyNode):
@@ -13,6 +13,7 @@ class StyleAligned(io.ComfyNode):
         return schema(
             node_id="StyleAligned",
             display_name="Style Aligned (StyleAligned)",
+            category=GUIDE,
             description=(
                 "Draws new subjects in the style of a reference picture: the generated pictures attend to themselves "
                 "and to the reference."
