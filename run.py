@@ -48,8 +48,11 @@ from demo.launcher.pins import DEFAULT_HOST, HOSTS
 from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
 COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate")
-# Every equation, every node, the patches' laws on one U-Net shape, and each paper's workflow in a server.
-QUICK = ["tests/kernels", "tests/nodes", "tests/patching", "-k", "not sd2 and not sdxl", "-m", "not full and not slow"]
+# Every equation, every node, the patches' laws on one U-Net and three transformers, and each paper's workflow in a
+# server.
+QUICK_WITHOUT = ("sd2", "sdxl", "flux2", "chroma", "qwen", "lumina2", "krea2", "anima")
+QUICK = ["tests/kernels", "tests/nodes", "tests/patching", "-m", "not full and not slow"]
+QUICK += ["-k", " and ".join("not " + name for name in QUICK_WITHOUT)]
 QUICK += [
     "tests/server/test_server.py::test_workflow_runs[%s]" % name
     for name in ("layout_and_retouch", "pick_and_draw", "jedi")
@@ -62,7 +65,7 @@ CROSS_SECTION_LEAVES_OUT = (
 )
 QUICK_LEAVES_OUT = (
     "Left out: tests/add_a_method, benchmarks, browser, demo and docs, most of tests/server, the U-Nets of "
-    "SD2 and SDXL, and tests marked slow or full; python run.py test runs all but the last."
+    "SD2 and SDXL, six transformers, and tests marked slow or full; python run.py test runs all but the last."
 )
 NOT_FULL = "Left out: tests marked full; python run.py test --full runs them."
 
