@@ -57,7 +57,8 @@ class Live:
             if longer > _SIDE:
                 size = [max(1, round(n * _SIDE / longer)) for n in first.shape[-2:]]
                 first = F.interpolate(first, size, mode="area")
-            copy = (first[0, 0].clamp(0, 1) * 255).byte().to("cpu", non_blocking=True)
+            # Without an event, as on other devices than CUDA's, only a copy that waits is sure to have arrived.
+            copy = (first[0, 0].clamp(0, 1) * 255).byte().to("cpu", non_blocking=values.is_cuda)
         arrival = torch.cuda.Event() if values.is_cuda else None
         if arrival is not None:
             arrival.record()
