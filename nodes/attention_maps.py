@@ -36,7 +36,7 @@ class LikenessAttentionMaps(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model that denoises the picture, a U-Net: SD 1.x, SD 2 or SDXL, with any LoRA.",
+                    tooltip="The model that denoises the picture: SD 1.x, SD 2, SDXL or a transformer, with any LoRA.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Latent.Input(
