@@ -18,6 +18,11 @@ function nodeOf(id) {
   return graph?.getNodeById(Number(path.at(-1)));
 }
 
+/** All nodes of a graph and of the subgraphs in it. */
+function nodesOf(graph = app.graph?.rootGraph ?? app.graph) {
+  return [...(graph?.nodes ?? [])].flatMap(node => [node, ...(node.subgraph ? nodesOf(node.subgraph) : [])]);
+}
+
 /** The drawing of a node, made when the first of it arrives. */
 function drawingOf(node) {
   if (node.likenessLive) return node.likenessLive;
@@ -122,7 +127,7 @@ function draw(node) {
 /** Shows a refusal on the node that its sentence names, and in a toast that begins with the sentence. */
 function refuse(id, sentence) {
   const title = sentence.split(": ")[0];
-  const named = [...(app.graph?.nodes ?? [])].filter(node => node.constructor.likeness
+  const named = nodesOf().filter(node => node.constructor.likeness
     && node.constructor.title?.split(" (")[0] === title);
   const own = nodeOf(id);
   const node = own?.constructor.likeness ? own : named.length === 1 ? named[0] : null;
@@ -135,7 +140,7 @@ function refuse(id, sentence) {
 }
 
 function forgetRefusals() {
-  for (const node of app.graph?.nodes ?? [])
+  for (const node of nodesOf())
     if (node.likenessLive?.refused) {
       node.likenessLive.refused = "";
       draw(node);
@@ -144,9 +149,9 @@ function forgetRefusals() {
 
 /** The sentences with which the server refused nodes before anything ran: [[node id, sentence]]. */
 function refusals(errors) {
-  return Object.entries(errors ?? {}).flatMap(([id, { errors }]) => {
-    const ours = errors.filter(one => one.type === "custom_validation_failed");
-    const said = new Set(ours.map(one => one.details.split(" - ").slice(1).join(" - ")).filter(Boolean));
+  return Object.entries(errors ?? {}).flatMap(([id, refused]) => {
+    const ours = (refused?.errors ?? []).filter(one => one.type === "custom_validation_failed");
+    const said = new Set(ours.map(one => (one.details ?? "").split(" - ").slice(1).join(" - ")).filter(Boolean));
     return [...said].map(sentence => [id, sentence]);
   });
 }
@@ -163,7 +168,7 @@ app.registerExtension({
       draw(node);
     });
     api.addEventListener("progress", ({ detail: { value, max } }) => {
-      for (const node of app.graph?.nodes ?? []) {
+      for (const node of nodesOf()) {
         const live = node.likenessLive;
         if (!live?.steps.length || live.steps.reduce((sum, [, number]) => sum + number, 0) !== max) continue;
         live.step = value;

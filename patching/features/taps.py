@@ -120,9 +120,13 @@ class CrossAttentionTap(Tap):
 
     def maps(self, q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
         """Maps of the tokens: q [rows, n, width], k [rows, m, width] -> [rows, n, len(tokens)]."""
-        # Transformers never repeat a text, but may have more tokens of it than the prompt has.
-        length = max(k.shape[1], self.prompt_length) if self.family.lends == KEYS else self.prompt_length
+        length = text_length(self.family, self.prompt_length, k.shape[1])
         return token_maps(q, k, heads, tokens=self.tokens, prompt_length=length, node=self.node)
+
+
+def text_length(family: Family, prompt_length: int, tokens: int) -> int:
+    """Length of a prompt's text: a U-Net's `tokens` may be repeats of it, a transformer's are one text, perhaps longer."""
+    return max(tokens, prompt_length) if family.lends == KEYS else prompt_length
 
 
 def token_maps(

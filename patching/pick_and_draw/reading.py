@@ -12,9 +12,9 @@ from comfy.patcher_extension import WrappersMP
 from ...kernels.heatmaps import inside
 from ...kernels.pick_and_draw import layout_loss, saliency_mask, score
 from ...kernels.uremd import uremd
-from ..features.taps import token_maps
+from ..features.taps import text_length, token_maps
 from ..host.blocks import Layer
-from ..host.family import KEYS, LATENT, Options
+from ..host.family import LATENT, Options
 from ..host.frozen_autograd import Stop
 from ..host.tokens import Tokens
 from .parts import Part, check_call
@@ -111,9 +111,7 @@ class Reading:
     def _map(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, heads: int, size: tuple[int, int]) -> torch.Tensor:
         """[images, *size]: the words' share of a layer's attention, with a graph where the layout loss reads it."""
         words = self.settings.words
-        # Transformers never repeat a text, but may have more tokens of it than the prompt has.
-        length = words.prompt_length
-        length = max(k.shape[1], length) if self.settings.family.lends == KEYS else length
+        length = text_length(self.settings.family, words.prompt_length, k.shape[1])
         with torch.set_grad_enabled(layer in self.layout_layers and torch.is_grad_enabled()):
             shares = token_maps(q, k, heads, tokens=words.tokens, prompt_length=length, node=NODE)
             return shares.mean(-1).unflatten(1, size)
