@@ -125,7 +125,7 @@ class CrossAttentionTap(Tap):
 
 
 def text_length(family: Family, prompt_length: int, tokens: int) -> int:
-    """Length of a prompt's text: a U-Net's `tokens` may be repeats of it, a transformer's are one text, perhaps longer."""
+    """Length of a prompt's text in `tokens`: a U-Net may repeat it, and a transformer may have more of it."""
     return max(tokens, prompt_length) if family.lends == KEYS else prompt_length
 
 
