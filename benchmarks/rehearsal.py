@@ -39,6 +39,7 @@ NOTES = (
     "GPU they run as they are shipped.",
     "The photographs have odd sizes; one is turned by a tag, one transparent, on a GPU one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
+    "seconds: of this run alone, in which other programs may have used the cores too.",
 )
 
 UNKNOWN = "peak GiB without a number: unknown, because the system does not tell a process's peak of memory."
