@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # ruff: noqa: E402, RUF005, UP010, UP031, UP036
-"""python run.py demo | serve | test | bench | train | evaluate
+"""python run.py demo | serve | test | bench | train | evaluate | ray
 
   demo    makes one personalized picture with a real ComfyUI, headless
             --checkpoint FILE --photos FOLDER --subject WORD [--lora FILE]  with your own files; demo -h lists more
@@ -10,6 +10,7 @@
   bench   runs one benchmark: bench NAME [--quick] [--json FILE]
   train   trains the demo model, or a joint model of your own, resuming where it stopped
   evaluate  the papers' evaluation on your checkpoint: plan, generate, score, report; --smoke tries it on the demo model
+  ray     Ray's own commands, for a cluster that `evaluate generate --ray ADDRESS` draws on: ray start --head
 
 The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
 
@@ -47,7 +48,7 @@ from demo.launcher.files import Problem
 from demo.launcher.pins import DEFAULT_HOST, HOSTS
 from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
-COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate")
+COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate", "ray")
 # Every equation, every node, the patches' laws on one U-Net and three transformers, and each paper's workflow in a
 # server.
 QUICK_WITHOUT = ("sd2", "sdxl", "flux2", "chroma", "qwen", "lumina2", "krea2", "anima")
@@ -190,11 +191,13 @@ def main(arguments):
             "--host %s asks for a private ComfyUI, but COMFYUI_PATH is %s: leave one of the two out." % (version, own)
         )
     python, comfyui = own_comfyui(own) if own else install.private_comfyui(cache, version)
-    variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache)}
+    variables = {"COMFYUI_PATH": str(comfyui), "LIKENESS_CACHE": str(cache), "LIKENESS_PYTHON": str(python)}
     if command == "test":
         return run_tests(install.tools_python(cache, python), variables, rest, older=version != DEFAULT_HOST)
     if command == "bench" and "fuzz" in rest:
         python = install.tools_python(cache, python)  # it draws its graphs with hypothesis
+    if command == "ray" or (command == "evaluate" and any(word.partition("=")[0] == "--ray" for word in rest)):
+        python = install.ray_python(cache, python)  # ComfyUI keeps its own
     return hand_over(
         [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, clean_variables(**variables)
     )

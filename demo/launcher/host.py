@@ -19,6 +19,7 @@ from pathlib import Path
 from .client import DIRECT, Client
 
 PACK = Path(__file__).resolve().parents[2]
+KEEPER = Path(__file__).resolve().parent / "keeper.py"
 NOT_SHIPPED = (
     ".git",
     ".ci",
@@ -98,9 +99,11 @@ class Host:
         arguments: tuple[str, ...] = (),
         ready_within: float = 240.0,
         setup: Callable[[Path], tuple[str, ...]] | None = None,
+        kept: bool = False,
     ):
         """comfyui: folder of main.py. base: folder made by `prepare`; without one, a temporary folder with the pack in
-        it. setup: fills that folder instead, and returns further arguments of ComfyUI."""
+        it. setup: fills that folder instead, and returns further arguments of ComfyUI. kept: the server ends even
+        when this process is killed."""
         self.comfyui, self.python, self.cpu, self.arguments, self.ready_within = (
             comfyui,
             python,
@@ -108,7 +111,7 @@ class Host:
             arguments,
             ready_within,
         )
-        self._setup = setup
+        self._setup, self._kept = setup, kept
         self._temporary = None if base else tempfile.TemporaryDirectory(prefix="likeness-", ignore_cleanup_errors=True)
         self.base = base or Path(self._temporary.name)  # pyright: ignore[reportOptionalMemberAccess]
         self.port = port or _free_port()
@@ -155,21 +158,21 @@ class Host:
         """Starts the server and waits until it answers. Raises HostError if it ends or stays silent too long."""
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+        keeper = [sys.executable, "-I", "-S", str(KEEPER)] if self._kept else []
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self.command(),
+            process = self._process = subprocess.Popen(
+                [*keeper, *self.command()],
                 cwd=self.comfyui,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self._kept else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + self.ready_within
         while not self._answers():
-            if self._process.poll() is not None:
+            if process.poll() is not None:  # another thread may have stopped it
                 raise HostError(
-                    f"ComfyUI ended with code {self._process.returncode} while starting; its last "
-                    f"lines:\n{self.last_lines()}"
+                    f"ComfyUI ended with code {process.returncode} while starting; its last lines:\n{self.last_lines()}"
                 )
             if time.monotonic() > deadline:
                 raise HostError(
@@ -179,9 +182,14 @@ class Host:
 
     def stop(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.terminate()
+        if process.stdin:
+            process.stdin.close()  # tells the keeper
+        if process.poll() is not None:
+            return
+        if not self._kept:
+            process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -194,7 +202,7 @@ class Host:
 
     @property
     def pid(self) -> int:
-        """Process id of the running server."""
+        """Process id of the running server, or of its keeper."""
         if self._process is None:
             raise HostError("ComfyUI does not run.")
         return self._process.pid

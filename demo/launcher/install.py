@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .environment import GB, Environment
 from .files import ROOT
-from .pins import DEFAULT_HOST, TOOLS, TORCH
+from .pins import DEFAULT_HOST, RAY, TOOLS, TORCH
 from .pythons import WINDOWS, site_folders
 
 REQUIREMENTS = ROOT / "requirements.txt"
@@ -43,7 +43,16 @@ def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Pat
 
 def tools_python(cache: Path, python: Path) -> Path:
     """Python with the test tools on top of the packages of `python`, which stays unchanged. Raises Problem."""
-    folder = cache / f"tools-{hashlib.sha256(str(python).encode()).hexdigest()[:12]}"
-    tools = Environment(folder, TOOLS, 1 * GB, str(python), site_folders(python))
-    tools.ensure(cache / "lock")
-    return tools.python
+    return _python_with(TOOLS, "tools", cache, python)
+
+
+def ray_python(cache: Path, python: Path) -> Path:
+    """Python with Ray on top of the packages of `python`, which stays unchanged. Raises Problem."""
+    return _python_with(RAY, "ray", cache, python)
+
+
+def _python_with(packages: tuple[str, ...], name: str, cache: Path, python: Path) -> Path:
+    folder = cache / f"{name}-{hashlib.sha256(str(python).encode()).hexdigest()[:12]}"
+    added = Environment(folder, packages, 1 * GB, str(python), site_folders(python))
+    added.ensure(cache / "lock")
+    return added.python

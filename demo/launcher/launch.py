@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "demo.picture",
     "serve": "demo.launcher.serve",
     "evaluate": "lab.evaluate.command",
+    "ray": "lab.farm.cluster",
 }
 
 

@@ -1,4 +1,4 @@
-"""Versions that `run.py` installs: ComfyUI, torch and the tools of the tests."""
+"""Versions that `run.py` installs: ComfyUI, torch, the tools of the tests, and Ray."""
 
 from __future__ import annotations
 
@@ -20,3 +20,4 @@ TOOLS = (
     "playwright==1.65.2",
     "scikit-image==0.25.2",  # for its sample photographs
 )
+RAY = ("ray==2.60.0",)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ...demo.launcher.files import Problem
 from ...patching.evaluation.weights import DETECTORS
+from ..farm import options as farm
+from ..farm.crew import Crew
 from . import device, given, plan, protocol, score, smoke, steps, templates
-from .servers import OwnServer, Server
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--smoke", action="store_true", help="evaluate the demo model, without any download")
     top.add_argument("--out", type=Path, default=Path("likeness_smoke"), help="folder of the smoke test")
+    farm.add(top)
     parts = top.add_subparsers(metavar="plan | generate | score | report")
     one = parts.add_parser("plan", help="lists the pictures, what they cost and what is missing; draws nothing")
     one.add_argument("--protocol", required=True, help="a protocol's name, or a JSON file of your own")
@@ -39,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=plan_step)
     two = parts.add_parser("generate", help="draws the pictures")
     two.add_argument("out", type=Path)
-    two.add_argument("--server", help="HOST:PORT of a ComfyUI that runs already")
+    farm.add(two)
     two.add_argument("--limit", type=int, help="pictures of each method, such as 3 for an estimate of the time")
     two.add_argument("--retry-failed", action="store_true")
     two.add_argument("--cpu", action="store_true", help="draw on the CPU")
@@ -68,7 +70,7 @@ def main(arguments: list[str]) -> None:
         parser().error("name a step, plan, generate, score or report, or use --smoke")
     try:
         if options.smoke:
-            smoke.run(options.out)
+            smoke.run(options.out, options)
         else:
             options.run(options)
     except Problem as problem:
@@ -102,13 +104,16 @@ def plan_step(options: argparse.Namespace) -> None:
 
 def generate_step(options: argparse.Namespace) -> None:
     made = plan.read(options.out)
-    if options.server:
-        server = Server(options.server)
-    else:
+    cpu = bool(options.cpu)
+    if not options.server and (cpu or options.ray in (None, "local")):  # others have devices of their own
         cpu, sentence = device.drawing(options.cpu)
         print(sentence)
-        server = OwnServer(options.out.resolve() / "work", made.facts["folders"], cpu=cpu)
-    steps.draw(made, server, options.limit, options.retry_failed)
+
+    def crew() -> Crew:
+        return farm.crew(options, options.out.resolve() / "work", made.facts["folders"], cpu=cpu)
+
+    farm.check(options)
+    steps.draw(made, crew, options.limit, options.retry_failed)
 
 
 def score_step(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .records import whole
+from ..farm.records import whole
 
 BLOCK = 64
 """Pictures that are embedded and saved together."""

@@ -1,96 +1,36 @@
-"""Drawing of a plan's pictures, one job at a time, resumable after any interruption."""
+"""Drawing of a plan's pictures, resumable after any interruption."""
 
 from __future__ import annotations
 
-import datetime
 import statistics
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ...demo.launcher.client import Failed, Interrupted, Rejected
 from ...demo.launcher.files import Problem
+from ..farm.crew import Crew
+from ..farm.farm import Farm
+from ..farm.records import Records
+from ..farm.task import Outcome, Task
 from .plan import Job, Plan, uploaded
-from .records import Records
-from .servers import LOST
-from .templates import Graph
 
-ATTEMPTS = 3
 GIVE_UP = 3
 """Errors after which a row without a single picture is given up for this run."""
+SAID_EVERY = 1.0
+"""Seconds between two lines on the progress."""
 
 
-class Draws(Protocol):
-    """Server as a worker uses it."""
-
-    def restart(self) -> None: ...
-    def about(self) -> dict[str, str]: ...
-    def lend(self, name: str, path: Path) -> None: ...
-    def draw(self, graph: Graph, output: str, timeout: float) -> bytes: ...
-
-
-class Worker:
-    """Makes one job after another on one server. A node's error is a result; a lost server of ours is started again."""
-
-    def __init__(self, plan: Plan, server: Draws, timeout: float = 1800.0):
-        self.plan, self.server, self.timeout = plan, server, timeout
-        self.records = Records(plan.folder)
-        self._about: dict[str, str] | None = None
-
-    def run(self, job: Job) -> str:
-        """Makes the picture of a job; returns an empty text, or the sentence of its error. Raises Problem."""
-        key, started, again = self.plan.key(job), time.monotonic(), False
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                content = self._draw(job)
-                if self._about is None:
-                    self._about = self.server.about()
-                break
-            except (Failed, Rejected) as error:
-                if not again and _out_of_memory(str(error)):
-                    again = True
-                    self.server.restart()
-                    continue
-                self.records.fail(job, key, str(error))
-                return str(error)
-            except Interrupted as error:
-                raise Problem(f"{error}: run the same command again to go on.") from error
-            except LOST as error:
-                if attempt == ATTEMPTS:
-                    raise Problem(
-                        f"The server was lost {ATTEMPTS} times at {job.name} ({error}): look at its log, and run the "
-                        "same command again."
-                    ) from error
-                with suppress(*LOST):
-                    self.server.restart()
-        else:
-            self.records.fail(job, key, "out of memory, also after a restart of the server")
-            return "out of memory"
-        facts = {
-            "seconds": round(time.monotonic() - started, 3),
-            "attempts": attempt,
-            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            **self._about,
-        }
-        self.records.finish(job, key, content, facts)
-        return ""
-
-    def _draw(self, job: Job) -> bytes:
-        template = self.plan.rows[job.row].template
-        if template.references:
-            for index in job.inputs:
-                photo = self.plan.subjects[job.subject].photos[index]
-                if not Path(photo.file).is_file():
-                    raise Problem(f"The photo {photo.file} is missing: put it back, or plan again.")
-                self.server.lend(uploaded(photo.file, photo.hash), Path(photo.file))
-        return self.server.draw(self.plan.graph(job), template.output, self.timeout)
-
-
-def _out_of_memory(sentence: str) -> bool:
-    return "out of memory" in sentence.lower() or "allocation on device" in sentence.lower()
+def task(plan: Plan, job: Job) -> Task:
+    """Task of a job. Raises Problem for a photo that went away."""
+    template, inputs = plan.rows[job.row].template, {}
+    for index in job.inputs if template.references else ():
+        photo = plan.subjects[job.subject].photos[index]
+        if not Path(photo.file).is_file():
+            raise Problem(f"The photo {photo.file} is missing: put it back, or plan again.")
+        inputs[uploaded(photo.file, photo.hash)] = photo.file
+    return Task(job.name, plan.key(job), plan.graph(job), template.output, inputs)
 
 
 @dataclass
@@ -140,30 +80,53 @@ def chosen(todo: Iterable[Job], limit: int | None) -> list[Job]:
     return jobs
 
 
-def run(jobs: list[Job], run_job: Callable[[Job], str], say: Callable[[str], Any] = print) -> dict[str, str]:
-    """Runs jobs in order; returns the sentences of those that failed, by name.
+class Run:
+    """Run of jobs. A row whose first pictures all fail is given up, since the others would fail, too.
 
-    A row whose first jobs all fail is given up, since the others would fail, too.
+    failed: sentences of the pictures that failed, by name.
     """
-    failed: dict[str, str] = {}
-    made: dict[str, int] = {}
-    errors: dict[str, int] = {}
-    started = time.monotonic()
-    for number, job in enumerate(jobs, 1):
-        if errors.get(job.row, 0) >= GIVE_UP and not made.get(job.row):
-            continue
-        sentence = run_job(job)
-        if sentence:
-            failed[job.name] = sentence
-            errors[job.row] = errors.get(job.row, 0) + 1
-            say(f"  {job.name}: {sentence}")
-            if errors[job.row] == GIVE_UP and not made.get(job.row):
-                say(f"  {job.row}: its first {GIVE_UP} pictures failed, so the others are left out of this run")
+
+    def __init__(self, plan: Plan, jobs: list[Job], say: Callable[[str], Any] = print):
+        self.plan, self.jobs, self.say = plan, jobs, say
+        self.failed: dict[str, str] = {}
+        self._records = Records(plan.folder)
+        self._made: dict[str, int] = {}
+        self._errors: dict[str, int] = {}
+        self._count, self._started, self._said = 0, time.monotonic(), 0.0
+
+    def draw(self, crew: Crew) -> None:
+        """Draws the pictures. Raises Problem."""
+        Farm(self._tasks(), crew, self.say).run(self._done)
+
+    def _tasks(self) -> Iterator[Task]:
+        for job in self.jobs:
+            if not self._given_up(job.row):
+                yield task(self.plan, job)
+
+    def _given_up(self, row: str) -> bool:
+        return self._errors.get(row, 0) >= GIVE_UP and not self._made.get(row)
+
+    def _done(self, task: Task, outcome: Outcome) -> None:
+        self._records.finish(task, outcome)
+        row = task.name.partition("/")[0]
+        self._count += 1
+        if outcome.error:
+            self.failed[task.name] = outcome.error
+            self._errors[row] = self._errors.get(row, 0) + 1
+            self.say(f"  {task.name}: {outcome.error}")
+            if self._errors[row] == GIVE_UP and self._given_up(row):
+                self.say(f"  {row}: its first {GIVE_UP} pictures failed, so the others are left out of this run")
         else:
-            made[job.row] = made.get(job.row, 0) + 1
-        pace = (time.monotonic() - started) / number
-        say(f"{number}/{len(jobs)} {job.name}, about {duration(pace * (len(jobs) - number))} left")
-    return failed
+            self._made[row] = self._made.get(row, 0) + 1
+        self._progress(task.name)
+
+    def _progress(self, name: str) -> None:
+        now = time.monotonic()
+        if now - self._said < SAID_EVERY and self._count < len(self.jobs):
+            return
+        self._said = now
+        left = (now - self._started) / self._count * (len(self.jobs) - self._count)
+        self.say(f"{self._count}/{len(self.jobs)} {name}, about {duration(left)} left")
 
 
 def duration(seconds: float) -> str:

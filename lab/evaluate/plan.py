@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...demo.launcher.files import Problem, write_json
+from ..farm.task import key_of
 from . import subjects, templates
 from .protocol import Protocol
 from .subjects import SLOT, Subject
@@ -109,8 +109,7 @@ class Plan:
         """Sixteen hexadecimal digits of everything that makes the picture: its graph, photos and weights."""
         hashes = {slot: self.facts["weights"].get(slot, "") for slot in sorted(self.rows[job.row].template.names)}
         own = {slot: of.get(job.subject, "") if isinstance(of, dict) else of for slot, of in hashes.items()}
-        made_of = [self.graph(job), {slot: known for slot, known in own.items() if known}]
-        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+        return key_of(self.graph(job), {slot: known for slot, known in own.items() if known})
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

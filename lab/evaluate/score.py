@@ -17,6 +17,7 @@ from PIL import Image
 from ...demo.launcher.files import Problem
 from ...patching.evaluation.masks import CutOut, center, is_empty
 from ...patching.evaluation.similarity import between_photos, closest, copy_limit, cosines
+from ..farm.records import Records, whole
 from . import eyes, outside, subjects
 from .embeddings import Embeddings
 from .eyes import JUDGE, Eye, JudgeEye
@@ -24,7 +25,6 @@ from .masks import FolderMasks, JudgeMasks, KnownMasks, detected
 from .means import Score, compared, mean_over
 from .plan import Job, Plan
 from .protocol import Protocol
-from .records import Records, whole
 
 PHOTOS = "(photos)"
 """Row of the subjects' own photos, each compared with the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from PIL import Image
 from ...demo.world.captions import PLACE_PHRASES, PLACEHOLDER
 from ...demo.world.scene import render
 from ...demo.world.subjects import SUBJECTS
+from ..farm import options as farm
 from . import plan, protocol, steps
-from .servers import OwnServer
 
 NAMES = ("nemo", "taxi")
 PLACES = ("sea", "city")
@@ -50,10 +51,11 @@ def make(out: Path) -> plan.Plan:
     )
 
 
-def run(out: Path) -> None:
-    """Plans, draws, scores and reports. Raises Problem."""
+def run(out: Path, options: argparse.Namespace) -> None:
+    """Plans, draws, scores and reports. options: of the farm. Raises Problem."""
+    farm.check(options)
     made = make(out)
     made.write()
-    steps.draw(made, OwnServer(out.resolve() / "work", {}, cpu=True))
+    steps.draw(made, lambda: farm.crew(options, out.resolve() / "work", {}, cpu=True))
     steps.scored(made)
     steps.reported([made])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ...demo.launcher.files import Problem, try_lock
+from ..farm.crew import Crew
+from ..farm.records import Records, whole
 from . import generate, protocol, score
 from .plan import Plan
 from .projection import method
-from .records import whole
 from .report import markdown, page, summary
-from .servers import Server
 
 PICTURE_MB = 0.45
 """Size of a picture of 512x512 pixels as PNG."""
@@ -35,23 +34,20 @@ def describe(plan: Plan) -> None:
         print(f"Time: about {generate.duration(left)}, by the pictures that are finished.")
 
 
-def draw(plan: Plan, server: Server, limit: int | None = None, retry: bool = False) -> None:
-    """Draws what is left of a plan. Raises Problem where another run draws into the same folder."""
-    with (plan.folder / "lock").open("a+b") as lock:
-        if not try_lock(lock):
-            raise Problem(f"Another run draws into {plan.folder}: wait for it, or stop it.")
+def draw(plan: Plan, crew: Callable[[], Crew], limit: int | None = None, retry: bool = False) -> None:
+    """Draws what is left of a plan. crew: gives the workers, where there is anything to draw.
+
+    Raises Problem where another run draws into the same folder.
+    """
+    with Records(plan.folder).held():
         state = generate.state(plan, retry)
         jobs = generate.chosen(state.todo, limit)
         print(f"{state.total} pictures: {state.done} finished, {len(state.failed)} failed, {len(jobs)} to draw now.")
-        failed: dict[str, str] = {}
+        run = generate.Run(plan, jobs, lambda text: print(text, flush=True))
         if jobs:
-            try:
-                server.start()
-                failed = generate.run(jobs, generate.Worker(plan, server).run, lambda text: print(text, flush=True))
-            finally:
-                server.stop()
-        if failed:
-            print(f"{len(failed)} failed; `generate OUT --retry-failed` draws them again.")
+            run.draw(crew())
+        if run.failed:
+            print(f"{len(run.failed)} failed; `generate OUT --retry-failed` draws them again.")
     describe(plan)
 
 

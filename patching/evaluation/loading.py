@@ -32,12 +32,12 @@ def network(known: Weights, folder: Path, load: Callable[[], tuple[Any, dict[str
     return found.requires_grad_(False).float()
 
 
-def tokenizer(known: Weights, folder: Path) -> Any:
-    """CLIP's tokenizer of a network's folder. Raises ValueError for broken files."""
-    from transformers import CLIPTokenizer
+def tokenizer(known: Weights, folder: Path, kind: str = "CLIPTokenizer") -> Any:
+    """Tokenizer of a network's folder. kind: its class in transformers. Raises ValueError for broken files."""
+    import transformers
 
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers' library raises nothing narrower
         raise _refused(known, folder, f"its tokenizer has a {type(error).__name__}") from error
 

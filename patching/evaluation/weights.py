@@ -94,6 +94,13 @@ DETECTORS = {
             "Apache-2.0",
             (("config.json",), _TENSORS, *_TOKENS),
         ),
+        Weights(
+            "grounding-dino-tiny",
+            "IDEA-Research/grounding-dino-tiny",
+            "689 MB",
+            "Apache-2.0",
+            (("config.json",), _TENSORS, ("tokenizer.json", "vocab.txt")),
+        ),
     )
 }
 """Networks that find the subject."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image
 
+from ...farm.records import Records
 from .. import subjects
 from ..plan import Plan
-from ..records import Records
 from ..subjects import SLOT
 from . import charts
 from .summary import front

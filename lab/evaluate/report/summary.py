@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ....demo.launcher.files import Problem, commit
+from ...farm.records import Records
 from .. import generate, score
 from ..means import Score, by_subject, difference, interval
 from ..plan import Plan
 from ..protocol import Protocol
-from ..records import Records
 
 
 @dataclass(frozen=True)

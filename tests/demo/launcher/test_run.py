@@ -69,6 +69,24 @@ def test_likeness_python_names_another(run, handed, comfyui: Path, tmp_path: Pat
     assert handed[0][0][0] == str(named)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "with_ray"),
+    [
+        (["evaluate", "generate", "out", "--ray", "local"], True),
+        (["evaluate", "--smoke", "--ray=local"], True),
+        (["ray", "start", "--head"], True),
+        (["evaluate", "generate", "out"], False),
+    ],
+)
+def test_ray_has_a_python_of_its_own(run, handed, comfyui: Path, tmp_path: Path, monkeypatch, arguments, with_ray):
+    python, added = make_python(comfyui / "venv"), tmp_path / "added" / "python"
+    monkeypatch.setattr(run.install, "ray_python", lambda cache, host: added if host == python else None)
+    run.main(arguments)
+    [(command, variables)] = handed
+    assert command[0] == str(added if with_ray else python) and command[2:] == arguments
+    assert variables["LIKENESS_PYTHON"] == str(python)  # the servers' own
+
+
 def test_a_named_python_without_torch_is_refused(
     run, handed, comfyui: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -88,7 +106,7 @@ def test_no_python_for_the_users_comfyui_is_one_sentence(run, handed, comfyui: P
 @pytest.mark.parametrize(
     ("arguments", "variables", "said"),
     [
-        (["dance"], {}, "There is no command dance: use one of demo, serve, test, bench, train, evaluate."),
+        (["dance"], {}, "There is no command dance: use one of demo, serve, test, bench, train, evaluate, ray."),
         (
             ["demo", "--host", "0.1.0"],
             {},

@@ -60,7 +60,8 @@ class FakeServer:
     def about(self) -> dict[str, str]:
         return {"comfyui": "0.30.0", "device": "cpu"}
 
-    def lend(self, name, path) -> None:
+    def lend(self, name, content) -> None:
+        assert content()
         self.lent.append(name)
 
     def draw(self, graph, output, timeout) -> bytes:

@@ -111,8 +111,8 @@ def test_the_device_of_the_drawing_is_told(files, tmp_path, monkeypatch, capsys,
     plan(files)
     used = []
     monkeypatch.setattr(command.device, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(command, "OwnServer", lambda *_, cpu: used.append(cpu))
-    monkeypatch.setattr(command.steps, "draw", lambda *_: None)
+    monkeypatch.setattr(command.farm, "crew", lambda *_, cpu: used.append(cpu))
+    monkeypatch.setattr(command.steps, "draw", lambda _plan, crew, *_: crew())
     command.main(["generate", str(tmp_path / "out"), *arguments])
     assert re.search(sentence, capsys.readouterr().out) and used == [not gpu or bool(arguments)]
 

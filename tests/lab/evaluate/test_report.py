@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 from likeness.demo.launcher.files import Problem
-from likeness.lab.evaluate import projection, records, score, steps
+from likeness.lab.evaluate import projection, score, steps
 from likeness.lab.evaluate.report import charts, summary
 from likeness.lab.evaluate.score import Options
+from likeness.lab.farm.records import Records
+from likeness.tests.lab.evaluate.crews import crew_of
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def scored(make, fake_server):
     def run(methods=("lora", "vanilla"), out="out", metrics=("judge-identity", "judge-prompt"), **changes):
         plan = make(methods, out=out, only=["nemo"], **changes)
         plan.write()
-        steps.draw(plan, fake_server())
+        steps.draw(plan, crew_of(fake_server()))
         score.run(plan, plan.protocol, metrics, Options())
         return plan
 
@@ -57,7 +59,7 @@ def test_counts_stand_beside_the_means(scored, capsys):
     first, second = list(plan.jobs())[:2]
     for job in (first, second):
         (plan.folder / "images" / f"{job.name}.json").unlink()
-    records.Records(plan.folder).fail(first, plan.key(first), "the mask is empty")
+    Records(plan.folder).fail(first.name, plan.key(first), "the mask is empty")
     score.run(plan, plan.protocol, ["judge-identity"], Options())
     steps.reported([plan])
     lora, vanilla = json.loads((plan.folder / "result.json").read_text())["rows"]

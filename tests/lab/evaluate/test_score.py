@@ -12,7 +12,10 @@ from likeness.demo.world.scene import render
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.lab.evaluate import embeddings, generate, outside, protocol, score, steps
 from likeness.lab.evaluate.score import PHOTOS, Options
+from likeness.lab.farm.records import Records
+from likeness.lab.farm.task import Outcome
 from likeness.patching.evaluation.similarity import copy_limit
+from likeness.tests.lab.evaluate.crews import crew_of
 from PIL import Image
 
 COPY, OTHER = "lora", "vanilla"
@@ -21,20 +24,19 @@ COPY, OTHER = "lora", "vanilla"
 @pytest.fixture
 def drawn(make, fake_server):
     """Plan whose `lora` shows photos of the subject, and whose `vanilla` shows another subject in the wrong place."""
-    plan = make([OTHER, COPY], only=["nemo"])
-    plan.write()
-    steps.draw(plan, fake_server())
+    (plan := make([OTHER, COPY], only=["nemo"])).write()
+    steps.draw(plan, crew_of(fake_server()))
     paint(plan)
     return plan
 
 
 def paint(plan) -> None:
-    worker = generate.Worker(plan, None)  # pyright: ignore[reportArgumentType]
+    records = Records(plan.folder)
     for job in plan.jobs():
         name = job.subject if job.row == COPY else "amanita"
-        path = worker.records.picture(job.name)
+        path = records.picture(job.name)
         Image.fromarray(render(SUBJECTS[name].training_scenes()[job.seed % 4]).image).save(path)
-        worker.records.finish(job, plan.key(job), path.read_bytes(), {"seconds": 1.0, "device": "cpu"})
+        records.finish(generate.task(plan, job), Outcome(path.read_bytes(), facts={"seconds": 1.0}))
 
 
 def scored(plan, **options):
@@ -252,7 +254,7 @@ def test_masks_by_a_detector(drawn, monkeypatch, tmp_path):
     assert sum(np.isnan(s.value) for s in found["judge-identity-masked"]) >= 1
     assert all(place[3:] == pytest.approx([35 / 128, 55 / 128]) for place in facts["centers"])
     monkeypatch.undo()
-    with pytest.raises(Problem, match="Expected a detector among owlv2-base-patch16-ensemble, got finder"):
+    with pytest.raises(Problem, match=r"Expected a detector among owlv2-.*, grounding-dino-tiny, got finder"):
         scored(drawn, metrics=["judge-identity-masked"], detector="finder")
 
 

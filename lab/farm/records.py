@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...demo.launcher.files import Problem, read_json
-from .plan import Job
+from ...demo.launcher.files import Problem, read_json, try_lock
+from .task import Outcome, Task
 
 
 def whole(path: Path, content: bytes) -> None:
@@ -32,7 +34,15 @@ class Records:
     """Pictures, records and errors below OUT/images."""
 
     def __init__(self, out: Path):
-        self.folder = out / "images"
+        self.out, self.folder = out, out / "images"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other runs out of the folder. Raises Problem where one is in it."""
+        with (self.out / "lock").open("a+b") as lock:
+            if not try_lock(lock):
+                raise Problem(f"Another run draws into {self.out}: wait for it, or stop it.")
+            yield
 
     def picture(self, name: str) -> Path:
         return self.folder / f"{name}.png"
@@ -53,11 +63,16 @@ class Records:
         error = read_json(self._error(name))
         return error if error.get("key") == key else None
 
-    def finish(self, job: Job, key: str, content: bytes, facts: dict[str, Any]) -> None:
-        whole(self.picture(job.name), content)
-        record = {"name": job.name, "key": key, "sha256": hashlib.sha256(content).hexdigest(), **facts}
-        whole(self._record(job.name), json.dumps(record).encode())
-        self._error(job.name).unlink(missing_ok=True)
+    def finish(self, task: Task, outcome: Outcome) -> None:
+        """Writes the picture and then its record, or the sentence of its error. Raises Problem for a full disk."""
+        if outcome.error:
+            self.fail(task.name, task.key, outcome.error)
+            return
+        whole(self.picture(task.name), outcome.content)
+        digest = hashlib.sha256(outcome.content).hexdigest()
+        record = {"name": task.name, "key": task.key, "sha256": digest, **outcome.facts}
+        whole(self._record(task.name), json.dumps(record).encode())
+        self._error(task.name).unlink(missing_ok=True)
 
-    def fail(self, job: Job, key: str, sentence: str) -> None:
-        whole(self._error(job.name), json.dumps({"name": job.name, "key": key, "error": sentence}).encode())
+    def fail(self, name: str, key: str, sentence: str) -> None:
+        whole(self._error(name), json.dumps({"name": name, "key": key, "error": sentence}).encode())

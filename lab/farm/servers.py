@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from ...demo.launcher import host as hosting
-from ...demo.launcher.client import DIRECT, Client, Prompt
+from ...demo.launcher.client import DIRECT, Client, Failed, Prompt
 from ...demo.launcher.files import Problem
 
 LOST = (ConnectionError, urllib.error.URLError, aiohttp.ClientError, TimeoutError)
 """Errors of a server that is gone or silent."""
+ATTEMPTS = 3
 _FOLDERS = ("checkpoints", "loras", "embeddings", "vae", "text_encoders", "clip_vision", "controlnet", "sams")
 
 
@@ -56,8 +59,8 @@ class Server:
         device = next(iter(stats.get("devices", ())), {}).get("name", "unknown")
         return {"comfyui": stats["system"].get("comfyui_version", "unknown"), "device": device}
 
-    def lend(self, name: str, path: Path) -> None:
-        """Puts a photo among the server's inputs, once."""
+    def lend(self, name: str, content: Callable[[], bytes]) -> None:
+        """Puts a file among the server's inputs, once."""
         if name in self._known:
             return
         boundary = uuid.uuid4().hex
@@ -68,7 +71,7 @@ class Server:
         )
         request = urllib.request.Request(
             f"http://{self.client.address}/upload/image",
-            head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode(),
+            head.encode() + content() + f"\r\n--{boundary}--\r\n".encode(),
             {"Content-Type": f"multipart/form-data; boundary={boundary}"},
             method="POST",
         )
@@ -76,21 +79,22 @@ class Server:
             self._known.add(name)
 
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
-        """Picture that the node `output` shows. Raises the client's errors, and Problem for a node without one."""
+        """Picture that the node `output` shows. Raises the client's errors; Failed also for another number."""
         images = self.client.run(graph, timeout=timeout).images(output)
         if len(images) != 1:
-            raise Problem(
-                f"Expected one picture from the node {graph[output]['class_type']} ({output}), got {len(images)}; set "
-                "its batch size to 1."
-            )
-        return self.client.image(images[0])
+            kind = graph[output]["class_type"]
+            raise Failed(output, kind, f"expected one picture, got {len(images)}; set the batch size to 1.")
+        return self._taken(images[0])
+
+    def _taken(self, image: dict[str, str]) -> bytes:
+        return self.client.image(image)
 
 
 class OwnServer(Server):
-    """ComfyUI of our own, in a private folder, with the user's folders of weights."""
+    """ComfyUI of our own, in a private folder, with the user's folders of weights. It ends with this process."""
 
-    def __init__(self, base: Path, folders: dict[str, str], cpu: bool):
-        self.base, self.folders, self.cpu = base, folders, cpu
+    def __init__(self, base: Path, folders: Mapping[str, str], cpu: bool):
+        self.base, self.folders, self.cpu, self._stopped = base, folders, cpu, False
         self._host = self._new()
         super().__init__(self._host.client.address)
 
@@ -103,21 +107,39 @@ class OwnServer(Server):
             config.write_text(json.dumps(model_paths(self.folders)), encoding="utf-8")  # the host reads YAML
             arguments = ("--extra-model-paths-config", str(config))
         return hosting.Host(
-            Path(os.environ["COMFYUI_PATH"]), self.base, cpu=self.cpu, arguments=arguments, ready_within=600.0
+            Path(os.environ["COMFYUI_PATH"]),
+            self.base,
+            python=os.environ.get("LIKENESS_PYTHON", sys.executable),
+            cpu=self.cpu,
+            arguments=arguments,
+            ready_within=600.0,
+            kept=True,
         )
 
     def start(self) -> None:
         hosting.prepare(self.base)
-        for attempt in range(3):
+        for attempt in range(ATTEMPTS):
+            if self._stopped:
+                raise Problem(f"The ComfyUI in {self.base} was stopped.")
             try:
                 self._host.start()
-                return
+                if self._is_own():
+                    return
+                raise hosting.HostError("another server has its address already in use")
             except hosting.HostError as error:
                 self._host.stop()
-                if attempt == 2 or "address already in use" not in str(error).lower():
+                if attempt + 1 == ATTEMPTS or "address already in use" not in str(error).lower():
                     raise Problem(str(error)) from error
                 self._host = self._new()
                 self.client = self._host.client
+
+    def _is_own(self) -> bool:
+        """True unless another ComfyUI took the port first and answers in this one's place."""
+        try:
+            stats = json.loads(self.client.get("/system_stats"))
+        except LOST:
+            return False
+        return str(self.base) in stats["system"].get("argv", ())
 
     def restart(self) -> None:
         self._known.clear()
@@ -125,10 +147,27 @@ class OwnServer(Server):
         self.start()
 
     def stop(self) -> None:
+        self._stopped = True
         self._host.stop()
 
+    def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
+        try:
+            return super().draw(graph, output, timeout)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            # ComfyUI has the result of an equal graph in its cache, whose file is already taken.
+            self.client.post("/free", {"free_memory": True})
+            return super().draw(graph, output, timeout)
 
-def model_paths(folders: dict[str, str]) -> dict[str, Any]:
+    def _taken(self, image: dict[str, str]) -> bytes:
+        """Picture, removed from the server's folder: ComfyUI lists that folder for each new name."""
+        content = super()._taken(image)
+        (self.base / image["type"] / image["subfolder"] / image["filename"]).unlink(missing_ok=True)
+        return content
+
+
+def model_paths(folders: Mapping[str, str]) -> dict[str, Any]:
     """Extra model paths of ComfyUI.
 
     folders: places of "models", "loras", "embeddings", and of checkpoints with a number behind their name.

@@ -1,0 +1,38 @@
+"""`run.py ray COMMAND ...`: Ray's own commands, with the Ray of the farm: start, stop, status, symmetric-run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+
+from ...demo.launcher.files import ROOT
+
+
+def secured(token: str | None = None) -> None:
+    """Sets Ray's variables before it is imported: authentication by token, no statistics, no orphans.
+
+    Variables that are set already stay. token: one for a cluster of this process alone.
+    """
+    settings = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_process_group_cleanup_enabled": "true",
+        "LIKENESS_PACK": str(ROOT),
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    if token is not None:
+        os.environ["RAY_AUTH_TOKEN"] = token
+
+
+def new_token() -> str:
+    return secrets.token_hex(32)
+
+
+def main(arguments: list[str]) -> None:
+    secured()
+    from ray.scripts import scripts  # pyright: ignore[reportMissingImports]
+
+    sys.argv[:] = ["ray", *arguments]
+    scripts.main()
