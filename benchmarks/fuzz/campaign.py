@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,18 +16,18 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from ...demo.launcher.client import Prompt
 from ..kept import cache_folder, code_of
 from ..report import Report, write_json
+from .figures import COUNT, NOTES, TARGETS, figures
 from .graphs import Case, cases
-from .oracle import Fault, Oracle
+from .oracle import Fault, Oracle, Verdict
 from .reduction import reduced
 from .server import Server, serving
 
-QUICK_COUNT, COUNT = 5, 500
+QUICK_COUNT = 5
 SHRINK_SECONDS = 120.0
 _REPORT_EVERY = 20
 _ROOT = Path(__file__).resolve().parents[2]
 _JUDGED = ("nodes", "patching", "kernels", "benchmarks/fuzz", "demo/launcher")
 """Folders whose code a verdict depends on."""
-NOTES = ("A graph is valid or nearly so. Each fault is counted once; its graphs are in the folder that is printed.",)
 
 
 class _Found(Exception):
@@ -40,11 +41,11 @@ class _Found(Exception):
 class Judge:
     """Verdicts on cases, each made once. A fault whose signature is known does not count again."""
 
-    def __init__(self, oracle: Callable[[Case], Fault | None], kept: Path | None = None):
+    def __init__(self, oracle: Callable[[Case], Verdict], kept: Path | None = None):
         """kept: file of verdicts that an earlier run made and this one adds to, so that it can resume."""
         self._oracle, self._kept = oracle, kept
         self._earlier = _read_verdicts(kept) if kept else {}
-        self._verdicts: dict[str, Fault | None] = {}
+        self._verdicts: dict[str, Verdict] = {}
         self._known: set[str] = set()
         self.found: dict[str, tuple[Fault, Case]] = {}
         """Each new fault with its smallest case, by signature."""
@@ -62,7 +63,7 @@ class Judge:
             self.runs += 1
             if self.runs % _REPORT_EVERY == 0:
                 print(f"{self.runs} graphs, {len(self.found)} faults", flush=True)
-        fault = self._verdicts[key]
+        fault = self._verdicts[key].fault
         if fault is None or fault.signature in self._known:
             return
         if self._shrinking is None:
@@ -70,35 +71,40 @@ class Judge:
         if fault.signature == self._shrinking:
             raise _Found(fault)
 
-    def _verdict(self, key: str, case: Case) -> Fault | None:
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts on all graphs of this search."""
+        return list(self._verdicts.values())
+
+    def _verdict(self, key: str, case: Case) -> Verdict:
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         if name not in self._earlier:
-            self._earlier[name] = fault = self._oracle(case)
+            self._earlier[name] = verdict = self._oracle(case)
             if self._kept:
                 self._kept.parent.mkdir(parents=True, exist_ok=True)
                 with self._kept.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([name, fault and vars(fault)]) + "\n")
+                    file.write(json.dumps([name, dataclasses.asdict(verdict)]) + "\n")
         return self._earlier[name]
 
     def reduce(self, fault: Fault, case: Case, schemas: dict[str, Any]) -> tuple[Fault, Case]:
         """Makes the graph of a new fault smaller; the fault counts as known from now on."""
         self._known.add(fault.signature)
         self._shrinking = None
-        case, fault = reduced(case, fault, self._oracle, schemas, SHRINK_SECONDS)
+        case, fault = reduced(case, fault, lambda smaller: self._oracle(smaller).fault, schemas, SHRINK_SECONDS)
         self._known.add(fault.signature)
         self.found.setdefault(fault.signature, (fault, case))
         return fault, case
 
 
-def _read_verdicts(path: Path) -> dict[str, Fault | None]:
+def _read_verdicts(path: Path) -> dict[str, Verdict]:
     """Verdicts of a file; a last line that a stop has cut does not count."""
-    found: dict[str, Fault | None] = {}
+    found: dict[str, Verdict] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            name, fault = json.loads(line)
+            name, made = json.loads(line)
         except ValueError:
             continue
-        found[name] = Fault(**fault) if fault else None
+        found[name] = Verdict(made["ended"], Fault(**made["fault"]) if made["fault"] else None, made["renewed"])
     return found
 
 
@@ -169,13 +175,12 @@ def run(quick: bool, seed: int = 0, count: int | None = None) -> Report:
             print(f"{fault.signature}\n    {path}", flush=True)
 
         search(judge, server.schemas, seed, count, found)
-    kinds: dict[str, float | None] = {"graphs": float(judge.runs), "faults": float(len(judge.found))}
     rows = [{"name": signature, "nodes": [float(len(case.prompt))]} for signature, (_, case) in judge.found.items()]
-    return Report("fuzz", rows, kinds, {}, NOTES)
+    return Report("fuzz", rows, figures(judge.verdicts, [fault for fault, _ in judge.found.values()]), TARGETS, NOTES)
 
 
 def replay(path: Path, server: Server) -> Fault | None:
     """Judges a kept graph again."""
     kept: dict[str, Prompt | None] = json.loads(path.read_text(encoding="utf-8"))
     assert kept["prompt"] is not None
-    return Oracle(server)(Case(kept["prompt"], kept["before"]))
+    return Oracle(server)(Case(kept["prompt"], kept["before"])).fault

@@ -10,10 +10,15 @@ import aiohttp
 
 from ...demo.launcher.client import Prompt
 from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
-from .prompts import bypassed, needed, nodes_of
-from .server import Outcome, Server
+from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
+from .server import REJECTED, Outcome, Server
+from .twins import run_with, runs, twins
 
 LEAK = "memory leak"
+PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
+"""Ends of a graph: a picture; one sentence of ours while it ran; a refusal when it was queued; or nothing usable, which
+is a fault unless core's nodes fail alike without ours."""
+RENEWED_EVERY = 50
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _NAMED = re.compile(
     r"(Subject|Likeness|Two-Model|Recorded|Save|Load|Reference|Adaptive|Segment|Appearance|Layout|Loss|Joint|Keep|"
@@ -44,55 +49,118 @@ class Fault:
         return self.kind, _gist(self.said)
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Judgment on a case. ended: how its graph ended, one of ENDINGS. renewed: its plain run was repeated in a new
+    process."""
+
+    ended: str
+    fault: Fault | None = None
+    renewed: bool = False
+
+
 class Oracle:
     """Judges cases on one server."""
 
-    def __init__(self, server: Server):
-        self._server = server
+    def __init__(self, server: Server, renewed_every: int = RENEWED_EVERY):
+        """renewed_every: number of cases after which a plain run is repeated in a new process."""
+        self._server, self._every, self._since = server, renewed_every, 0
 
-    def __call__(self, case: Case) -> Fault | None:
-        """Runs a case and what it is compared to. None where nothing is wrong."""
+    def __call__(self, case: Case) -> Verdict:
+        """Runs a case and what it is compared to."""
+        self._since += 1
         try:
-            fault = self._fault_of(case)
-            if fault is not None and fault.kind == LEAK:  # the host would warn of this model in every later prompt
-                self._server.restart()
-            return fault
+            verdict = self._judged(case)
+            if verdict.fault is not None and verdict.fault.kind == LEAK:
+                self._server.restart()  # the host would warn of this model in every later prompt
+            return verdict
         except TimeoutError as error:
             fault = Fault("no end", _blame(case.prompt, Outcome()), str(error))
         except (OSError, aiohttp.ClientError):
             fault = Fault("the server has ended", _blame(case.prompt, Outcome()))
         self._server.restart()
-        return fault
+        return Verdict(FAILURE, fault)
 
-    def _fault_of(self, case: Case) -> Fault | None:
+    def _judged(self, case: Case) -> Verdict:
         server, prompt, plain_prompt = self._server, case.prompt, plain(case.prompt)
         before = server.run(plain_prompt)
         if case.before is not None:
             server.run(case.before)
         found = server.run(prompt)
-        if found.kind == "rejected":
-            return _of_refusal(found)
-        fault = _of_error(prompt, found, before) if found.error else self._of_picture(prompt, found, before)
+        if found.kind == REJECTED:
+            return Verdict(REFUSAL, _of_refusal(found))
+        fault = self._of_error(prompt, found) if found.error else self._of_picture(prompt, found, before)
         if fault is not None:
-            return fault
+            return Verdict(_ended(found), fault)
         after = server.run(plain_prompt)
         if found.leaks or after.leaks:
-            return Fault(LEAK, _blame(prompt, found), found.error)
-        if after.ended != before.ended:
-            return Fault("something is left behind", _blame(prompt, found), found.error)
-        if case.before is None:
+            fault = Fault(LEAK, _blame(prompt, found), found.error)
+        elif after.ended != before.ended and not self._remembers(case):
+            fault = Fault("something is left behind", _blame(prompt, found), found.error)
+        elif case.before is not None:
+            server.forget()
+            fault = self._of_repetition(case, prompt, found, "not as on a fresh server")
+        if fault is not None or self._since < self._every:
+            return Verdict(_ended(found), fault)
+        self._since = 0
+        server.restart()
+        fault = self._of_repetition(case, plain_prompt, after, "plain run not as in a new process")
+        return Verdict(_ended(found), fault, renewed=True)
+
+    def _of_repetition(self, case: Case, prompt: Prompt, found: Outcome, kind: str) -> Fault | None:
+        """Runs a prompt again, on a server that has forgotten the earlier run."""
+        again = self._server.run(prompt)
+        if again.ended == found.ended:
             return None
-        server.forget()
-        if (fresh := server.run(prompt)).ended != found.ended:
-            return Fault(
-                "not as on a fresh server", _blame(prompt, found), f"{found.error} / {fresh.error}".strip(" /")
-            )
+        failed = bool(again.error) or not _picture(again)
+        if (failed and self._fails_alone(prompt, again, fresh=True)) or self._remembers(case):
+            return None
+        return Fault(kind, _blame(case.prompt, found), f"{found.error} / {again.error}".strip(" /"))
+
+    def _remembers(self, case: Case) -> bool:
+        """True where core's own nodes give another picture after the case's graphs, all without our nodes."""
+        graphs = [graph for graph in (case.prompt, case.before, case.prompt) if graph and runs(graph)]
+        self._server.forget()
+        ended = [self._server.run(twins(graph, runs(graph)[-1])[-1]).ended for graph in graphs]
+        return bool(ended) and ended[0] != ended[-1]
+
+    def _fails_alone(self, prompt: Prompt, found: Outcome, fresh: bool = False) -> bool:
+        """True where the first run that fails in this graph fails in the same way without our nodes.
+
+        fresh: the server forgets before each run.
+        """
+        run = self._failing(prompt, found, fresh)
+        for twin in twins(prompt, run) if run else ():
+            if fresh:
+                self._server.forget()
+            alone = self._server.run(twin)
+            alike = _gist(alone.error) == _gist(found.error) if found.error else not _picture(alone)
+            if alike and alone.kind != REJECTED:
+                return True
+        return False
+
+    def _failing(self, prompt: Prompt, found: Outcome, fresh: bool) -> str | None:
+        """The run at which an error came, or the first one that gives no picture."""
+        if found.error:
+            return run_with(prompt, found.at)
+        for run in runs(prompt):
+            if fresh:
+                self._server.forget()
+            if not _picture(self._server.run(ending_at(prompt, run))):
+                return run
         return None
 
+    def _of_error(self, prompt: Prompt, found: Outcome) -> Fault | None:
+        if _is_sentence(found.error) or self._fails_alone(prompt, found):
+            return None
+        if not any(is_ours(prompt[node]["class_type"]) for node in ancestors(prompt, found.at)):
+            return None  # no node of ours has touched what failed
+        return Fault("raw error", _blame(prompt, found), found.error)
+
     def _of_picture(self, prompt: Prompt, found: Outcome, before: Outcome) -> Fault | None:
-        if not _picture(found):  # core's own nodes may give none either, and no two such pictures can be compared
-            faulty = before.error or _picture(before)
-            return Fault("no picture", _blame(prompt, found), str(found.facts)) if faulty else None
+        if not _picture(found):  # no two such pictures can be compared
+            alone = self._fails_alone(prompt, found)
+            return None if alone else Fault("no picture", _blame(prompt, found), str(found.facts))
         patches = nodes_of(prompt, RETOUCH, GUIDANCE)
         for node in patches:
             without = before if len(patches) == 1 else self._server.run(needed(bypassed(prompt, [node])))
@@ -105,6 +173,17 @@ class Oracle:
             if found.hash == before.hash and not quiet and not found.texts.get(node):
                 return Fault("no effect without a word", prompt[node]["class_type"])
         return None
+
+
+def _ended(found: Outcome) -> str:
+    if found.error:
+        return SENTENCE if _is_sentence(found.error) else FAILURE
+    return PICTURE if _picture(found) else FAILURE
+
+
+def _is_sentence(error: str) -> bool:
+    """True for one sentence that names one of our nodes."""
+    return bool(_NAMED.match(error) and _SENTENCE.fullmatch(error) and not _RAW.search(error))
 
 
 def _of_patch(entry: dict[str, Any], found: Outcome, without: Outcome, told: str) -> Fault | None:
@@ -134,17 +213,6 @@ def _of_refusal(found: Outcome) -> Fault | None:
     return Fault("raw refusal", "", found.error) if _RAW.search(found.error) else None
 
 
-def _of_error(prompt: Prompt, found: Outcome, before: Outcome) -> Fault | None:
-    ours = _NAMED.match(found.error)
-    if ours and _SENTENCE.fullmatch(found.error) and not _RAW.search(found.error):
-        return None
-    if before.error and _gist(before.error) == _gist(found.error):
-        return None  # core's own nodes cannot run either
-    if not any(is_ours(kind) for kind in _used(prompt, found.at)):
-        return None  # no node of ours has touched what failed
-    return Fault("raw error", _blame(prompt, found), found.error)
-
-
 def _gist(text: str) -> str:
     """First line without its numbers: a call of other rows names other sizes."""
     return re.sub(r"[0-9.]+", "#", text.partition("\n")[0])
@@ -165,16 +233,6 @@ def _warns(text: str) -> bool:
 
 def _picture(found: Outcome) -> bool:
     return bool(found.facts.get("finite")) and all(deviation > 0 for deviation in found.facts["deviations"])
-
-
-def _used(prompt: Prompt, node: str) -> set[str]:
-    """Classes of the nodes that a node needs, and its own."""
-    seen, left = set(), [node]
-    while left:
-        if (here := left.pop()) in prompt and here not in seen:
-            seen.add(here)
-            left += [v[0] for v in prompt[here]["inputs"].values() if isinstance(v, list)]
-    return {prompt[here]["class_type"] for here in seen}
 
 
 def _blame(prompt: Prompt, found: Outcome) -> str:

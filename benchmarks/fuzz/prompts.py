@@ -53,6 +53,23 @@ def needed(prompt: Prompt) -> Prompt:
     return {new: renamed(prompt[old], order) for old, new in order.items()}
 
 
+def ending_at(prompt: Prompt, node: str) -> Prompt:
+    """The part of a prompt that makes a node's first output, which it shows as its only result."""
+    results = nodes_of(prompt, "FuzzResult")
+    kept = {name: entry for name, entry in prompt.items() if name not in results}
+    return needed({**kept, "end": {"class_type": "FuzzResult", "inputs": {"latent": [node, 0]}}})
+
+
+def ancestors(prompt: Prompt, node: str) -> set[str]:
+    """A node and all that it needs."""
+    seen, left = set[str](), [node]
+    while left:
+        if (here := left.pop()) in prompt and here not in seen:
+            seen.add(here)
+            left += [source for source, _ in links_of(prompt[here]).values()]
+    return seen
+
+
 def renamed(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     inputs = {name: [names[v[0]], v[1]] if is_link(v) else v for name, v in entry["inputs"].items()}
     return {"class_type": entry["class_type"], "inputs": inputs}

@@ -19,6 +19,8 @@ import aiohttp
 from ...demo.launcher import host as hosting
 from ...demo.launcher.client import Client, Failed, Prompt, Rejected
 
+REJECTED = "rejected"
+"""Kind of the outcome of a prompt that was refused before it ran."""
 _TEXT_EVENT = 3
 _TIMEOUT = 600.0
 _NODES = Path(__file__).with_name("host_nodes")
@@ -104,7 +106,7 @@ class Server:
         try:
             result = self._client.run(prompt, timeout=_TIMEOUT)
         except Rejected as error:
-            return Outcome(kind="rejected", error=str(error))
+            return Outcome(kind=REJECTED, error=str(error))
         except Failed as error:
             found = {"at": error.node, "kind": error.kind, "error": error.sentence}
         else:

@@ -1,0 +1,53 @@
+"""Figures of a campaign: how its graphs ended, and its faults by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ..report import Target
+from .oracle import FAILURE, LEAK, PICTURE, REFUSAL, SENTENCE, Fault, Verdict
+
+_OTHER = "other_faults"
+FAULTS = {
+    "the server has ended": "crashes",
+    "no end": "hangs",
+    "no picture": "nan_pictures",
+    "raw error": "raw_tracebacks",
+    "raw refusal": "raw_tracebacks",
+    "no effect without a word": "silent_no_effects",
+    "something is left behind": "dirty_plain_runs",
+    "plain run not as in a new process": "dirty_plain_runs",
+    "not as on a fresh server": _OTHER,
+    "a neutral value changes the picture": _OTHER,
+    "a neutral value warns": _OTHER,
+    LEAK: _OTHER,
+}
+"""Figure of each kind of fault."""
+COUNT = 500
+TARGETS = {"prompts": Target("at least", COUNT)} | dict.fromkeys(FAULTS.values(), Target("at most", 0))
+NOTES = (
+    "prompts: different graphs, valid or nearly so, those tried while shrinking included. Each ran with its plain "
+    "twin before and after it; every third also after a graph that differs in one place, and again on a server that "
+    "had forgotten everything.",
+    "pictures, sentences, refusals: ends of these graphs; a sentence is one of a node of ours that names the cause, a "
+    "refusal came when the graph was queued. host_failures: ComfyUI alone fails alike, without a node of ours.",
+    "renewed_plain_runs: plain runs repeated in a new process, bit-identical unless counted in dirty_plain_runs.",
+    "The last seven figures count each fault once. Their graphs are in the folder that was printed.",
+)
+
+
+def figures(verdicts: Sequence[Verdict], faults: Sequence[Fault]) -> dict[str, float]:
+    """Figures of the verdicts on all graphs, and of the faults, each counted once."""
+    ended = Counter(verdict.ended for verdict in verdicts)
+    alone = sum(verdict.ended == FAILURE and verdict.fault is None for verdict in verdicts)
+    kinds = Counter(FAULTS[fault.kind] for fault in faults)
+    found = {
+        "prompts": len(verdicts),
+        "pictures": ended[PICTURE],
+        "sentences": ended[SENTENCE],
+        "refusals": ended[REFUSAL],
+        "host_failures": alone,
+        "renewed_plain_runs": sum(verdict.renewed for verdict in verdicts),
+    } | {name: kinds[name] for name in dict.fromkeys(FAULTS.values())}
+    return {name: float(count) for name, count in found.items()}

@@ -1,0 +1,140 @@
+"""A run that ComfyUI alone fails at, too, is no fault of a graph; a run that fails with our nodes only is one."""
+
+import copy
+
+import pytest
+from likeness.benchmarks.fuzz.graphs import Case
+from likeness.benchmarks.fuzz.oracle import Oracle, plain
+from likeness.benchmarks.fuzz.server import Outcome
+from likeness.benchmarks.fuzz.twins import runs, twins
+
+WIDGETS = {"seed": 0, "steps": 3, "cfg": 7.5, "scheduler": "normal", "denoise": 1.0}
+FACTS = {"deviations": [1.0], "shape": [1, 4, 8, 8]}
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def numbered(*entries):
+    return {str(i): entry for i, entry in enumerate(entries, 1)}
+
+
+BLEND = {"model": ["1", 0], "personalized_model": ["2", 0], "latent": ["5", 0], "sampler": "euler", **WIDGETS}
+BLENDED = numbered(
+    node("LikenessDemoModel"),
+    node("FreeU_V2", model=["1", 0]),
+    node("LikenessSubjectPrompt", clip=["1", 1], text="a {fish}", token="sks", negative=""),
+    node("CLIPTextEncode", clip=["1", 1], text=""),
+    node("EmptyLatentImage"),
+    node("StepBlendedSampler", **BLEND, positive=["4", 0], personalized_positive=["3", 2], negative=["3", 3]),
+    node("FuzzResult", latent=["6", 0]),
+)
+SAMPLED = {"positive": ["3", 0], "negative": ["4", 0], "latent_image": ["5", 0], "sampler_name": "euler", **WIDGETS}
+FORKED = {key: entry for key, entry in BLENDED.items() if key != "7"} | {
+    "7": node("MultiSourceAttnSwap", model=["1", 0], layout=["6", 1], strength=1.0),
+    "8": node("KSampler", model=["7", 0], **SAMPLED),
+    "9": node("FuzzResult", latent=["8", 0]),
+}
+PATCH, LAYOUT = "MultiSourceAttnSwap", "StepBlendedSampler"
+MISSING = "'NoneType' object has no attribute 'shape'"
+
+
+def classes(prompt):
+    return {entry["class_type"] for entry in prompt.values()}
+
+
+class Host:
+    """A server on which the prompts for which `failing` holds fail: without a picture, or with an error at a node."""
+
+    def __init__(self, failing, error=""):
+        self.failing, self.error = failing, error
+        self.fresh, self.ran = False, []
+
+    def run(self, prompt):
+        self.ran.append(prompt)
+        fails, self.fresh = self.failing(prompt, self.fresh), False
+        if fails and self.error:
+            return Outcome(at=max(prompt, key=int), error=fails if isinstance(fails, str) else self.error)
+        return Outcome({**FACTS, "hash": "" if fails else str(sorted(classes(prompt))), "finite": not fails})
+
+    def forget(self):
+        self.fresh = True
+
+
+def judged(case, failing, error=""):
+    fault = Oracle(Host(failing, error))(case).fault  # pyright: ignore[reportArgumentType]
+    return fault and fault.kind
+
+
+def test_twins_have_no_node_of_ours():
+    assert runs(FORKED) == ["6", "8"]
+    vanilla, personalized = twins(FORKED, "6")
+    assert [entry["class_type"] for entry in vanilla.values()] == [
+        "LikenessDemoModel",
+        "CLIPTextEncode",
+        "CLIPTextEncode",
+        "EmptyLatentImage",
+        "KSampler",
+        "FuzzResult",
+    ]
+    assert classes(personalized) - classes(vanilla) == {"FreeU_V2"}
+    sampler = personalized[max(personalized, key=int)]["inputs"]["latent"][0]
+    inputs = personalized[sampler]["inputs"]
+    assert {name: inputs[name] for name in WIDGETS} == WIDGETS and inputs["sampler_name"] == "euler"
+    assert personalized[inputs["model"][0]]["class_type"] == "FreeU_V2"
+    assert personalized[inputs["positive"][0]]["inputs"]["text"] == "a fish" and inputs["positive"][1] == 0
+    (twin,) = twins(FORKED, "8")
+    assert classes(twin) == {"LikenessDemoModel", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "FuzzResult"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "failing", "expected"),
+    [
+        # The layout's run, and with it the run that follows the layout.
+        (FORKED, lambda kinds: "FreeU_V2" in kinds, None),
+        (FORKED, lambda kinds: LAYOUT in kinds, "no picture"),
+        (FORKED, lambda kinds: PATCH in kinds, "no picture"),
+        (FORKED, lambda kinds: PATCH in kinds or kinds >= {"FreeU_V2", "KSampler"}, "no picture"),
+        (FORKED, lambda kinds: "KSampler" in kinds, None),
+        (BLENDED, lambda kinds: "FreeU_V2" in kinds, None),
+        (BLENDED, lambda kinds: LAYOUT in kinds, "no picture"),
+    ],
+)
+def test_a_picture_that_is_missing_without_our_nodes_too(prompt, failing, expected):
+    assert judged(Case(prompt), lambda prompt, _: failing(classes(prompt))) == expected
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [
+        (lambda kinds: kinds & {LAYOUT, "KSampler"}, None),
+        (lambda kinds: LAYOUT in kinds, "raw error"),
+        (lambda kinds: LAYOUT in kinds or ("KSampler" in kinds and "another error"), "raw error"),
+    ],
+)
+def test_an_error_that_core_raises_without_our_nodes_too(failing, expected):
+    """A plain graph keeps our samplers, so it cannot tell."""
+    assert plain(BLENDED) == BLENDED
+    assert judged(Case(BLENDED), lambda prompt, _: failing(classes(prompt)), MISSING) == expected
+
+
+def pair():
+    """A graph, and another one that runs before it."""
+    before = copy.deepcopy(FORKED)
+    before["8"]["inputs"]["seed"] = 1
+    return Case(FORKED, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "failing", "expected"),
+    [
+        (MISSING, lambda prompt, fresh: fresh, None),
+        ("", lambda prompt, fresh: fresh, None),
+        (MISSING, lambda prompt, fresh: fresh and PATCH in classes(prompt), "not as on a fresh server"),
+        ("", lambda prompt, fresh: fresh and PATCH in classes(prompt), "not as on a fresh server"),
+        (MISSING, lambda prompt, fresh: fresh and (PATCH in classes(prompt) or "another error"), None),
+    ],
+)
+def test_a_run_that_core_fails_at_first_without_our_nodes_too(error, failing, expected):
+    assert judged(pair(), failing, error) == expected
