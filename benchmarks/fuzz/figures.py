@@ -27,11 +27,12 @@ FAULTS = {
 COUNT = 500
 TARGETS = {"prompts": Target("at least", COUNT)} | dict.fromkeys(FAULTS.values(), Target("at most", 0))
 NOTES = (
-    "prompts: different graphs, valid or nearly so, those tried while shrinking included. Each ran with its plain "
-    "twin before and after it; every third also after a graph that differs in one place, and again on a server that "
-    "had forgotten everything.",
-    "pictures, sentences, refusals: ends of these graphs; a sentence is one of a node of ours that names the cause, a "
-    "refusal came when the graph was queued. host_failures: ComfyUI alone fails alike, without a node of ours.",
+    "prompts: different graphs, valid or nearly so, those tried while shrinking included. Each ran with its plain twin "
+    "before and after it. A third ran also after a graph that differs in one place, and again on a server that had "
+    "forgotten everything.",
+    "pictures, sentences, refusals: ends of these graphs. A sentence of a node of ours names the cause while the graph "
+    "runs; a refusal comes when it is queued.",
+    "host_failures: ComfyUI alone fails alike, without a node of ours.",
     "renewed_plain_runs: plain runs repeated in a new process, bit-identical unless counted in dirty_plain_runs.",
     "The last seven figures count each fault once. Their graphs are in the folder that was printed.",
 )

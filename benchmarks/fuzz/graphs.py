@@ -122,7 +122,7 @@ def _mask(b: Builder, s: Scene) -> Link:
 
 def _saved(b: Builder, kind: str, made: Link) -> Link:
     """The same, saved to a file on the way or not."""
-    return b.add(f"LikenessSave{kind.capitalize()}", **{kind: made}) if b.rarely() else made
+    return b.add(f"LikenessSave{kind.capitalize()}", **{kind: made}) if b.one_of(False, False, True) else made
 
 
 def _swapped(b: Builder, s: Scene, model: Link) -> Link:

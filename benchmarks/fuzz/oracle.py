@@ -16,8 +16,8 @@ from .twins import run_with, runs, twins
 
 LEAK = "memory leak"
 PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
-"""Ends of a graph: a picture; one sentence of ours while it ran; a refusal when it was queued; or nothing usable, which
-is a fault unless core's nodes fail alike without ours."""
+"""Ends of a graph. Sentence: of ours, while it ran. Refusal: when it was queued. Failure: nothing usable, which is a
+fault unless core's nodes fail alike without ours."""
 RENEWED_EVERY = 50
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _NAMED = re.compile(

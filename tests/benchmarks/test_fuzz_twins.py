@@ -5,6 +5,7 @@ import copy
 import pytest
 from likeness.benchmarks.fuzz.graphs import Case
 from likeness.benchmarks.fuzz.oracle import Oracle, plain
+from likeness.benchmarks.fuzz.prompts import nodes_of
 from likeness.benchmarks.fuzz.server import Outcome
 from likeness.benchmarks.fuzz.twins import runs, twins
 
@@ -55,7 +56,9 @@ class Host:
         self.ran.append(prompt)
         fails, self.fresh = self.failing(prompt, self.fresh), False
         if fails and self.error:
-            return Outcome(at=max(prompt, key=int), error=fails if isinstance(fails, str) else self.error)
+            (result,) = nodes_of(prompt, "FuzzResult")
+            at = prompt[result]["inputs"]["latent"][0]
+            return Outcome(at=at, error=fails if isinstance(fails, str) else self.error)
         return Outcome({**FACTS, "hash": "" if fails else str(sorted(classes(prompt))), "finite": not fails})
 
     def forget(self):
@@ -70,14 +73,8 @@ def judged(case, failing, error=""):
 def test_twins_have_no_node_of_ours():
     assert runs(FORKED) == ["6", "8"]
     vanilla, personalized = twins(FORKED, "6")
-    assert [entry["class_type"] for entry in vanilla.values()] == [
-        "LikenessDemoModel",
-        "CLIPTextEncode",
-        "CLIPTextEncode",
-        "EmptyLatentImage",
-        "KSampler",
-        "FuzzResult",
-    ]
+    core = {"LikenessDemoModel", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "FuzzResult"}
+    assert classes(vanilla) == core
     assert classes(personalized) - classes(vanilla) == {"FreeU_V2"}
     sampler = personalized[max(personalized, key=int)]["inputs"]["latent"][0]
     inputs = personalized[sampler]["inputs"]
@@ -85,7 +82,7 @@ def test_twins_have_no_node_of_ours():
     assert personalized[inputs["model"][0]]["class_type"] == "FreeU_V2"
     assert personalized[inputs["positive"][0]]["inputs"]["text"] == "a fish" and inputs["positive"][1] == 0
     (twin,) = twins(FORKED, "8")
-    assert classes(twin) == {"LikenessDemoModel", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "FuzzResult"}
+    assert classes(twin) == core
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_a_picture_that_is_missing_without_our_nodes_too(prompt, failing, expect
 )
 def test_an_error_that_core_raises_without_our_nodes_too(failing, expected):
     """A plain graph keeps our samplers, so it cannot tell."""
-    assert plain(BLENDED) == BLENDED
+    assert classes(plain(BLENDED)) == classes(BLENDED)
     assert judged(Case(BLENDED), lambda prompt, _: failing(classes(prompt)), MISSING) == expected
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from likeness.benchmarks.fuzz.builder import sockets
 from likeness.benchmarks.fuzz.graphs import METHODS, cases, is_ours
 from likeness.benchmarks.fuzz.prompts import is_link, links_of
+from likeness.benchmarks.fuzz.twins import runs, twins
 
 SOLITARY = {
     # Loaders of files that another run has saved, and nodes that need a downloaded model.
@@ -23,6 +24,21 @@ def schemas(client):
     return client.object_info() | fuzz
 
 
+DEMO = {"LikenessDemoModel", "LikenessDemoSubject", "LikenessDemoJointModel"}
+
+
+def check_form(prompt, schemas):
+    """Raises AssertionError for a missing input, a link of another type, and a link to a later node."""
+    for node, entry in prompt.items():
+        schema = schemas[entry["class_type"]]
+        assert {n for n, (_, needed) in sockets(schema).items() if needed} <= entry["inputs"].keys(), (node, entry)
+        for name, (source, output) in links_of(entry).items():
+            type_ = sockets(schema)[name][0]
+            given_type = schemas[prompt[source]["class_type"]]["output"][output]
+            assert given_type in str(type_), (entry["class_type"], name, given_type, type_)
+            assert int(source) < int(node)
+
+
 def test_drawn_graphs_are_well_formed(schemas):
     seen = set()
 
@@ -30,16 +46,12 @@ def test_drawn_graphs_are_well_formed(schemas):
     @given(data=st.data())
     def check(method, data):
         case = data.draw(cases(schemas, (method,)))
-        for node, entry in case.prompt.items():
-            schema = schemas[entry["class_type"]]
-            seen.add(entry["class_type"])
-            assert {n for n, (_, needed) in sockets(schema).items() if needed} <= entry["inputs"].keys(), (node, entry)
-            for name, (source, output) in links_of(entry).items():
-                type_ = sockets(schema)[name][0]
-                given_type = schemas[case.prompt[source]["class_type"]]["output"][output]
-                assert given_type in str(type_), (entry["class_type"], name, given_type, type_)
-                assert int(source) < int(node)
+        check_form(case.prompt, schemas)
+        seen.update(entry["class_type"] for entry in case.prompt.values())
         assert any(is_link(v) for v in case.prompt[max(case.prompt, key=int)]["inputs"].values())
+        for twin in [twin for run in runs(case.prompt) for twin in twins(case.prompt, run)]:
+            check_form(twin, schemas)
+            assert {entry["class_type"] for entry in twin.values() if is_ours(entry["class_type"])} <= DEMO
 
     for method in METHODS:
         check(method=method)
