@@ -52,8 +52,8 @@ class JointAttention:
             own = own if self.queries is None else own[:, :, self.queries]
             if own.shape[2] != q.shape[1]:
                 raise ValueError(
-                    f"expected {own.shape[2]} queries under the model's attention mask, got {q.shape[1]}; remove the "
-                    "node that masks attention (such as a style model with attn_bias) from conditioning."
+                    f"expected the {own.shape[2]} queries that the model's attention mask is for, got {q.shape[1]}; "
+                    "remove the node that divides or merges attention from model."
                 )
         extra = k.shape[1] - total if self.borrowed is None else self.borrowed
         own = F.pad(own[..., total + extra - k.shape[1] :], (0, extra))
@@ -63,6 +63,12 @@ class JointAttention:
     def of_picture(self) -> JointAttention:
         """The attention of the picture's queries."""
         return replace(self, queries=slice(0, self.tokens.picture))
+
+    def of_part(self, start: int, count: int) -> JointAttention:
+        """The attention of `count` of these queries, or of what is left of them, from `start` on."""
+        first, stop = (self.queries.start, self.queries.stop) if self.queries else (0, None)
+        last = first + start + count
+        return replace(self, queries=slice(first + start, last if stop is None else min(last, stop)))
 
     @property
     def of_others(self) -> JointAttention:

@@ -37,13 +37,21 @@ class Chunks:
         while True:
             size = q.shape[1] if self.queries is None else self.queries
             try:
-                parts = [attention(part, k, v, long=True) for part in q.split(size, 1)]
+                parts = [
+                    _of_part(attention, start, size)(q[:, start : start + size], k, v, long=True)
+                    for start in range(0, q.shape[1], size)
+                ]
                 return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
             except comfy.model_management.OOM_EXCEPTION:
                 if size <= _FEWEST_QUERIES:
                     raise
                 self.queries = size // 2
             comfy.model_management.soft_empty_cache()
+
+
+def _of_part(attention: Attention, start: int, count: int) -> Attention:
+    """The attention of some of its queries, since a mask may have a row for each."""
+    return attention.of_part(start, count) if isinstance(attention, JointAttention) else attention
 
 
 @dataclass(frozen=True, eq=False)
