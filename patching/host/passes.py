@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ import comfy.utils
 import latent_preview
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.patcher_extension import WrappersMP
 
 from .checks import check_latent
 from .failures import without_circles
 from .family import Options
-from .run import RunInputs
+from .run import KEY, RunInputs
 from .window import ModelSampling, Window, check_order
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ def sample(
     else:
         noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
     sigmas = schedule(model, steps, sampler, scheduler, denoise)
-    with without_circles(sampler):
+    # A patched model's run collects by itself, and one collection takes longer than a step of a small model.
+    patched = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    with contextlib.nullcontext() if patched else without_circles(sampler):
         result = guider.sample(
             noise,
             samples,

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 from comfy.samplers import CFGGuider
+from likeness.patching.host import failures
 from likeness.patching.host.attach import attach
 from likeness.patching.host.passes import sample
 from likeness.patching.host.window import ALWAYS
@@ -32,6 +33,18 @@ def by_our_nodes(model, sampler: str):
     guider.set_cfg(SAMPLING["cfg"])
     rest = {name: value for name, value in SAMPLING.items() if name != "cfg"}
     sample(guider, latent(1, 8, 8), sampler=sampler, denoise=1.0, node="test", **rest)
+
+
+@pytest.mark.parametrize(("sampler", "collections"), [("euler", 0), ("dpm_fast", 1)])
+@pytest.mark.parametrize("patched", [True, False])
+@pytest.mark.parametrize("run", [by_ksampler, by_our_nodes])
+def test_a_run_collects_at_most_once(run, patched, sampler, collections, monkeypatch):
+    """KSampler with a model without patches is none of ours."""
+    collected = []
+    monkeypatch.setattr(failures.gc, "collect", lambda: collected.append(sampler))
+    plain = tiny_model("sd1", seed=SEED)
+    run(attach(plain, Passing()) if patched else plain, sampler)
+    assert len(collected) == (collections if patched or run is by_our_nodes else 0)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpm_fast", "dpm_adaptive"])
