@@ -40,17 +40,24 @@ _READY = """() => {
   const types = () => Object.keys(LiteGraph.registered_node_types).length;
   return manager?.workflow?.activeWorkflow && !manager.spinner && types() > 100;
 }"""
-# One call that returns JSON text: copying values out of the page would turn undefined into null.
-_EXPORT = """async ([prompt, note]) => {
-  await app.loadApiJson(prompt, "workflow");
-  const graph = app.graph;
-  for (const node of graph.nodes) {
+# Changes of a graph that was just imported.
+SETTLED = """
+  for (const node of app.graph.nodes) {
     for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
     // A linked widget keeps the value that its id had in the graph before.
     for (const input of node.inputs ?? [])
       if (input.link != null && input.widget)
         node.widgets.find(widget => widget.name === input.widget.name).value = node.constructor.nodeData
           .inputs[input.widget.name]?.default ?? "";
+  }
+"""
+# One call that returns JSON text: copying values out of the page would turn undefined into null.
+_EXPORT = (
+    f"""async ([prompt, note]) => {{
+  await app.loadApiJson(prompt, "workflow");{SETTLED}"""
+    + """
+  const graph = app.graph;
+  for (const node of graph.nodes) {
     if (["SaveImage", "PreviewImage"].includes(node.type)) node.size = [330, 400];
     if (node.type === "CLIPTextEncode") node.size = [330, 130];
     if (node.type === "PreviewAny") node.size = [330, 130];
@@ -69,6 +76,7 @@ _EXPORT = """async ([prompt, note]) => {
   saved.extra = {};
   return JSON.stringify(saved);
 }"""
+)
 _TO_PROMPT = """async graph => {
   await app.loadGraphData(graph, true, true, "workflow");
   return JSON.stringify((await app.graphToPrompt()).output);

@@ -7,21 +7,18 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from ..frontend import SETTLED
 from .declared import Graph
 from .layout import Box, place, place_note
 
 NOTE = "About this workflow"
-_LOAD = """async ([prompt, wanted]) => {
-  await app.loadApiJson(prompt, "workflow");
+_LOAD = (
+    f"""async ([prompt, wanted]) => {{
+  await app.loadApiJson(prompt, "workflow");{SETTLED}"""
+    + """
   const sizes = {};
   for (const node of app.graph.nodes) {
     const { shown: [width, height], title, models } = wanted[node.id];
-    for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
-    // A linked widget keeps the value that its id had in the graph before.
-    for (const input of node.inputs ?? [])
-      if (input.link != null && input.widget)
-        node.widgets.find(widget => widget.name === input.widget.name).value = node.constructor.nodeData
-          .inputs[input.widget.name]?.default ?? "";
     if (title) node.title = title;
     if (models.length) node.properties.models = models;
     const [least, high] = node.computeSize();
@@ -29,6 +26,7 @@ _LOAD = """async ([prompt, wanted]) => {
   }
   return sizes;
 }"""
+)
 _PLACE = """([boxes, groups]) => {
   for (const node of app.graph.nodes) {
     const [x, y, width, height] = boxes[node.id];
