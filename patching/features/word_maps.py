@@ -36,6 +36,8 @@ _GROUPS: dict[str, Callable[[Block, tuple[int, int]], str]] = {
     "block": lambda block, size: block.name,
 }
 GROUPINGS = tuple(_GROUPS)
+MAP_WINDOW, MAP_LEVELS = Window(0.2, 0.8), 4
+"""Noise levels that a map is averaged over, where no widget states them: this many, evenly in this part of sampling."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ def given_clip(clip: CLIP | None, node: str) -> CLIP:
     return clip
 
 
+def empty_prompt(clip: CLIP | None, node: str) -> list:
+    """The CONDITIONING of a prompt without words. Raises ValueError as `given_clip` does."""
+    clip = given_clip(clip, node)
+    return clip.encode_from_tokens_scheduled(clip.tokenize(""))
+
+
 def given_vae(vae: VAE | None, node: str) -> VAE:
     """The VAE. Raises ValueError for None, which a checkpoint without one gives."""
     if vae is None:

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from ..features.positions import BESIDE
 from ..features.references import References
 from ..host.blocks import Block, check_names, parse
-from ..host.checks import check_text, given_clip, single
+from ..host.checks import check_text, empty_prompt, single
 from ..host.families import discover, family_of
 from ..host.family import KEYS
 from ..host.notices import Notices
@@ -77,7 +77,7 @@ def joint_guider(
     Raises ValueError for inputs that do not fit the model or each other.
     """
     available, family, told = discover(model, node), family_of(model, node), notices or Notices(node)
-    known = known_members(model, references, captions, negative if clip is None else _empty_prompt(clip, node), node)
+    known = known_members(model, references, captions, negative if clip is None else empty_prompt(clip, node), node)
     if clip is not None and (captions or all(isinstance(part, References) for part in references)):
         told.tell("no effect of clip, because no LATENT needs a caption from it; disconnect it.")
     check_guidance(widgets.guidance, bool(known), node)
@@ -121,11 +121,6 @@ def joint_guider(
     )
     guider.set_cfg(widgets.cfg)
     return guider
-
-
-def _empty_prompt(clip: CLIP, node: str) -> list:
-    clip = given_clip(clip, node)
-    return clip.encode_from_tokens_scheduled(clip.tokenize(""))
 
 
 def _chosen(transformer: bool, available: Sequence[Block], trained: bool) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from ..features.kept import kept_with
 from ..features.pictures import references
 from ..features.references import INVERSION_STEPS, OWN_SIZE, TRAINING_SIZE, Reference, References
 from ..host.blocks import check_names, parse
-from ..host.checks import check_vae, given_clip, image_latent, single
+from ..host.checks import check_vae, empty_prompt, given_clip, image_latent, single
 from ..host.families import discover, family_of, preset
 from ..host.family import COARSE, CROSS_INPUT, CROSS_OUTPUT, KEYS, MIDDLE, SELF_INPUT
 from ..host.identity import identity_of
@@ -110,8 +110,7 @@ def build_palette(
         told.tell("expected no mask with saliency per_level, got one, which holds at all levels; disconnect mask.")
     empty = None
     if source == NULL_TEXT:
-        clip = given_clip(clip, node)
-        empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        empty = empty_prompt(clip, node)
         told.inform(
             f"null_text takes up to {STEPS} gradients per noise level and picture in the first guided run, on the demo "
             "model 42 times the time of inverted."

@@ -6,20 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..features.word_maps import word_maps
+from ..features.word_maps import MAP_LEVELS, MAP_WINDOW, word_maps
 from ..host.attach import bare
 from ..host.blocks import check_names, parse
 from ..host.families import discover, preset
 from ..host.family import COARSE
-from ..host.window import Window
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP
-
-_LEVELS = 4
-_WINDOW = Window(0.2, 0.8)
-"""The noise levels that a map is averaged over."""
 
 
 def saliency_map(
@@ -39,8 +34,8 @@ def saliency_map(
         word=word,
         blocks=" ".join(block.name for block in chosen),
         group_by="together",
-        window=_WINDOW,
-        levels=_LEVELS,
+        window=MAP_WINDOW,
+        levels=MAP_LEVELS,
         seed=seed,
         node=node,
     ).heatmaps[0]

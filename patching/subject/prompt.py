@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import folder_paths
 
-from ..host.checks import given_clip
+from ..host.checks import empty_prompt, given_clip
 from ..host.prompt import SubjectPrompt, SubjectText
 from ..host.words import Occurrence, check_characters, find_word, occurrences
 
@@ -137,7 +137,7 @@ def caption_alone(clip: CLIP | None, text: str, word: str, node: str) -> Subject
     check_characters(text, "text", node)
     clip, said = given_clip(clip, node), SubjectText(text, word)
     encoded = _encode(clip, text)
-    return SubjectPrompt(said, said, said, encoded, encoded, encoded, _encode(clip, ""), clip, clip)
+    return SubjectPrompt(said, said, said, encoded, encoded, encoded, empty_prompt(clip, node), clip, clip)
 
 
 def _encode(clip: CLIP, text: str) -> list:

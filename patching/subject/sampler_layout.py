@@ -8,7 +8,7 @@ import torch
 
 from ..features.room import features_size, has_room
 from ..features.trajectory import Trajectory
-from ..features.word_maps import word_maps
+from ..features.word_maps import MAP_LEVELS, MAP_WINDOW, word_maps
 from ..host.blocks import layers_of, parse
 from ..host.checks import given_clip
 from ..host.families import discover, preset
@@ -21,7 +21,7 @@ from ..layout_and_retouch.switch import Switch
 from ..pick_and_draw.build_template import Sampling, draw_template, record_template
 from ..pick_and_draw.template import Template
 from .sampler_inputs import NODE, Inputs
-from .sampler_settings import DRAWN, MASK_LEVELS, MASK_WINDOW, NEUTRAL_PROMPT, TAU, TEMPLATE_END, THRESHOLD
+from .sampler_settings import DRAWN, NEUTRAL_PROMPT, TAU, TEMPLATE_END, THRESHOLD
 from .subject import AREAS
 
 LAYOUT_KIND, TEMPLATE_KIND = "layout", "template"
@@ -109,8 +109,8 @@ def _step_blended(inputs: Inputs) -> RetouchLayout:
         word=said.word,
         blocks="decoder",
         group_by="together",
-        window=Window(*MASK_WINDOW),
-        levels=MASK_LEVELS,
+        window=MAP_WINDOW,
+        levels=MAP_LEVELS,
         seed=0,
         node=NODE,
     ).heatmaps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...kernels.pick_and_draw import RELATIVE
 from ...kernels.uremd import DIRECTIONS
 from ..features.references import Reference, References
-from ..host.checks import given_clip
+from ..host.checks import empty_prompt
 from ..jedi import build as joint
 from ..jedi.run import FRESH
 from ..jedi.run import JOINT as TOGETHER
@@ -116,8 +116,7 @@ def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
     known: list[References] = []
     empty: list = []
     if inputs.likeness > 0:
-        clip = given_clip(inputs.prompt.clip, NODE)
-        empty = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        empty = empty_prompt(inputs.prompt.clip, NODE)
         with report.making("masks of the photographs", "" if reads_more(inputs.target) else "masks"):
             known = [
                 members_of(

@@ -23,9 +23,6 @@ TEMPLATE_END = 0.3
 """End of the part of sampling in which the attention follows a template."""
 STEP_SIZE = 0.05
 """Length of a step of palette guidance at likeness 1, relative to the latent."""
-MASK_WINDOW = (0.2, 0.8)
-"""Part of sampling from which the map of the subject's words in the layout is read."""
-MASK_LEVELS = 4
 THRESHOLD = 0.3
 """Attention above which a place belongs to the generated subject, and to the box for Segment Anything."""
 
