@@ -10,7 +10,8 @@ from ..patching.jedi.build import AUTOMATIC, POLARITIES, Widgets, check_blocks, 
 from ..patching.jedi.format import ORDERS
 from ..patching.jedi.guider import JointGuider
 from ..patching.jedi.run import NOISES, PRESETS
-from ._api import ADVANCED, DIAL, ReferenceType, io, window_inputs
+from ..patching.subject.sockets import SOCKET, check_beside, set_members
+from ._api import ADVANCED, DIAL, ReferenceType, SubjectPromptType, SubjectType, io, window_inputs
 from ._sampling import cfg_input
 from ._validate import check, in_options, linked, valid
 
@@ -122,11 +123,11 @@ def optional_inputs() -> list:
     return [
         io.MultiType.Input(
             "references",
-            [ReferenceType, io.Latent],
+            [ReferenceType, io.Latent, SubjectType],
             optional=True,
             tooltip=(
-                "Pictures of the subject, of any size: a REFERENCE, with captions and masks, or a LATENT. Neutral: "
-                "not connected, the pictures agree on a new subject."
+                "Pictures of the subject, of any size: a REFERENCE, with captions and masks, a LATENT, or a SUBJECT "
+                "with vae and subject_prompt. Neutral: not connected, the pictures agree on a new subject."
             ),
         ),
         io.Conditioning.Input(
@@ -134,7 +135,8 @@ def optional_inputs() -> list:
             optional=True,
             tooltip=(
                 "The caption of all references, or a list with one for each. Neutral: not connected, every REFERENCE "
-                "keeps its own caption and a LATENT gets the negative prompt."
+                "keeps its own caption, a SUBJECT has the neutral text of subject_prompt, and a LATENT gets the "
+                "negative prompt."
             ),
         ),
         *window_inputs(),
@@ -206,6 +208,17 @@ def optional_inputs() -> list:
                 "and SD 3.5. JeDi has no such networks; its neutral value would be same."
             ),
         ),
+        io.Vae.Input(
+            "vae", optional=True, tooltip="The model's VAE, for a SUBJECT. Neutral: not connected, without a SUBJECT."
+        ),
+        SubjectPromptType.Input(
+            "subject_prompt",
+            optional=True,
+            tooltip=(
+                "From Subject Prompt, for a SUBJECT: its neutral text is the caption, and its words find the subject "
+                "where no mask is given. Neutral: not connected, without a SUBJECT."
+            ),
+        ),
     ]
 
 
@@ -230,14 +243,25 @@ def guider_of(
     widgets: dict[str, list],
     told: Notices,
     clip: list | None = None,
+    vae: list | None = None,
+    subject_prompt: list | None = None,
 ) -> JointGuider:
-    """The guider of a node's inputs. Raises ValueError as `build.joint_guider`."""
+    """The guider of a node's inputs. Raises ValueError as `build.joint_guider` and `set_members`."""
     values = {name: one(node, name, widgets[name]) for name in Widgets.__dataclass_fields__ if widgets.get(name)}
+    network = one(node, "model", model)
+    known = set_members(
+        references or (),
+        network,
+        one(node, "vae", vae) if vae else None,
+        one(node, "subject_prompt", subject_prompt) if subject_prompt else None,
+        node=node,
+        notices=told,
+    )
     return joint_guider(
-        one(node, "model", model),
+        network,
         prompts=positive,
         negative=one(node, "negative", negative),
-        references=references or (),
+        references=known,
         captions=caption or (),
         widgets=Widgets(**values),
         node=node,
@@ -251,9 +275,11 @@ def valid_set(
 ) -> bool | str:
     """The result of `validate_inputs` for lists of one value, as the host gives them to a node that takes lists."""
     types, chosen = (input_types or [{}])[0], guidance and guidance[0]
+    beside = {name: name in types for name in ("vae", "subject_prompt")}
     return valid(
         check(in_options, cls, guidance=chosen),
         check(linked, cls, types),
         check(check_guidance, chosen, "references" in types, node),
         check(check_blocks, blocks and blocks[0], node),
+        check(check_beside, types.get("references") == SOCKET, beside, node),
     )

@@ -157,8 +157,8 @@ class AdaptiveMask(io.ComfyNode):
                     default=PERSONALIZED,
                     optional=True,
                     tooltip=(
-                        "The text of subject_prompt that the sampler gets as positive. The paper: neutral. Neutral "
-                        "value: personalized, the layout's own prompt. Unused without subject_prompt."
+                        "The text of subject_prompt that the sampler gets as positive. The paper, as we read it: "
+                        "neutral. Neutral value: personalized, the layout's own prompt. Unused without subject_prompt."
                     ),
                 ),
             ],

@@ -30,7 +30,18 @@ class LikenessJointGuider(io.ComfyNode):
         return valid_set(cls, NODE, guidance, blocks, input_types)
 
     @classmethod
-    def execute(cls, model, positive, negative, references=None, caption=None, clip=None, **widgets) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        references=None,
+        caption=None,
+        clip=None,
+        vae=None,
+        subject_prompt=None,
+        **widgets,
+    ) -> io.NodeOutput:
         told = notices(cls)
         guider = guider_of(
             NODE,
@@ -42,5 +53,7 @@ class LikenessJointGuider(io.ComfyNode):
             widgets=widgets,
             told=told,
             clip=clip,
+            vae=vae,
+            subject_prompt=subject_prompt,
         )
         return output(told, guider)

@@ -68,6 +68,8 @@ class JointImageSampler(io.ComfyNode):
         references=None,
         caption=None,
         clip=None,
+        vae=None,
+        subject_prompt=None,
         **widgets,
     ) -> io.NodeOutput:
         told = notices(cls)
@@ -81,6 +83,8 @@ class JointImageSampler(io.ComfyNode):
             widgets=widgets,
             told=told,
             clip=clip,
+            vae=vae,
+            subject_prompt=subject_prompt,
         )
         made = sample_set(
             guider,

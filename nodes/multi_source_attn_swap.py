@@ -189,8 +189,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     "model",
                     display_name="MODEL",
                     tooltip=(
-                        "The model that retouches. The paper samples it with the neutral prompt (a photo of a sks "
-                        "dog); the layout's own prompt works too."
+                        "The model that retouches. As we read the paper, it is sampled with the neutral prompt (a "
+                        "photo of a sks dog); the layout's own prompt works too."
                     ),
                 )
             ],

@@ -14,8 +14,9 @@ from ..patching.host.words import check_word
 from ..patching.pick_and_draw.build_palette import AVERAGE, PER_LEVEL, Picture, build_palette, check_pictures
 from ..patching.pick_and_draw.null_text import NULL_TEXT
 from ..patching.pick_and_draw.palette import NODE
-from ..patching.subject.borrowing import check_alone, palette_pictures
+from ..patching.subject.borrowing import palette_pictures
 from ..patching.subject.prompt import caption_alone
+from ..patching.subject.sockets import check_alone
 from ._api import (
     ADVANCED,
     FIXED,

@@ -14,6 +14,9 @@ from ..patching.features.references import (
 )
 from ..patching.host.blocks import check_names
 from ..patching.host.failures import leaving_nothing
+from ..patching.subject.borrowing import pictures_of
+from ..patching.subject.sockets import SOCKET, check_no_mask, tell_unused
+from ..patching.subject.subject import Subject
 from ._api import (
     FILES,
     FIXED,
@@ -21,6 +24,8 @@ from ._api import (
     TELLS,
     LoadFile,
     ReferenceType,
+    SubjectPromptType,
+    SubjectType,
     inversion_steps_input,
     io,
     notices,
@@ -30,7 +35,9 @@ from ._api import (
     ui,
 )
 from ._sampling import seed_input
-from ._validate import check, valid
+from ._validate import check, linked, valid
+
+NODE = "Reference Picture"
 
 
 class LikenessReference(io.ComfyNode):
@@ -45,8 +52,13 @@ class LikenessReference(io.ComfyNode):
                 "mask and a weight."
             ),
             inputs=[
-                io.Image.Input(
-                    "image", tooltip="The subject's picture, of any size; every picture of a batch is a reference."
+                io.MultiType.Input(
+                    "image",
+                    [io.Image, SubjectType],
+                    tooltip=(
+                        "The subject's picture, of any size; every picture of a batch is a reference. Or a SUBJECT, "
+                        "whose photographs, masks, size and inversion_steps count in place of this node's."
+                    ),
                 ),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
                 io.Conditioning.Input(
@@ -85,6 +97,22 @@ class LikenessReference(io.ComfyNode):
                 ),
                 size_input(),
                 inversion_steps_input(),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip=(
+                        "The model whose attention finds a SUBJECT in its photographs. Neutral: not connected, for an "
+                        "IMAGE, or where the subject has masks or shall be the whole picture."
+                    ),
+                ),
+                SubjectPromptType.Input(
+                    "subject_prompt",
+                    optional=True,
+                    tooltip=(
+                        "From Subject Prompt: its words find a SUBJECT in its photographs. Neutral: not connected, as "
+                        "model."
+                    ),
+                ),
             ],
             outputs=[
                 ReferenceType.Output("reference", display_name="REFERENCE", tooltip="The picture, or all of them.")
@@ -93,6 +121,14 @@ class LikenessReference(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, input_types=None) -> bool | str:
+        types = input_types or {}
+        return valid(
+            check(linked, cls, types), check(check_no_mask, types.get("image") == SOCKET, "mask" in types, NODE)
+        )
+
+    @classmethod
+    @leaving_nothing()
     def execute(
         cls,
         image,
@@ -105,21 +141,41 @@ class LikenessReference(io.ComfyNode):
         more=None,
         size=TRAINING_SIZE,
         inversion_steps=INVERSION_STEPS,
+        model=None,
+        subject_prompt=None,
     ) -> io.NodeOutput:
         told = notices(cls)
-        made = references(
-            image,
-            vae,
-            conditioning,
-            source,
-            seed=seed,
-            mask=mask,
-            weight=weight,
-            node="Reference Picture",
-            fits=size != OWN_SIZE,
-            inversion_steps=inversion_steps,
-            notices=told,
-        )
+        check_no_mask(isinstance(image, Subject), mask is not None, NODE)
+        if isinstance(image, Subject):
+            made = pictures_of(
+                image,
+                vae,
+                conditioning,
+                model=model,
+                prompt=subject_prompt,
+                source=source,
+                seed=seed,
+                weight=weight,
+                node=NODE,
+                notices=told,
+            )
+        else:
+            made = references(
+                image,
+                vae,
+                conditioning,
+                source,
+                seed=seed,
+                mask=mask,
+                weight=weight,
+                node=NODE,
+                fits=size != OWN_SIZE,
+                inversion_steps=inversion_steps,
+                notices=told,
+            )
+        if not (isinstance(image, Subject) and image.searched):
+            why = "nothing has to be found in the picture" if isinstance(image, Subject) else "image is no SUBJECT"
+            tell_unused(told, why, model=model, subject_prompt=subject_prompt)
         return output(told, made if more is None else References((*more.items, *made.items)))
 
 

@@ -101,7 +101,9 @@ class LikenessSubject(io.ComfyNode):
                 inversion_steps_input(),
             ],
             outputs=[
-                SubjectType.Output("subject", display_name="SUBJECT", tooltip="For Likeness Sampler and the palette.")
+                SubjectType.Output(
+                    "subject", display_name="SUBJECT", tooltip="For Likeness Sampler, palettes, references and sets."
+                )
             ],
             hidden=TELLS,
         )

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..features.positions import BESIDE
 from ..features.references import References
-from ..host.blocks import Block, check_names, parse
+from ..host.blocks import check_names, parse
 from ..host.checks import check_text, empty_prompt, single
 from ..host.families import discover, family_of
 from ..host.family import KEYS
@@ -76,7 +76,7 @@ def joint_guider(
     clip: gives LATENTs the empty prompt as their caption, in place of the negative prompt.
     Raises ValueError for inputs that do not fit the model or each other.
     """
-    available, family, told = discover(model, node), family_of(model, node), notices or Notices(node)
+    available, told = discover(model, node), notices or Notices(node)
     known = known_members(model, references, captions, negative if clip is None else empty_prompt(clip, node), node)
     if clip is not None and (captions or all(isinstance(part, References) for part in references)):
         told.tell("no effect of clip, because no LATENT needs a caption from it; disconnect it.")
@@ -92,7 +92,7 @@ def joint_guider(
     stated = format_of(model, widgets.channel_order, widgets.mask_polarity, node)
     blocks = widgets.blocks
     if _automatic(blocks):
-        blocks, kind = _chosen(family.lends == KEYS, available, stated is not None)
+        blocks, kind = automatic_blocks(model, stated is not None, node)
         told.inform(f"blocks {AUTOMATIC} is {blocks}, because model is {kind}.")
     settings = JointSettings(
         guidance=widgets.guidance,
@@ -123,14 +123,15 @@ def joint_guider(
     return guider
 
 
-def _chosen(transformer: bool, available: Sequence[Block], trained: bool) -> tuple[str, str]:
+def automatic_blocks(model: ModelPatcher, trained: bool, node: str) -> tuple[str, str]:
     """The blocks that AUTOMATIC stands for, and the kind of model.
 
-    A transformer's are its blocks with one stream, if the first ones have two: AlignedGen's choice on Flux.1. For
-    others no choice is published, so theirs are the later half.
+    trained: on sets. A transformer's are its blocks with one stream, if the first ones have two: AlignedGen's choice on
+    Flux.1. For others no choice is published, so theirs are the later half.
     """
-    if not transformer:
+    if family_of(model, node).lends != KEYS:
         return (ALL, "a joint checkpoint") if trained else (DECODER, "no joint checkpoint")
+    available = discover(model, node)
     single = [block.number for block in available if block.kind == "single"]
     if single and len(single) < len(available):
         return f"single{single[0]}-{single[-1]}", "a transformer"

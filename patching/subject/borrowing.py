@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,16 @@ from ..features.bank import digest_of
 from ..features.pictures import references
 from ..features.references import INVERTED, NOISED, OWN_SIZE, Reference, References
 from ..host.checks import given_vae
-from ..host.family import SELF_INPUT
+from ..host.families import family_of
+from ..host.family import KEYS, SELF_INPUT
 from ..host.identity import identity_of
 from ..host.notices import Notices
 from ..host.prompt import SubjectPrompt
 from ..host.window import ALWAYS, Window
 from ..pick_and_draw.build_palette import AVERAGE, Made, Picture, build_palette
-from ..pick_and_draw.palette import NODE as PALETTE
 from ..pick_and_draw.palette import Palette
 from .masks import found_masks, given_masks
-from .subject import ATTENTION, NODE, Subject
+from .subject import ATTENTION, NODE, WHOLE, Subject
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -46,19 +46,64 @@ def reference_of(
     model: the one that attention is read from, to find the subject. node: the one that model, vae and prompt are
     connected to, for messages. Raises ValueError for a photograph in which the words find nothing.
     """
-    vae = given_vae(vae, node)
-    masks = found_masks(subject, model, vae, prompt, node)
-    return _references(
+    return pictures_of(
         subject,
         vae,
         prompt.neutral_conditioning,
-        masks,
-        notices,
-        kind=source,
+        model=model,
+        prompt=prompt,
+        source=source,
         seed=seed,
         weight=weight,
+        node=node,
+        notices=notices,
+    )
+
+
+def pictures_of(
+    subject: Subject,
+    vae: VAE | None,
+    caption: list,
+    *,
+    model: ModelPatcher | None = None,
+    prompt: SubjectPrompt | None = None,
+    source: str = INVERTED,
+    seed: int = 0,
+    weight: float = 1.0,
+    node: str = NODE,
+    notices: Notices | None = None,
+) -> References:
+    """References as `reference_of`, with the caption of LikenessReference.
+
+    model, prompt: needed where the subject has to be found in photographs. Raises ValueError without them.
+    """
+    vae = given_vae(vae, node)
+    if subject.searched:
+        model, prompt = _finders(model, prompt, node)
+        masks = found_masks(subject, model, vae, prompt, node)
+    else:
+        masks = [given_masks(part) for part in subject.photos]
+    return _references(
+        subject,
+        vae,
+        caption,
+        masks,
+        notices,
+        weight,
+        kind=source,
+        seed=seed if source == NOISED else 0,
         inversion_steps=subject.inversion_steps,
     )
+
+
+def _finders(model: ModelPatcher | None, prompt: SubjectPrompt | None, node: str) -> tuple[ModelPatcher, SubjectPrompt]:
+    if model is None or prompt is None:
+        missing = [name for name, given in (("model", model), ("subject_prompt", prompt)) if given is None]
+        raise ValueError(
+            f"{node}: expected model and subject_prompt, which find the subject in photographs without a mask, got no "
+            f"{' and no '.join(missing)}; connect them, give {NODE} masks, or set its area to {WHOLE}."
+        )
+    return model, prompt
 
 
 def palette_of(
@@ -148,16 +193,6 @@ def palette_pictures(
     )
 
 
-def check_alone(types: Mapping[str, Any]) -> None:
-    """Raises ValueError where a palette gets a subject and inputs that the subject has itself."""
-    beside = [name for name in ("mask", "conditioning") if name in types]
-    if "subject" in types and beside:
-        raise ValueError(
-            f"{PALETTE}: expected a subject with masks and caption of its own, got {' and '.join(beside)} beside it; "
-            f"connect masks to {NODE}, and Subject Prompt to subject_prompt."
-        )
-
-
 def _alike(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
     """Pictures [n, height, width, channels] in one batch, at the first one's size."""
     size = pictures[0].shape[1:3]
@@ -191,7 +226,12 @@ def members_of(
 
 
 def reads_more(model: ModelPatcher) -> bool:
-    """True for a checkpoint whose network reads more channels than a latent has, as JeDi's does."""
+    """True for a U-Net that reads more channels than a latent has, as JeDi's does.
+
+    A transformer's own count is that of the values in a token.
+    """
+    if family_of(model, NODE).lends == KEYS:
+        return False
     network, latent = model.get_model_object("diffusion_model"), model.get_model_object("latent_format")
     return bool(network.in_channels != latent.latent_channels)
 
@@ -202,8 +242,10 @@ def _references(
     conditioning: list,
     masks: Sequence[torch.Tensor | None],
     notices: Notices | None,
+    weight: float = 1.0,
     **settings: Any,
 ) -> References:
+    """One References for each key, whatever their weight, so that another weight keeps inversions and features."""
     fits, told = subject.size != OWN_SIZE, notices or Notices(NODE)
 
     def make() -> References:
@@ -214,4 +256,4 @@ def _references(
 
     areas = tuple(None if mask is None else digest_of([[mask, {}]]) for mask in masks)
     made = subject.keep(("references", vae, digest_of(conditioning), areas, *settings.values()), make)
-    return References(tuple(replace(item, notices=told) for item in made.items))
+    return References(tuple(replace(item, weight=weight, notices=told) for item in made.items))

@@ -14,6 +14,7 @@ _POOLED = "pooled_output"
 def faded(first: list, second: list, share: float, node: str) -> list:
     """The CONDITIONING on the line from `first`, share 0, to `second`, share 1, as ConditioningAverage mixes them.
 
+    A retouch (arXiv 2407.09779, Algorithm 1) fades from the whole prompt to the neutral one.
     The shorter text is repeated to the length of the longer one, which does not change its attention. Raises
     ValueError for combined prompts.
     """

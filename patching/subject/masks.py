@@ -15,7 +15,7 @@ from ..host.identity import identity_of
 from ..host.prompt import SubjectPrompt, SubjectText
 from ..layout_and_retouch import segment
 from ..pick_and_draw.saliency import saliency_map, saliency_mask
-from .subject import ATTENTION, NODE, WHOLE, Photos, Subject
+from .subject import ATTENTION, NODE, Photos, Subject
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -39,7 +39,7 @@ def found_masks(
     model. Raises ValueError where it finds none.
     """
     said = subject.caption(prompt)
-    if subject.area == WHOLE or not subject.unmasked:
+    if not subject.searched:
         return [given_masks(part) for part in subject.photos]
     vae, identity = given_vae(vae, node), identity_of(model)
     found: list[list[torch.Tensor | None]] = subject.keep(

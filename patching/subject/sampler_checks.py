@@ -84,7 +84,8 @@ def check_models(inputs: Inputs, method: str) -> None:
             f"{NODE}: expected no personalized_model beside a joint checkpoint, got another checkpoint there; "
             "disconnect personalized_model."
         )
-    channels = inputs.target.get_model_object("diffusion_model").in_channels
+    # Not every transformer has the attribute.
+    channels = getattr(inputs.target.get_model_object("diffusion_model"), "in_channels", None)
     if method == JOINT and not is_joint(inputs.target) and channels == IN_CHANNELS:
         raise ValueError(
             f"{NODE}: expected a joint checkpoint that states the order of its {IN_CHANNELS} input channels, got one "

@@ -112,7 +112,7 @@ def by_retouch(inputs: Inputs, report: Report) -> CFGGuider:
 
 def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
     """Joint sampling with the photographs as given members: Joint Guider (JeDi)."""
-    trained = is_joint(inputs.target)
+    blocks, _ = joint.automatic_blocks(inputs.target, is_joint(inputs.target), NODE)
     known: list[References] = []
     empty: list = []
     if inputs.likeness > 0:
@@ -132,7 +132,7 @@ def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
     pictures = len(inputs.latent["samples"])
     report.say(
         f"Strength: {inputs.likeness:g} of the coupling; {pictures} new and {inputs.subject.count} given members in "
-        f"one set, coupled in {'all' if trained else 'decoder'} blocks."
+        f"one set, coupled in {blocks} blocks."
     )
     return joint.joint_guider(
         inputs.target,
@@ -145,7 +145,7 @@ def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
             guidance=TOGETHER,
             image_cfg=inputs.cfg,
             strength=inputs.likeness,
-            blocks="all" if trained else "decoder",
+            blocks=blocks,
             reference_noise=FRESH,
             channel_order=joint.AUTOMATIC,
         ),

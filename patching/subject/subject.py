@@ -60,6 +60,11 @@ class Subject:
         """True where a photograph has no mask."""
         return any(mask is None for part in self.photos for mask in part.masks)
 
+    @property
+    def searched(self) -> bool:
+        """True where attention or Segment Anything has to find the subject in a photograph."""
+        return self.area != WHOLE and self.unmasked
+
     def caption(self, prompt: SubjectPrompt) -> SubjectText:
         """The caption of every photograph, and its words that find the subject.
 

@@ -54,6 +54,19 @@ REFUSED = {
     "nothing to follow": ("UREMDGuidance", {}, {"palette": None}, "expected a palette or a template, got neither"),
     "a link of another type": ("UREMDGuidance", {}, {"palette": "IMAGE"}, "expected LIKENESS_PALETTE for palette, got"),
     "no references": ("LikenessJointGuider", {"guidance": "text_first"}, {}, "expected references for guidance text_"),
+    "a subject alone": (
+        "JointImageSampler",
+        {},
+        {"references": "LIKENESS_SUBJECT", "vae": "VAE"},
+        "expected vae and subject_prompt beside a SUBJECT, got no subject_prompt; connect subject_prompt.",
+    ),
+    "a subject and a mask": (
+        "LikenessReference",
+        {},
+        {"image": "LIKENESS_SUBJECT", "mask": "MASK"},
+        "expected no mask beside a SUBJECT, which has masks of its own",
+    ),
+    "no picture": ("LikenessReference", {}, {"image": "MASK"}, "expected IMAGE,LIKENESS_SUBJECT for image, got MASK"),
     "points": ("LikenessSegment", {"inside": "3"}, {}, "expected inside as x,y; x,y in pixels, got '3'"),
     "no prompt": ("LikenessPromptList", {"text": "\n \n"}, {}, "expected at least one prompt, got none"),
     "no saved file": (
@@ -90,6 +103,12 @@ ACCEPTED = {
     "weights and capitals": ("UREMDGuidance", {"text": "a (Sks Dog:1.2), running", "word": "sks dog"}, {}),
     "neutral blocks": ("MultiSourceAttnSwap", {"blocks": ""}, {}),
     "a switch by percent": ("StepBlendedSampler", {"switch_by": "percent", "switch_step": 99}, {}),
+    "a subject in a set": (
+        "LikenessJointGuider",
+        {},
+        {"references": "LIKENESS_SUBJECT", "vae": "VAE", "subject_prompt": "LIKENESS_PROMPT"},
+    ),
+    "a subject": ("LikenessReference", {}, {"image": "LIKENESS_SUBJECT"}),
     "a list of presets": ("UREMDGuidance", {"map_blocks": "Encoder, output3-8;paper"}, {}),
 }
 
