@@ -14,6 +14,7 @@ BENCHMARKS = {
     "pick-and-draw": "the losses of Pick-and-Draw on four base models, and their cost",
     "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
+    "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
     "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
