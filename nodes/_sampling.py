@@ -15,9 +15,9 @@ def seed_input(tooltip: str, **options: Any) -> io.Input:
     return io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip=tooltip, **options)
 
 
-def steps_input(tooltip: str, default: int = 50) -> io.Input:
+def steps_input(tooltip: str) -> io.Input:
     """The widget `steps`."""
-    return io.Int.Input("steps", default=default, min=1, max=10000, tooltip=tooltip)
+    return io.Int.Input("steps", default=50, min=1, max=10000, tooltip=tooltip)
 
 
 def cfg_input(tooltip: str) -> io.Input:
@@ -30,9 +30,10 @@ def sampler_input(tooltip: str) -> io.Input:
     return io.Combo.Input("sampler", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip=tooltip)
 
 
-def scheduler_input(tooltip: str, default: str = "ddim_uniform") -> io.Input:
+def scheduler_input(tooltip: str) -> io.Input:
     """The widget `scheduler`."""
-    return io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default=default, tooltip=tooltip)
+    options = comfy.samplers.KSampler.SCHEDULERS
+    return io.Combo.Input("scheduler", options=options, default="ddim_uniform", tooltip=tooltip)
 
 
 def denoise_input(tooltip: str, least: float = 0.01, **options: Any) -> io.Input:

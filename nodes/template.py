@@ -72,12 +72,10 @@ class LayoutTemplate(io.ComfyNode):
                     "The seed of the noise. The guided run's own seed gives the layout that fits its noise, our "
                     "default reading of the paper."
                 ),
-                steps_input(
-                    "Sampling steps; those of the guided run fit best. The paper's number is not known.", default=25
-                ),
+                steps_input("Sampling steps; those of the guided run fit best. The paper's number is not known."),
                 cfg_input("Guidance scale. Neutral: 1. The paper's value is not known; 7.5 is usual for SD 1.5."),
                 sampler_input("The sampler."),
-                scheduler_input("The scheduler.", default="normal"),
+                scheduler_input("The scheduler; that of the guided run fits best. The paper's is not known."),
                 denoise_input("How much is denoised. Neutral: 1, all of it.", least=0.0),
                 io.String.Input(
                     "blocks",
