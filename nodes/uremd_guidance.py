@@ -158,7 +158,7 @@ class UREMDGuidance(io.ComfyNode):
             check(linked, cls, types),
             check(check_sources, "palette" in types, "template" in types),
             check(check_word, None if "subject_prompt" in types else text, word, NODE),
-            check(check_names, layout_blocks, NODE, "layout_blocks"),
+            check(check_names, layout_blocks, NODE, "layout_blocks", demo=True),
             check(check_names, map_blocks, NODE, "map_blocks", paper=True, needed="palette" in types),
             check(in_range, cls, kernel_size=kernel_size),
             check(check_kernel, kernel_size),

@@ -11,7 +11,7 @@ import torch
 from ..host.attach import attach, bare
 from ..host.blocks import Layer, check_names, parse
 from ..host.checks import check_text, image_latent, single
-from ..host.families import discover, family_of, preset
+from ..host.families import discover, family_of, presets
 from ..host.family import LATE
 from ..host.files import Store, conditioning_of, conditioning_parts
 from ..host.identity import identity_of, lasting
@@ -44,7 +44,7 @@ def fill(
     second row of every call. Raises ValueError without levels or blocks, and for prompts of another model family.
     """
     check_names(blocks, SAVE, paper=True, needed=True)
-    chosen = parse(blocks, discover(model, SAVE), SAVE, preset(model, LATE, SAVE))
+    chosen = parse(blocks, discover(model, SAVE), SAVE, presets(model, LATE, SAVE))
     levels = [float(s) for s in sigmas if s > 0]
     if not levels:
         raise ValueError(

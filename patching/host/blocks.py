@@ -11,6 +11,8 @@ KINDS = ("input", "middle", "output")
 """Kinds of a U-Net's blocks."""
 TRANSFORMER_KINDS = ("double", "single", "block")
 """Kinds of a transformer's blocks: with a stream each for text and picture, with one for both, with text aside."""
+PAPER, DEMO = "paper", "demo"
+"""Presets that differ from node to node: the paper's blocks, and those tuned for the demo's network."""
 PRESETS = {"encoder": ("input",), "decoder": ("output",), "all": (*KINDS, *TRANSFORMER_KINDS)}
 TRANSFORMER_PRESETS = ("early", "late", "vital", "content")
 """Halves of a transformer in call order, and the published sets of Flux.1's layers."""
@@ -75,22 +77,26 @@ def published(available: Sequence[Block]) -> dict[str, tuple[str, ...]]:
 
 
 def parse(
-    text: str, available: Sequence[Block], node: str, paper: Sequence[str] = (), widget: str = "blocks"
+    text: str,
+    available: Sequence[Block],
+    node: str,
+    own: Mapping[str, Sequence[str]] | None = None,
+    widget: str = "blocks",
 ) -> tuple[Block, ...]:
     """The blocks named in a widget's text, in call order and without duplicates; none for an empty text.
 
     text: names ("input4", "double3"), ranges ("output3-8") and presets, in any case, separated by commas or spaces.
-        Presets are "all" and "paper", "encoder" and "decoder" of U-Nets, and TRANSFORMER_PRESETS. A range covers the
-        blocks with attention in it.
+        Presets are "all", "encoder" and "decoder" of U-Nets, TRANSFORMER_PRESETS and `own`. A range covers the blocks
+        with attention in it.
     available: the model's blocks in call order.
-    paper: the block names of the preset "paper" on this node; names that the model lacks are skipped.
+    own: the block names of the presets PAPER and DEMO of this widget; names that the model lacks are skipped.
     widget: the name of the widget that holds the text.
     Raises ValueError for a name or range that the model lacks, listing the available ones.
     """
     chosen: set[Block] = set()
     joint = any(b.kind in TRANSFORMER_KINDS for b in available)
-    sets = {**(published(available) if joint else {}), "paper": tuple(paper)}
-    presets = _presets(joint, bool(paper))
+    sets = {**(published(available) if joint else {}), **(own or {})}
+    presets = (*_presets(joint), *(own or ()))
     for word in _words(text):
         known = word in presets or _range(word) is not None
         found = [b for b in available if _matches(word, b, sets)] if known and _inside(word, available) else []
@@ -103,17 +109,21 @@ def parse(
     return tuple(b for b in available if b in chosen)
 
 
-def check_names(text: str, node: str, widget: str = "blocks", *, paper: bool = False, needed: bool = False) -> None:
+def check_names(
+    text: str, node: str, widget: str = "blocks", *, paper: bool = False, demo: bool = False, needed: bool = False
+) -> None:
     """Raises ValueError for text that no model could have blocks for.
 
-    paper: the widget has the preset "paper". needed: the text must name a block.
+    paper: the widget has the presets PAPER and DEMO. demo: it has DEMO alone. needed: the text must name a block.
     """
-    presets = (*_presets(True, False)[:-1], *_presets(False, paper))
+    presets = (*_presets(True)[:-1], *_presets(False), *((PAPER,) if paper else ()))
     if needed and not _words(text):
         raise ValueError(f"{node}: expected at least one block, got none; write {presets[-1]} into {widget}.")
     for word in _words(text):
         span = _range(word)
-        if word not in presets and (span is None or span[1] > span[2]):
+        if word in presets or (word == DEMO and (paper or demo)):
+            continue
+        if span is None or span[1] > span[2]:
             raise ValueError(
                 f"{node}: expected blocks such as output4, output3-8 or double3-10, or one of {', '.join(presets)}, "
                 f"got '{word}'; change {widget}."
@@ -124,9 +134,8 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,;]+", text.lower()) if word]
 
 
-def _presets(transformer: bool, paper: bool) -> tuple[str, ...]:
-    own = (*TRANSFORMER_PRESETS, "all") if transformer else tuple(PRESETS)
-    return (*own, "paper") if paper else own
+def _presets(transformer: bool) -> tuple[str, ...]:
+    return (*TRANSFORMER_PRESETS, "all") if transformer else tuple(PRESETS)
 
 
 def _range(word: str) -> tuple[str, int, int] | None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .blocks import Block, Layer
+from .blocks import DEMO, PAPER, Block, Layer
 from .dit import DiT
 from .dit_table import ROWS, row_of
-from .family import Family, Resolution
+from .family import MAPS, Family, Resolution
 from .unet import UNET
 
 if TYPE_CHECKING:
@@ -47,6 +47,18 @@ def preset(model: ModelPatcher, name: str, node: str) -> tuple[str, ...]:
     Raises ValueError for an unsupported family.
     """
     return family_of(model, node).preset(_network(model), name)
+
+
+def presets(model: ModelPatcher, name: str, node: str) -> dict[str, tuple[str, ...]]:
+    """The names of the MODEL's blocks that a widget knows by PAPER and DEMO, for `blocks.parse`.
+
+    name: LATE, MIDDLE or COARSE, or MAPS, which has no PAPER. DEMO is there for a network whose configuration states
+    its `tuned_blocks`, as the demo's does. Raises ValueError for an unsupported family.
+    """
+    found = {} if name == MAPS else {PAPER: preset(model, name, node)}
+    # The host's configurations have None for what they do not know.
+    stated: dict[str, tuple[str, ...]] = getattr(model.model.model_config, "tuned_blocks", None) or {}
+    return {**found, DEMO: stated[name]} if name in stated else found
 
 
 def training_resolution(model: ModelPatcher, node: str) -> Resolution:

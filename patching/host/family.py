@@ -17,10 +17,11 @@ from .tokens import Tokens
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
 
-LATE, MIDDLE, COARSE = "late", "middle", "coarse"
+LATE, MIDDLE, COARSE, MAPS = "late", "middle", "coarse", "maps"
 """Presets of blocks.
 
 LATE: from MasaCtrl's depth on. MIDDLE: the decoder's middle resolution. COARSE: all its resolutions but the finest.
+MAPS: those whose attention follows a layout, which a network can state for itself.
 """
 
 SELF_INPUT, CROSS_INPUT, CROSS_OUTPUT = "self_attention_input", "cross_attention_input", "cross_attention_output"

@@ -13,7 +13,7 @@ from ..features.trajectory import Trajectory
 from ..host.attach import attach
 from ..host.blocks import parse
 from ..host.checks import check_text, check_vae
-from ..host.families import discover, family_of, preset
+from ..host.families import discover, family_of, presets
 from ..host.family import LATE
 from ..host.notices import Notices
 from .checks import check_settings
@@ -46,7 +46,7 @@ def retouch(
     Raises ValueError for inputs of another model family, unknown blocks and settings that contradict each other.
     """
     family, available = family_of(model, NODE), discover(model, NODE)
-    blocks = parse(settings.blocks, available, NODE, preset(model, LATE, NODE))
+    blocks = parse(settings.blocks, available, NODE, presets(model, LATE, NODE))
     source = _layout(layout)
     check_settings(settings, source is not None, mask is not None)
     vanilla = None if vanilla_model is None else Vanilla(vanilla_model, vanilla_conditioning)

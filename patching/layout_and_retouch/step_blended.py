@@ -20,7 +20,7 @@ from ..features.trajectory import Trajectory, TrajectoryRecorder
 from ..host.attach import attach
 from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_latent, check_models
-from ..host.families import discover, family_of, preset
+from ..host.families import discover, family_of, presets
 from ..host.family import LATE
 from ..host.live import Live
 from ..host.notices import Notices
@@ -62,7 +62,7 @@ class StepBlendedGuider(RecordingGuider):
         self._recorded: tuple[Block, ...] = ()
         if record_blocks.strip():
             chosen = parse(
-                record_blocks, discover(personalized, node), node, preset(personalized, LATE, node), "record_blocks"
+                record_blocks, discover(personalized, node), node, presets(personalized, LATE, node), "record_blocks"
             )
             if chosen:
                 self._recorded = chosen

@@ -9,8 +9,8 @@ from ...kernels.uremd import REF_TO_GEN
 from ..host.attach import attach_guidance
 from ..host.blocks import Block, layers_of, parse
 from ..host.checks import check_text, given_clip
-from ..host.families import discover, family_of, preset
-from ..host.family import COARSE, SELF_INPUT
+from ..host.families import discover, family_of, presets
+from ..host.family import COARSE, MAPS, SELF_INPUT
 from ..host.noise import is_flow
 from ..host.notices import Notices
 from ..host.window import Window
@@ -47,9 +47,9 @@ def guide(
     words = find_word(clip, widgets.text, widgets.word, NODE)
     terms = Terms(
         appearance=None if palette is None else _appearance(model, palette, widgets, family.name, available),
-        layout=None if template is None else _layout(template, widgets, family.name, available),
+        layout=None if template is None else _layout(template, widgets, family.name, model),
     )
-    map_blocks = parse(widgets.map_blocks, available, NODE, preset(model, COARSE, NODE), "map_blocks")
+    map_blocks = parse(widgets.map_blocks, available, NODE, presets(model, COARSE, NODE), "map_blocks")
     if terms.appearance is not None and not map_blocks:
         raise ValueError(f"{NODE}: expected at least one block, got none; write paper into map_blocks.")
     if terms.appearance is not None and widgets.threshold >= 1:
@@ -125,9 +125,9 @@ def _appearance(
     return _term(widgets.appearance_weight, window, blocks)
 
 
-def _layout(template: Template, widgets: Widgets, family: str, available: tuple[Block, ...]) -> Term | None:
+def _layout(template: Template, widgets: Widgets, family: str, model: ModelPatcher) -> Term | None:
     """The layout term; None where it does nothing."""
-    blocks = parse(widgets.layout_blocks, available, NODE, widget="layout_blocks")
+    blocks = parse(widgets.layout_blocks, discover(model, NODE), NODE, presets(model, MAPS, NODE), "layout_blocks")
     _check_template(template, family, blocks)
     return _term(widgets.layout_weight, Window(widgets.layout_start, widgets.layout_end), blocks)
 

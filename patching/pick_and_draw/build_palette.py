@@ -12,7 +12,7 @@ from ..features.pictures import references
 from ..features.references import INVERSION_STEPS, OWN_SIZE, TRAINING_SIZE, Reference, References
 from ..host.blocks import check_names, parse
 from ..host.checks import check_vae, empty_prompt, given_clip, image_latent, single
-from ..host.families import discover, family_of, preset
+from ..host.families import discover, family_of, presets
 from ..host.family import COARSE, CROSS_INPUT, CROSS_OUTPUT, KEYS, MIDDLE, SELF_INPUT
 from ..host.identity import identity_of
 from ..host.notices import Notices
@@ -93,7 +93,7 @@ def build_palette(
     check_window(window.start_percent, window.end_percent, NODE)
     told = notices or Notices(node)
     _check_features(model, features, node)
-    chosen = parse(blocks, discover(model, node), NODE, preset(model, MIDDLE, node))
+    chosen = parse(blocks, discover(model, node), NODE, presets(model, MIDDLE, node))
     if picture.conditioning is None or picture.mask is None:
         clip = given_clip(clip, node)
     conditioning = picture.conditioning or clip.encode_from_tokens_scheduled(clip.tokenize(picture.text))
@@ -275,7 +275,7 @@ def _with_saliency(model: ModelPatcher, clip: CLIP | None, item: Reference, pict
 
 def _subject(model: ModelPatcher, clip: CLIP | None, picture: Picture, node: str) -> Subject:
     """The words and maps that mark the subject at each noise level (eq. 4)."""
-    chosen = parse(picture.map_blocks, discover(model, node), node, preset(model, COARSE, node))
+    chosen = parse(picture.map_blocks, discover(model, node), node, presets(model, COARSE, node))
     words = find_word(given_clip(clip, node), picture.text, picture.word, node)
     return Subject(words, picture.threshold, tuple(block.name for block in chosen))
 

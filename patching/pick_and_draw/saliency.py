@@ -9,7 +9,7 @@ import torch
 from ..features.word_maps import MAP_LEVELS, MAP_WINDOW, word_maps
 from ..host.attach import bare
 from ..host.blocks import check_names, parse
-from ..host.families import discover, preset
+from ..host.families import discover, presets
 from ..host.family import COARSE
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def saliency_map(
     blocks: as `map_blocks` of AppearancePalette. Raises ValueError for unknown blocks and a word outside the text.
     """
     check_names(blocks, node, "map_blocks", paper=True, needed=True)
-    chosen = parse(blocks, discover(model, node), node, preset(model, COARSE, node), "map_blocks")
+    chosen = parse(blocks, discover(model, node), node, presets(model, COARSE, node), "map_blocks")
     return word_maps(
         bare(model),
         clip,

@@ -11,7 +11,7 @@ from ..features.trajectory import Trajectory
 from ..features.word_maps import MAP_LEVELS, MAP_WINDOW, word_maps
 from ..host.blocks import layers_of, parse
 from ..host.checks import given_clip
-from ..host.families import discover, preset
+from ..host.families import discover, presets
 from ..host.family import LATE
 from ..host.window import Window
 from ..layout_and_retouch import segment
@@ -129,7 +129,7 @@ def _segmented(inputs: Inputs, picture: dict, heat: torch.Tensor) -> torch.Tenso
 def _recorded_blocks(inputs: Inputs) -> str:
     """The blocks whose features the layout's run keeps: the paper's, or none where the RAM is short."""
     target, samples = inputs.target, inputs.latent["samples"]
-    chosen = parse("paper", discover(target, NODE), NODE, preset(target, LATE, NODE))
+    chosen = parse("paper", discover(target, NODE), NODE, presets(target, LATE, NODE))
     one = features_size(target, (samples.shape[-2], samples.shape[-1]), layers_of(chosen), NODE)
     sides = 1 if inputs.cfg == 1 else 2
     return "paper" if has_room(one * sides * len(samples) * len(inputs.levels)) else ""

@@ -19,6 +19,7 @@ import comfy.utils
 import safetensors
 import torch
 
+from ..host.family import COARSE, LATE, MAPS, MIDDLE
 from ..jedi.format import ATTACHMENT, IN_CHANNELS, METADATA_KEY, JointFormat
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ AUTOENCODER_CONFIG = {
         "dropout": 0.0,
     },
 }
+TUNED_BLOCKS = {
+    LATE: ("output4", "output5"),
+    MIDDLE: ("output2", "output3", "output4", "output5"),
+    COARSE: ("output3",),
+    MAPS: ("output2", "output3", "output4", "output5"),
+}
+"""Blocks of the preset "demo", which were chosen for this network: it has fewer layers than SD 1.x."""
 SAMPLING_SETTINGS = {"linear_end": 0.02}
 SPECIAL_WORDS = ("<start>", "<end>", "<unknown>")
 
@@ -143,6 +151,7 @@ class TinylandConfig(comfy.supported_models_base.BASE):
     sampling_settings = SAMPLING_SETTINGS
     latent_format = TinylandLatent
     memory_usage_factor = 1.0
+    tuned_blocks = TUNED_BLOCKS
 
     def model_type(self, state_dict, prefix=""):
         return comfy.model_base.ModelType.V_PREDICTION

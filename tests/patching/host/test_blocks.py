@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from likeness.patching.host.blocks import Block, Layer, check_names, parse
-from likeness.patching.host.families import discover, family_of
+from likeness.patching.host.families import discover, family_of, presets
+from likeness.patching.tinyland import model as tinyland
 from likeness.tests.patching.tiny_models import BLOCKS
 
 SD1 = tuple(
@@ -43,7 +44,25 @@ def test_language(text, expected):
 
 
 def test_paper_is_what_the_node_says_and_the_model_has():
-    assert names("paper", paper=("output6", "output99", "input1")) == ["input1", "output6"]
+    assert names("paper", own={"paper": ("output6", "output99", "input1")}) == ["input1", "output6"]
+
+
+def test_demo_is_what_the_demo_s_network_states_and_refused_on_others(model):
+    network, _, _ = tinyland.load()
+    for name, expected in tinyland.TUNED_BLOCKS.items():
+        found = parse("demo", discover(network, "Node"), "Node", presets(network, name, "Node"))
+        assert tuple(block.name for block in found) == expected
+        with pytest.raises(ValueError, match=r"all(, paper)?, got 'demo'; change layout_blocks"):
+            parse("demo", discover(model, "Node"), "Node", presets(model, name, "Node"), "layout_blocks")
+
+
+@pytest.mark.parametrize(("options", "known"), [({"paper": True}, True), ({"demo": True}, True), ({}, False)])
+def test_a_widget_without_presets_of_its_own_refuses_them_when_queued(options, known):
+    if known:
+        check_names("demo, output3", "Node", **options)
+    else:
+        with pytest.raises(ValueError, match="got 'demo'"):
+            check_names("demo, output3", "Node", **options)
 
 
 @pytest.mark.parametrize(
