@@ -6,11 +6,13 @@ Standard library only.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 GRACE = 8.0
 """Seconds between the polite signal and SIGKILL."""
@@ -25,10 +27,18 @@ def end(child: subprocess.Popen) -> None:
         child.kill()
 
 
+def follower() -> Callable[[], None] | None:
+    """Function for a new process on Linux that ends it with this one, should this one be killed."""
+    if sys.platform != "linux":
+        return None
+    prctl, set_death_signal = ctypes.CDLL(None).prctl, 1
+    return lambda: prctl(set_death_signal, signal.SIGKILL)
+
+
 def main(command: list[str]) -> int:
     """Runs a program until it ends or standard input is closed; returns its exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the asking process decides
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=follower())  # no threads yet
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
 
     def watch() -> None:

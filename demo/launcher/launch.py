@@ -18,7 +18,7 @@ COMMANDS = {
     "bench": "benchmarks.command",
     "demo": "demo.picture",
     "serve": "demo.launcher.serve",
-    "evaluate": "lab.evaluate.command",
+    "evaluate": "lab.evaluate.entry",
     "ray": "lab.farm.cluster",
 }
 

@@ -9,7 +9,7 @@ from ...demo.launcher.files import Problem
 from ...patching.evaluation.weights import DETECTORS
 from ..farm import options as farm
 from ..farm.crew import Crew
-from . import device, given, plan, protocol, score, smoke, steps, templates
+from . import device, given, plan, protocol, score, simulate, smoke, steps, templates
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--smoke", action="store_true", help="evaluate the demo model, without any download")
     top.add_argument("--out", type=Path, default=Path("likeness_smoke"), help="folder of the smoke test")
     farm.add(top)
-    parts = top.add_subparsers(metavar="plan | generate | score | report")
+    parts = top.add_subparsers(metavar="plan | generate | score | report | simulate")
     one = parts.add_parser("plan", help="lists the pictures, what they cost and what is missing; draws nothing")
     one.add_argument("--protocol", required=True, help="a protocol's name, or a JSON file of your own")
     one.add_argument("--data", type=Path, required=True, help="a folder with a folder of photos for each subject")
@@ -61,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--preset", help="the protocol of the scores, where there are several")
     four.add_argument("--against", help="the row that the others are compared with; the first")
     four.set_defaults(run=lambda o: steps.reported([plan.read(folder) for folder in o.out], o.preset, o.against))
+    five = parts.add_parser("simulate", help="measures queue and files with workers that only wait")
+    five.add_argument("--out", type=Path, default=Path("likeness_simulated"))
+    five.add_argument("--workers", type=int, default=64)
+    five.add_argument("--pictures", type=int, default=100_000)
+    five.add_argument("--seconds", type=float, default=0.0, help="that each picture takes")
+    five.add_argument("--within", type=float, default=600.0, metavar="SECONDS", help="begin no picture after these")
+    five.set_defaults(run=simulate_step)
     return top
 
 
@@ -131,3 +138,15 @@ def score_step(options: argparse.Namespace) -> None:
         sam=options.sam,
     )
     steps.scored(made, options.preset, given.names(options.metrics), places)
+
+
+def simulate_step(options: argparse.Namespace) -> None:
+    figures = simulate.run(
+        options.out,
+        workers=options.workers,
+        pictures=options.pictures,
+        seconds=options.seconds,
+        within=options.within,
+    )
+    for name, value in figures.items():
+        print(f"{name:20} {value:g}")

@@ -83,16 +83,16 @@ def chosen(todo: Iterable[Job], limit: int | None) -> list[Job]:
 class Run:
     """Run of jobs. A row whose first pictures all fail is given up, since the others would fail, too.
 
-    failed: sentences of the pictures that failed, by name.
+    total: number of the jobs. count: of those that are done. failed: sentences of the others, by name.
     """
 
-    def __init__(self, plan: Plan, jobs: list[Job], say: Callable[[str], Any] = print):
-        self.plan, self.jobs, self.say = plan, jobs, say
+    def __init__(self, plan: Plan, jobs: Iterable[Job], total: int, say: Callable[[str], Any] = print):
+        self.plan, self.jobs, self.total, self.say = plan, jobs, total, say
         self.failed: dict[str, str] = {}
         self._records = Records(plan.folder)
         self._made: dict[str, int] = {}
         self._errors: dict[str, int] = {}
-        self._count, self._started, self._said = 0, time.monotonic(), 0.0
+        self.count, self._started, self._said = 0, time.monotonic(), 0.0
 
     def draw(self, crew: Crew) -> None:
         """Draws the pictures. Raises Problem."""
@@ -109,7 +109,7 @@ class Run:
     def _done(self, task: Task, outcome: Outcome) -> None:
         self._records.finish(task, outcome)
         row = task.name.partition("/")[0]
-        self._count += 1
+        self.count += 1
         if outcome.error:
             self.failed[task.name] = outcome.error
             self._errors[row] = self._errors.get(row, 0) + 1
@@ -122,11 +122,11 @@ class Run:
 
     def _progress(self, name: str) -> None:
         now = time.monotonic()
-        if now - self._said < SAID_EVERY and self._count < len(self.jobs):
+        if now - self._said < SAID_EVERY and self.count < self.total:
             return
         self._said = now
-        left = (now - self._started) / self._count * (len(self.jobs) - self._count)
-        self.say(f"{self._count}/{len(self.jobs)} {name}, about {duration(left)} left")
+        left = (now - self._started) / self.count * (self.total - self.count)
+        self.say(f"{self.count}/{self.total} {name}, about {duration(left)} left")
 
 
 def duration(seconds: float) -> str:

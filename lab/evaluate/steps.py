@@ -43,7 +43,7 @@ def draw(plan: Plan, crew: Callable[[], Crew], limit: int | None = None, retry: 
         state = generate.state(plan, retry)
         jobs = generate.chosen(state.todo, limit)
         print(f"{state.total} pictures: {state.done} finished, {len(state.failed)} failed, {len(jobs)} to draw now.")
-        run = generate.Run(plan, jobs, lambda text: print(text, flush=True))
+        run = generate.Run(plan, jobs, len(jobs), lambda text: print(text, flush=True))
         if jobs:
             run.draw(crew())
         if run.failed:

@@ -3,7 +3,8 @@
 import pytest
 from likeness.demo.launcher.files import Problem
 from likeness.lab.evaluate import generate, plan, protocol, smoke, steps, subjects, templates
-from likeness.lab.evaluate.servers import Server
+from likeness.lab.farm.servers import Server
+from likeness.tests.lab.evaluate.crews import crew_of
 
 SHORT = {
     "images_per_prompt": 1,
@@ -51,7 +52,7 @@ def test_every_method_draws_its_picture(make, client):
     few = [name for name in templates.names() if templates.load(name).references < 3]
     for methods, photos in ((few, 1), (["jedi-3"], 3)):
         made = make(methods, photos)
-        steps.draw(made, Server(client.address))
+        steps.draw(made, crew_of(Server(client.address)))
         state = generate.state(made)
         assert (state.failed, state.todo, state.done) == ({}, [], len(methods))
         for name in methods:
@@ -69,11 +70,11 @@ def test_a_graph_that_the_server_refuses_is_a_result(make, client):
     made = make(["lora"], 1)
     made.facts["rows"]["lora"]["graph"]["2"]["class_type"] = "NoSuchNode"
     made.write()
-    steps.draw(plan.read(made.folder), Server(client.address))
+    steps.draw(plan.read(made.folder), crew_of(Server(client.address)))
     (sentence,) = generate.state(plan.read(made.folder)).failed.values()
     assert "NoSuchNode" in sentence
 
 
 def test_a_server_that_is_not_there_is_one_sentence(make):
     with pytest.raises(Problem, match=r"No ComfyUI answers at 127\.0\.0\.1:9"):
-        steps.draw(make(["vanilla"], 1), Server("127.0.0.1:9"))
+        steps.draw(make(["vanilla"], 1), crew_of(Server("127.0.0.1:9")))

@@ -54,3 +54,13 @@ def test_the_program_ends_when_its_keeper_is_asked_to():
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 128 + signal.SIGTERM and ended(pid)
     process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only: a system call")
+def test_the_program_ends_with_a_keeper_that_is_killed():
+    process = keep("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    assert ended(pid)

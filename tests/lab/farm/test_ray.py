@@ -1,0 +1,93 @@
+"""Ray's actors, killed while they draw: nothing is lost, made twice or left running."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from likeness.demo.launcher.install import cache_folder
+from likeness.lab.farm.records import Records
+from likeness.tests.lab.farm.stand_in import FAKE, alive, pictures, until
+
+PYTHON = next(iter(sorted(cache_folder().glob("ray-*/venv/bin/python"))), None)
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(PYTHON is None, reason="Ray is not installed: run.py ray --version does it"),
+]
+COUNT, PATIENCE = 16, 500.0
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines of the processes that a process started, and of those that these started."""
+    parents, lines = {}, {}
+    for place in Path("/proc").iterdir():
+        try:
+            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            lines[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, ValueError):
+            continue
+    found, new = set(), {pid}
+    while new := {child for child, parent in parents.items() if parent in new} - found:
+        found |= new
+    return {child: lines[child] for child in found}
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Function that starts a driver with two workers; what it started is killed at the end."""
+    started, known = [], {}
+
+    def run():
+        command = [str(PYTHON), str(FAKE.parent / "driver.py"), str(tmp_path), str(COUNT)]
+        command += ["--wait", "0.3", "--ray", "local", "--workers", "2"]
+        output = (tmp_path / f"driver{len(started)}.log").open("w")
+        started.append(subprocess.Popen(command, stdout=output, stderr=output))
+        return started[-1]
+
+    def processes():
+        known.update(descendants(started[-1].pid))
+        return dict(known)
+
+    run.processes = processes
+    yield run
+    for pid in [*known, *(one.pid for one in started)]:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    for one in started:
+        one.wait()
+
+
+def named(processes, text):
+    kept = {pid: line for pid, line in processes.items() if ("keeper.py" in line) == ("keeper.py" in text)}
+    return [pid for pid, line in kept.items() if text in line and alive(pid)]
+
+
+@pytest.mark.parametrize(
+    ("victim", "goes_on"),
+    [
+        ("ray::Actor", True),
+        ("fake_comfyui/main.py --cpu", True),
+        ("keeper.py", True),
+        ("raylet/raylet", False),
+        ("gcs_server", False),
+        ("driver", False),
+    ],
+)
+def test_a_killed_process_loses_nothing(tmp_path, start, victim, goes_on):
+    driver = start()
+    until(lambda: len(pictures(tmp_path)) >= 4, PATIENCE)
+    processes = start.processes()
+    assert named(processes, "ray::Actor") and named(processes, "fake_comfyui/main.py --cpu")
+    os.kill(driver.pid if victim == "driver" else named(processes, victim)[0], signal.SIGKILL)
+    driver.wait(PATIENCE)
+    assert driver.returncode == 0 or not goes_on, (tmp_path / "driver0.log").read_text()
+    until(lambda: not any(map(alive, start.processes())), 60)  # nothing is left running
+    found = pictures(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "images").rglob("*.json")}
+    if len(found) < COUNT:
+        assert not goes_on
+        assert start().wait(PATIENCE) == 0
+    assert len(pictures(tmp_path)) == len(set(pictures(tmp_path).values())) == COUNT
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert found.items() <= pictures(tmp_path).items() and not list(Records(tmp_path).folder.rglob("*.part"))
