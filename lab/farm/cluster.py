@@ -32,6 +32,8 @@ def new_token() -> str:
 
 def main(arguments: list[str]) -> None:
     secured()
+    # Some of these commands call `ray` by its name.
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     from ray.scripts import scripts  # pyright: ignore[reportMissingImports]
 
     sys.argv[:] = ["ray", *arguments]

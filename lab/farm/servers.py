@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -117,6 +118,11 @@ class OwnServer(Server):
         )
 
     def start(self) -> None:
+        if missing := [place for place in self.folders.values() if not Path(place).is_dir()]:
+            raise Problem(
+                f"{socket.gethostname()} has no folder {missing[0]}, where the plan has its weights: put them there, "
+                "or plan again with folders that every machine has."
+            )
         hosting.prepare(self.base)
         for attempt in range(ATTEMPTS):
             if self._stopped:

@@ -90,6 +90,12 @@ def test_inputs_are_lent_and_an_equal_graph_is_drawn_again(comfyui, tmp_path):
     assert not errors and found[first.name] == found[second.name] and found[first.name].endswith(b"photo")
 
 
+def test_weights_that_a_machine_lacks_are_one_sentence(comfyui, tmp_path):
+    server = OwnServer(tmp_path / "work", {"models": str(tmp_path / "models")}, cpu=True)
+    with pytest.raises(Problem, match=r"has no folder .*models, where the plan has its weights: put them there, or"):
+        server.start()
+
+
 class Plain:
     """Server of a user's own."""
 
