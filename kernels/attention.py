@@ -14,14 +14,18 @@ _BUDGET = 2**24
 """Limit on the fp32 scores in memory at one time (64 MiB)."""
 
 
-def attention_probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
+def attention_probabilities(
+    q: torch.Tensor, k: torch.Tensor, heads: int, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """A = softmax(Q K^T / sqrt(d)) (Attention Is All You Need, arXiv 1706.03762, eq. 1), in fp32: the plain reference.
 
-    q: [rows, n, heads * d], k: [rows, m, heads * d]. Returns [rows, heads, n, m].
+    q: [rows, n, heads * d], k: [rows, m, heads * d]. mask: added to the logits, broadcasts to the result. Returns
+    [rows, heads, n, m].
     """
     rows, _, width = q.shape
-    q, k = (x.float().view(rows, -1, heads, width // heads).transpose(1, 2) for x in (q, k))
-    return torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5, dim=-1)
+    q, k = (x.float().reshape(rows, -1, heads, width // heads).transpose(1, 2) for x in (q, k))
+    logits = q @ k.transpose(2, 3) * (width // heads) ** -0.5
+    return torch.softmax(logits if mask is None else logits + mask.float(), dim=-1)
 
 
 def cross_attention_map(

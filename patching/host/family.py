@@ -7,7 +7,7 @@ tokens, and `Tokens` locates the picture's tokens in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -54,6 +54,19 @@ q, k, v: projected, heads not yet split.
 long: set for many more keys than the layer's own. On a CPU it selects an implementation that scales better with them,
     unless `optimized_attention_override` or a patch of this layer has already chosen one.
 """
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """An `Attention` of a layer that tells its weights."""
+
+    def weighing(self, total: int, query: int) -> Attention:
+        """An attention of one query that returns its weights, [rows, 1, total], by the numbers of keys.
+
+        It takes the numbers, [rows, m, 1], as values. query: the query's place in the layer's sequence.
+        """
+        ...
+
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Inputs of the projections to queries, keys and values, each [rows, tokens, channels]."""

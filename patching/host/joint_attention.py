@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ...kernels.attention import rotated
+from ...kernels.correspondences import looked_at
 from .tokens import Tokens
 
 Run = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -61,8 +62,8 @@ class JointAttention:
 
     @property
     def of_picture(self) -> JointAttention:
-        """The attention of the picture's queries."""
-        return replace(self, queries=slice(0, self.tokens.picture))
+        """The attention of the picture's queries, or of those that were chosen already."""
+        return self if self.queries is not None else replace(self, queries=slice(0, self.tokens.picture))
 
     def of_part(self, start: int, count: int) -> JointAttention:
         """The attention of `count` of these queries, or of what is left of them, from `start` on."""
@@ -89,6 +90,14 @@ class JointAttention:
         if not self.tokens.others:
             return picture
         return torch.cat([picture, self.of_others(q[:, count:], k, v)], 1)
+
+    def weighing(self, total: int, query: int) -> JointAttention:
+        """See `family.Weighs`."""
+
+        def weigh(q, k, numbers, mask):
+            return looked_at(q, k, numbers, self.heads, total=total, mask=mask)
+
+        return replace(self, run=weigh, queries=slice(query, query + 1))
 
     def moved(self, keys: torch.Tensor, rotation: torch.Tensor | None) -> torch.Tensor:
         """Finished keys at other positions. rotation: `Family.rotation` of the shift; None leaves them."""

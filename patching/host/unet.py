@@ -23,7 +23,6 @@ from .family import (
     MIDDLE,
     SELF_INPUT,
     Attending,
-    Attention,
     CrossAttentionChange,
     CrossAttentionReader,
     HiddenReader,
@@ -33,6 +32,7 @@ from .family import (
     Shift,
 )
 from .tokens import Tokens
+from .unet_attention import UNetAttention
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -232,32 +232,6 @@ def _layer(extra_options: Options) -> Layer:
     return Layer(kind, number, extra_options["block_index"])
 
 
-def _attention(extra_options: Options, previous: Callable | None = None) -> Attention:
-    """The attention that a layer would run itself: an earlier patch of its slot, or the host's.
-
-    The host's attention honors `optimized_attention_override`.
-    """
-
-    def attention(q, k, v, mask=None, long=False):
-        # Earlier patches accept no mask; callers with one check `replaces_self_attention` first.
-        if previous is not None and mask is None:
-            return previous(q, k, v, extra_options)
-        chosen = host_attention.optimized_attention
-        if long and q.device.type == "cpu" and "optimized_attention_override" not in extra_options:
-            chosen = host_attention.attention_pytorch
-        return chosen(
-            q,
-            k,
-            v,
-            extra_options["n_heads"],
-            mask=mask,
-            attn_precision=extra_options["attn_precision"],
-            transformer_options=extra_options,
-        )
-
-    return attention
-
-
 @dataclass(frozen=True)
 class _Hook:
     """Applies act(layer, *tensors, tokens) at the chosen layers; a result of None keeps the tensors."""
@@ -283,7 +257,7 @@ class _AttendHook:
     previous: Callable | None
 
     def __call__(self, q, k, v, extra_options):
-        attention = _attention(extra_options, self.previous)
+        attention = UNetAttention(extra_options, self.previous)
         return self.change.attend(self.layer, q, k, v, attention=attention, tokens=_tokens(extra_options))
 
 
@@ -297,4 +271,4 @@ class _CrossAttentionHook:
 
     def __call__(self, q, k, v, extra_options):
         self.read(self.layer, q, k, extra_options["n_heads"], _tokens(extra_options))
-        return _attention(extra_options, self.previous)(q, k, v)
+        return UNetAttention(extra_options, self.previous)(q, k, v)
