@@ -74,6 +74,9 @@ class SharedAttention(SelfAttentionChange):
         """The attention of the target's rows, [targets, n, width]."""
         raise NotImplementedError
 
+    def observe(self, layer: Layer, shared: Shared, attention: Attention, alone: Attention, tokens: Tokens) -> None:
+        """Called before `share`, for methods that record their weights. alone: the attention over own tokens alone."""
+
     @property
     def keeps_own(self) -> bool:
         """True where the keys and values contain the target's own tokens."""
@@ -137,6 +140,7 @@ class SharedAttention(SelfAttentionChange):
             lent = _or_own(attention, v[:first, : shared.q.shape[1]])
             if not self.keeps_own:
                 shared = shared._replace(k=shared.k[:, shared.own :], v=shared.v[:, shared.own :])
+        self.observe(layer, shared, attention, attention, tokens)
         swapped = self.share(shared, lent)
         return swapped if first == len(q) else torch.cat([swapped, attention(q[first:], k[first:], v[first:])])
 
@@ -180,7 +184,9 @@ class SharedAttention(SelfAttentionChange):
             tokens.others,
             alone,
         )
-        made = self.share(shared, attention.of_picture.with_borrowed(sum(counts)))
+        lending = attention.with_borrowed(sum(counts))
+        self.observe(layer, shared, lending, attention, tokens)
+        made = self.share(shared, lending.of_picture)
         return attention.completed(made, q, k, v)
 
     def _of_features(self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Shared:

@@ -35,9 +35,14 @@ _GROUPS: dict[str, Callable[[Block, tuple[int, int]], str]] = {
     "size": lambda block, size: f"{size[1]} x {size[0]}",
     "block": lambda block, size: block.name,
 }
-GROUPINGS = tuple(_GROUPS)
+GROUPINGS = TOGETHER, PART, SIZE, BLOCK = tuple(_GROUPS)
 MAP_WINDOW, MAP_LEVELS = Window(0.2, 0.8), 4
 """Noise levels that a map is averaged over, where no widget states them: this many, evenly in this part of sampling."""
+
+
+def group_of(group_by: str, block: Block, size: tuple[int, int]) -> str:
+    """The name of the group that a block's maps of (height, width) belong to. group_by: one of GROUPINGS."""
+    return _GROUPS[group_by](block, size)
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def _grouped(
     for block in blocks:
         for layer in block.layers:
             maps = sink.sums[layer]
-            members.setdefault(_GROUPS[group_by](block, size_of(maps)), []).append(maps)
+            members.setdefault(group_of(group_by, block, size_of(maps)), []).append(maps)
     largest = max((size_of(m) for maps in members.values() for m in maps), key=math.prod)
     return {
         name: min_max(

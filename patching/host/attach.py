@@ -43,6 +43,12 @@ def attach_guidance(model: ModelPatcher, guidance: Guidance) -> ModelPatcher:
     return clone
 
 
+def patches_of(model: ModelPatcher) -> tuple[Patch, ...]:
+    """The patches that `attach` has put on a MODEL, the outermost one first."""
+    wrappers = model.get_wrappers(WrappersMP.APPLY_MODEL, KEY)
+    return tuple(wrapper.patch for wrapper in wrappers if isinstance(wrapper, _PatchedCalls))
+
+
 def _living(model: ModelPatcher, patch: Patch | Guidance) -> ModelPatcher:
     """A clone of MODEL with the wrappers that every patch needs: a RunState, preparation, memory."""
     clone = model.clone()

@@ -118,12 +118,23 @@ def run_pass(
     denoise_mask: of a LATENT, for inpainting models alone.
     """
     guider = comfy.samplers.CFGGuider(model)
-    # Other packs' guidance would change this unguided pass, or add model calls to it.
-    guider.model_options = {k: v for k, v in guider.model_options.items() if k not in GUIDANCE_FUNCTIONS}
     guider.inner_set_conds({"positive": conditioning})
     if negative is not None:
         guider.inner_set_conds({"negative": negative})
-        guider.model_options["disable_cfg1_optimization"] = True
+        guider.model_options = {**guider.model_options, "disable_cfg1_optimization": True}
+    run_guider(guider, samples, sigmas, function, denoise_mask)
+
+
+def run_guider(
+    guider: CFGGuider,
+    samples: torch.Tensor,
+    sigmas: Sequence[float],
+    function: Callable[[Denoise, torch.Tensor], None],
+    denoise_mask: torch.Tensor | None = None,
+) -> None:
+    """`run_pass` by a guider that nothing else uses: other packs' guidance leaves its options."""
+    # It would change this unguided pass, or add model calls to it.
+    guider.model_options = {k: v for k, v in guider.model_options.items() if k not in GUIDANCE_FUNCTIONS}
     sampler = comfy.samplers.KSAMPLER(_Pass(function))
     schedule = torch.tensor([*sigmas, 0.0])
     guider.sample(

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
-_HEIGHT = 16
+CAPTION = 16
+"""Height of a caption in pixels."""
 
 
 def captioned(pictures: torch.Tensor, text: str) -> torch.Tensor:
     """Pictures [n, height, width, 3] in 0..1 with `text` on a dark strip above: [n, height + 16, width, 3]."""
     n, _, width, _ = pictures.shape
-    strip = Image.new("RGB", (width, _HEIGHT), (24, 24, 24))
+    strip = Image.new("RGB", (width, CAPTION), (24, 24, 24))
     ImageDraw.Draw(strip).text((4, 2), text, fill=(235, 235, 235), font=ImageFont.load_default())
     pixels = torch.from_numpy(np.asarray(strip, dtype=np.float32) / 255).to(pictures)
     return torch.cat([pixels.expand(n, -1, -1, -1), pictures], 1)

@@ -9,8 +9,9 @@ import comfy.model_management
 import torch
 
 from ...kernels.jedi import coupled_attention, coupled_pictures
+from ..features.looking import Looks
 from ..host.blocks import Layer
-from ..host.family import Attention, Inputs, SelfAttentionChange
+from ..host.family import Attention, Inputs, SelfAttentionChange, Weighs
 from ..host.joint_attention import JointAttention
 from ..host.tokens import Tokens
 
@@ -66,6 +67,7 @@ class Coupling(SelfAttentionChange):
         pictures keep their own layouts.
     replaced: layers whose attention another node computes. It gets the queries of one picture at a time.
     rotation: of the keys of other members in a transformer, by the size of a layer's picture; None leaves them.
+    looks: records where a point of the first set looks.
 
     In a transformer whose sequence holds text and picture, members look at each other's pictures, not at their prompts.
     There `vanilla` holds queries, keys and values.
@@ -80,6 +82,7 @@ class Coupling(SelfAttentionChange):
     chunks: Chunks = field(default_factory=Chunks)
     replaced: frozenset[Layer] = frozenset()
     rotation: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+    looks: Looks | None = None
 
     @property
     def attends(self) -> bool:
@@ -110,6 +113,23 @@ class Coupling(SelfAttentionChange):
         if isinstance(attention, JointAttention):
             return self._joint(layer, q, k, v, attention=attention, tokens=tokens)
 
+        made = self._coupled(q, k, v, attention, tokens, replaced=layer in self.replaced)
+        if self.looks is not None:
+            self._look(self.looks, layer, q, k, attention, tokens)
+        return made
+
+    def _coupled(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        attention: Attention,
+        tokens: Tokens,
+        *,
+        replaced: bool = False,
+    ) -> torch.Tensor:
+        """The attention of a U-Net's layer, [rows, n, width]."""
+
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return self.chunks.attend(attention, q, k, v)
 
@@ -118,8 +138,6 @@ class Coupling(SelfAttentionChange):
             # A replacement may return a row for each value, as perturbed attention does: the picture's come first.
             return made[:, : q.shape[1]] if made.shape[1] == k.shape[1] else made
 
-        visible = None if self.visible is None else self.visible(tokens.size)
-        replaced = layer in self.replaced
         return coupled_attention(
             q,
             k,
@@ -127,9 +145,24 @@ class Coupling(SelfAttentionChange):
             self.members,
             attend_replaced if replaced else attend,
             strength=self.strength,
-            visible=visible,
+            visible=None if self.visible is None else self.visible(tokens.size),
             apart=replaced,
         )
+
+    def _look(
+        self, looks: Looks, layer: Layer, q: torch.Tensor, k: torch.Tensor, attention: Attention, tokens: Tokens
+    ) -> None:
+        """Records where the point looks, from the coupling itself with its one query and with numbers for values."""
+        if layer not in looks.layers:
+            return
+        assert isinstance(attention, Weighs)
+        members, token = self.members, looks.point.token(tokens.size)
+        numbers = looks.numbers(members, k.shape[1], k.device)
+        weighing = attention.weighing(numbers.numel(), token)
+        couple = self._of_pictures if isinstance(attention, JointAttention) else self._coupled
+        rows = couple(q[:members, token : token + 1], k[:members], numbers, weighing, tokens)
+        weights = rows[looks.point.picture, 0].view(members, -1)[:, : tokens.picture]
+        looks.record(layer, weights.unflatten(1, tokens.size).unbind())
 
     def _joint(
         self,
@@ -144,8 +177,20 @@ class Coupling(SelfAttentionChange):
         """The attention of a transformer's layer, [rows, n, width]."""
         if self.members == 1 or self.strength == 0:
             return attention(q, k, v)
-        picture, first, rows = tokens.picture, attention.rows.start if attention.rows else 0, len(q)
+        picture = tokens.picture
         q = self._blended(layer, q, attention, picture)
+        coupled = self._of_pictures(q[:, :picture], k, v, attention, tokens)
+        if self.looks is not None:
+            first = attention.rows.start if attention.rows else 0
+            self._look(self.looks, layer, q, k, attention.of_rows(slice(first, first + self.members)), tokens)
+        return attention.completed(coupled, q, k, v)
+
+    def _of_pictures(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
+    ) -> torch.Tensor:
+        """The attention of queries of the pictures in a transformer's layer, [rows, queries, width]."""
+        assert isinstance(attention, JointAttention)
+        picture, first, rows = tokens.picture, attention.rows.start if attention.rows else 0, len(q)
         rotation = None if self.rotation is None else self.rotation(tokens.size)
         shared = attention.moved(k[:, :picture], rotation)
 
@@ -155,9 +200,7 @@ class Coupling(SelfAttentionChange):
 
         visible = None if self.visible is None else self.visible(tokens.size)
         coupled = coupled_pictures(q, k, v, self.members, attend, picture=picture, shared=shared, visible=visible)
-        if self.strength < 1:
-            coupled = torch.lerp(attention.of_picture(q[:, :picture], k, v), coupled, self.strength)
-        return attention.completed(coupled, q, k, v)
+        return coupled if self.strength == 1 else torch.lerp(attention.of_picture(q, k, v), coupled, self.strength)
 
     def _blended(self, layer: Layer, q: torch.Tensor, attention: JointAttention, picture: int) -> torch.Tensor:
         """The queries with a share of those of uncoupled pictures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...kernels.jedi import given_channels
+from ..features.looking import Looks, Shown, View, check_picture
 from ..features.references import Reference
+from ..host.blocks import Layer
 from ..host.checks import check_latent, image_latent
 from ..host.families import family_of
 from ..host.live import Live
@@ -64,6 +67,33 @@ class JointGuider(comfy.samplers.CFGGuider):
         self._prompts: tuple[list, ...] = tuple(prompts)
         self._negative, self._references = negative, tuple(references)
         self._run: JointRun | None = None
+        self._looks: Looks | None = None
+
+    @property
+    def looking_layers(self) -> tuple[Layer, ...]:
+        """The layers in which the pictures of a set look at each other."""
+        return self.settings.layers
+
+    def view(self, guider: comfy.samplers.CFGGuider, samples: torch.Tensor, looks: Looks, node: str) -> View:
+        """See `features.looking.Viewed`. The pictures to generate come first, then the references."""
+        count, (height, width) = len(samples), samples.shape[-2:]
+        if not self.settings.shares(count + len(self._references)):
+            raise ValueError(
+                f"{node}: expected a set whose pictures look at each other, got a single picture or a neutral setting; "
+                f"set strength above 0 and name blocks on {self.node}, and connect references or a list of prompts."
+            )
+        check_picture(looks.point.picture + 1, count + len(self._references), node)
+        if len(self._prompts) not in (1, count):
+            raise ValueError(
+                f"{node}: expected the {len(self._prompts)} pictures that this guider has made, got {count}; connect "
+                "the latent of its own sampler."
+            )
+        watched = copy.copy(self)
+        watched._looks, watched.notices = looks, Notices(self.node)
+        given = [fitted(item, height, width, self.node).samples for item in self._references]
+        shown = [Shown(f"picture {i + 1}", one, i + 1) for i, one in enumerate(samples.split(1))]
+        shown += [Shown(f"reference {i + 1}", one, count + i + 1) for i, one in enumerate(given)]
+        return View(watched, samples, tuple(shown), looks.point.picture, self.settings.window, self.node)
 
     def sample(
         self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
@@ -93,6 +123,7 @@ class JointGuider(comfy.samplers.CFGGuider):
             count=count,
             sets=rows // count,
             seed=seed or 0,
+            looks=self._looks,
         )
         try:
             self.inner_set_conds(self._conditionings(run, latent_image))
@@ -155,6 +186,8 @@ class JointGuider(comfy.samplers.CFGGuider):
                 self.conds[name] = [joined(entries, self.node)]
         if not run.couples(float(timestep.max())):
             return super().predict_noise(x, timestep, model_options, seed)
+        if self._looks is not None:
+            return SetStep(self, run, x, timestep, options=model_options, keeps=False).of_set()
         step = SetStep(self, run, x, timestep, options=model_options)
         if kind == TEXT_ONLY:
             return step.guided(SET, SET_WITHOUT_TEXT, first)

@@ -12,6 +12,7 @@ import torch
 
 from ...kernels.diffusion import ddim_step
 from ..features.bank import digest_of
+from ..features.looking import Looks
 from ..features.positions import SAME, shifts
 from ..features.references import Reference
 from ..host.blocks import Block, Layer, layers_of
@@ -81,7 +82,10 @@ class JointRun:
         count: int,
         sets: int,
         seed: int,
+        looks: Looks | None = None,
     ):
+        """looks: records where a point looks in the calls of this run."""
+        self._looks = looks
         self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
         self.family = family_of(model, "Joint Image Sampler")
         self._members: list[Member | None] = [*([None] * count), *members]
@@ -192,6 +196,7 @@ class JointRun:
             blend=s.query_blend,
             chunks=self._chunks,
             rotation=partial(self._rotation, device),
+            looks=self._looks,
         )
 
     def _rotation(self, device: torch.device, size: tuple[int, int]) -> torch.Tensor | None:

@@ -74,6 +74,10 @@ class SetStep:
         # Some samplers step along the negative pass and request it even if guidance does not need it.
         return self._sampled(lambda both: [mixed, self._of(NULL) if both else null], 1.0)
 
+    def of_set(self) -> torch.Tensor:
+        """Denoised latents of the generated pictures in the pass of the set with its prompts, without guidance."""
+        return self._of(SET)
+
     def _sampled(self, predictions: Callable[[bool], list[torch.Tensor]], scale: float) -> torch.Tensor:
         """The host's guidance of two predictions, with the functions that other packs added to it."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..features.lending import BANKED, BATCHED, Lending
+from ..features.lending import BANKED, BATCHED, SEQUENTIAL, Lending
+from ..features.looking import Looks, View
 from ..features.references import Reference, keep_for
 from ..features.shared_attention import Borrowed
 from ..features.source_rows import aligned, call_with
@@ -32,6 +33,7 @@ from .checks import (
     warn_of_idle_weights,
 )
 from .idle import counted_steps, first_mask, idle_steps, unused_guidance
+from .looking import late_alone, reference_looks, view_of
 from .mask import SubjectMask
 from .path import path_of, reached, starting_noise
 from .run import RetouchRun
@@ -49,7 +51,8 @@ class Retouch:
 
     lending: the references, and the blocks where they and the mask act. every_block: all of the network's, for the
     early steps. layout_negative: CONDITIONING for a layout that is a picture. mask_blocks: whose attention the mask
-    follows. vanilla: the model of the layout's first steps.
+    follows. vanilla: the model of the layout's first steps. looks: records where a
+    point of the first picture looks.
     """
 
     settings: RetouchSettings
@@ -61,6 +64,7 @@ class Retouch:
     mask_blocks: tuple[Block, ...] = ()
     vanilla: Vanilla | None = None
     notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
+    looks: Looks | None = None
 
     @property
     def node(self) -> str:
@@ -150,6 +154,34 @@ class Retouch:
         if exact and isinstance(source, Trajectory):
             state.seed = source.seed
         return starting_noise(guider, noise, latent_image, sigmas, source, denoise_mask)
+
+    @property
+    def looking_layers(self) -> tuple[Layer, ...]:
+        """The layers in which the target looks at the references."""
+        return layers_of(self.lending.blocks)
+
+    def view(self, guider: CFGGuider, samples: torch.Tensor, looks: Looks, node: str) -> View:
+        """See `features.looking.Viewed`. Layout and mask are left out: a finished picture has its layout."""
+        late = replace(
+            self,
+            settings=late_alone(self.settings),
+            lending=replace(self.lending, mode=SEQUENTIAL),
+            layout=None,
+            layout_negative=None,
+            mask=None,
+            mask_blocks=(),
+            vanilla=None,
+            notices=Notices(NODE),
+        )
+        return view_of(
+            lambda seen: replace(late, looks=seen),
+            self.lending.references,
+            guider=guider,
+            samples=samples,
+            looks=looks,
+            window=self.window,
+            node=node,
+        )
 
     def _blended_levels(self, run: RetouchRun) -> list[float]:
         """The noise levels at which the layout is blended in."""
@@ -258,4 +290,5 @@ class Retouch:
             strength=self.settings.strength,
             layout=layout,
             mask=None if layout is None else run.mask_of(call),
+            looks=reference_looks(self.looks, run.lender, call),
         )

@@ -11,10 +11,11 @@ import torch
 from ...kernels.layout_and_retouch import blended, followed, reference_attention, weights_matter
 from ..features.shared_attention import Shared, SharedAttention
 from ..host.blocks import Layer
-from ..host.family import Attention, Inputs, SelfAttentionChange
+from ..host.family import Attention, Inputs, SelfAttentionChange, Weighs
 from ..host.joint_attention import JointAttention
 from ..host.rows import take
 from ..host.tokens import Tokens, check_queries
+from .looking import ReferenceLooks
 from .settings import FORK, NODE
 
 LayoutOutput = Callable[[Layer, torch.Tensor], torch.Tensor]
@@ -34,6 +35,7 @@ class ReferenceSwap(SharedAttention):
     strength: float = 1.0
     layout: LayoutOutput | None = None
     mask: Callable[[tuple[int, int]], torch.Tensor] | None = None
+    looks: ReferenceLooks | None = None
 
     @property
     def weighted(self) -> bool:
@@ -43,7 +45,7 @@ class ReferenceSwap(SharedAttention):
     def attends(self) -> bool:
         # Otherwise the changed inputs are enough, and the layer's own attention runs on them.
         needed = self.of_same_call or self.weighted or self.strength < 1 or bool(self.replaced) or self.spread > 1
-        return bool(self.references) and needed
+        return bool(self.references) and (needed or self.looks is not None)
 
     @property
     def keeps_own(self) -> bool:
@@ -68,6 +70,25 @@ class ReferenceSwap(SharedAttention):
             kept=shared.kept,
             alone=shared.alone,
         )
+
+    def observe(self, layer: Layer, shared: Shared, attention: Attention, alone: Attention, tokens: Tokens) -> None:
+        looks = self.looks
+        if looks is None or layer not in looks.looks.layers:
+            return
+        if shared.q.shape[1] != tokens.picture:
+            raise ValueError(
+                f"{NODE}: expected queries of a whole picture with {tokens.picture} positions, got "
+                f"{shared.q.shape[1]}; remove the node that merges attention (such as ToMe) from model."
+            )
+        assert isinstance(attention, Weighs) and isinstance(alone, Weighs)
+        own, total, token = shared.own, shared.k.shape[1], looks.looks.point.token(tokens.size)
+        q, k, numbers = shared.q[:1, token : token + 1], shared.k[:1], looks.looks.numbers(1, total, shared.k.device)
+        of_own = alone.weighing(total, token)
+        row = self.share(
+            shared._replace(q=q, k=k, v=numbers, alone=lambda: of_own(q, k[:, :own], numbers[:, :own])),
+            attention.weighing(total, token),
+        )
+        looks.record(layer, row[0, 0], own if self.keeps_own else 0, shared.counts, tokens)
 
     def output(self, layer: Layer, output: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         if self.layout is None or self.mask is None:
