@@ -6,6 +6,7 @@ from ._api import ComfyExtension
 from ._kept import add_routes
 from .adaptive_mask import AdaptiveMask
 from .attention_maps import LikenessAttentionMaps
+from .correspondence import LikenessCorrespondence
 from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
 from .joint_checkpoint import LikenessLoadJointCheckpoint
 from .joint_guider import LikenessJointGuider
@@ -57,6 +58,7 @@ def node_classes() -> list:
         LikenessPromptList,
         LikenessLoadJointCheckpoint,
         LikenessAttentionMaps,
+        LikenessCorrespondence,
         LikenessMetrics,
         LikenessScore,
         LikenessKeepBest,

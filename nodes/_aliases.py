@@ -5,6 +5,9 @@ from __future__ import annotations
 ALIASES = {
     "AdaptiveMask": "layout and retouch, soft mask, subject mask, mask from prompt, distance transform",
     "LikenessAttentionMaps": "cross attention, heatmap, attention map, DAAM, word mask, mask from prompt, text mask",
+    "LikenessCorrespondence": (
+        "correspondences, correspondence, matching points, self attention, attention map, heatmap, jedi, figure 5"
+    ),
     "LikenessDemoModel": "tinyland, tiny model, test checkpoint",
     "LikenessDemoJointModel": "tinyland, jedi, joint checkpoint",
     "LikenessDemoSubject": "tinyland subject, personalized model, reference images",

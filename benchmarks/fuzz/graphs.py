@@ -71,7 +71,9 @@ _OTHERS = ("AdaptiveMask", "AppearancePalette", "LayoutTemplate")
 
 
 def _retouch(b: Builder, s: Scene) -> Link:
-    return _sample(b, s, _swapped(b, s, patched(b, s, s.model)))
+    model = _swapped(b, s, patched(b, s, s.model))
+    made = _sample(b, s, model)
+    return _looked(b, s, b.add("BasicGuider", model=model, conditioning=encoded(b, s)), made) if b.rarely() else made
 
 
 def _guidance(b: Builder, s: Scene) -> Link:
@@ -209,7 +211,16 @@ def _set(b: Builder, s: Scene) -> Link:
             asked["caption"] = encoded(b, s, TEXTS[1])
     if b.maybe():
         return b.add("JointImageSampler", **asked, latent=latent(b, s))
-    return parts.custom(b, s, model, b.add("LikenessJointGuider", **asked), latent(b, s))
+    guided = b.add("LikenessJointGuider", **asked)
+    return _looked(b, s, guided, parts.custom(b, s, model, guided, latent(b, s)))
+
+
+def _looked(b: Builder, s: Scene, guided: Link, made: Link) -> Link:
+    """The same LATENT; at times a node maps where a point of its pictures looks."""
+    if b.maybe():
+        asked: dict[str, Any] = {"guider": guided, "latent": made, "picture": b.number(1, 3), "x": b.one_of(50.0, 0.0)}
+        b.add("LikenessCorrespondence", **asked)
+    return made
 
 
 def _maps_of(b: Builder, s: Scene) -> Link:

@@ -109,6 +109,13 @@ NOTES = {
         "The joint image sampler as a guider, for any sampler, noise and sigmas. The latent has as many pictures as "
         "there are prompts."
     ),
+    "correspondence": (
+        "Two scenes with two given pictures of the subject, and where one point of them looks: a row of heatmaps per "
+        "size of the feature maps, with a ring around the place that it looks at most (JeDi, figure 5).\n\nClick on "
+        "a picture in *Where a Point Looks* to choose another point, then run again: only that node runs. **group_by** "
+        "part shows encoder, middle and decoder.\n\nFor a retouch: *CFGGuider* with the model from *Reference "
+        "Retouch* on **guider**, and the retouched LATENT."
+    ),
     "load_joint_checkpoint": (
         "JeDi with a joint checkpoint of nine input channels, which `run.py train joint` writes. Put it into "
         "models/checkpoints as joint.safetensors first. The demo model only lends its pictures here."
