@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ..features.fitting import uncropped
 from ..features.pictures import cropped_size, references
 from ..features.references import NOISED, OWN_SIZE, Reference
-from ..host.checks import given_vae
+from ..host.checks import check_vae, given_vae
 from ..host.identity import identity_of
 from ..host.prompt import SubjectPrompt, SubjectText
 from ..layout_and_retouch import segment
@@ -42,6 +42,7 @@ def found_masks(
     if not subject.searched:
         return [given_masks(part) for part in subject.photos]
     vae, identity = given_vae(vae, node), identity_of(model)
+    check_vae(model, vae, node)
     found: list[list[torch.Tensor | None]] = subject.keep(
         ("masks", identity.name, vae, prompt.clip, said),
         lambda: [_searched(subject, part, model, vae, prompt, said) for part in subject.photos],

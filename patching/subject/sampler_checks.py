@@ -73,7 +73,8 @@ def chosen_method(inputs: Inputs, method: str) -> tuple[str, str]:
 
 
 def check_models(inputs: Inputs, method: str) -> None:
-    """Raises ValueError for checkpoints that a method cannot use."""
+    """Raises ValueError for checkpoints that a method cannot use, and for a VAE of another family."""
+    host_checks.check_vae(inputs.target, inputs.vae, NODE)
     if method != JOINT and (is_joint(inputs.model) or is_joint(inputs.target)):
         raise ValueError(
             f"{NODE}: expected a checkpoint for single pictures for method {method}, got a joint one; set method to "
