@@ -12,7 +12,7 @@ from likeness.demo.launcher import host as hosting
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
 from likeness.tests import tiny_segmenter
-from likeness.tests.demo.training.jedi import tiny_checkpoint
+from likeness.tests.lab.joint import tiny_checkpoint
 from likeness.tests.random_weights import fill
 from safetensors.torch import save_file
 

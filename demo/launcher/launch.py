@@ -14,11 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
-    "train": "demo.training.command",
+    "train": "lab.joint.command",
     "bench": "benchmarks.command",
     "demo": "demo.picture",
     "serve": "demo.launcher.serve",
     "evaluate": "lab.evaluate.entry",
+    "s3": "lab.s3.command",
     "ray": "lab.farm.cluster",
 }
 

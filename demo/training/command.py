@@ -1,10 +1,7 @@
-"""`run.py train`: trains one part of Tinyland, or all of them in order; every part resumes where it stopped.
+"""Training of Tinyland: one part of it, or all of them in order; every part resumes where it stopped.
 
 Checkpoints and loss curves are in the work folder. A finished part is written again without training. A subject is
 trained again if its base weights, its pictures or the trainer have changed.
-
-`joint --sets FOLDER` trains a joint model (JeDi) of an SD1.x checkpoint instead; `sets` builds such a folder from your
-own pictures.
 """
 
 from __future__ import annotations
@@ -12,9 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 from typing import TYPE_CHECKING
-
-from ..launcher.files import Problem
-from .arguments import SETS, parse
 
 if TYPE_CHECKING:
     import torch
@@ -32,33 +26,19 @@ DEFAULT_STEPS = {
 }
 
 
-def main(arguments: list[str]) -> None:
-    try:
-        options = parse(arguments, PARTS, __doc__)
-        if options.part == SETS:
-            _build_sets(options)
-        else:
-            _train(options)
-    except Problem as problem:
-        raise SystemExit(f"run.py train: {problem}") from problem
+def train(options: argparse.Namespace) -> None:
+    """Trains the part that the options name, or all parts.
+
+    options: part, steps (None for the default), device (None for the best), work, only, from_weights, loss_on.
+    """
+    device = device_of(options)
+    for part in PARTS if options.part == "all" else (options.part,):
+        steps = options.steps or DEFAULT_STEPS[part]
+        globals()[f"_train_{part}"](options, steps, device)
 
 
-def _build_sets(options: argparse.Namespace) -> None:
-    from .jedi.build_sets import build
-
-    build(
-        options.pictures,
-        options.backgrounds,
-        options.out,
-        options.count,
-        options.size,
-        options.set_sizes,
-        options.seed,
-        options.template,
-    )
-
-
-def _train(options: argparse.Namespace) -> None:
+def device_of(options: argparse.Namespace) -> torch.device:
+    """Device to train on; the host is told of it."""
     from comfy.cli_args import args as host_arguments
 
     host_arguments.use_pytorch_cross_attention = True
@@ -66,9 +46,7 @@ def _train(options: argparse.Namespace) -> None:
 
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     host_arguments.cpu = device.type == "cpu"
-    for part in PARTS if options.part == "all" else (options.part,):
-        steps = options.steps or DEFAULT_STEPS[part]
-        globals()[f"_train_{part}"](options, steps, device)
+    return device
 
 
 def _train_autoencoder(options: argparse.Namespace, steps: int, device: torch.device) -> None:
@@ -133,33 +111,9 @@ def _train_joint(options: argparse.Namespace, steps: int, device: torch.device) 
     from .jedi import tinyland
     from .loop import WEIGHTS, write_weights
 
-    if options.sets is not None:
-        _train_joint_on_sets(options, device)
-        return
     unet = tinyland.train(options.work, steps, load_autoencoder(device), device, options.loss_on or "all")
     tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
     write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | tinyland.metadata())
-
-
-def _train_joint_on_sets(options: argparse.Namespace, device: torch.device) -> None:
-    from .jedi.checkpoint import check_output, open_source, write_joint
-    from .jedi.finetune import STEPS, Settings, train
-    from .jedi.sets import find_sets
-
-    check_output(options.out, options.checkpoint)
-    sets, source = find_sets(options.sets), open_source(options.checkpoint)
-    settings = Settings(
-        options.steps or STEPS,
-        options.resolution,
-        options.batch,
-        options.learning_rate,
-        options.set_sizes,
-        options.text_dropout,
-        options.loss_on,
-    )
-    unet = train(options.work, sets, source, settings, device)
-    write_joint(source, unet, options.out, settings.steps)
-    print(f"written: {options.out}", flush=True)
 
 
 def load_autoencoder(device: torch.device) -> AutoencoderKL:

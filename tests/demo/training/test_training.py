@@ -13,6 +13,7 @@ from likeness.demo.launcher.files import commit
 from likeness.demo.training import autoencoder, command, denoiser, personal, pool
 from likeness.demo.training.loop import WEIGHTS, Trainer
 from likeness.demo.world import drawing, look_alikes
+from likeness.lab.joint.command import main
 from PIL import Image
 
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
@@ -64,7 +65,7 @@ def test_train_without_a_part_trains_all_in_order(monkeypatch, arguments, parts)
         monkeypatch.setattr(
             command, f"_train_{part}", lambda _options, steps, _device, part=part: trained.append((part, steps))
         )
-    command.main(arguments)
+    main(arguments)
     assert trained == [(part, command.DEFAULT_STEPS[part]) for part in parts]
 
 

@@ -11,9 +11,10 @@ import torch
 from likeness.demo.training import command, denoiser, loop
 from likeness.demo.training.jedi import scenes, tinyland
 from likeness.demo.training.jedi.network import FIRST_LAYER, JointCall, draw_missing, weight_on
-from likeness.demo.training.jedi.recomputed import recomputed
 from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 from likeness.kernels.jedi import MASK_FIRST
+from likeness.lab.joint.command import main
+from likeness.lab.joint.recomputed import recomputed
 from likeness.patching.jedi.format import JointFormat
 
 CPU = torch.device("cpu")
@@ -221,7 +222,7 @@ def test_train_joint_writes_a_file_that_says_what_it_is(quick, monkeypatch, tmp_
     monkeypatch.setattr(command, "load_autoencoder", lambda _device: None)
     wanted = denoiser.weights_digest()
     monkeypatch.setattr(loop, "WEIGHTS", tmp_path)
-    command.main(["joint", "--steps", "1", "--work", str(tmp_path / "work"), "--device", "cpu", "--loss-on", "missing"])
+    main(["joint", "--steps", "1", "--work", str(tmp_path / "work"), "--device", "cpu", "--loss-on", "missing"])
     path = tmp_path / "joint.safetensors"
     with safetensors.safe_open(path, framework="pt") as file:
         metadata, names = file.metadata(), list(file.keys())

@@ -28,11 +28,10 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ...launcher.files import Problem, text_of
+from ...demo.launcher.files import Problem, text_of
+from ...patching.evaluation.placement import pasted, placed
 from .sets import pictures_in, write_set
 
-LEAST_AREA, MOST_AREA = 0.1, 0.4
-"""Share of a member's area that its subject covers, least and most; not given in the paper."""
 _MASK = ".mask.png"
 _LEAST_CROP = 0.6
 """Smallest crop of a background, as a part of its shorter side."""
@@ -134,17 +133,7 @@ def cut_out(path: Path) -> Image.Image:
 def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Image:
     """Pastes the subject at a random place, covering LEAST_AREA to MOST_AREA of the background, or less if it must
     fit."""
-    size = background.width
-    covered = float(np.asarray(cut.getchannel("A"), dtype=np.float64).sum()) / 255
-    scale = size * (rng.uniform(LEAST_AREA, MOST_AREA) / covered) ** 0.5
-    scale = min(scale, size / max(cut.size))
-    width, height = (max(1, min(size, round(length * scale))) for length in cut.size)
-    # Premultiplied alpha keeps the picture's background from bleeding into the subject's edge.
-    small = cut.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
-    corner = (rng.randint(0, size - width), rng.randint(0, size - height))
-    composed = background.copy()
-    composed.paste(small.convert("RGB"), corner, small.getchannel("A"))
-    return composed
+    return pasted(placed(cut, background.width, rng), background)
 
 
 def _several(choices, count: int, rng: Random) -> list:

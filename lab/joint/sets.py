@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ...launcher.files import Problem, replacing
+from ...demo.launcher.files import Problem, replacing
+from ...patching.evaluation.sets import SEPARATOR, divided, joined, stacked
 
-SEPARATOR = "<|split|>"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -30,18 +30,33 @@ class PictureSet:
     captions: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Changes with the set's files; they may be too many to hash."""
+        return stamps(self.path, self.path.with_suffix(".txt"))
+
+    @property
     def members(self) -> int:
         return len(self.captions)
 
     def pictures(self, size: int) -> np.ndarray:
         """Pictures of the members, [members, size, size, 3] uint8."""
         with Image.open(self.path) as picture:
-            whole = (
-                ImageOps.exif_transpose(picture)
-                .convert("RGB")
-                .resize((size, size * self.members), Image.Resampling.LANCZOS)
-            )
-        return np.array(whole).reshape(self.members, size, size, 3)
+            return scaled(ImageOps.exif_transpose(picture), size, self.members)
+
+
+def scaled(picture: Image.Image, size: int, members: int) -> np.ndarray:
+    """Members of a set's picture, [members, size, size, 3] uint8."""
+    whole = picture.convert("RGB").resize((size, size * members), Image.Resampling.LANCZOS)
+    return np.array(whole).reshape(members, size, size, 3)
+
+
+def stamps(*files: Path) -> tuple[object, ...]:
+    """Names, sizes and times of files."""
+    return tuple((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -72,15 +87,11 @@ def _read(path: Path) -> PictureSet:
                 width, height = height, width
     except (OSError, UnidentifiedImageError) as error:
         raise Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.") from error
-    if height % width:
-        raise Problem(
-            f"expected a height that is a multiple of the width, for square members stacked vertically, got {width} "
-            f"x {height} in {path}: crop or remove it."
-        )
+    check_square((width, height), None, str(path))
     texts = path.with_suffix(".txt")
     if not texts.is_file():
         raise Problem(f"expected captions in {texts}, got no such file: add it, or remove {path.name}.")
-    captions = tuple(text.strip() for text in texts.read_text(encoding="utf-8").split(SEPARATOR))
+    captions = divided(texts.read_text(encoding="utf-8"))
     if len(captions) != height // width:
         raise Problem(
             f"expected {height // width} captions separated by {SEPARATOR} in {texts}, got {len(captions)}: "
@@ -89,9 +100,24 @@ def _read(path: Path) -> PictureSet:
     return PictureSet(path, captions)
 
 
+def check_square(size: tuple[int, int], members: int | None, where: str) -> None:
+    """Raises Problem for a picture that is no stack of squares, or of another number than `members`."""
+    width, height = size
+    if height % width:
+        raise Problem(
+            f"expected a height that is a multiple of the width, for square members stacked vertically, got {width} "
+            f"x {height} in {where}: crop or remove it."
+        )
+    if members is not None and members != height // width:
+        raise Problem(
+            f"expected {height // width} captions separated by {SEPARATOR} in {where}, got {members}: make the set "
+            "again."
+        )
+
+
 def write_set(path: Path, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> None:
     """Writes a set that `find_sets` reads. pictures: [size, size, 3] uint8 each; path: ends in .png."""
     with replacing(path.with_suffix(".txt")) as temporary:
-        temporary.write_text(SEPARATOR.join(captions), encoding="utf-8")
+        temporary.write_text(joined(captions), encoding="utf-8")
     with replacing(path) as temporary:  # last: a set exists once its picture does
-        Image.fromarray(np.concatenate(pictures)).save(temporary, format="PNG")
+        Image.fromarray(stacked(pictures)).save(temporary, format="PNG")

@@ -11,17 +11,17 @@ import pytest
 import safetensors
 import torch
 from likeness.demo.launcher.files import Problem
-from likeness.demo.training import command
-from likeness.demo.training.jedi.checkpoint import PREFIX, check_output, open_source
-from likeness.demo.training.jedi.finetune import Settings, check_sizes, drawn, encode, train
 from likeness.demo.training.jedi.network import FIRST_LAYER
 from likeness.demo.training.jedi.scenes import VIEWS, scene_of_set
-from likeness.demo.training.jedi.sets import find_sets, write_set
 from likeness.demo.world.captions import caption
 from likeness.demo.world.scene import render
 from likeness.kernels.jedi import MASK_FIRST
+from likeness.lab.joint import command
+from likeness.lab.joint.checkpoint import PREFIX, check_output, open_source
+from likeness.lab.joint.finetune import Settings, check_sizes, drawn, encode, train
+from likeness.lab.joint.sets import find_sets, write_set
 from likeness.patching.jedi.format import JointFormat
-from likeness.tests.demo.training.jedi import tiny_checkpoint
+from likeness.tests.lab.joint import tiny_checkpoint
 from safetensors.torch import load_file, save_file
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ..launcher.files import Problem
+from ...demo.launcher.files import Problem
 
 SETS = "sets"
 SET_SIZES = {"joint": (1, 2, 3, 4), SETS: (2, 3, 4)}

@@ -17,12 +17,12 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from safetensors.torch import load_file, save_file
 
-from ....patching.host.frozen_autograd import differentiable
-from ...launcher.files import Problem, replacing
-from ..denoiser import denoising_loss
-from ..loop import Trainer
+from ...demo.launcher.files import Problem, replacing
+from ...demo.training.denoiser import denoising_loss
+from ...demo.training.jedi.network import JointCall, draw_missing, weight_on
+from ...demo.training.loop import Trainer
+from ...patching.host.frozen_autograd import differentiable
 from .checkpoint import Source
-from .network import JointCall, draw_missing, weight_on
 from .recomputed import recomputed
 from .sets import PictureSet
 

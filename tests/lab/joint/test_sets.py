@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from likeness.demo.launcher.files import Problem
-from likeness.demo.training import command
-from likeness.demo.training.jedi import build_sets
-from likeness.demo.training.jedi.build_sets import build, compose, cut_out, find_backgrounds, find_subjects
-from likeness.demo.training.jedi.sets import find_sets, write_set
+from likeness.lab.joint import command
+from likeness.lab.joint.build_sets import build, compose, cut_out, find_backgrounds, find_subjects
+from likeness.lab.joint.sets import find_sets, write_set
+from likeness.patching.evaluation.placement import MOST_AREA
 from PIL import Image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -125,8 +125,8 @@ def test_a_subject_covers_as_much_as_was_drawn_or_as_fits():
         made = compose(cut, background, Fixed())  # pyright: ignore[reportArgumentType]
         return float((np.asarray(made)[..., 0] > 127).mean())
 
-    assert covered(np.full((30, 30), 255, np.uint8)) == pytest.approx(build_sets.MOST_AREA, abs=0.02)
-    assert covered(disc(60, 29)) == pytest.approx(build_sets.MOST_AREA, abs=0.02)
+    assert covered(np.full((30, 30), 255, np.uint8)) == pytest.approx(MOST_AREA, abs=0.02)
+    assert covered(disc(60, 29)) == pytest.approx(MOST_AREA, abs=0.02)
     assert covered(np.full((5, 50), 255, np.uint8)) == pytest.approx(0.1, abs=0.01)  # as wide as the picture
 
 

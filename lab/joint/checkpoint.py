@@ -20,10 +20,10 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.supported_models_base import BASE
 from safetensors.torch import save_file
 
-from ....kernels.jedi import CHANNELS
-from ....patching.jedi.format import IN_CHANNELS, JointFormat
-from ...launcher.files import Problem, commit, replacing
-from .network import FIRST_LAYER, ORDER, widened
+from ...demo.launcher.files import Problem, commit, replacing
+from ...demo.training.jedi.network import FIRST_LAYER, ORDER, widened
+from ...kernels.jedi import CHANNELS
+from ...patching.jedi.format import IN_CHANNELS, JointFormat
 
 PREFIX = "model.diffusion_model."
 

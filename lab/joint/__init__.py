@@ -1,0 +1,1 @@
+"""Training of joint models on your own checkpoint and sets."""
