@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from .files import Problem, locked, read_json, remove, size, text_of, unpack, write_json
+from .files import Problem, digest, locked, read_json, remove, size, text_of, unpack, write_json
 from .pins import HOSTS, REPOSITORY, SOURCE
+from .pip_failures import cause, offline
 from .pythons import WINDOWS, ask, clean_variables, python_in
 
 GB = 10**9
 STEPS = ("python", "source", "packages")
-NO_NETWORK = re.compile(
-    r"connection|resolution|getaddrinfo|timed out|timeout|unreachable|proxy|SSLError", re.IGNORECASE
-)
 
 
 @dataclass
@@ -36,12 +32,13 @@ class Environment:
     folder: Path
     packages: tuple[str, ...]
     needs: int  # bytes of disk
+    lock: Path  # every other package with its hashes, installed again when the file changes
+    first: Path | None = None  # the same of `packages`; left out where `index` names where they come from
     creator: str = sys.executable  # the Python that makes it
     sites: tuple[str, ...] = ()  # package folders of another Python, to import from
     version: str = ""  # of the ComfyUI to put beside it; empty: none
-    requirements: Path | None = None  # of the pack, installed last and again when the file changes
     index: str = ""  # package index of torch; empty: pip's own, or the one that was used before
-    lock: BinaryIO | None = field(default=None, init=False)
+    turn: BinaryIO | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.venv, self.comfyui, self.log = self.folder / "venv", self.folder / "ComfyUI", self.folder / "install.log"
@@ -53,14 +50,14 @@ class Environment:
 
     def ensure(self, lock_file: Path) -> None:
         """Installs missing parts; returns at once if nothing is missing. Raises Problem."""
-        if self.is_ready() and self._has_requirements():
+        if self.is_ready() and self._is_current():
             return
         try:
-            with locked(lock_file) as self.lock:
+            with locked(lock_file) as self.turn:
                 if not self.is_ready():  # another run may have installed it meanwhile
                     self._install()
-                if not self._has_requirements():
-                    self._install_requirements()
+                elif not self._is_current():
+                    self._update()
         except OSError as error:
             raise Problem(
                 f"{error.strerror}: {error.filename}: set LIKENESS_CACHE to a writable folder with enough space."
@@ -84,24 +81,32 @@ class Environment:
     def _has_comfyui(self) -> bool:
         return not self.version or (self.comfyui / "main.py").is_file()
 
-    def _has_requirements(self) -> bool:
-        return self.requirements is None or read_json(self.folder / "requirements.json").get("text") == text_of(
-            self.requirements
-        )
+    def _is_current(self) -> bool:
+        return read_json(self.folder / "ready.json").get("lock") == digest(self.lock)
 
-    def _install_requirements(self) -> None:
-        assert self.requirements is not None
-        print("Installing the packages of the pack", flush=True)
+    def _update(self) -> None:
+        """Installs a changed lock upon the rest. An interrupted update is made anew, one that pip refuses is undone."""
+        ready = self.folder / "ready.json"
+        known = read_json(ready)
+        write_json(self.folder / "steps.json", {"recipe": known["recipe"], "done": ["source"], "begun": "packages"})
+        remove(ready)
+        print("Updating the packages", flush=True)
         try:
-            self._pip_install("-r", str(self.requirements))
+            self._install_locked(self.lock)
+        except Problem:  # pip has undone what it could not finish
+            self._finish(known)
+            raise
         finally:
             remove(self.folder / "tmp")
-        write_json(self.folder / "requirements.json", {"text": text_of(self.requirements)})
+        self._finish({**known, "lock": digest(self.lock)})
+
+    def _finish(self, facts: dict[str, object]) -> None:
+        write_json(self.folder / "ready.json", facts)
+        remove(self.folder / "steps.json")
 
     def _install(self) -> None:
         started, steps = time.monotonic(), self.folder / "steps.json"
-        for marker in ("ready.json", "requirements.json"):
-            remove(self.folder / marker)
+        remove(self.folder / "ready.json")
         self._check_disk()
         state = read_json(steps)
         done = set(state["done"]) if self._agrees(state.get("recipe")) else set()
@@ -121,9 +126,9 @@ class Environment:
         finally:
             for left in ("tmp", "download", "ComfyUI.part"):
                 remove(self.folder / left)
-        write_json(self.folder / "ready.json", {"recipe": self.recipe, "seconds": round(time.monotonic() - started)})
-        remove(steps)
-        print(f"Installed in {time.monotonic() - started:.0f} s.", flush=True)
+        seconds = round(time.monotonic() - started)
+        self._finish({"recipe": self.recipe, "lock": digest(self.lock), "seconds": seconds})
+        print(f"Installed in {seconds} s.", flush=True)
 
     def _check_disk(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +187,7 @@ class Environment:
                 f"The archive {SOURCE} {release} does not have the SHA-256 {expected} and was deleted: run "
                 "again over a network that you trust, or set COMFYUI_PATH to a ComfyUI of your own."
             )
-        if status != 0 and not _offline(output) and any("No matching distribution" in line for line in output):
+        if status != 0 and not offline(output) and any("No matching distribution" in line for line in output):
             return None
         self._check(status, output)
         return archive
@@ -198,10 +203,17 @@ class Environment:
 
     def _install_packages(self) -> None:
         print(f"Installing {', '.join(self.packages)}", flush=True)
-        self._pip_install(*(("--index-url", self.index) if self.index else ()), *self.packages)
-        if self.version:  # in two steps: fetching both at once needs more disk
+        if self.index:
+            self._pip_install("--index-url", self.index, *self.packages)
+        elif self.first:  # in two steps: fetching everything at once needs more disk
+            self._install_locked(self.first)
+        if self.version:
             print("Installing the packages of ComfyUI", flush=True)
-            self._pip_install(*self.packages, "-r", str(self.comfyui / "requirements.txt"))
+        self._install_locked(self.lock)
+
+    def _install_locked(self, lock: Path) -> None:
+        # The lock has all that the packages need, so that pip has nothing to choose.
+        self._pip_install("--no-deps", "--require-hashes", "-r", str(lock))
 
     def _pip_install(self, *what: str) -> None:
         # pip's cache keeps a second copy of the packages, for which `needs` has no room.
@@ -210,23 +222,8 @@ class Environment:
 
     def _check(self, status: int, output: list[str]) -> None:
         """Raises Problem with the cause of a failed pip."""
-        if status == 0:
-            return
-        if _offline(output):
-            raise Problem(
-                "There is no network, or pip's package index does not answer: connect, or set pip's proxy, and run "
-                "again."
-            )
-        if any("No space left" in line or "not enough space" in line for line in output):
-            raise Problem(
-                f"The disk of {self.folder} is full: free some, or set LIKENESS_CACHE to another disk, and run again."
-            )
-        missing = [line.rpartition(" for ")[2] for line in output if "No matching distribution found for" in line]
-        if missing:
-            raise Problem(
-                f"There is no {missing[0]} for {machine()}: {way_out()}, or set COMFYUI_PATH to your own ComfyUI."
-            )
-        raise Problem(f"pip failed, its output is in {self.log}: run the same command again.")
+        if status != 0:
+            raise cause(output, self.folder, self.log)
 
     def _run(self, *command: str) -> tuple[int, list[str]]:
         """Runs one program of the installation and returns its exit status and output lines.
@@ -243,7 +240,7 @@ class Environment:
         }
         variables = clean_variables(**settings, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))
         # The child inherits the lock, so that another run waits for a pip whose run.py was killed.
-        held = () if WINDOWS or self.lock is None else (self.lock.fileno(),)
+        held = () if WINDOWS or self.turn is None else (self.turn.fileno(),)
         lines: list[str] = []
         with (
             self.log.open("a", encoding="utf-8") as log,
@@ -271,22 +268,3 @@ class Environment:
                 if sys.stdout.isatty():
                     print("\r" + " " * 79 + "\r", end="", flush=True)
         return process.returncode, lines
-
-
-def machine() -> str:
-    """Python and system of this process, for a sentence."""
-    return f"Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform} {platform.machine()}"
-
-
-def way_out() -> str:
-    """Advice where PyTorch has no package for this machine."""
-    kind = (sys.platform, platform.machine().lower())
-    if kind == ("darwin", "x86_64"):
-        return "PyTorch has made none for Intel Macs since 2.2, so use another machine"
-    if kind == ("win32", "arm64"):
-        return "install the x64 Python, which Windows on Arm emulates, and run this with it"
-    return "use a 64-bit Python 3.10 to 3.13, set LIKENESS_TORCH_INDEX to an index that has it"
-
-
-def _offline(output: list[str]) -> bool:
-    return any(NO_NETWORK.search(line) for line in output if line.startswith(("WARNING", "ERROR")))

@@ -12,7 +12,7 @@ from .files import ROOT
 from .pins import DEFAULT_HOST, RAY, TOOLS, TORCH
 from .pythons import WINDOWS, site_folders
 
-REQUIREMENTS = ROOT / "requirements.txt"
+LOCKS = ROOT / "demo" / "launcher" / "locks"
 
 
 def cache_folder() -> Path:
@@ -30,13 +30,13 @@ def cache_folder() -> Path:
 
 def private_comfyui(cache: Path, version: str = DEFAULT_HOST) -> tuple[Path, Path]:
     """Python and folder of a pinned ComfyUI, installed on first use. Raises Problem."""
-    folder, base, sites, needs = cache / f"host-{version}", sys.executable, (), 8 * GB
-    requirements: Path | None = REQUIREMENTS
-    if version != DEFAULT_HOST:  # shares the default host's packages, so that torch is installed once
+    folder, lock = cache / f"host-{version}", LOCKS / f"host-{version}.txt"
+    if version == DEFAULT_HOST:
+        index = os.environ.get("LIKENESS_TORCH_INDEX", "")
+        host = Environment(folder, TORCH, 8 * GB, lock, LOCKS / "torch.txt", version=version, index=index)
+    else:  # shares the default host's packages, so that torch is installed once
         base = str(private_comfyui(cache)[0])
-        sites, needs, requirements = site_folders(base), 2 * GB, None
-    index = os.environ.get("LIKENESS_TORCH_INDEX", "") if version == DEFAULT_HOST else ""
-    host = Environment(folder, TORCH, needs, base, sites, version, requirements, index)
+        host = Environment(folder, TORCH, 2 * GB, lock, creator=base, sites=site_folders(base), version=version)
     host.ensure(cache / "lock")
     return host.python, host.comfyui
 
@@ -53,6 +53,8 @@ def ray_python(cache: Path, python: Path) -> Path:
 
 def _python_with(packages: tuple[str, ...], name: str, cache: Path, python: Path) -> Path:
     folder = cache / f"{name}-{hashlib.sha256(str(python).encode()).hexdigest()[:12]}"
-    added = Environment(folder, packages, 1 * GB, str(python), site_folders(python))
+    added = Environment(
+        folder, packages, 1 * GB, LOCKS / f"{name}.txt", creator=str(python), sites=site_folders(python)
+    )
     added.ensure(cache / "lock")
     return added.python

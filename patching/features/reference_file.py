@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..host.attach import attach, bare
-from ..host.blocks import Layer, check_names, parse
+from ..host.blocks import check_names, parse
 from ..host.checks import check_text, image_latent, single
+from ..host.facts import layer, listed, named, number, numbers, parsed, tensor, text, texts, truth, whole
 from ..host.families import discover, family_of, presets
 from ..host.family import LATE
 from ..host.files import Store, conditioning_of, conditioning_parts
@@ -18,7 +19,7 @@ from ..host.identity import identity_of, lasting
 from ..host.passes import Denoise, run_pass
 from .bank import Key
 from .reference_reading import ReferenceReading
-from .references import INVERSION_STEPS, Reference, References
+from .references import INVERSION_STEPS, INVERTED, NOISED, Reference, References
 from .sources import Inverted
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ STORE = Store(
     saver="Save Reference",
     loader=LOAD,
 )
+KINDS = (INVERTED, NOISED)
+_LEAST_WEIGHT, _MOST_STEPS = 1e-6, 10_000
 
 
 def fill(
@@ -120,34 +123,56 @@ def load(name: str) -> References:
     return STORE.read(name, references_of)
 
 
-def references_of(tensors: dict[str, torch.Tensor], facts: dict[str, str], node: str = LOAD) -> References:
-    """The inverse of `parts_of`."""
-    items, features = json.loads(facts["items"]), json.loads(facts["features"])
-    found = []
-    for i, item in enumerate(items):
-        conditioning = conditioning_of(f"{i}", tensors, item["conditioning"], node)
-        latent = {"samples": tensors[f"{i}.latent"]}
-        inversions = {
-            weights: Inverted(
-                tuple(sigmas), tuple(tensors[f"{i}.inversion.{weights}"]), item.get("steps", {}).get(weights, 0)
-            )
-            for weights, sigmas in item["inversions"].items()
-        }
-        found.append(
-            Reference(
-                latent,
-                conditioning,
-                kind=item["kind"],
-                seed=item["seed"],
-                mask=tensors.get(f"{i}.mask"),
-                weight=item["weight"],
-                inversions=inversions,
-                saved=True,
-                inversion_steps=item.get("inversion_steps", INVERSION_STEPS),
-            )
+def references_of(
+    tensors: dict[str, torch.Tensor], facts: dict[str, str], node: str = LOAD, kinds: tuple[str, ...] = KINDS
+) -> References:
+    """The inverse of `parts_of`. kinds: those of references that the file may hold. Raises ValueError for others."""
+    found = [
+        _reference(tensors, i, named(item, "a reference"), node, kinds)
+        for i, item in enumerate(listed(parsed(facts, "items"), "items"))
+    ]
+    if not found:
+        raise ValueError("no reference")
+    for entry in listed(parsed(facts, "features"), "features"):
+        # Files of the first version have no digest of a negative prompt.
+        i, n, weights, kind, place, conditional, *digest, sigma = listed(entry, "an entry of features")
+        key = Key(
+            text(weights, "weights"),
+            text(kind, "kind"),
+            layer(place, "a layer"),
+            truth(conditional, "conditional"),
+            *texts(digest[:1], "digest"),
         )
-    # Files of the first version have no digest of a negative prompt.
-    for i, n, weights, kind, layer, conditional, *digest, sigma in features:
-        key = Key(weights, kind, Layer(*layer), conditional, *digest)
-        found[i].bank.put(key, sigma, tensors[f"{i}.features.{n}"])
+        values = tensor(tensors, f"{whole(i, 'a number', end=len(found))}.features.{whole(n, 'a number')}", 3)
+        found[i].bank.put(key, number(sigma, "a noise level", 0.0), values)
     return References(tuple(found))
+
+
+def _reference(tensors: dict[str, torch.Tensor], i: int, item: dict, node: str, kinds: tuple[str, ...]) -> Reference:
+    latent = tensor(tensors, f"{i}.latent", 4, 5)
+    if len(latent) != 1:
+        raise ValueError(f"{i}.latent is of {len(latent)} pictures")
+    steps = named(item.get("steps", {}), "steps")
+    return Reference(
+        {"samples": latent},
+        conditioning_of(f"{i}", tensors, item.get("conditioning"), node),
+        kind=text(item.get("kind"), "kind", kinds),
+        seed=whole(item.get("seed"), "seed"),
+        mask=tensor(tensors, f"{i}.mask", 2) if f"{i}.mask" in tensors else None,
+        weight=number(item.get("weight"), "weight", _LEAST_WEIGHT),
+        inversions={
+            weights: _inversion(tensors, f"{i}.inversion.{weights}", latent, sigmas, steps.get(weights, 0))
+            for weights, sigmas in named(item.get("inversions"), "inversions").items()
+        },
+        saved=True,
+        inversion_steps=whole(item.get("inversion_steps", INVERSION_STEPS), "inversion_steps", 1, _MOST_STEPS),
+    )
+
+
+def _inversion(tensors: dict[str, torch.Tensor], name: str, latent: torch.Tensor, sigmas: Any, steps: Any) -> Inverted:
+    levels, latents = numbers(sigmas, "noise levels", 0.0), tensor(tensors, name, latent.ndim + 1)
+    if len(latents) != len(levels) or latents.shape[1:] != latent.shape:
+        raise ValueError(f"{name} is {tuple(latents.shape)} for {len(levels)} noise levels")
+    if sorted(levels) != list(levels):
+        raise ValueError(f"the noise levels of {name} do not rise")
+    return Inverted(levels, tuple(latents), whole(steps, "steps"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..host.blocks import Layer
 from ..host.checks import single
+from ..host.facts import layer, listed, named, number, numbers, parsed, tensor, text, truth, whole
 from ..host.files import Store, conditioning_of, conditioning_parts
 from .bank import FeatureBank, Key
 from .trajectory import Trajectory
@@ -61,17 +63,43 @@ def load(name: str) -> Trajectory:
 
 
 def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Trajectory:
-    numbers, bank = json.loads(facts["conditioning"]), FeatureBank()
-    for n, weights, kind, layer, conditional, sigma in json.loads(facts["features"]):
-        bank.put(Key(weights, kind, Layer(*layer), conditional), sigma, tensors[f"features.{n}"])
+    stated, bank = named(parsed(facts, "conditioning"), "conditioning"), FeatureBank()
+    for entry in listed(parsed(facts, "features"), "features"):
+        n, weights, kind, place, conditional, sigma = listed(entry, "an entry of features", 6)
+        key = Key(
+            text(weights, "weights"),
+            text(kind, "kind"),
+            layer(place, "a layer"),
+            truth(conditional, "conditional"),
+        )
+        values = tensor(tensors, f"features.{whole(n, 'a number')}", 3)
+        bank.put(key, number(sigma, "a noise level", 0.0), values)
     prompts = {
-        name: conditioning_of(name, tensors, numbers[name], LOAD) for name in (*_FINAL, *_VANILLA) if name in numbers
+        name: conditioning_of(name, tensors, stated[name], LOAD) for name in (*_FINAL, *_VANILLA) if name in stated
     }
-    latents = {name: tuple(tensors[name]) for name in _LATENTS if name in tensors}
-    sigmas = tuple(json.loads(facts["sigmas"]))
-    if any(len(sigmas) != len(found) for found in latents.values()):
-        raise ValueError(f"{len(sigmas)} noise levels, {len(latents['latents'])} latents")
-    # Files of the first version lack some of them.
-    known = {name: json.loads(facts[name]) for name in _FACTS if name in facts}
-    known |= {name: tuple(known[name]) for name in ("schedule", "starts") if name in known}
-    return Trajectory(sigmas, bank=bank, **latents, **prompts, **known)
+    sigmas = numbers(parsed(facts, "sigmas"), "noise levels", 0.0)
+    latents = {name: tensor(tensors, name, 5, 6) for name in _LATENTS if name == "latents" or name in tensors}
+    shape = (len(sigmas), *latents["latents"].shape[1:])
+    for name, found in latents.items():
+        if found.shape != shape:
+            raise ValueError(f"{name} is {tuple(found.shape)} for {len(sigmas)} noise levels")
+    return Trajectory(
+        sigmas,
+        bank=bank,
+        **{name: tuple(found) for name, found in latents.items()},
+        **prompts,
+        **_run_of(facts, len(sigmas)),
+    )
+
+
+def _run_of(facts: dict[str, str], calls: int) -> dict[str, Any]:
+    """Facts that a file states of its run; files of the first version lack some of it."""
+    known = {name: parsed(facts, name) for name in _FACTS if name in facts}
+    read: dict[str, Callable[[Any], Any]] = {
+        "sampler": lambda value: text(value, "sampler"),
+        "switch_sigma": lambda value: number(value, "switch_sigma", 0.0, infinite=True),
+        "schedule": lambda value: numbers(value, "schedule", 0.0),
+        "starts": lambda value: tuple(whole(one, "starts", end=calls) for one in listed(value, "starts")),
+        "seed": lambda value: None if value is None else whole(value, "seed"),
+    }
+    return {name: read[name](value) for name, value in known.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,18 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
+from . import file_names
 from .checks import single
+from .facts import check_finite, named, tensor
 
 T = TypeVar("T")
+
+_UNFINISHED = ".tmp"
+_STALE_AFTER = 600.0
+"""Seconds after which nothing writes to an unfinished file any more."""
+_LONGEST_REASON = 160
+_OBJECTS = ("cross_attn", "pooled_output", "model_conds", "transformer_options")
+"""Entries of a CONDITIONING that the host never holds as numbers or texts."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +55,57 @@ class Store:
     def write(self, prefix: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Path:
         """Writes a numbered file and returns its path. It has a temporary name until it is complete.
 
-        Raises ValueError for a prefix that leads out of the folder.
+        Raises ValueError for a prefix that leads out of the folder or makes no name of a file, OSError where the
+        file cannot be written.
         """
         self.check_prefix(prefix)
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
             f"{self.folder}/{prefix}", folder_paths.get_output_directory()
         )
+        _remove_stale(Path(folder))
         path = Path(folder) / f"{name}_{counter:05}_.safetensors"
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(_UNFINISHED)
         facts = {"format": self.form, "version": str(self.version), **metadata}
         # safetensors refuses tensors that share memory, such as one caption of several pictures.
         copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
         try:
             save_file(copies, temporary, metadata=facts)
             temporary.replace(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise OSError(
+                f"{self.saver}: expected to write {path}, got an error ({brief(error)}); free disk space, or change "
+                "filename_prefix."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         return path
 
     def check_prefix(self, prefix: str) -> None:
-        """Raises ValueError for a prefix that leads out of the folder."""
-        if not (self._root / prefix).resolve().is_relative_to(self._root.resolve()):
+        """Raises ValueError for a prefix that leads out of the folder or makes no name of a file."""
+        if not self._holds(prefix):
             raise ValueError(
                 f"{self.saver}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
             )
+        if not file_names.fits(prefix):
+            also = file_names.ALSO_ON_WINDOWS if file_names.WINDOWS else ""
+            raise ValueError(
+                f"{self.saver}: expected a name of a file, of at most {file_names.LONGEST} bytes between slashes"
+                f"{also}, got {prefix[:80]!r}; change filename_prefix."
+            )
+
+    def _holds(self, prefix: str) -> bool:
+        root = self._root.resolve()
+        try:
+            path = (self._root / prefix).resolve()
+        except (ValueError, OSError):
+            return True  # no name of a file at all
+        return path != root and path.is_relative_to(root)
 
     def names(self) -> list[str]:
-        """Names of the saved files, relative to the folder, sorted."""
+        """Names of the saved files, relative to the folder, sorted. Links that lead out of it are none of them."""
+        root = self._root.resolve()
         return (
-            sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*.safetensors"))
+            sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*.safetensors") if _inside(p, root))
             if self._root.is_dir()
             else []
         )
@@ -100,9 +133,10 @@ class Store:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        except (safetensors.SafetensorError, OSError) as error:
+        except Exception as error:  # the reader of foreign bytes raises nothing narrower
             raise ValueError(
-                f"{self.loader}: expected a whole safetensors file, got {name} ({error}); save the {self.what} again."
+                f"{self.loader}: expected a whole safetensors file, got {name} ({brief(error)}); save the {self.what} "
+                "again."
             ) from error
         if metadata.get("format") != self.form or metadata.get("version") != str(self.version):
             got = "another kind of file"
@@ -116,9 +150,28 @@ class Store:
             return make(tensors, metadata)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(
-                f"{self.loader}: expected a complete {self.what}, got {name} without some of it ({error}); save it "
-                "again."
+                f"{self.loader}: expected a complete {self.what}, got {name}, in which something is missing or wrong "
+                f"({brief(error)}); save it again."
             ) from error
+
+
+def brief(error: Exception) -> str:
+    """First line of an error's text, not too long for a sentence."""
+    lines = str(error).strip().splitlines()
+    return (lines[0][:_LONGEST_REASON].rstrip(".: ") if lines else "") or type(error).__name__
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes what a server that was killed while it wrote has left unfinished."""
+    for path in folder.glob(f"*_{_UNFINISHED}"):
+        with contextlib.suppress(OSError):  # another process may be quicker
+            if time.time() - path.stat().st_mtime > _STALE_AFTER:
+                path.unlink()
+
+
+def _inside(path: Path, root: Path) -> bool:
+    # A pipe would never end, and a link may lead anywhere.
+    return path.is_file() and path.resolve().is_relative_to(root)
 
 
 def conditioning_parts(name: str, conditioning: list) -> tuple[dict[str, torch.Tensor], dict]:
@@ -128,14 +181,19 @@ def conditioning_parts(name: str, conditioning: list) -> tuple[dict[str, torch.T
     return tensors, {k: v for k, v in rest.items() if isinstance(v, int | float | str)}
 
 
-def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: Mapping, node: str) -> list:
+def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: object, node: str) -> list:
     """The CONDITIONING that `conditioning_parts` split; raises ValueError if it is no plain prompt."""
     start = f"{name}.cond."
-    conditioning = [
-        [
-            tensors[f"{name}.text"],
-            {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)} | dict(numbers),
-        ]
-    ]
+    text = tensor(tensors, f"{name}.text", 3)
+    values = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    for key, value in values.items():
+        if value.is_floating_point():
+            check_finite(value, key)
+    rest: dict[str, object] = {**values}
+    for key, value in named(numbers, "a prompt").items():
+        if key in _OBJECTS or not isinstance(value, int | float | str):
+            raise ValueError(f"{key} of a prompt is {value!r}")
+        rest[key] = value
+    conditioning = [[text, rest]]
     single(conditioning, node)
     return conditioning

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..features.reference_file import parts_of, references_of
+from ..features.reference_file import KINDS, parts_of, references_of
 from ..features.references import References
-from ..host.family import SELF_INPUT
+from ..host.facts import listed, named, number, parsed, text, texts, whole
+from ..host.family import FEATURES, SELF_INPUT
 from ..host.files import Store, conditioning_of, conditioning_parts
 from ..host.window import Window
 from ..host.words import WordTokens
+from .null_text import NULL_TEXT
 from .palette import Palette
 from .subject import Subject
 
@@ -60,23 +63,26 @@ def load(name: str) -> Palette:
 
 
 def _palette(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Palette:
-    described = json.loads(facts["palette"])
-    references = references_of(tensors, facts, LOAD)
-    if _tokens(references) != json.loads(facts["tokens"]):
+    described = named(parsed(facts, "palette"), "palette")
+    references = references_of(tensors, facts, LOAD, (*KINDS, NULL_TEXT))
+    if _tokens(references) != parsed(facts, "tokens"):
         raise ValueError("features of as many tokens as when it was saved")
-    window = Window(*described["window"])
+    start, end = listed(described.get("window"), "window", 2)
+    # Files of an earlier version have none of the last three.
+    subjects = listed(described.get("subjects", []), "subjects")
+    listed(subjects, "subjects", len(references.items) if subjects else 0)
+    empty = described.get("empty_prompt")
+    if empty is None and any(item.kind == NULL_TEXT for item in references.items):
+        raise ValueError("no empty prompt for references of null text")
     return Palette(
         references,
-        blocks=tuple(described["blocks"]),
-        family=described["family"],
-        context=int(described["context"]),
-        window=window,
-        # Files of an earlier version have none of these.
-        kind=described.get("features", SELF_INPUT),
-        subjects=tuple(None if parts is None else _subject(*parts) for parts in described.get("subjects", ())),
-        empty_prompt=conditioning_of(_EMPTY, tensors, described["empty_prompt"], LOAD)
-        if "empty_prompt" in described
-        else None,
+        blocks=texts(described.get("blocks"), "blocks"),
+        family=text(described.get("family"), "family"),
+        context=whole(described.get("context"), "context"),
+        window=Window(number(start, "window", 0.0, 1.0), number(end, "window", 0.0, 1.0)),
+        kind=text(described.get("features", SELF_INPUT), "features", FEATURES),
+        subjects=tuple(None if parts is None else _subject(parts) for parts in subjects),
+        empty_prompt=None if empty is None else conditioning_of(_EMPTY, tensors, empty, LOAD),
     )
 
 
@@ -85,8 +91,11 @@ def _parts(subject: Subject) -> list:
     return [list(words.tokens), words.prompt_length, subject.threshold, list(subject.blocks)]
 
 
-def _subject(tokens: list[int], prompt_length: int, threshold: float, blocks: list[str]) -> Subject:
-    return Subject(WordTokens(tuple(tokens), prompt_length), threshold, tuple(blocks))
+def _subject(parts: Any) -> Subject:
+    columns, length, threshold, blocks = listed(parts, "a subject", 4)
+    length = whole(length, "prompt_length")
+    columns = tuple(whole(column, "a token", end=length) for column in listed(columns, "tokens"))
+    return Subject(WordTokens(columns, length), number(threshold, "threshold", 0.0, 1.0), texts(blocks, "blocks"))
 
 
 def _tokens(references: References) -> list[dict[str, int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..host.blocks import Layer
+from ..host.facts import layer, listed, number, parsed, tensor, text
 from ..host.files import Store
 from .template import Template
 
@@ -20,6 +21,7 @@ STORE = Store(
     saver="Save Layout Template",
     loader=LOAD,
 )
+_LEAST_LEVEL = 1e-12
 
 
 def save(template: Template, prefix: str) -> Path:
@@ -44,8 +46,13 @@ def load(name: str) -> Template:
 
 def _template(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Template:
     maps: dict[Layer, dict[float, torch.Tensor]] = {}
-    for n, (layer, sigma) in enumerate(json.loads(facts["maps"])):
-        maps.setdefault(Layer(*layer), {})[sigma] = tensors[f"map.{n}"]
-    if not maps and "mask" not in tensors:
+    for n, entry in enumerate(listed(parsed(facts, "maps"), "maps")):
+        place, sigma = listed(entry, "an entry of maps", 2)
+        values = tensor(tensors, f"map.{n}", 3)
+        maps.setdefault(layer(place, "a layer"), {})[number(sigma, "a noise level", _LEAST_LEVEL)] = values
+    mask = tensor(tensors, "mask", 3) if "mask" in tensors else None
+    if not maps and mask is None:
         raise ValueError("neither maps nor a mask")
-    return Template(facts["family"], maps, tensors.get("mask"))
+    if len({len(values) for levels in maps.values() for values in levels.values()}) > 1:
+        raise ValueError("maps of unequal numbers of pictures")
+    return Template(text(facts.get("family"), "family"), maps, mask)

@@ -20,6 +20,7 @@ from likeness.demo.launcher.pins import HOSTS
 
 VERSION = "9.9.9"
 FAKE_COMFYUI = {"main.py": "", "comfyui_version.py": f'__version__ = "{VERSION}"', "requirements.txt": "front-end\n"}
+LOCKED = "--no-deps --require-hashes -r"
 
 
 def write_archive(path: Path, members: dict[str, str] = FAKE_COMFYUI, extra: tuple[tarfile.TarInfo, ...] = ()) -> None:
@@ -92,9 +93,17 @@ class Bench(NamedTuple):
     cache: Path
 
     def environment(self, **changes: Any) -> Environment:
-        return Environment(
-            self.cache / "host", **{"packages": ("torch==1",), "needs": 10, "version": VERSION, **changes}
-        )
+        first, lock = self.locks()
+        given = {"packages": ("torch==1",), "needs": 10, "lock": lock, "first": first, "version": VERSION}
+        return Environment(self.cache / "host", **{**given, **changes})
+
+    def locks(self) -> tuple[Path, Path]:
+        """Locks of torch and of the rest."""
+        names = [self.cache.parent / name for name in ("torch.txt", "rest.txt")]
+        for name in names:
+            if not name.exists():
+                name.write_text(f"{name.stem}==1\n")
+        return names[0], names[1]
 
     def ensure(self, **changes: Any) -> Environment:
         environment = self.environment(**changes)
@@ -110,9 +119,10 @@ def assert_whole(environment: Environment) -> None:
     assert environment.is_ready()
     assert sorted(p.name for p in environment.folder.iterdir()) == ["ComfyUI", "ready.json", "venv"]
     assert {p.name: p.read_text() for p in environment.comfyui.iterdir()} == FAKE_COMFYUI
-    assert (
-        environment.venv / "packages"
-    ).read_text() == f"torch==1\ntorch==1 -r {environment.comfyui / 'requirements.txt'}\n"
+    assert environment.first is not None
+    assert (environment.venv / "packages").read_text() == "".join(
+        f"{LOCKED} {file}\n" for file in (environment.first, environment.lock)
+    )
     assert not (environment.venv / "half a package").exists()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from likeness.demo.launcher import environment, files
-from likeness.tests.demo.launcher.fake_programs import Bench, assert_whole, set_free_disk
+from likeness.tests.demo.launcher.fake_programs import LOCKED, Bench, assert_whole, set_free_disk
 
 STEPS = ("venv", "download", "install")
 
@@ -94,22 +94,38 @@ def test_a_lost_comfyui_is_fetched_again(bench: Bench):
 def test_other_packages_make_another_installation(bench: Bench):
     bench.ensure()
     later = bench.ensure(packages=("torch==2",))
-    assert (later.venv / "packages").read_text().startswith("torch==2\n")
+    assert (later.venv / "packages").read_text().count("\n") == 2
     assert not bench.environment().is_ready()
 
 
-def test_changed_requirements_of_the_pack_are_installed_upon_the_rest(bench: Bench, tmp_path: Path):
-    file = tmp_path / "requirements.txt"
-    file.write_text("one\n")
-    made = bench.ensure(requirements=file)
+def test_a_changed_lock_is_installed_upon_the_rest(bench: Bench):
+    made, lock = bench.ensure(), bench.locks()[1]
     packages = made.venv / "packages"
     first = packages.read_text()
-    assert first.endswith(f"-r {file}\n")
-    bench.ensure(requirements=file)
-    assert packages.read_text() == first
-    file.write_text("two\n")
-    bench.ensure(requirements=file)
-    assert packages.read_text() == f"{first}-r {file}\n"
+    lock.write_text("rest==2\n")
+    bench.ensure()
+    assert packages.read_text() == f"{first}{LOCKED} {lock}\n"
+    bench.ensure()
+    assert packages.read_text() == f"{first}{LOCKED} {lock}\n"
+    lock.write_text("rest==3\n")
+    bench.programs.fails["install"] = ["ERROR: refused"]
+    with pytest.raises(files.Problem):
+        bench.ensure()
+    assert made.is_ready()  # as it was, and the next run tries again
+    bench.programs.fails.clear()
+    bench.ensure()
+    assert packages.read_text() == f"{first}{LOCKED} {lock}\n" + f"{LOCKED} {lock}\n"
+
+
+@pytest.mark.parametrize("moment", ["before", "halfway", "after"])
+def test_an_interrupted_update_makes_the_installation_anew(bench: Bench, moment: str):
+    bench.ensure()
+    bench.locks()[1].write_text("rest==2\n")
+    bench.programs.stop = ("install", moment)
+    with pytest.raises(KeyboardInterrupt):
+        bench.ensure()
+    assert not bench.environment().is_ready()
+    assert_whole(bench.ensure())
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"recipe": {}, "done": ["python", "source", "packages"]}'])

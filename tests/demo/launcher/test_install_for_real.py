@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,7 @@ from demo.launcher import install
 from demo.launcher.files import Problem
 from demo.launcher.pins import HOSTS
 HOSTS.update({hosts!r})
+install.LOCKS = Path({locks!r})
 try:
     print(install.private_comfyui(Path({cache!r}), {version!r})[0])
 except Problem as problem:
@@ -30,9 +33,24 @@ except Problem as problem:
 """
 
 
+def write_locks(folder: Path, index: Path) -> None:
+    folder.mkdir()
+    for name, packages in (
+        ("torch", ("torch-2.11.0", "torchvision-0.26.0", "torchaudio-2.11.0")),
+        ("host-0.30.0", ("front_end-2", "segment_anything-1.0")),
+        ("host-0.24.0", ("front_end-1", "segment_anything-1.0")),
+    ):
+        lines = []
+        for package in packages:
+            sha256 = hashlib.sha256((index / f"{package}-py3-none-any.whl").read_bytes()).hexdigest()
+            lines.append(f"{package.replace('-', '==')} --hash=sha256:{sha256}\n")
+        (folder / f"{name}.txt").write_text("".join(lines))
+
+
 class Installer:
     def __init__(self, index: dict[str, str], folder: Path):
-        self.cache, self.trace = folder / "cache", folder / "trace"
+        self.cache, self.trace, self.locks = folder / "cache", folder / "trace", folder / "locks"
+        write_locks(self.locks, Path(index["folder"]))
         self.hashes = {version: index[version] for version in ("0.30.0", "0.24.0")}
         self.variables = {
             **os.environ,
@@ -44,7 +62,8 @@ class Installer:
 
     def start(self, version: str = "0.30.0", **variables: str) -> subprocess.Popen[str]:
         hosts = {"0.30.0": ("2.6.0", self.hashes["0.30.0"]), "0.24.0": ("2.4.0", self.hashes["0.24.0"])}
-        code = DRIVER.format(root=str(ROOT), hosts=hosts, cache=str(self.cache), version=version)
+        places = {"root": str(ROOT), "cache": str(self.cache), "locks": str(self.locks)}
+        code = DRIVER.format(hosts=hosts, version=version, **places)
         return subprocess.Popen(
             [sys.executable, "-c", code],
             env={**self.variables, **variables},
@@ -107,7 +126,7 @@ def test_two_at_once_install_once_and_an_older_host_shares_torch(begun: Installe
     assert sum("waiting for it" in output for output in outputs) == 1
     assert sum("Installed in" in output for output in outputs) == 1
     assert begun.log().count("Successfully installed torch") == 1
-    assert begun.log().count("Successfully installed segment-anything") == 1
+    assert len(re.findall("Successfully installed front.end-2 segment.anything-1.0", begun.log())) == 1
     python = outputs[0].splitlines()[-1]
     assert outputs[1].splitlines()[-1] == python
     assert Path(python).is_relative_to(begun.cache)
@@ -160,6 +179,13 @@ def test_a_wrong_archive_is_never_run(begun: Installer):
     assert "SHA-256" in fail(begun.start())
     assert not begun.trace.exists()
     assert not (begun.cache / "host-0.30.0" / "ComfyUI").exists()
+
+
+def test_a_package_of_another_hash_is_not_installed(begun: Installer):
+    lock = begun.locks / "host-0.30.0.txt"
+    lock.write_text(re.sub("[0-9a-f]{64}", "0" * 64, lock.read_text()))
+    assert "SHA-256 is not the locked one" in fail(begun.start())
+    assert not list((begun.cache / "host-0.30.0" / "venv").rglob("front_end*"))
 
 
 def test_without_a_network_one_sentence_says_so(begun: Installer):

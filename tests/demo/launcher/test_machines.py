@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from likeness.demo.launcher import environment
-from likeness.tests.demo.launcher.fake_programs import Bench, refused
+from likeness.demo.launcher import pip_failures
+from likeness.tests.demo.launcher.fake_programs import LOCKED, Bench, refused
 
 INDEX = "https://example.org/whl/cpu"
 
@@ -20,7 +20,7 @@ def packages(bench: Bench) -> list[str]:
 def test_torch_comes_from_the_index_that_is_named(bench: Bench):
     bench.ensure(index=INDEX)
     first, second = packages(bench)
-    assert first == f"--index-url {INDEX} torch==1" and "--index-url" not in second
+    assert first == f"--index-url {INDEX} torch==1" and second == f"{LOCKED} {bench.locks()[1]}"
     count = len(bench.programs.calls)
     assert bench.ensure().is_ready() and bench.ensure(index=INDEX).is_ready()  # what is there will do
     assert len(bench.programs.calls) == count
@@ -39,8 +39,8 @@ def test_a_machine_without_torch_is_told_what_to_do(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, system: str, processor: str, said: str
 ):
     bench.programs.fails["install"] = ["ERROR: No matching distribution found for torch==2.11.0"]
-    monkeypatch.setattr(environment.platform, "machine", lambda: processor)
-    monkeypatch.setattr(environment, "sys", SimpleNamespace(platform=system, version_info=(3, 12)))
+    monkeypatch.setattr(pip_failures.platform, "machine", lambda: processor)
+    monkeypatch.setattr(pip_failures, "sys", SimpleNamespace(platform=system, version_info=(3, 12)))
     sentence = refused(bench)
     assert said in sentence and f"on {system} {processor}" in sentence and "COMFYUI_PATH" in sentence
 

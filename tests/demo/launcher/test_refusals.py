@@ -112,6 +112,7 @@ def test_no_network_is_told_as_such_and_nothing_is_cloned(bench: Bench, step: st
     ("line", "said"),
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If", "SHA-256"),
         ("ERROR: No matching distribution found for torch==2.11.0", "There is no torch==2.11.0 for Python"),
         ("error: metadata-generation-failed", "install.log"),
     ],

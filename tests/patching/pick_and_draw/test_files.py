@@ -118,7 +118,7 @@ def test_features_that_lack_tokens_are_refused(output):
     save_file(tensors, path, metadata=facts)
     with pytest.raises(
         ValueError,
-        match=r"expected a complete palette, got .* without some of it .features of as many tokens as when",
+        match=r"expected a complete palette, got .*missing or wrong .features of as many tokens as when",
     ):
         palette_file.load(path.name)
 
