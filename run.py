@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # ruff: noqa: E402, RUF005, UP010, UP031, UP036
-"""python run.py demo | serve | test | bench | train | evaluate | ray
+"""python run.py demo | serve | test | bench | train | evaluate | s3 | ray
 
   demo    makes one personalized picture with a real ComfyUI, headless
             --checkpoint FILE --photos FOLDER --subject WORD [--lora FILE]  with your own files; demo -h lists more
@@ -10,6 +10,7 @@
   bench   runs one benchmark: bench NAME [--quick] [--json FILE]
   train   trains the demo model, or a joint model of your own, resuming where it stopped
   evaluate  the papers' evaluation on your checkpoint: plan, generate, score, report; --smoke tries it on the demo model
+  s3      makes JeDi's data set of sets of one subject: plan, check, make, show, calibrate; --smoke tries it
   ray     Ray's own commands, for a cluster that `evaluate generate --ray ADDRESS` draws on: ray start --head
 
 The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
@@ -48,7 +49,7 @@ from demo.launcher.files import Problem
 from demo.launcher.pins import DEFAULT_HOST, HOSTS
 from demo.launcher.pythons import WINDOWS, ask, clean_variables, python_in
 
-COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate", "ray")
+COMMANDS = ("demo", "serve", "test", "bench", "train", "evaluate", "s3", "ray")
 # Every equation, every node, the patches' laws on one U-Net and three transformers, and each paper's workflow in a
 # server.
 QUICK_WITHOUT = ("sd2", "sdxl", "flux2", "chroma", "qwen", "lumina2", "krea2", "anima")

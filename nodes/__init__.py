@@ -5,8 +5,10 @@ from __future__ import annotations
 from ._api import ComfyExtension
 from ._kept import add_routes
 from .adaptive_mask import AdaptiveMask
+from .assemble_set import LikenessAssembleSet
 from .attention_maps import LikenessAttentionMaps
 from .correspondence import LikenessCorrespondence
+from .cut_out import LikenessCutOut
 from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
 from .joint_checkpoint import LikenessLoadJointCheckpoint
 from .joint_guider import LikenessJointGuider
@@ -19,6 +21,7 @@ from .palette import AppearancePalette
 from .palette_file import LikenessLoadPalette, LikenessSavePalette
 from .prompt_list import LikenessPromptList
 from .reference import LikenessLoadReference, LikenessReference, LikenessSaveReference
+from .same_subject import LikenessSameSubject
 from .segment import LikenessSegment
 from .step_blended import LikenessStepBlendedGuider, StepBlendedSampler
 from .subject import LikenessSubject
@@ -62,6 +65,9 @@ def node_classes() -> list:
         LikenessMetrics,
         LikenessScore,
         LikenessKeepBest,
+        LikenessCutOut,
+        LikenessSameSubject,
+        LikenessAssembleSet,
         LikenessDemoModel,
         LikenessDemoSubject,
         LikenessDemoJointModel,

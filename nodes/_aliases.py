@@ -27,6 +27,9 @@ ALIASES = {
         "clip score, clip-i, clip-t, dino, similarity, identity, compare images, evaluation, metric, face similarity"
     ),
     "LikenessKeepBest": "best of n, best seed, choose, select, rank, sort by score, pick best, filter images",
+    "LikenessCutOut": "instances, crop by mask, remove background, separate objects, SAM, split mask, jedi, S3",
+    "LikenessSameSubject": "filter images, duplicates, same object, similarity, clip filter, choose, jedi, S3",
+    "LikenessAssembleSet": "stack images, data set, dataset, training set, captions, contact sheet, jedi, S3",
     "LikenessLossCurves": "loss plot, guidance curve, graph, plot",
     "MultiSourceAttnSwap": (
         "multi-source attention swap, layout and retouch, attention swap, MasaCtrl, identity, face, "

@@ -23,7 +23,7 @@ const TAKERS = {
   LIKENESS_TRAJECTORY: ["MultiSourceAttnSwap", "LikenessSaveTrajectory"],
   LIKENESS_ADAPTIVE_MASK: ["MultiSourceAttnSwap"],
   LIKENESS_LOSSES: ["LikenessLossCurves"],
-  LIKENESS_METRICS: ["LikenessScore", "LikenessKeepBest"],
+  LIKENESS_METRICS: ["LikenessScore", "LikenessSameSubject", "LikenessKeepBest"],
 };
 const GIVERS = {
   LIKENESS_SUBJECT: ["LikenessSubject"],

@@ -263,6 +263,18 @@ def _best(b: Builder, s: Scene) -> Link:
     return [kept[0], 1]
 
 
+def _members(b: Builder, s: Scene) -> Link:
+    """A set of what is cut out of a plain run's pictures, as pixels of another run."""
+    made = sampled(b, s, patched(b, s, s.model), (positive(b, s), negative(b, s)), latent(b, s))
+    images = b.add("VAEDecode", samples=made, vae=s.vae)
+    asked = {"parts": b.one_of("each mask", "each connected part"), "border": b.one_of("keep", "drop")}
+    cuts = b.add("LikenessCutOut", image=images, masks=_mask(b, s), **asked, minimum_area=0.0)
+    judge = b.add("LikenessMetrics", identity="tinyland-judge", prompt="none")
+    same = b.add("LikenessSameSubject", metrics=judge, images=cuts, threshold=b.one_of(0.5, -1.0))
+    whole = b.add("LikenessAssembleSet", images=same, captions=b.one_of("", TEXTS[1]), size=64)
+    return b.add("VAEEncode", pixels=whole, vae=s.vae)
+
+
 METHODS = {
     "retouch": _retouch,
     "guidance": _guidance,
@@ -272,4 +284,5 @@ METHODS = {
     "both": _both,
     "likeness": _likeness,
     "best": _best,
+    "members": _members,
 }

@@ -19,7 +19,7 @@ COMMANDS = {
     "demo": "demo.picture",
     "serve": "demo.launcher.serve",
     "evaluate": "lab.evaluate.entry",
-    "s3": "lab.s3.command",
+    "s3": "lab.s3.entry",
     "ray": "lab.farm.cluster",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ REFERENCES = ("reference", "reference_2", "reference_3", "reference_4")
 PROMPTS = ("prompt", "class_prompt", "embedding_prompt", "braced_prompt")
 RESULT = "result"
 """Word in the brackets of the node that shows the picture, where several show one."""
+SHOWS = ("SaveImage", "PreviewImage")
+"""Nodes that show pictures."""
 Graph = dict[str, dict[str, Any]]
 
 
@@ -100,11 +102,26 @@ def load(name: str) -> Template:
 
 def parsed(name: str, graph: Any) -> Template:
     """Template of a graph in API format. Raises Problem for a graph that cannot be evaluated."""
+    template = read(name, graph, SLOTS, "method")
+    if "seed" not in template.names or not template.names & set(PROMPTS):
+        raise Problem(
+            f"The method {name} needs a slot for the seed and one of {', '.join(PROMPTS)}: write [seed=seed] and "
+            "[text=prompt] at the end of the titles of its nodes."
+        )
+    return template
+
+
+def read(name: str, graph: Any, known: Collection[str], what: str, kinds: Collection[str] = SHOWS) -> Template:
+    """Template of a graph in API format with the slots `known`.
+
+    what: noun of the graph in sentences. kinds: classes of nodes that show a result. Raises Problem for another format,
+    an unknown slot, and a graph without one node that shows its result.
+    """
     nodes = graph.values() if isinstance(graph, dict) else ()
     if not nodes or not all(isinstance(node, dict) and "class_type" in node and "inputs" in node for node in nodes):
-        raise Problem(f"The method {name} is no workflow in API format: use Export (API) in ComfyUI's menu.")
+        raise Problem(f"The {what} {name} is no workflow in API format: use Export (API) in ComfyUI's menu.")
     slots: list[tuple[str, str, str]] = []
-    shows = {key for key, node in graph.items() if node["class_type"] in ("SaveImage", "PreviewImage")}
+    shows = {key for key, node in graph.items() if node["class_type"] in kinds}
     results = set()
     for key, node in graph.items():
         title = node.get("_meta", {}).get("title", "")
@@ -113,23 +130,17 @@ def parsed(name: str, graph: Any) -> Template:
             left, equals, slot = (text.strip() for text in part.partition("="))
             if not equals and left == RESULT:
                 results.add(key)
-            elif slot not in SLOTS or left not in node["inputs"]:
+            elif slot not in known or left not in node["inputs"]:
                 raise Problem(
-                    f"The node '{title}' of the method {name} has the slot '{part.strip()}': write INPUT=SLOT with an "
-                    f"input of {node['class_type']} and one of {', '.join(SLOTS)}."
+                    f"The node '{title}' of the {what} {name} has the slot '{part.strip()}': write INPUT=SLOT with an "
+                    f"input of {node['class_type']} and one of {', '.join(known)}."
                 )
             else:
                 slots.append((key, left, slot))
     chosen = results or shows
     if len(chosen) != 1:
         raise Problem(
-            f"The method {name} has {len(chosen)} nodes that may show its picture: write [{RESULT}] at the end of the "
+            f"The {what} {name} has {len(chosen)} nodes that may show its picture: write [{RESULT}] at the end of the "
             "title of one Save Image node."
         )
-    template = Template(name, graph, tuple(slots), chosen.pop())
-    if "seed" not in template.names or not template.names & set(PROMPTS):
-        raise Problem(
-            f"The method {name} needs a slot for the seed and one of {', '.join(PROMPTS)}: write [seed=seed] and "
-            "[text=prompt] at the end of the titles of its nodes."
-        )
-    return template
+    return Template(name, graph, tuple(slots), chosen.pop())

@@ -11,7 +11,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -23,6 +23,8 @@ LOST = (ConnectionError, urllib.error.URLError, aiohttp.ClientError, TimeoutErro
 """Errors of a server that is gone or silent."""
 ATTEMPTS = 3
 _FOLDERS = ("checkpoints", "loras", "embeddings", "vae", "text_encoders", "clip_vision", "controlnet", "sams")
+_FOLDERS += ("diffusion_models", "background_removal")
+Result = TypeVar("Result")
 
 
 class Server:
@@ -62,8 +64,12 @@ class Server:
 
     def lend(self, name: str, content: Callable[[], bytes]) -> None:
         """Puts a file among the server's inputs, once."""
-        if name in self._known:
-            return
+        if name not in self._known:
+            self.upload(name, content())
+            self._known.add(name)
+
+    def upload(self, name: str, content: bytes) -> None:
+        """Puts a file among the server's inputs; replaces one of this name."""
         boundary = uuid.uuid4().hex
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
@@ -72,12 +78,18 @@ class Server:
         )
         request = urllib.request.Request(
             f"http://{self.client.address}/upload/image",
-            head.encode() + content() + f"\r\n--{boundary}--\r\n".encode(),
+            head.encode() + content + f"\r\n--{boundary}--\r\n".encode(),
             {"Content-Type": f"multipart/form-data; boundary={boundary}"},
             method="POST",
         )
         with DIRECT.open(request, timeout=60):
-            self._known.add(name)
+            pass
+
+    def results(self, graph: Prompt, output: str, timeout: float) -> tuple[list[bytes], str]:
+        """Pictures and text that the node `output` shows. Raises the client's errors."""
+        result = self.client.run(graph, timeout=timeout)
+        texts = result.outputs.get(output, {}).get("text", [])
+        return [self._taken(record) for record in result.images(output)], "\n".join(map(str, texts))
 
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
         """Picture that the node `output` shows. Raises the client's errors; Failed also for another number."""
@@ -157,14 +169,21 @@ class OwnServer(Server):
         self._host.stop()
 
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
+        return self._anew(lambda: super(OwnServer, self).draw(graph, output, timeout))
+
+    def results(self, graph: Prompt, output: str, timeout: float) -> tuple[list[bytes], str]:
+        return self._anew(lambda: super(OwnServer, self).results(graph, output, timeout))
+
+    def _anew(self, run: Callable[[], Result]) -> Result:
+        """Result of a run, which is repeated where its files are gone."""
         try:
-            return super().draw(graph, output, timeout)
+            return run()
         except urllib.error.HTTPError as error:
             if error.code != 404:
                 raise
             # ComfyUI has the result of an equal graph in its cache, whose file is already taken.
             self.client.post("/free", {"free_memory": True})
-            return super().draw(graph, output, timeout)
+            return run()
 
     def _taken(self, image: dict[str, str]) -> bytes:
         """Picture, removed from the server's folder: ComfyUI lists that folder for each new name."""

@@ -14,6 +14,9 @@ from PIL import Image
 from . import loading, weights
 from .preprocessing import Geometry
 
+OVERLAP = 0.5
+"""Intersection over union above which two boxes are one."""
+Box = tuple[float, float, float, float]
 _GRAY = (127, 127, 127)
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -57,7 +60,7 @@ class Detector:
         raise NotImplementedError
 
     @torch.inference_mode()
-    def box(self, picture: Image.Image, noun: str) -> tuple[float, float, float, float] | None:
+    def box(self, picture: Image.Image, noun: str) -> Box | None:
         """Best box (left, top, right, bottom) in pixels, inside the picture; None if nothing of this name is found."""
         scores, boxes = self._found(picture.convert("RGB"), noun)
         best = int(scores.argmax())
@@ -68,6 +71,21 @@ class Detector:
         left, right = (min(max(edge, 0.0), right) for edge in (x - width / 2, x + width / 2))
         top, bottom = (min(max(edge, 0.0), bottom) for edge in (y - height / 2, y + height / 2))
         return left, top, right, bottom
+
+    @torch.inference_mode()
+    def boxes(self, picture: Image.Image, noun: str) -> list[Box]:
+        """Boxes of everything of this name as in `box`, the best first; of boxes that overlap, the better."""
+        scores, boxes = self._found(picture.convert("RGB"), noun)
+        half = boxes[:, 2:] / 2
+        corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], 1).clamp(min=0)
+        corners = torch.minimum(corners, torch.tensor([*picture.size, *picture.size], dtype=corners.dtype))
+        scores, kept = scores.sigmoid().cpu(), []
+        for i in scores.argsort(descending=True, stable=True).tolist():
+            if float(scores[i]) < self.threshold:
+                break
+            if all(_overlap(corners[i], corners[j]) <= OVERLAP for j in kept):
+                kept.append(i)
+        return [(left, top, right, bottom) for left, top, right, bottom in corners[kept].tolist()]
 
 
 class Owlv2(Detector):
@@ -129,15 +147,22 @@ KINDS: dict[str, type[Detector]] = {
 }
 
 
-def load(name: str, folders: Sequence[Path], device: str = "cpu") -> Detector:
+def _overlap(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Intersection over union of two boxes."""
+    inside = (torch.minimum(first[2:], second[2:]) - torch.maximum(first[:2], second[:2])).clamp(min=0).prod()
+    areas = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - inside
+    return float(inside / areas) if float(areas) > 0 else 0.0
+
+
+def load(name: str, folders: Sequence[Path], device: str = "cpu", threshold: float | None = None) -> Detector:
     """Detector of this name, ready for use. Raises MissingWeights or ValueError."""
     known = weights.detector(name)
-    found = KINDS[name](name, known.find(folders), device)
+    found = KINDS[name](name, known.find(folders), device, threshold)
     found.ready()
     return found
 
 
-def filled(box: tuple[float, float, float, float] | None, size: tuple[int, int]) -> np.ndarray:
+def filled(box: Box | None, size: tuple[int, int]) -> np.ndarray:
     """Mask [height, width] bool of a box in a picture of `size` (width, height); empty for None."""
     mask = np.zeros((size[1], size[0]), bool)
     if box is not None:

@@ -195,6 +195,12 @@ NOTES = {
         "Follows a saved layout: the vanilla model draws nothing. Run *save_template* first; the batch must be the "
         "same, and the same seed fits best."
     ),
+    "same_subject": (
+        "Four pictures of one subject become a set, as a joint model is trained on (JeDi, S3). The subject's attention "
+        "map cuts it out of each; *Same Subject* keeps the pictures that show one subject; *Assemble Set* stacks them "
+        "with their caption.\n\nWith your own: *SAM3 Detect* with **individual_masks** in place of the map, "
+        "clip-vit-base-patch32 in *Likeness Metrics*, and a **threshold** that `run.py s3 calibrate` measures."
+    ),
     "keep_best": (
         "Draws eight pictures, measures how like the photographs each is, and keeps the two best.\n\nThe demo's judge "
         "measures here, and its numbers compare with no paper. With your own: **identity** dino-vits16 in *Likeness "

@@ -30,6 +30,8 @@ SOUGHT = {
     "uremd": "UREMDGuidance",
     "clip score": "LikenessScore",
     "best of n": "LikenessKeepBest",
+    "remove background": "LikenessCutOut",
+    "training set": "LikenessAssembleSet",
     "multi-source attention": "MultiSourceAttnSwap",
     "save trajectory": "LikenessSaveTrajectory",
 }

@@ -92,6 +92,8 @@ REFUSED = {
         {},
         "expected geometry usual for tinyland-judge, got clip-224",
     ),
+    "no area": ("LikenessCutOut", {"minimum_area": 0.9}, {}, "expected minimum_area below maximum_area, got 0.9 and"),
+    "a part": ("LikenessCutOut", {"parts": "x"}, {}, "expected parts among each mask, each connected part, got x"),
     "no segmenter": ("LikenessSegment", {"checkpoint": "x.pth"}, {}, "got 'x.pth'; download one there"),
 }
 ACCEPTED = {
