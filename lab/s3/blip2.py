@@ -31,9 +31,10 @@ class Blip2:
         kind = torch.float16 if self.device == "cuda" else torch.float32
         try:
             processor = Blip2Processor.from_pretrained(self.folder, local_files_only=True)
-            network, said = Blip2ForConditionalGeneration.from_pretrained(
+            loaded: Any = Blip2ForConditionalGeneration.from_pretrained(
                 self.folder, local_files_only=True, weights_only=True, output_loading_info=True, dtype=kind
             )
+            network, said = loaded
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             why = str(error).strip().splitlines()[0][:200]
             raise Problem(

@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ...demo.launcher.client import Failed, Interrupted, Rejected
 from ...demo.launcher.files import Problem
-from ..farm.servers import LOST
 from ..evaluate.templates import Graph, Template
+from ..farm.servers import LOST
 
 ATTEMPTS = 3
 
