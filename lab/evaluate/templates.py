@@ -5,7 +5,6 @@ A title ends with its slots in brackets: "KSampler [seed=seed, steps=steps]" fil
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -76,11 +75,12 @@ class Template:
 
     def filled(self, values: Mapping[str, Any]) -> Graph:
         """Graph without titles, its slots filled in."""
-        graph = copy.deepcopy(self.graph)
+        graph = {
+            key: {**{name: value for name, value in node.items() if name != "_meta"}, "inputs": {**node["inputs"]}}
+            for key, node in self.graph.items()
+        }
         for node, name, slot in self.slots:
             graph[node]["inputs"][name] = values[slot]
-        for node in graph.values():
-            node.pop("_meta", None)
         return graph
 
 
