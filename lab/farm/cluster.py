@@ -18,6 +18,7 @@ def secured(token: str | None = None) -> None:
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_process_group_cleanup_enabled": "true",
+        "RAY_worker_niceness": "0",  # ComfyUI inherits it, and Ray's own is 15
         "LIKENESS_PACK": str(ROOT),
     }
     for name, value in settings.items():
