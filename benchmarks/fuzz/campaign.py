@@ -18,7 +18,7 @@ from ..kept import cache_folder, code_of
 from ..report import Report, write_json
 from .figures import COUNT, NOTES, TARGETS, figures
 from .graphs import Case, cases
-from .oracle import Fault, Oracle, Verdict
+from .oracle import HANG, Fault, Oracle, Verdict
 from .reduction import reduced
 from .server import Server, serving
 
@@ -67,7 +67,8 @@ class Judge:
         if fault is None or fault.signature in self._known:
             return
         if self._shrinking is None:
-            self._shrinking, self._until = fault.signature, time.monotonic() + SHRINK_SECONDS
+            seconds = 0.0 if fault.kind == HANG else SHRINK_SECONDS  # each try would wait for its end
+            self._shrinking, self._until = fault.signature, time.monotonic() + seconds
         if fault.signature == self._shrinking:
             raise _Found(fault)
 
@@ -90,7 +91,8 @@ class Judge:
         """Makes the graph of a new fault smaller; the fault counts as known from now on."""
         self._known.add(fault.signature)
         self._shrinking = None
-        case, fault = reduced(case, fault, lambda smaller: self._oracle(smaller).fault, schemas, SHRINK_SECONDS)
+        seconds = 0.0 if fault.kind == HANG else SHRINK_SECONDS
+        case, fault = reduced(case, fault, lambda smaller: self._oracle(smaller).fault, schemas, seconds)
         self._known.add(fault.signature)
         self.found.setdefault(fault.signature, (fault, case))
         return fault, case

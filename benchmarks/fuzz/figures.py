@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..report import Target
-from .oracle import FAILURE, LEAK, PICTURE, REFUSAL, SENTENCE, Fault, Verdict
+from .oracle import FAILURE, HANG, LEAK, PICTURE, REFUSAL, SENTENCE, Fault, Verdict
 
 _OTHER = "other_faults"
 FAULTS = {
     "the server has ended": "crashes",
-    "no end": "hangs",
+    HANG: "hangs",
     "no picture": "nan_pictures",
     "raw error": "raw_tracebacks",
     "raw refusal": "raw_tracebacks",

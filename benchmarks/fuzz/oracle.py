@@ -14,7 +14,7 @@ from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
 from .server import REJECTED, Outcome, Server
 from .twins import run_with, runs, twins
 
-LEAK = "memory leak"
+LEAK, HANG = "memory leak", "no end"
 PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
 """Ends of a graph. Sentence: of ours, while it ran. Refusal: when it was queued. Failure: nothing usable, which is a
 fault unless core's nodes fail alike without ours."""
@@ -75,11 +75,26 @@ class Oracle:
                 self._server.restart()  # the host would warn of this model in every later prompt
             return verdict
         except TimeoutError as error:
-            fault = Fault("no end", _blame(case.prompt, Outcome()), str(error))
+            self._server.restart()
+            if self._is_endless_alone(case):
+                return Verdict(FAILURE)
+            return Verdict(FAILURE, Fault(HANG, _blame(case.prompt, Outcome()), str(error)))
         except (OSError, aiohttp.ClientError):
             fault = Fault("the server has ended", _blame(case.prompt, Outcome()))
         self._server.restart()
         return Verdict(FAILURE, fault)
+
+    def _is_endless_alone(self, case: Case) -> bool:
+        """True where ComfyUI alone reaches no end of one of the case's runs either."""
+        try:
+            for prompt in filter(None, (case.before, case.prompt)):
+                for run in runs(prompt):
+                    for twin in twins(prompt, run):
+                        self._server.run(twin)
+        except TimeoutError:
+            self._server.restart()
+            return True
+        return False
 
     def _judged(self, case: Case) -> Verdict:
         server, prompt, plain_prompt = self._server, case.prompt, plain(case.prompt)

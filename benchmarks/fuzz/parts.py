@@ -40,6 +40,8 @@ PATCHES: dict[str, tuple[dict[str, Any], ...]] = {
     "LoraLoaderBypassModelOnly": ({"lora_name": "nemo.safetensors", "strength_model": 0.7},),
 }
 OF_DEMO = ("LoraLoaderModelOnly", "LoraLoaderBypassModelOnly")
+ADAPTIVE = "dpm_adaptive"
+"""Takes hundreds of steps or more where weights are random."""
 SIZES = ((64, 64), (128, 128), (64, 96), (72, 64), (128, 64), (200, 136))
 
 
@@ -65,9 +67,10 @@ class Scene:
 def scene(b: Builder, family: str) -> Scene:
     """Draws the model, the prompt and the size, and the values that all nodes share."""
     b.common |= {"steps": b.one_of(2, 2, 3, 4), "cfg": b.one_of(4.0, 1.0, 7.5), "seed": b.number(0, 3)}
-    samplers = b.schemas["KSampler"]["input"]["required"]
-    sampler = b.one_of("euler", *samplers["sampler_name"][0]) if b.maybe() else "euler"
-    scheduler = b.one_of("normal", *samplers["scheduler"][0]) if b.maybe() else "normal"
+    widgets = b.schemas["KSampler"]["input"]["required"]
+    samplers = [name for name in widgets["sampler_name"][0] if family == DEMO or name != ADAPTIVE]
+    sampler = b.one_of("euler", *samplers) if b.maybe() else "euler"
+    scheduler = b.one_of("normal", *widgets["scheduler"][0]) if b.maybe() else "normal"
     b.common |= {"sampler_name": sampler, "sampler": sampler, "scheduler": scheduler, "noise_levels": 2}
     b.common["noise_seed"] = b.common["seed"]
     # Tiny models have the training resolution of their family, at which every run would take minutes.

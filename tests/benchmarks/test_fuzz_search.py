@@ -90,6 +90,23 @@ def test_shrinking_ends(monkeypatch):
         judge(Case(FIRST))
 
 
+def test_a_graph_without_end_is_not_shrunk():
+    """Every try would wait as long again."""
+    asked = []
+
+    def oracle(case):
+        asked.append(case)
+        return Verdict("failure", Fault("no end"))
+
+    judge = campaign.Judge(oracle)
+    with pytest.raises(campaign._Found):
+        judge(Case(FIRST))
+    judge(Case(SECOND))
+    schemas = {"First": {"input": {}, "output": []}}
+    assert judge.reduce(Fault("no end"), Case(FIRST), schemas) == (Fault("no end"), Case(FIRST))
+    assert len(asked) == 1
+
+
 def test_signatures_do_not_hold_numbers():
     first, second = (Fault("raw error", "A at B", f"size {n} against {n + 1}") for n in (3, 40))
     assert first.signature == second.signature

@@ -135,3 +135,28 @@ def pair():
 )
 def test_a_run_that_core_fails_at_first_without_our_nodes_too(error, failing, expected):
     assert judged(pair(), failing, error) == expected
+
+
+@pytest.mark.parametrize(
+    ("endless", "expected"),
+    [
+        (lambda kinds: "FreeU_V2" in kinds, None),
+        (lambda kinds: LAYOUT in kinds, "no end"),
+        (lambda kinds: PATCH in kinds, "no end"),
+    ],
+)
+def test_a_run_without_end_in_core_alone_too(endless, expected):
+    class Slow(Host):
+        restarted = 0
+
+        def run(self, prompt):
+            if endless(classes(prompt)):
+                raise TimeoutError("600 s")
+            return super().run(prompt)
+
+        def restart(self):
+            self.restarted += 1
+
+    server = Slow(lambda *_: False)
+    verdict = Oracle(server)(Case(FORKED))  # pyright: ignore[reportArgumentType]
+    assert (verdict.fault and verdict.fault.kind) == expected and verdict.ended == "failure" and server.restarted
