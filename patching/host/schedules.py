@@ -13,8 +13,8 @@ _USUAL = 100
 """Steps of the schedule by which the others' number is estimated."""
 _NEAR = 3
 """Numbers of steps tried on each side of the estimate. Levels that a schedule takes from those of training are uneven.
-With three levels and more, the schedules of ComfyUI 0.30 need one number up to 50 steps, and three up to 100. Only *beta*
-needs more there, with fewer than five levels."""
+With three levels and more, the schedules of ComfyUI 0.30 need one number up to 50 steps, and three up to 100. Only
+*beta* needs more there, with fewer than five levels."""
 
 
 def earlier_levels(sigmas: Sequence[float], model_sampling: ModelSampling) -> tuple[float, ...] | None:
