@@ -61,7 +61,7 @@ def composed(pictures: list[Image.Image]) -> Image.Image:
         canvas.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), spot)
     pen = ImageDraw.Draw(canvas)
     pen.text((2, place // 2 - 14), "photo", fill="black")
-    pen.text((2, 2 * place + 2), "demo model, 128 pixels, enlarged", fill="black")
+    pen.text((2, 2 * place + 2), f"demo model, {pictures[1].width} pixels", fill="black")
     return canvas
 
 
