@@ -44,6 +44,7 @@ _BRANCH_ENDS = ("out_layers.3.weight", "proj_out.weight", "conv2.weight", "attn1
 _BRANCH_ENDS += ("attn2.to_out.0.weight", "mlp.fc2.weight", "mlp.c_proj.weight", "out_proj.weight")
 """Last layers of residual branches. Small ones keep the sum of many branches within half precision."""
 _BRANCH_SCALE = 0.3
+_UNET = "model.diffusion_model."
 _POOL = 1_000_003
 """Random numbers that all weights repeat. The prime keeps rows of weights from being alike."""
 
@@ -84,7 +85,8 @@ def _texts(family: str) -> State:
 def lora_shapes(family: str) -> State:
     """LoRA for the attention of the U-Net and of the text encoders, by the names that kohya's trainer writes."""
     unet_config, _ = _CONFIGS[family]
-    unet = {key.removeprefix("model.diffusion_model."): value for key, value in shapes(family).items()}
+    everything = shapes(family)
+    unet = {key.removeprefix(_UNET): value for key, value in everything.items() if key.startswith(_UNET)}
     # kohya names SD 1.x's blocks as Diffusers does, and SDXL's as the checkpoint does
     names = comfy.utils.unet_to_diffusers(unet_config) if family == SD15 else {key: key for key in unet}
     state: State = {}

@@ -50,6 +50,14 @@ def test_names_and_shapes_are_those_of_real_files(family):
     assert {name: tuple(lora[name].shape) for name in OF_LORAS[family]} == OF_LORAS[family]
 
 
+def test_a_lora_of_the_u_net_has_no_layers_of_other_networks():
+    prefix = "model.diffusion_model."
+    unet = {key.removeprefix(prefix) for key in checkpoints.shapes("sdxl") if key.startswith(prefix)}
+    layers = {name.removesuffix(".weight").replace(".", "_") for name in unet}
+    changed = {key.partition(".")[0] for key in checkpoints.lora_shapes("sdxl") if key.startswith("lora_unet_")}
+    assert changed and {name.removeprefix("lora_unet_") for name in changed} <= layers
+
+
 def test_a_file_is_read_back_and_stays(tmp_path):
     meta = checkpoints.META
     state = {
