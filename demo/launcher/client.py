@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -87,6 +88,26 @@ class Result:
         return "\n".join(self.outputs[node]["text"])
 
 
+class Turn:
+    """Turn of a prompt at a server that several threads use, from its queueing to its end.
+
+    queued: True once the server has the prompt. valid: tells whether the connection is to the server that runs now.
+    """
+
+    def __init__(self, lock: threading.Lock, valid: Callable[[], bool] = lambda: True):
+        self._lock, self._valid, self.queued = lock, valid, False
+
+    def begin(self) -> None:
+        """Waits for the turn. Raises ConnectionError where the server was started again meanwhile."""
+        self._lock.acquire()
+        if not self._valid():
+            self._lock.release()
+            raise ConnectionError("ComfyUI was started again")
+
+    def end(self) -> None:
+        self._lock.release()
+
+
 class Client:
     """Talks to one server. Every method may raise urllib.error.URLError or aiohttp.ClientError when the server is
     gone."""
@@ -133,14 +154,22 @@ class Client:
         """Bytes of the file that an image record names."""
         return self.get("/view", **{k: record[k] for k in ("filename", "subfolder", "type")})
 
-    def run(self, prompt: Prompt, progress: Callable[[Progress], None] | None = None, timeout: float = 600.0) -> Result:
-        """Queues a prompt, waits for its end and returns its result.
+    def run(
+        self,
+        prompt: Prompt,
+        progress: Callable[[Progress], None] | None = None,
+        timeout: float = 600.0,
+        turn: Turn | None = None,
+    ) -> Result:
+        """Queues a prompt, waits for its end and returns its result. turn: is held while the server has the prompt.
 
-        Raises Rejected, Failed, Interrupted, or TimeoutError after `timeout` seconds; on a timeout the run is
-        interrupted.
+        Raises Rejected, Failed, Interrupted, or TimeoutError after `timeout` seconds of its turn; on a timeout the run
+        is interrupted.
         """
         try:
-            prompt_id = asyncio.run(asyncio.wait_for(self._follow(prompt, progress or (lambda _: None)), timeout))
+            prompt_id = asyncio.run(
+                self._follow(prompt, progress or (lambda _: None), timeout, turn or Turn(threading.Lock()))
+            )
         except (TimeoutError, asyncio.TimeoutError) as error:
             self.interrupt()
             raise TimeoutError(f"the workflow did not end within {timeout:.0f} s") from error
@@ -156,7 +185,7 @@ class Client:
                 raise Interrupted(f"interrupted at {said['node_type']} (node {said['node_id']})")
         return Result(prompt_id, record["outputs"])
 
-    async def _follow(self, prompt: Prompt, progress: Callable[[Progress], None]) -> str:
+    async def _follow(self, prompt: Prompt, progress: Callable[[Progress], None], timeout: float, turn: Turn) -> str:
         client_id = uuid.uuid4().hex
         socket = f"ws://{self.address}/ws?clientId={client_id}"
         async with (
@@ -164,17 +193,33 @@ class Client:
             session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages,
         ):
             # Connect before queueing, so that the end of a quick run is not missed.
-            prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
-            async for message in messages:
-                if message.type != aiohttp.WSMsgType.TEXT:  # previews are binary
-                    continue
-                event = json.loads(message.data)
-                said = event["data"]
-                if said.get("prompt_id") != prompt_id or event["type"] not in ("executing", "progress"):
-                    continue
-                node = said["node"]
-                if node is None:
-                    return prompt_id
-                kind = prompt[node]["class_type"] if node in prompt else ""
-                progress(Progress(node, kind, said.get("value", 0), said.get("max", 0)))
+            await asyncio.to_thread(turn.begin)
+            try:
+                return await asyncio.wait_for(self._queued(prompt, progress, client_id, messages, turn), timeout)
+            finally:
+                turn.end()
+
+    async def _queued(
+        self,
+        prompt: Prompt,
+        progress: Callable[[Progress], None],
+        client_id: str,
+        messages: aiohttp.ClientWebSocketResponse,
+        turn: Turn,
+    ) -> str:
+        """Queues a prompt and follows its messages to its end; returns its id."""
+        prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
+        turn.queued = True
+        async for message in messages:
+            if message.type != aiohttp.WSMsgType.TEXT:  # previews are binary
+                continue
+            event = json.loads(message.data)
+            said = event["data"]
+            if said.get("prompt_id") != prompt_id or event["type"] not in ("executing", "progress"):
+                continue
+            node = said["node"]
+            if node is None:
+                return prompt_id
+            kind = prompt[node]["class_type"] if node in prompt else ""
+            progress(Progress(node, kind, said.get("value", 0), said.get("max", 0)))
         raise ConnectionError("ComfyUI closed the connection before the workflow ended")

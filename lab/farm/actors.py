@@ -15,7 +15,7 @@ from typing import Any
 
 from ...demo.launcher.files import ROOT, Problem
 from . import actor, cluster
-from .crew import Done, Event, Lost, Ready
+from .crew import AHEAD, Done, Event, Lost, Ready
 from .task import Task
 
 LIVES = 4
@@ -93,7 +93,8 @@ class Actors:
             self._hire(number)
 
     def _hire(self, number: int) -> None:
-        make = self._ray.remote(**self._share, max_restarts=0, max_task_retries=0)(actor.Actor)
+        hands = AHEAD + 1  # one to stop it while the others are busy
+        make = self._ray.remote(**self._share, max_concurrency=hands, max_restarts=0, max_task_retries=0)(actor.Actor)
         found = make.remote(str(ROOT), self._maker, dict(self._arguments(self._hired)))
         self._hired += 1
         self._actors[number] = found

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...demo.launcher.files import Problem
-from .crew import Crew, Done, Lost, Ready
+from .crew import AHEAD, Crew, Done, Lost, Ready
 from .task import Outcome, Task
 
-AHEAD = 2
-"""Tasks that a worker has at a time: the next one waits where the last one is made."""
 BLAME = 3
 """Workers that a task may lose before it is given up."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...demo.launcher.files import Problem
 from .actors import Actors
-from .crew import Crew, Threads
+from .crew import AHEAD, Crew, Threads
 from .servers import OwnServer, Server
 from .task import key_of
 from .worker import Worker
@@ -46,10 +46,10 @@ def crew(
     """Crew that the options ask for. work: folder of our own servers. folders: places of weights. Raises Problem."""
     check(options)
     if options.server:
-        return Threads([Worker(Server(address)) for address in dict.fromkeys(options.server)])
+        return Threads([Worker(Server(address)) for address in dict.fromkeys(options.server)], AHEAD)
     if not options.ray:
         bases = [work] if options.workers is None else [work / str(number) for number in range(options.workers)]
-        return Threads([Worker(OwnServer(base, folders, cpu)) for base in bases])
+        return Threads([Worker(OwnServer(base, folders, cpu)) for base in bases], AHEAD)
     # Other machines need not have the folder of the results.
     place = str(work) if options.ray == "local" else key_of(str(work))
 

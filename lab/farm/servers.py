@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
 import uuid
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from ...demo.launcher import host as hosting
-from ...demo.launcher.client import DIRECT, Client, Failed, Prompt
+from ...demo.launcher.client import DIRECT, Client, Failed, Prompt, Turn
 from ...demo.launcher.files import Problem
 
 LOST = (ConnectionError, urllib.error.URLError, aiohttp.ClientError, TimeoutError)
@@ -27,11 +28,16 @@ _FOLDERS += ("diffusion_models", "background_removal")
 Result = TypeVar("Result")
 
 
+class NotBegun(ConnectionError):
+    """Raised where a server is lost that did not have the graph, which is not the cause."""
+
+
 class Server:
     """ComfyUI at an address."""
 
     def __init__(self, address: str):
         self.client, self._known = Client(address), set()
+        self._lock, self._life = threading.Lock(), 0
 
     def start(self) -> None:
         """Asks the server whether it answers. Raises Problem."""
@@ -45,6 +51,7 @@ class Server:
     def restart(self) -> None:
         """Goes on with the server if it answers. Raises Problem otherwise: it is not ours to start again."""
         self._known.clear()
+        self._life += 1
         try:
             self.client.get("/system_stats")
         except LOST as error:
@@ -92,8 +99,19 @@ class Server:
         return [self._taken(record) for record in result.images(output)], "\n".join(map(str, texts))
 
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
-        """Picture that the node `output` shows. Raises the client's errors; Failed also for another number."""
-        images = self.client.run(graph, timeout=timeout).images(output)
+        """Picture that the node `output` shows; another thread's graph is drawn while this one's picture is fetched.
+
+        Raises the client's errors, and NotBegun in place of LOST before the server has the graph. Failed also stands
+        for another number of pictures.
+        """
+        life = self._life
+        turn = Turn(self._lock, lambda: self._life == life)
+        try:
+            images = self.client.run(graph, timeout=timeout, turn=turn).images(output)
+        except LOST as error:
+            if turn.queued:
+                raise
+            raise NotBegun(str(error)) from error
         if len(images) != 1:
             kind = graph[output]["class_type"]
             raise Failed(output, kind, f"expected one picture, got {len(images)}; set the batch size to 1.")
@@ -161,6 +179,7 @@ class OwnServer(Server):
 
     def restart(self) -> None:
         self._known.clear()
+        self._life += 1
         self._host.stop()
         self.start()
 

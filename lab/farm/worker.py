@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,10 +13,11 @@ from typing import Protocol
 from ...demo.launcher.client import Failed, Interrupted, Prompt, Rejected
 from ...demo.launcher.files import Problem
 from ...demo.launcher.install import cache_folder
-from .servers import LOST, OwnServer
+from .servers import LOST, NotBegun, OwnServer
 from .task import Outcome, Task
 
 ATTEMPTS = 3
+MOST_ATTEMPTS = 10
 TIMEOUT = 1800.0
 """Seconds that a picture may take."""
 Contents = Mapping[str, Callable[[], bytes]]
@@ -39,11 +41,15 @@ def contents(task: Task) -> Contents:
 
 
 class Worker:
-    """Makes tasks on one server. A node's error is an outcome; a lost server of ours is started again."""
+    """Makes tasks on one server. A node's error is an outcome; a lost server of ours is started again.
+
+    Several threads may run tasks: the server has one at a time, and the others wait for it or fetch their pictures.
+    """
 
     def __init__(self, server: Draws, timeout: float = TIMEOUT):
         self.server, self.timeout = server, timeout
         self._about: dict[str, str] | None = None
+        self._lives, self._reviving = 0, threading.Lock()
 
     def start(self) -> None:
         """Starts the server, or asks whether it answers. Raises Problem."""
@@ -54,9 +60,9 @@ class Worker:
 
     def run(self, task: Task, inputs: Contents | None = None) -> Outcome:
         """Outcome of a task. Raises Problem where the worker can make no other task, either."""
-        started, attempt, again = time.monotonic(), 0, False
+        started, attempt, blamed, again = time.monotonic(), 0, 0, False
         while True:
-            attempt += 1
+            attempt, life = attempt + 1, self._lives
             try:
                 content = self._draw(task, contents(task) if inputs is None else inputs)
                 if self._about is None:
@@ -68,13 +74,18 @@ class Worker:
                 if again:
                     return Outcome(error="out of memory, also after a restart of the server")
                 again = True
-                self.server.restart()
+                self._revive(life)
             except Interrupted as error:
                 raise Problem(f"{error}: run the same command again to go on.") from error
             except LOST as error:
-                self._revive()
-                if attempt == ATTEMPTS:  # and it runs again, so this task is the cause
+                self._revive(life)
+                blamed += not isinstance(error, NotBegun)
+                if blamed == ATTEMPTS:  # and it runs again, so this task is the cause
                     return Outcome(error=f"the server was lost {ATTEMPTS} times at this picture ({error})")
+                if attempt == MOST_ATTEMPTS:
+                    raise Problem(
+                        f"The server answers, and was lost {attempt} times ({error}): see its log."
+                    ) from error
         facts = {
             "seconds": round(time.monotonic() - started, 3),
             "attempts": attempt,
@@ -84,13 +95,19 @@ class Worker:
         return Outcome(content, facts=facts)
 
     def _draw(self, task: Task, inputs: Contents) -> bytes:
-        for name, content in inputs.items():
-            self.server.lend(name, content)
+        try:
+            for name, content in inputs.items():
+                self.server.lend(name, content)
+        except LOST as error:
+            raise NotBegun(str(error)) from error
         return self.server.draw(task.graph, task.output, self.timeout)
 
-    def _revive(self) -> None:
-        with suppress(*LOST):
-            self.server.restart()
+    def _revive(self, life: int) -> None:
+        """Starts the server again, unless another thread has done it since. life: of the server that was lost."""
+        with self._reviving, suppress(*LOST):
+            if self._lives == life:
+                self.server.restart()
+                self._lives += 1
 
 
 def _out_of_memory(sentence: str) -> bool:

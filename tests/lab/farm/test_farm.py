@@ -5,8 +5,8 @@ from collections import deque
 
 import pytest
 from likeness.demo.launcher.files import Problem
-from likeness.lab.farm.crew import Done, Lost, Ready, Threads
-from likeness.lab.farm.farm import AHEAD, BLAME, Farm
+from likeness.lab.farm.crew import AHEAD, Done, Lost, Ready, Threads
+from likeness.lab.farm.farm import BLAME, Farm
 from likeness.lab.farm.records import Records
 from likeness.lab.farm.task import Outcome
 from likeness.tests.lab.farm.stand_in import pictures, task_of
@@ -111,10 +111,11 @@ class Draws:
         self.stopped = True
 
 
+@pytest.mark.parametrize("hands", [1, 2])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_threads_that_end_leave_their_tasks_to_the_others():
+def test_threads_that_end_leave_their_tasks_to_the_others(hands):
     works = [Draws(Problem("it does not start")), Draws(TypeError("a fault")), Draws()]
-    done = ran(Threads(works), [task_of(seed) for seed in range(30)])
+    done = ran(Threads(works, hands), [task_of(seed) for seed in range(30)])
     assert len({name for name, _ in done}) == len(done) == 30 and all(work.stopped for work in works)
     with pytest.raises(Problem, match="it does not start"):
         ran(Threads([Draws(Problem("it does not start"))]), [task_of(0)])

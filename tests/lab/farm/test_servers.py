@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from likeness.demo.launcher.files import Problem
 from likeness.lab.farm import options
-from likeness.lab.farm.crew import Threads
+from likeness.lab.farm.crew import AHEAD, Threads
 from likeness.lab.farm.farm import Farm
 from likeness.lab.farm.records import Records
 from likeness.lab.farm.servers import OwnServer, Server
@@ -51,7 +51,9 @@ def alone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMFYUI_PATH", str(FAKE))
         patch.delenv("LIKENESS_PYTHON", raising=False)
-        found, errors = drawn(place, [task_of(seed, wait=0.02) for seed in range(12)], Threads([own(place / "work")]))
+        found, errors = drawn(
+            place, [task_of(seed, wait=0.02) for seed in range(12)], Threads([own(place / "work")], 1)
+        )
     assert len(found) == len(set(found.values())) == 12 and not errors
     assert not list((place / "work" / "output").iterdir())  # or ComfyUI would list them all for each new name
     return found
@@ -66,7 +68,7 @@ def test_two_workers_make_what_one_makes_when_a_server_is_killed(comfyui, tmp_pa
             os.kill(killed[0], signal.SIGKILL)
 
     tasks = [task_of(seed, wait=0.02) for seed in range(12)]
-    found, errors = drawn(tmp_path / "out", tasks, Threads([own(base) for base in bases]), kill)
+    found, errors = drawn(tmp_path / "out", tasks, Threads([own(base) for base in bases], AHEAD), kill)
     assert found == alone and not errors
     assert times_drawn(*bases)[1] == 12
     assert pid_of(bases[0]) != killed[0]  # another server took its place
@@ -75,7 +77,7 @@ def test_two_workers_make_what_one_makes_when_a_server_is_killed(comfyui, tmp_pa
 
 def test_a_picture_that_ends_its_server_is_a_result(comfyui, tmp_path):
     tasks = [task_of(0), task_of(1, dies=True), task_of(2), task_of(3, raises="the mask is empty")]
-    found, errors = drawn(tmp_path / "out", tasks, Threads([own(tmp_path / "work")]))
+    found, errors = drawn(tmp_path / "out", tasks, Threads([own(tmp_path / "work")], AHEAD))
     assert sorted(found) == ["row/subject/0/000", "row/subject/0/002"]
     assert "the server was lost 3 times at this picture" in errors["row/subject/0/001"]
     assert errors["row/subject/0/003"] == "KSampler (node 1): the mask is empty"
@@ -86,7 +88,7 @@ def test_inputs_are_lent_and_an_equal_graph_is_drawn_again(comfyui, tmp_path):
     (tmp_path / "photo.png").write_bytes(b"photo")
     first = task_of(5, file=str(tmp_path / "photo.png"))
     second = replace(first, name="another/subject/0/005")
-    found, errors = drawn(tmp_path / "out", [first, second], Threads([own(tmp_path / "work")]))
+    found, errors = drawn(tmp_path / "out", [first, second], Threads([own(tmp_path / "work")], AHEAD))
     assert not errors and found[first.name] == found[second.name] and found[first.name].endswith(b"photo")
 
 
