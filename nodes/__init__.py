@@ -13,6 +13,7 @@ from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoS
 from .joint_checkpoint import LikenessLoadJointCheckpoint
 from .joint_guider import LikenessJointGuider
 from .joint_image_sampler import JointImageSampler
+from .layer_probe import LikenessLayerProbe
 from .likeness_sampler import LikenessSampler
 from .loss_curves import LikenessLossCurves
 from .metrics import LikenessKeepBest, LikenessMetrics, LikenessScore
@@ -62,6 +63,7 @@ def node_classes() -> list:
         LikenessLoadJointCheckpoint,
         LikenessAttentionMaps,
         LikenessCorrespondence,
+        LikenessLayerProbe,
         LikenessMetrics,
         LikenessScore,
         LikenessKeepBest,

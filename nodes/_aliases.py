@@ -11,6 +11,7 @@ ALIASES = {
     "LikenessDemoModel": "tinyland, tiny model, test checkpoint",
     "LikenessDemoJointModel": "tinyland, jedi, joint checkpoint",
     "LikenessDemoSubject": "tinyland subject, personalized model, reference images",
+    "LikenessLayerProbe": "layers, analyze blocks, vital layers, find blocks, rope, freeflux, stable flow",
     "LikenessLoadJointCheckpoint": "jedi, load checkpoint, consistent character",
     "LikenessJointGuider": "jedi, joint diffusion, consistent character, consistency, character sheet",
     "JointImageSampler": (

@@ -136,6 +136,8 @@ def _swapped(b: Builder, s: Scene, model: Link) -> Link:
         "mode": b.one_of("banked", "batched", "sequential"),
     }
     asked |= {"attention": b.one_of("replace", "append"), "blocks": b.one_of("all", "paper", "decoder", "middle0")}
+    if b.rarely():
+        asked["blocks"] = _probed(b, s)
     kind = b.one_of("nothing", "sampler", "guider", "reference") if b.maybe() else "nothing"
     if kind == "sampler":
         asked["layout"] = _saved(b, "trajectory", [_blended_sampler(b, s)[0], 1])
@@ -230,6 +232,13 @@ def _maps_of(b: Builder, s: Scene) -> Link:
     word = b.one_of(*WORDS) if b.rarely() else s.word
     asked = {"model": model, "clip": s.clip, "latent": looked_at, "text": s.text, "word": word}
     return b.add("LikenessAttentionMaps", **asked)
+
+
+def _probed(b: Builder, s: Scene) -> Link:
+    """Names of the blocks that follow content."""
+    pixels = b.add("FuzzImage", width=s.width, height=s.height, count=1, seed=8)
+    asked = {"model": patched(b, s, s.model, 1), "positive": encoded(b, s), "blocks": b.one_of("all", "decoder")}
+    return b.add("LikenessLayerProbe", **asked, latent=b.add("VAEEncode", pixels=pixels, vae=s.vae))
 
 
 def _maps(b: Builder, s: Scene) -> Link:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,6 +74,20 @@ def published(available: Sequence[Block]) -> dict[str, tuple[str, ...]]:
         chosen = [f"{kind}{n}" for kind, first, last in spans for n in range(first, last + 1)]
         sets[name] = tuple(chosen) if known else sets["late"]
     return sets
+
+
+def text_of(blocks: Collection[Block], available: Sequence[Block]) -> str:
+    """The text that `parse` reads as these blocks, with ranges for neighbors: "double0 double3-7"."""
+    runs: list[list[Block]] = []
+    before: Block | None = None
+    for block in available:
+        if block in blocks:
+            if runs and runs[-1][-1] is before and runs[-1][-1].kind == block.kind:
+                runs[-1].append(block)
+            else:
+                runs.append([block])
+        before = block
+    return " ".join(run[0].name + (f"-{run[-1].number}" if len(run) > 1 else "") for run in runs)
 
 
 def parse(

@@ -20,6 +20,7 @@ from ..layout_and_retouch.step_blended import StepBlendedGuider
 from ..layout_and_retouch.switch import Switch
 from ..pick_and_draw.build_template import Sampling, draw_template, record_template
 from ..pick_and_draw.template import Template
+from .sampler_families import is_transformer, map_blocks
 from .sampler_inputs import NODE, Inputs
 from .sampler_settings import DRAWN, NEUTRAL_PROMPT, TAU, TEMPLATE_END, THRESHOLD
 from .subject import AREAS
@@ -63,7 +64,7 @@ def adaptive_mask(inputs: Inputs, layout: RetouchLayout) -> SubjectMask:
         prompt.clip,
         said.text,
         said.word,
-        "decoder",
+        map_blocks(inputs.target),
         notices=inputs.notices,
     )
 
@@ -107,7 +108,7 @@ def _step_blended(inputs: Inputs) -> RetouchLayout:
         picture,
         text=said.text,
         word=said.word,
-        blocks="decoder",
+        blocks=map_blocks(target),
         group_by="together",
         window=MAP_WINDOW,
         levels=MAP_LEVELS,
@@ -127,8 +128,13 @@ def _segmented(inputs: Inputs, picture: dict, heat: torch.Tensor) -> torch.Tenso
 
 
 def _recorded_blocks(inputs: Inputs) -> str:
-    """The blocks whose features the layout's run keeps: the paper's, or none where the RAM is short."""
+    """The blocks whose features the layout's run keeps: the paper's, or none where the RAM is short.
+
+    The retouch of a transformer keeps none.
+    """
     target, samples = inputs.target, inputs.latent["samples"]
+    if is_transformer(target):
+        return ""
     chosen = parse("paper", discover(target, NODE), NODE, presets(target, LATE, NODE))
     one = features_size(target, (samples.shape[-2], samples.shape[-1]), layers_of(chosen), NODE)
     sides = 1 if inputs.cfg == 1 else 2

@@ -21,6 +21,7 @@ from ..pick_and_draw.settings import Widgets
 from .borrowing import members_of, palette_of, reads_more, reference_of
 from .faded import faded
 from .sampler_checks import is_joint
+from .sampler_families import source_of, suited
 from .sampler_inputs import NODE, Inputs
 from .sampler_layout import LAYOUT_KIND, TEMPLATE_KIND, adaptive_mask, retouch_layout, template_of
 from .sampler_report import Report
@@ -57,6 +58,7 @@ def by_palette(inputs: Inputs, report: Report) -> CFGGuider:
             inputs.target,
             inputs.vae,
             inputs.prompt,
+            source=source_of(inputs.target),
             saliency=PER_LEVEL if own else AVERAGE,
             node=NODE,
             notices=inputs.notices,
@@ -75,17 +77,24 @@ def by_retouch(inputs: Inputs, report: Report) -> CFGGuider:
     """Layout-and-Retouch, Algorithm 1: Two-Model Sampler, Adaptive Mask and Reference Retouch."""
     with report.making("masks of the photographs", "masks"):
         reference = reference_of(
-            inputs.subject, inputs.target, inputs.vae, inputs.prompt, node=NODE, notices=inputs.notices
+            inputs.subject,
+            inputs.target,
+            inputs.vae,
+            inputs.prompt,
+            source=source_of(inputs.target),
+            node=NODE,
+            notices=inputs.notices,
         )
     _note_features(inputs, reference, report)
     report.say(f"Strength: {inputs.likeness:g} of Reference Retouch.")
-    settings = RetouchSettings(
+    papers = RetouchSettings(
         early_swap=QKV_BOTH,
         strength=inputs.likeness,
         lambdas_by=PERCENT,
         lambda_2_percent=LAMBDA,
         lambda_3_percent=LAMBDA,
     )
+    settings = suited(papers, inputs.target)
     if inputs.layout != TEMPLATE:
         alone = replace(settings, early_swap=NONE)
         model = retouch(inputs.target, reference, None, None, alone, notices=inputs.notices)
@@ -129,7 +138,7 @@ def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
                     notices=inputs.notices,
                 )
             ]
-    pictures = len(inputs.latent["samples"])
+    pictures, blocks = len(inputs.latent["samples"]), joint.automatic_blocks(inputs.target, trained, NODE)[0]
     report.say(
         f"Strength: {inputs.likeness:g} of the coupling; {pictures} new and {inputs.subject.count} given members in "
         f"one set, coupled in {blocks} blocks."

@@ -213,6 +213,12 @@ NOTES = {
     "attention_maps": (
         "Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."
     ),
+    "layer_probe": (
+        "Tests every block of the model on two pictures: which attend by position, and which by content. Connect "
+        "**CONTENT** to **blocks** of *Reference Retouch* or *Joint Image Sampler*, so that they keep the subject and "
+        "leave its place free.\n\nWith your own: *Load Checkpoint* or *Load Diffusion Model* in place of *Demo Model*, "
+        "and pictures with clear subjects."
+    ),
 }
 
 

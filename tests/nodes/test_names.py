@@ -26,6 +26,7 @@ SOUGHT = {
     "style": "AppearancePalette",
     "lora": "MultiSourceAttnSwap",
     "mask from prompt": "LikenessAttentionMaps",
+    "vital layers": "LikenessLayerProbe",
     "step-blended": "StepBlendedSampler",
     "uremd": "UREMDGuidance",
     "clip score": "LikenessScore",

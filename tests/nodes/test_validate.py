@@ -67,6 +67,14 @@ REFUSED = {
         "expected no mask beside a SUBJECT, which has masks of its own",
     ),
     "no picture": ("LikenessReference", {}, {"image": "MASK"}, "expected IMAGE,LIKENESS_SUBJECT for image, got MASK"),
+    "blocks to test": (
+        "LikenessLayerProbe",
+        {"blocks": "x"},
+        {},
+        "encoder, decoder, all, got 'x'; change blocks",
+    ),
+    "no block to test": ("LikenessLayerProbe", {"blocks": ""}, {}, "expected at least one block, got none; write all"),
+    "a share of more than half": ("LikenessLayerProbe", {"share": 0.6}, {}, "expected share from 0.01 to 0.5, got 0.6"),
     "points": ("LikenessSegment", {"inside": "3"}, {}, "expected inside as x,y; x,y in pixels, got '3'"),
     "no prompt": ("LikenessPromptList", {"text": "\n \n"}, {}, "expected at least one prompt, got none"),
     "no saved file": (

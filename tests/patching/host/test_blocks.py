@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from likeness.patching.host.blocks import Block, Layer, check_names, parse
+from likeness.patching.host.blocks import Block, Layer, check_names, parse, text_of
 from likeness.patching.host.families import discover, family_of, presets
 from likeness.patching.tinyland import model as tinyland
 from likeness.tests.patching.tiny_models import BLOCKS
@@ -41,6 +41,16 @@ def names(text, **options):
 )
 def test_language(text, expected):
     assert names(text) == expected
+
+
+@given(st.sets(st.sampled_from(SD1)))
+def test_a_text_of_blocks_is_read_as_them(chosen):
+    assert set(parse(text_of(chosen, SD1), SD1, "Node")) == chosen
+
+
+def test_a_text_of_blocks_has_ranges():
+    assert text_of(parse("all", SD1, "Node"), SD1) == "input1-8 middle0 output3-11"
+    assert text_of(parse("input1 input4 output3-4", SD1, "Node"), SD1) == "input1 input4 output3-4"
 
 
 def test_paper_is_what_the_node_says_and_the_model_has():
