@@ -75,10 +75,11 @@ def key_bias(q: torch.Tensor, weights: Sequence[float], counts: Sequence[int]) -
 def rotated(x: torch.Tensor, rotation: torch.Tensor, halves: bool = False) -> torch.Tensor:
     """R x of every head (RoPE, arXiv 2104.09864, eq. 14 and 15). Rotations add up, so finished keys can be moved.
 
-    x: [..., heads * d]. rotation: [d / 2, 2, 2] in fp32, one matrix per pair of channels. halves: a pair is a channel
-    of the first half of d with one of the second; otherwise two neighbors.
+    x: [..., heads * d]. rotation: [d / 2, 2, 2] in fp32, one matrix per pair of channels, or [..., heads or 1, d / 2,
+    2, 2]. halves: a pair is a channel of the first half of d with one of the second; otherwise two neighbors.
     """
-    pairs = x.unflatten(-1, (-1, 2, len(rotation)) if halves else (-1, len(rotation), 2)).float()
+    count = rotation.shape[-3]
+    pairs = x.unflatten(-1, (-1, 2, count) if halves else (-1, count, 2)).float()
     first, second = pairs.unbind(-2 if halves else -1)
-    made = [rotation[:, row, 0] * first + rotation[:, row, 1] * second for row in (0, 1)]
+    made = [rotation[..., row, 0] * first + rotation[..., row, 1] * second for row in (0, 1)]
     return torch.stack(made, -2 if halves else -1).flatten(-3).to(x.dtype)

@@ -79,7 +79,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "How the target follows the layout before lambda_2. fork, our shortcut: it is the layout "
                         "until then, with its noise and its guidance, which costs nothing. qkv_both: queries, keys and "
                         "values of all self- and cross-attention, our reading of the paper, with vanilla_model; "
-                        "qk_both: without values; qk_self: queries and keys of self-attention. Neutral: none."
+                        "qk_both: without values; qk_self: queries and keys of self-attention. On transformers, "
+                        "qk_both is qk_self. Neutral: none."
                     ),
                 ),
                 *step_inputs(),

@@ -66,6 +66,15 @@ class DiT:
     def places_by_text(self) -> bool:
         return self.row.picture_last
 
+    @property
+    def text_multiple(self) -> int:
+        return getattr(self.network, "pad_tokens_multiple", None) or 1 if self.places_by_text else 1
+
+    @property
+    def text_refiners(self) -> int:
+        """The number of attention calls over the prompt alone before the first block."""
+        return len(getattr(self.network, "context_refiner", ()))
+
     def fits(self, network: torch.nn.Module) -> bool:
         return self.row.fits(network)
 
@@ -180,6 +189,14 @@ class DiT:
         for axis, amount in enumerate((shift.index * self.row.step(network), shift.down, shift.right)):
             ids[..., axis] = amount
         return embedder(ids).reshape(-1, 2, 2).float()
+
+    def index_rotations(self, amounts: torch.Tensor) -> torch.Tensor:
+        """Rotations along the index of pictures by the amounts [rows, tokens]: [rows, tokens, channels / 2, 2, 2]."""
+        network: Any = self.network
+        embedder = getattr(network, str(self.row.embedder))
+        ids = torch.zeros(*amounts.shape, len(embedder.axes_dim), device=amounts.device)
+        ids[..., 0] = amounts
+        return embedder(ids)[:, 0].float()
 
     def origin(self, tokens: Tokens, device: torch.device) -> torch.Tensor | None:
         """The rotation of a picture's keys whose place depends on the prompt's length; None for fixed places."""

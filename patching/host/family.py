@@ -179,7 +179,12 @@ class Family(Protocol):
 
     @property
     def places_by_text(self) -> bool:
-        """True where the length of the prompt moves the picture's tokens, so that no filling can be hidden."""
+        """True where the length of the prompt moves the picture's tokens."""
+        ...
+
+    @property
+    def text_multiple(self) -> int:
+        """The host fills a prompt with learned tokens to a multiple of this length."""
         ...
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:

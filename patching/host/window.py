@@ -37,6 +37,10 @@ class Window:
     def empty(self) -> bool:
         return self.start_percent >= self.end_percent
 
+    def overlaps(self, other: Window) -> bool:
+        """True where both have a part of sampling in common."""
+        return max(self.start_percent, other.start_percent) < min(self.end_percent, other.end_percent)
+
     def resolve(self, model_sampling: ModelSampling) -> SigmaWindow:
         """The window in sigmas of a model; call it once per run."""
         if self.empty:

@@ -183,7 +183,7 @@ class JointGuider(comfy.samplers.CFGGuider):
         assert run is not None
         for name, entries in self.conds.items():
             if len(entries) > 1 and not self._stacks:
-                self.conds[name] = [joined(entries, self.node)]
+                self.conds[name] = [joined(entries, run.family, self.node)]
         if not run.couples(float(timestep.max())):
             return super().predict_noise(x, timestep, model_options, seed)
         if self._looks is not None:

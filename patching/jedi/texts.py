@@ -13,48 +13,60 @@ import torch
 import torch.nn.functional as F
 from comfy.conds import CONDConstant, CONDList, CONDRegular
 
+from ..host.dit import DiT
 from ..host.dit_hook import OVERRIDE
 from ..host.family import Family
+from .filling import HIDDEN, Masked, Placed, common_length
 from .prompts import check_alike
 
 TEXT_MASK = "likeness_text"
 """The argument of a model call with its prompts' masks, [rows, text tokens], 1 for tokens and 0 for filling."""
 _TEXT, _HOSTS_MASK = "c_crossattn", "attention_mask"
+_LENGTH = "num_tokens"
+"""The argument with the length of a text, which Z-Image and Lumina 2 get and do not read."""
+_OF_OTHERS = ("reference_latents", "reference_latents_text_embeds", "unclip_conditioning")
 _OF_ONE_TEXT = ("pooled_output", _HOSTS_MASK, "t5xxl_ids", "t5xxl_weights")
-_HIDDEN = -1e4
-"""Added to the logits of hidden keys: their share is 0 in every float type."""
 
 
 def entries_of(texts: Sequence[list], family: Family, node: str) -> list:
     """One CONDITIONING of all texts, an entry each, which `joined` makes to rows once the host has encoded them.
 
-    Raises ValueError for texts that differ in anything but their tokens, and for texts of several lengths where the
-    network cannot hide the filling.
+    Raises ValueError for texts that differ in anything but their tokens. The same holds for several lengths, where they
+    place the picture, beside pictures that the host adds.
     """
     check_alike(texts, _OF_ONE_TEXT, node)
     lengths = [text[0][0].shape[1] for text in texts]
-    if family.places_by_text and len(set(lengths)) > 1:
+    if (
+        family.places_by_text
+        and len(set(lengths)) > 1
+        and any(text[0][1].get(name) for name in _OF_OTHERS for text in texts)
+    ):
         raise ValueError(
-            f"{node}: expected prompts and captions of one length for {family.models}, got {_counts(lengths)} tokens; "
-            "end the shorter ones with ' .', which adds one token each time, or give all pictures one prompt."
+            f"{node}: expected prompts and captions of one length beside reference latents of {family.models}, got "
+            f"{_counts(lengths)} tokens; remove the reference latents, or end the shorter ones with ' .', which adds "
+            "one token each time."
         )
     return [text[0] for text in texts]
 
 
-def joined(entries: Sequence[dict], node: str) -> dict:
+def joined(entries: Sequence[dict], family: Family, node: str) -> dict:
     """The host's entry of a conditioning with one row for each entry, which is of one row.
 
     Raises ValueError for entries with other arguments than text in which they differ.
     """
     parts: list[dict[str, Any]] = [entry["model_conds"] for entry in entries]
     texts = [part[_TEXT].cond for part in parts]
-    longest = max(text.shape[1] for text in texts)
+    longest = common_length([text.shape[1] for text in texts], family.text_multiple)
     made: dict[str, Any] = {_TEXT: CONDRegular(torch.cat([_filled(text, longest) for text in texts]))}
-    masks = [_mask(part, text) for part, text in zip(parts, texts, strict=True)]
+    # Networks in which the text places the picture do not read the host's mask.
+    given = [{} if family.places_by_text else part for part in parts]
+    masks = [_mask(part, text) for part, text in zip(given, texts, strict=True)]
     if any(mask.shape[1] < longest or not bool(mask.all()) for mask in masks):
         made[TEXT_MASK] = CONDRegular(torch.cat([_filled(mask[..., None], longest)[..., 0] for mask in masks]))
     for name in dict.fromkeys(name for part in parts for name in part):
-        if name not in (_TEXT, _HOSTS_MASK):
+        if name == _LENGTH:
+            made[name] = max((part[name] for part in parts), key=lambda length: length.cond)
+        elif name not in (_TEXT, _HOSTS_MASK):
             made[name] = _joined([part.get(name) for part in parts], name, node)
     return {**entries[0], "model_conds": made}
 
@@ -100,40 +112,14 @@ class HiddenFilling:
         options, mask = transformer_options, kwargs.pop(TEXT_MASK, None)
         if mask is not None:
             height, width = self.family.grid((x.shape[-2], x.shape[-1]))
-            bias = ((1 - mask) * _HIDDEN)[:, None, None]
-            options = {**options, OVERRIDE: _Masked(bias, height * width, options.get(OVERRIDE))}
+            previous = options.get(OVERRIDE)
+            if self.family.places_by_text and isinstance(self.family, DiT):
+                hidden: Callable = Placed(self.family, mask, (x.shape[-2], x.shape[-1]), previous)
+            else:
+                hidden = Masked(((1 - mask) * HIDDEN)[:, None, None], height * width, previous)
+            options = {**options, OVERRIDE: hidden}
         # By position, as the host calls its wrappers.
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Masked:
-    """An override of attention that adds a bias [rows, 1, 1, text] to the logits of the text's keys, the first ones.
-
-    picture: number of the picture's tokens. It leaves attention over other keys alone.
-    """
-
-    bias: torch.Tensor
-    picture: int
-    previous: Callable | None
-
-    def __call__(self, func: Callable, q, k, v, heads: int, *args, **kwargs) -> torch.Tensor:
-        keys, text = k.shape[2 if kwargs.get("skip_reshape") else 1], self.bias.shape[-1]
-        # Krea 2 refines the text by itself before it joins the picture.
-        if len(k) == len(self.bias) and (keys == text != self.picture or keys >= text + self.picture):
-            own, *args = args or (kwargs.get("mask"),)
-            bias = F.pad(self.bias, (0, keys - text)).to(q.dtype)
-            kwargs = {**kwargs, "mask": bias if own is None else bias + _four(own, bias)}
-        call = func if self.previous is None else self.previous
-        first = () if self.previous is None else (func,)
-        return call(*first, q, k, v, heads, *args, **kwargs)
-
-
-def _four(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A mask as the host reads it, as [rows or 1, heads or 1, queries or 1, keys] to be added."""
-    if mask.ndim < 4:
-        mask = (mask[None] if mask.ndim == 2 else mask)[:, None]
-    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, _HIDDEN) if mask.dtype == torch.bool else mask
 
 
 def _counts(lengths: Sequence[int]) -> str:

@@ -10,17 +10,17 @@ import torch
 from ..features.lending import Lending
 from ..features.references import References
 from ..features.trajectory import Trajectory
-from ..host.attach import attach
+from ..host.attach import attach, patches_of
 from ..host.blocks import parse
 from ..host.checks import check_text, check_vae
 from ..host.families import discover, family_of, presets
-from ..host.family import LATE
+from ..host.family import KEYS, LATE
 from ..host.notices import Notices
 from .checks import check_settings
 from .idle import idle_inputs
 from .mask import SubjectMask, plain_mask
 from .retouch import Retouch
-from .settings import NODE, NONE, Layout, RetouchSettings, prompts_of
+from .settings import NODE, NONE, QK_BOTH, QK_SELF, Layout, RetouchSettings, prompts_of
 from .vanilla import Vanilla
 
 if TYPE_CHECKING:
@@ -78,7 +78,24 @@ def retouch(
         vanilla=vanilla,
         notices=told,
     )
+    if family.lends == KEYS:
+        _check_alone(model, patch)
+        if patch.settings.early_swap == QK_BOTH and patch.settings.follows_live:
+            told.inform(f"early_swap {QK_BOTH} is {QK_SELF} on a transformer, whose prompt keeps its own attention.")
     return attach(model, patch)
+
+
+def _check_alone(model: ModelPatcher, patch: Retouch) -> None:
+    """Raises ValueError for a transformer with another retouch of the same blocks in the same part of sampling."""
+    for other in patches_of(model):
+        if not isinstance(other, Retouch) or not other.window.overlaps(patch.window):
+            continue
+        both = [block.name for block in patch.changed_blocks if block in other.changed_blocks]
+        if both:
+            raise ValueError(
+                f"{NODE}: expected one {NODE} for each block of a transformer, got two for {', '.join(both)}; change "
+                "blocks, or start_percent and end_percent, on one of them, or chain their references by more."
+            )
 
 
 def _layout(layout: Trajectory | References | None) -> Layout | None:

@@ -75,6 +75,11 @@ class Retouch:
         return self.settings.window
 
     @property
+    def changed_blocks(self) -> tuple[Block, ...]:
+        """The blocks whose attention it computes in some step."""
+        return self.every_block if self.settings.follows_live and self.layout is not None else self.lending.blocks
+
+    @property
     def batches(self) -> int:
         live_layout = self.settings.mode == BATCHED and self.layout is not None
         return self.lending.batches + live_layout

@@ -8,12 +8,13 @@ import torch
 from likeness.patching.features.positions import BESIDE, INDEX, SAME
 from likeness.patching.features.references import NOISED, Reference, References
 from likeness.patching.jedi.build import joint_guider
+from likeness.patching.jedi.filling import common_length
 from likeness.patching.jedi.sampling import sample_set
 from likeness.tests.patching.jedi.joint_runs import WIDGETS
 from likeness.tests.patching.tiny_dits import WITH_FRAMES, conditioning, latent, run_ksampler, tiny_dit
 
 NEGATIVE = conditioning(tokens=5, seed=11)
-LENGTHS = {"zimage": (7, 7, 7), "lumina2": (7, 7, 7)}  # others hide the filling of shorter prompts
+LENGTHS = {"zimage": (7, 40, 33)}  # filled to 32, 64 and 64 tokens
 
 
 def prompts(dit: str, count: int = 3) -> list[list]:
@@ -135,10 +136,21 @@ def test_a_network_without_rotations_ignores_positions():
 
 
 @pytest.mark.parametrize("dit", ["zimage", "lumina2"], indirect=True)
-def test_prompts_of_several_lengths_are_refused_where_they_move_the_picture(dit):
-    texts = [conditioning(tokens=n, seed=n) for n in (7, 9)]
-    with pytest.raises(ValueError, match=r"^Node: expected prompts and captions of one length for .*, got 7 and 9 tok"):
+def test_lengths_that_place_the_picture_are_refused_beside_other_pictures(dit):
+    given = {"reference_latents": [latent(dit, seed=9)["samples"]]}
+    texts = [[[text[0][0], {**text[0][1], **given}]] for text in (conditioning(tokens=n, seed=n) for n in (7, 9))]
+    with pytest.raises(ValueError, match=r"^Node: expected prompts and captions of one length beside .*, got 7 and 9"):
         run(dit, texts)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "multiple", "expected"),
+    [((7, 9), 1, 9), ((7, 9), 32, 33), ((9, 9), 32, 9), ((40, 33), 32, 65), ((30, 31, 64), 32, 65), ((64, 32), 32, 64)],
+)
+def test_the_common_length_leaves_room_for_learned_tokens(lengths, multiple, expected):
+    found = common_length(lengths, multiple)
+    assert found == expected
+    assert all(-found % multiple >= -length % multiple for length in lengths)
 
 
 @pytest.mark.parametrize("dit", ["flux", "krea2", "anima"], indirect=True)

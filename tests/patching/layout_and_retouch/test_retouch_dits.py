@@ -7,7 +7,9 @@ from likeness.patching.features import reference_file
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.positions import BESIDE, INDEX, SAME
 from likeness.patching.features.references import References
-from likeness.patching.layout_and_retouch.settings import APPEND, QK_BOTH, QKV_BOTH, REPLACE
+from likeness.patching.host.notices import Notices
+from likeness.patching.layout_and_retouch.build import retouch
+from likeness.patching.layout_and_retouch.settings import APPEND, QK_BOTH, QKV_BOTH, REPLACE, RetouchSettings
 from likeness.tests.patching.dit_runs import Counting
 from likeness.tests.patching.layout_and_retouch.retouch_dit_runs import (
     NEGATIVE,
@@ -165,6 +167,24 @@ def test_blocks_of_a_u_net_are_refused_with_the_models_own():
         retouched(tiny_dit("flux"), [reference("flux")], blocks="output6")
     with pytest.raises(ValueError, match=r"got 'decoder'; change blocks"):
         retouched(tiny_dit("zimage"), [reference("zimage")], blocks="decoder")
+
+
+def test_two_retouches_of_one_block_are_refused_before_sampling():
+    first = retouched(tiny_dit("flux"), [reference("flux")], blocks="double0-1")
+    with pytest.raises(ValueError, match=r"^Reference Retouch: expected one .* of a transformer, got two for double1;"):
+        retouched(first, [reference("flux", 21)], blocks="double1 single0")
+    apart = retouched(first, [reference("flux", 21)], blocks="single0")
+    assert far(run(apart, "flux"), run(first, "flux"))
+    retouched(first, [reference("flux", 21)], blocks="all", start_percent=1.0)
+    early = retouched(tiny_dit("flux"), [reference("flux")], end_percent=0.5)
+    retouched(early, [reference("flux", 21)], start_percent=0.5)
+
+
+def test_the_node_says_where_two_swaps_are_one():
+    told = Notices("Node")
+    given = layout(tiny_dit("flux"), "flux"), None, RetouchSettings(early_swap=QK_BOTH, blocks="all")
+    retouch(tiny_dit("flux"), References((reference("flux"),)), *given, notices=told)
+    assert "Early_swap qk_both is qk_self on a transformer, whose prompt keeps its own attention." in told.sentences
 
 
 def test_a_saved_reference_gives_the_same_picture_without_calls():
