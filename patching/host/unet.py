@@ -46,8 +46,7 @@ class UNet:
     name = "U-Net"
     models = "SD1.x, SD2 or SDXL"
     lends = HIDDEN
-    centered = places_by_text = False
-    text_multiple = 1
+    centered, places_by_text, text_multiple = False, False, 1
 
     def fits(self, network: torch.nn.Module) -> bool:
         video = any(isinstance(m, host_attention.SpatialVideoTransformer) for m in network.modules())
