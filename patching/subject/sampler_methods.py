@@ -138,7 +138,7 @@ def by_joint(inputs: Inputs, report: Report) -> CFGGuider:
                     notices=inputs.notices,
                 )
             ]
-    pictures, blocks = len(inputs.latent["samples"]), joint.automatic_blocks(inputs.target, trained, NODE)[0]
+    pictures = len(inputs.latent["samples"])
     report.say(
         f"Strength: {inputs.likeness:g} of the coupling; {pictures} new and {inputs.subject.count} given members in "
         f"one set, coupled in {blocks} blocks."
