@@ -76,8 +76,9 @@ def recomputed_jointly(original: Forward, *, mutable: bool = False, mixed: bool 
             return original(*filled[:count], **dict(zip(names, filled[count:], strict=True)))
 
         saved = _Recomputation(run, tuple(x.clone() for x in given), mutable, mixed)
+        # Autograd refuses changes of what another pack's own function has returned.
         with saved_tensors_hooks(saved.number, saved.value):
-            return run(*given)
+            return run(*([x.clone() for x in given] if mutable else given))
 
     return forward
 

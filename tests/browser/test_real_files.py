@@ -10,6 +10,14 @@ from likeness.tests.browser.graphs.frontend_graph import NOTE
 
 GRAPHS = {graph.name: graph for graph in shipped.shipped()}
 BLUEPRINTS = {blueprint.graph.name: blueprint for blueprint in blueprints.blueprints()}
+FOLDERS = {
+    "CheckpointLoaderSimple": "checkpoints",
+    "UNETLoader": "diffusion_models",
+    "CLIPLoader": "text_encoders",
+    "DualCLIPLoader": "text_encoders",
+    "VAELoader": "vae",
+}
+"""Loaders of files that people download, and the folder of each."""
 SCREEN, MARGIN, ZOOM = (1600, 900), 0.75, 0.6
 """Pixels of a window, the part of it that a fitted graph fills, and the least zoom at which a graph must fit."""
 
@@ -53,12 +61,15 @@ def test_a_template_says_which_files_it_needs(name):
     assert note["title"] == NOTE and note["widgets_values"] == [GRAPHS[name].note]
     assert not {"LikenessSegment", "SAMLoader"} & {node["class_type"] for node in nodes}
     assert all(node["inputs"]["area"] == "attention" for node in nodes if node["class_type"] == "LikenessSubject")
-    loaders = [node for node in graph["nodes"] if node["type"] == "CheckpointLoaderSimple"]
-    assert len(loaders) == (not name.startswith("0"))
+    loaders = [node for node in graph["nodes"] if node["type"] in FOLDERS]
+    assert bool(loaders) == (not name.startswith("0"))
     for loader in loaders:
-        (model,) = loader["properties"]["models"]
-        assert model["name"] == loader["widgets_values"][0] and model["directory"] == "checkpoints"
-        assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(f"/{model['name']}")
+        models = loader["properties"]["models"]
+        names = [model["name"] for model in models]
+        assert names == [value for value in loader["widgets_values"] if str(value).endswith(".safetensors")]
+        for model in models:
+            assert model["directory"] == FOLDERS[loader["type"]]
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(f"/{model['name']}")
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,13 @@ class Packed(torch.Tensor):
     def shape(self) -> torch.Size:  # pyright: ignore[reportIncompatibleVariableOverride]
         return getattr(self, "unpacked", self.size())
 
+    def clone(self, *args, **kwargs):
+        """The tensor itself, as that of GGUF loaders."""
+        return self
+
+    def detach(self):
+        return self
+
     def to(self, *args, **kwargs):
         moved = super().to(*args, **kwargs)
         moved.unpacked, moved.step = self.shape, self.step

@@ -29,17 +29,20 @@ class Files:
     token: str = "sks dog"
     embedding: str = "my_subject"
     target_prompt: str = "neutral"
+    sampler: str = "ddim"
+    scheduler: str = "ddim_uniform"
     scenes: Sequence[str] = ("on the beach", "in the snow", "in a city at night", "in a field of flowers")
     loaders: list[Node] = field(default_factory=list)
 
-    def load(self, joint: bool = False) -> Node:
-        """The loader of the checkpoint, with the address of a usual one. Outputs: model, clip, VAE."""
+    def load(self, joint: bool = False) -> tuple[Link, Link, Link]:
+        """Model, text encoder and VAE of the checkpoint, whose loader has the address of a usual one."""
         made = node("CheckpointLoaderSimple", "Your checkpoint", ckpt_name=self.checkpoint)
         address = f"{HUGGING_FACE}/{self.owner}/resolve/main/{self.checkpoint}"
         made.models = [{"name": self.checkpoint, "url": address, "directory": "checkpoints"}]
-        return self._kept(made)
+        self._kept(made)
+        return made[0], made[1], made[2]
 
-    def personalize(self, checkpoint: Node) -> tuple[Link, Link]:
+    def personalize(self, checkpoint: Sequence[Link]) -> tuple[Link, Link]:
         """The model and the text encoder with the subject's LoRA."""
         made = node("LoraLoader", "Your LoRA", model=checkpoint[0], clip=checkpoint[1], lora_name=self.lora)
         self._kept(made)
@@ -71,7 +74,7 @@ class Files:
 
     def sampling(self, sampler: str = "sampler") -> dict[str, Any]:
         """Widgets of a sampler. sampler: the name of the one that names the sampler."""
-        return {"seed": 7, "steps": self.steps, "cfg": self.cfg, sampler: "ddim", "scheduler": "ddim_uniform"}
+        return {"seed": 7, "steps": self.steps, "cfg": self.cfg, sampler: self.sampler, "scheduler": self.scheduler}
 
     def _kept(self, made: Node) -> Node:
         self.loaders.append(made)
@@ -81,10 +84,11 @@ class Files:
 class Demo(Files):
     """The bundled demo model and its subject in place of the files."""
 
-    def load(self, joint: bool = False) -> Node:
-        return self._kept(node(f"LikenessDemo{'Joint' if joint else ''}Model", "", (280, 0)))
+    def load(self, joint: bool = False) -> tuple[Link, Link, Link]:
+        made = self._kept(node(f"LikenessDemo{'Joint' if joint else ''}Model", "", (280, 0)))
+        return made[0], made[1], made[2]
 
-    def personalize(self, checkpoint: Node) -> tuple[Link, Link]:
+    def personalize(self, checkpoint: Sequence[Link]) -> tuple[Link, Link]:
         made = node(
             "LikenessDemoSubject", "The demo's LoRA", model=checkpoint[0], subject="nemo", strength=0.8, scene=""
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import more_workflows
+from . import more_workflows, transformers
 from .declared import Graph
 from .files import REAL, Files, demo
 from .parts import CHOOSE, likeness, result, subject, subject_prompt
@@ -71,6 +71,36 @@ def photos(files: Files, count: int, name: str) -> Graph:
     )
 
 
+def new_scenes(files: Files) -> Graph:
+    """A transformer's subject from photos, without training or gradients."""
+    checkpoint, pictures, latent = files.load(), files.photos(1), files.latent()
+    prompt, shown = subject_prompt(checkpoint[1], files.prompt()), subject(pictures)
+    sampler = likeness(
+        files,
+        checkpoint[0],
+        checkpoint[2],
+        subject=shown[0],
+        subject_prompt=prompt[4],
+        latent=latent[0],
+        method="retouch",
+        layout="own layout",
+    )
+    return Graph(
+        "",
+        "Draws the subject of a photo in new scenes: the picture's attention looks at the photo too "
+        f"(Layout-and-Retouch, stage 2, without a layout).\n\n{CHOOSE} {BRACES} More photos: **images** of *Subject*."
+        "\n\n**likeness**: how much the photo counts; 0 is the model alone. *Layer Probe* tells which blocks of your "
+        f"model suit *Reference Retouch*, the same with all its widgets.\n\n{AREA}\n\n{files.settings}",
+        {
+            "Models": files.loaders,
+            "Subject": [*pictures, shown],
+            "Prompt": [prompt, latent],
+            "Draw": [sampler],
+            "Result": result(sampler[0], checkpoint[2], "new_scenes"),
+        },
+    )
+
+
 def one_photo(files: Files) -> Graph:
     """A subject from one photo."""
     return photos(files, 1, "2 One photo, no training")
@@ -99,9 +129,28 @@ TRY = {
 }
 
 
+OF_TRANSFORMERS: dict[str, Callable[[Files], Graph]] = {
+    "your photos in new scenes": new_scenes,
+    "your LoRA in new layouts": lora,
+    "story of four scenes": more_workflows.story,
+}
+"""Goals of each transformer: a person who has one of them looks for its name."""
+
+
 def shipped() -> list[Graph]:
     """Every workflow of the template browser."""
-    return [*tries(), *(make(files()) for make in MAKERS for files in REAL)]
+    return [*tries(), *(make(files()) for make in MAKERS for files in REAL), *of_transformers()]
+
+
+def of_transformers() -> list[Graph]:
+    """Those for transformers, family by family, after all others."""
+    graphs = []
+    for files in transformers.FILES:
+        for goal, make in OF_TRANSFORMERS.items():
+            graph, label = make(files()), files().label
+            graph.name = f"{label} - {goal}"
+            graphs.append(graph)
+    return graphs
 
 
 def tries() -> list[Graph]:
