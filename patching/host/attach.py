@@ -65,11 +65,6 @@ def _living(model: ModelPatcher, patch: Patch | Guidance) -> ModelPatcher:
     return clone
 
 
-def patches_of(model: ModelPatcher) -> list[Patch]:
-    """The patches of a MODEL's calls, outermost first."""
-    return [calls.patch for calls in model.get_wrappers(WrappersMP.APPLY_MODEL, KEY)]
-
-
 def bare(model: ModelPatcher) -> ModelPatcher:
     """A clone of MODEL without this pack's patches, for passes that must not be changed by them."""
     clone = model.clone()
