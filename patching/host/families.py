@@ -56,8 +56,8 @@ def presets(model: ModelPatcher, name: str, node: str) -> dict[str, tuple[str, .
     its `tuned_blocks`, as the demo's does. Raises ValueError for an unsupported family.
     """
     found = {} if name == MAPS else {PAPER: preset(model, name, node)}
-    # The host's configurations have None for what they do not know.
-    stated: dict[str, tuple[str, ...]] = getattr(model.model.model_config, "tuned_blocks", None) or {}
+    # The host's configurations warn of what they do not know; their classes do not.
+    stated: dict[str, tuple[str, ...]] = getattr(type(model.model.model_config), "tuned_blocks", {})
     return {**found, DEMO: stated[name]} if name in stated else found
 
 
