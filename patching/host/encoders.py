@@ -56,8 +56,8 @@ class Encoder:
 def encoders(clip: CLIP, text: str) -> list[Encoder]:
     """The encoders whose tokens are columns of the network's text, in the order of their columns.
 
-    SD 3.5 has those of CLIP, then those of T5. Flux.1 has T5's alone, and Anima those of T5's tokens, by which its
-    adapter asks for the text. Otherwise all encoders of a CLIP have the same columns.
+    SD 3.5 has those of CLIP, then those of T5, or of the one that it was loaded with. Flux.1 has T5's alone, and Anima
+    those of T5's tokens, by which its adapter asks for the text. Otherwise all of a CLIP's encoders have the same ones.
     """
     tokens, empty = (clip.tokenize(t, return_word_ids=True) for t in (text, ""))
     names = [name for name in ("l", _T5) if name in tokens] if "g" in tokens else [_T5]
@@ -65,6 +65,8 @@ def encoders(clip: CLIP, text: str) -> list[Encoder]:
         names = list(tokens)[:1]
     elif len(names) > 1 and not _has_clip(clip):
         names = [_T5]
+    elif len(names) > 1 and getattr(getattr(clip, "cond_stage_model", None), _T5, clip) is None:
+        names = names[:1]
     return [_encoder(clip, name, tokens, empty) for name in names]
 
 

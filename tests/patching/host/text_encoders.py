@@ -57,9 +57,10 @@ def _single(kind: type, name: str, layers: int = 0) -> torch.nn.Module:
     return _bare(kind, clip=name, clip_name=name, **{name: Numbers(layers=layers, masked=True)})
 
 
-def _sd3(with_clip: bool = True) -> torch.nn.Module:
+def _sd3(with_clip: bool = True, with_t5: bool = True) -> torch.nn.Module:
     clip = {"clip_l": Numbers(768), "clip_g": Numbers(1280)} if with_clip else {"clip_l": None, "clip_g": None}
-    return _bare(comfy.text_encoders.sd3_clip.SD3ClipModel, t5xxl=Numbers(T5_WIDTH), t5_attention_mask=False, **clip)
+    t5 = Numbers(T5_WIDTH) if with_t5 else None
+    return _bare(comfy.text_encoders.sd3_clip.SD3ClipModel, t5xxl=t5, t5_attention_mask=False, **clip)
 
 
 def _krea2() -> torch.nn.Module:
@@ -166,6 +167,7 @@ CLIPS: dict[str, tuple[Callable, Callable]] = {
     "krea2": (_krea2_tokenizer, _krea2),
     "sd3": (comfy.text_encoders.sd3_clip.SD3Tokenizer, _sd3),
     "sd3_t5": (comfy.text_encoders.sd3_clip.SD3Tokenizer, lambda: _sd3(with_clip=False)),
+    "sd3_clip": (comfy.text_encoders.sd3_clip.SD3Tokenizer, lambda: _sd3(with_t5=False)),
     "anima": (
         comfy.text_encoders.anima.AnimaTokenizer,
         lambda: _single(comfy.text_encoders.anima.AnimaTEModel, "qwen3_06b"),
@@ -212,7 +214,7 @@ class Clip:
     def names(self, text: str) -> list[str]:
         """The name of the token in each column."""
         tokens, names = self.tokenize(text), []
-        keys = {"flux": ["t5xxl"], "anima": ["t5xxl"], "sd3": ["l", "t5xxl"], "sd3_t5": ["t5xxl"]}
+        keys = {"flux": ["t5xxl"], "anima": ["t5xxl"], "sd3": ["l", "t5xxl"], "sd3_t5": ["t5xxl"], "sd3_clip": ["l"]}
         for key in keys.get(self.name, list(tokens)):
             inner = getattr(self.tokenizer, key, None) or getattr(self.tokenizer, f"clip_{key}")
             names.append([inner.inv_vocab.get(entry[0], "") for chunk in tokens[key] for entry in chunk])
