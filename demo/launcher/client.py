@@ -204,7 +204,7 @@ class Client:
         prompt: Prompt,
         progress: Callable[[Progress], None],
         client_id: str,
-        messages: aiohttp.ClientWebSocketResponse,
+        messages: aiohttp.ClientWebSocketResponse[Any],
         turn: Turn,
     ) -> str:
         """Queues a prompt and follows its messages to its end; returns its id."""

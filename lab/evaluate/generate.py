@@ -56,13 +56,13 @@ class State:
 
 def state(plan: Plan, retry: bool = False) -> State:
     """State of a plan's jobs on the disk. retry: jobs that failed are to be done again."""
-    records, found = Records(plan.folder), State()
+    survey, found = Records(plan.folder).survey(), State()
     for job in plan.jobs():
         key = plan.key(job)
-        if record := records.record(job.name, key):
+        if record := survey.record(job.name, key):
             found.done += 1
             found.seconds.setdefault(job.row, []).append(record["seconds"])
-        elif (error := records.error(job.name, key)) and not retry:
+        elif (error := survey.error(job.name, key)) and not retry:
             found.failed[job.name] = error["error"]
         else:
             found.todo.append(job)

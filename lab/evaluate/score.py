@@ -61,7 +61,8 @@ class Scorer:
         self.plan, self.protocol, self.options = plan, protocol, options
         self.folders = eyes.folders(options.weights)
         records = Records(plan.folder)
-        found = [(job, records.record(job.name, plan.key(job))) for job in plan.jobs()]
+        survey = records.survey()
+        found = [(job, survey.record(job.name, plan.key(job))) for job in plan.jobs()]
         self.drawn = [Drawn(job, records.picture(job.name), record["sha256"][:16]) for job, record in found if record]
         self.used: dict[str, str] = {}
         self._eyes: dict[tuple[str, str], Eye] = {}

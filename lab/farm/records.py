@@ -9,23 +9,31 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ...demo.launcher.files import Problem, read_json, try_lock
+from ...demo.launcher.files import Problem, try_lock
+from .survey import INDEX, Survey, entry
 from .task import Outcome, Task
+
+
+@contextlib.contextmanager
+def spared(folder: Path) -> Iterator[None]:
+    """Raises Problem for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Problem(f"The disk of {folder} is full: free some, and run the same command again.") from error
 
 
 def whole(path: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all. Raises Problem for a full disk."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise Problem(f"The disk of {path.parent} is full: free some, and run the same command again.") from error
+        with spared(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -53,15 +61,9 @@ class Records:
     def _error(self, name: str) -> Path:
         return self.folder / f"{name}.error.json"
 
-    def record(self, name: str, key: str) -> dict[str, Any] | None:
-        """Record of a finished picture; None if there is none of this key, or if the picture is gone."""
-        record = read_json(self._record(name))
-        return record if record.get("key") == key and self.picture(name).is_file() else None
-
-    def error(self, name: str, key: str) -> dict[str, Any] | None:
-        """Error that a node raised for this picture; None if there is none of this key."""
-        error = read_json(self._error(name))
-        return error if error.get("key") == key else None
+    def survey(self) -> Survey:
+        """Survey of what is there now."""
+        return Survey(self.folder)
 
     def finish(self, task: Task, outcome: Outcome) -> None:
         """Writes the picture and then its record, or the sentence of its error. Raises Problem for a full disk."""
@@ -73,6 +75,8 @@ class Records:
         record = {"name": task.name, "key": task.key, "sha256": digest, **outcome.facts}
         whole(self._record(task.name), json.dumps(record).encode())
         self._error(task.name).unlink(missing_ok=True)
+        with spared(self.folder), (self.folder / INDEX).open("ab") as index:
+            index.write(entry(task.name, self._record(task.name), record))
 
     def fail(self, name: str, key: str, sentence: str) -> None:
         whole(self._error(name), json.dumps({"name": name, "key": key, "error": sentence}).encode())

@@ -185,13 +185,14 @@ def _pictures(plans: Sequence[Plan]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for plan in plans:
         records = Records(plan.folder)
+        survey = records.survey()
         for name, subject in plan.subjects.items():
             prompts = [prompt.replace(SLOT, subject.noun) for prompt in plan.prompts(name)]
             photos = [_thumbnail(Path(photo.file)) for photo in subject.photos if Path(photo.file).is_file()]
             found.setdefault(name, {"prompts": prompts, "photos": photos, "cells": {}})
         for job in plan.jobs():
             cells = found[job.subject]["cells"].setdefault(job.row, {})
-            if job.prompt not in cells and records.record(job.name, plan.key(job)):
+            if job.prompt not in cells and survey.record(job.name, plan.key(job)):
                 cells[job.prompt] = _thumbnail(records.picture(job.name))
     return found
 

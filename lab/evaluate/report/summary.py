@@ -103,10 +103,10 @@ def summary(found: Sequence[Part], against: str | None = None) -> dict[str, Any]
 def _row(
     part: Part, name: str, of: Mapping[tuple[str, str], list[Score]], metrics: Sequence[str], order: str
 ) -> dict[str, Any]:
-    row, records, plan = part.plan.rows[name], Records(part.plan.folder), part.plan
+    row, survey, plan = part.plan.rows[name], Records(part.plan.folder).survey(), part.plan
     jobs = [(job, plan.key(job)) for job in plan.jobs() if job.row == name]
-    found = [record for job, key in jobs if (record := records.record(job.name, key))]
-    failed = sum(1 for job, key in jobs if records.error(job.name, key))
+    found = [record for job, key in jobs if (record := survey.record(job.name, key))]
+    failed = sum(1 for job, key in jobs if survey.error(job.name, key))
     copies = part.facts["copies"]
     copied = [s.copied for s in of[copies, name] if s.copied is not None] if copies else []
     return {

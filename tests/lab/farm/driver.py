@@ -38,7 +38,8 @@ def main() -> None:
     records = Records(chosen.out)
     try:
         with records.held():
-            left = [task for task in tasks if not records.record(task.name, task.key)]
+            survey = records.survey()
+            left = [task for task in tasks if not survey.record(task.name, task.key)]
             print(f"{len(left)} left", flush=True)
             crew = options.crew(chosen, chosen.out / "work", {}, cpu=True, say=lambda text: print(text, flush=True))
             Farm(left, crew, lambda text: print(text, flush=True)).run(records.finish)

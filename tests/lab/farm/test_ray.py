@@ -82,7 +82,8 @@ def test_a_killed_process_loses_nothing(tmp_path, start, victim, goes_on):
     os.kill(driver.pid if victim == "driver" else named(processes, victim)[0], signal.SIGKILL)
     driver.wait(PATIENCE)
     assert driver.returncode == 0 or not goes_on, (tmp_path / "driver0.log").read_text()
-    until(lambda: not any(map(alive, start.processes())), 60)  # nothing is left running
+    started = start.processes()
+    until(lambda: not any(map(alive, started)), PATIENCE)  # nothing is left running
     found = pictures(tmp_path)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "images").rglob("*.json")}
     if len(found) < COUNT:

@@ -153,7 +153,8 @@ def test_servers_of_the_user_that_are_killed_leave_their_work_to_the_others(plai
     servers[:] = [plain()]
     chosen.server = [servers[0].address]
     records = Records(tmp_path / "out")
-    left = [task for task in tasks if not records.record(task.name, task.key)]
+    survey = records.survey()
+    left = [task for task in tasks if not survey.record(task.name, task.key)]
     assert len(left) == 3 and drawn(tmp_path / "out", left, crew())[0] == alone
 
 

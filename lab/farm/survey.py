@@ -1,0 +1,70 @@
+"""Survey of a folder's pictures at one moment: each folder is listed once, and an index spares opening every record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ...demo.launcher.files import read_json
+
+INDEX = "index.jsonl"
+"""File with a line for each record that was written: its name, the time and size of its file, and its content.
+
+A line counts while the file is as the line says, so the records stay what is true: lines may be missing or broken.
+"""
+
+
+def entry(name: str, path: Path, record: dict[str, Any]) -> bytes:
+    """Line of the index for a record in a file."""
+    seen = path.stat()
+    return json.dumps([name, seen.st_mtime_ns, seen.st_size, record]).encode() + b"\n"
+
+
+class Survey:
+    """Records and errors below a folder as they were when each of its folders was listed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._lists: dict[str, dict[str, os.DirEntry[str]]] = {}
+        self._index: dict[str, tuple[int, int, dict[str, Any]]] = {}
+        with contextlib.suppress(FileNotFoundError), (folder / INDEX).open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError, TypeError):  # a run may have been killed within a line
+                    name, time, size, record = json.loads(line)
+                    self._index[name] = time, size, record
+
+    def _files(self, folder: str) -> dict[str, os.DirEntry[str]]:
+        if folder not in self._lists:
+            try:
+                with os.scandir(self.folder / folder) as found:
+                    self._lists[folder] = {one.name: one for one in found}
+            except FileNotFoundError:
+                self._lists[folder] = {}
+        return self._lists[folder]
+
+    def _content(self, name: str, ending: str) -> dict[str, Any]:
+        folder, _, stem = name.rpartition("/")
+        file = self._files(folder).get(f"{stem}{ending}")
+        if file is None:
+            return {}
+        if ending == ".json" and (known := self._index.get(name)):
+            seen = file.stat()
+            if known[:2] == (seen.st_mtime_ns, seen.st_size):
+                return known[2]
+        return read_json(Path(file.path))
+
+    def record(self, name: str, key: str) -> dict[str, Any] | None:
+        """Record of a finished picture; None if there is none of this key, or if the picture is gone."""
+        folder, _, stem = name.rpartition("/")
+        if f"{stem}.png" not in self._files(folder):
+            return None
+        record = self._content(name, ".json")
+        return record if record.get("key") == key else None
+
+    def error(self, name: str, key: str) -> dict[str, Any] | None:
+        """Error that a node raised for this picture; None if there is none of this key."""
+        error = self._content(name, ".error.json")
+        return error if error.get("key") == key else None
