@@ -14,7 +14,7 @@ SET_SIZES = {"joint": (1, 2, 3, 4), SETS: (2, 3, 4)}
 _ON_SETS = {
     "checkpoint": None,
     "out": None,
-    "resolution": 512,
+    "resolution": None,
     "batch": 4,
     "learning_rate": 1e-5,
     "set_sizes": None,
@@ -73,12 +73,22 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
     parser.add_argument("--from-weights", action="store_true", help="start the denoiser from the pack's own weights")
     joint = parser.add_argument_group("joint", "Tinyland's joint model or, with --sets, one of your own")
     joint.add_argument(
-        "--sets", type=Path, metavar="FOLDER", help="pictures of vertically stacked members, captions in NAME.txt"
+        "--sets",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help=(
+            "shards of run.py s3, or pictures of vertically stacked members with captions in NAME.txt, or a folder of "
+            "pictures for each NAME.txt; may be given several times, and each source is taken equally often"
+        ),
     )
     joint.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="the SD1.x checkpoint to start from (safetensors)"
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="the SD1.x or SDXL checkpoint to start from (safetensors), or tinyland",
     )
-    joint.add_argument("--resolution", type=int, help="side of a member in pixels (512)")
+    joint.add_argument("--resolution", type=int, help="side of a member in pixels (512; 1024 for SDXL)")
     joint.add_argument("--batch", type=int, help="sets per step (4)")
     joint.add_argument("--learning-rate", type=float, help="after 500 steps of warm-up (1e-5)")
     joint.add_argument("--text-dropout", type=float, help="probability that all captions of a set are dropped (0.1)")

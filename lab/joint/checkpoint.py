@@ -1,5 +1,5 @@
-"""Checkpoints: reads the SD1.x checkpoint that a joint model starts from and writes the joint one for ComfyUI's
-loaders."""
+"""Checkpoints: reads the SD1.x or SDXL checkpoint that a joint model starts from and writes the joint one for
+ComfyUI's loaders."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from ...kernels.jedi import CHANNELS
 from ...patching.jedi.format import IN_CHANNELS, JointFormat
 
 PREFIX = "model.diffusion_model."
+_SDXL_TEXTS = "conditioner.embedders."
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """SD1.x checkpoint with U-Net, CLIP and VAE. config: the host's model config, detected from the file."""
+    """SD1.x or SDXL checkpoint with U-Net, CLIP and VAE. config: the host's model config, detected from the file."""
 
     path: Path
     config: BASE
@@ -43,6 +44,21 @@ class Source:
     def latent_format(self) -> LatentFormat:
         # The host declares a class here, but its constructor puts an object in its place.
         return cast(LatentFormat, self.config.latent_format)
+
+    @property
+    def is_sdxl(self) -> bool:
+        return isinstance(self.config, comfy.supported_models.SDXL)
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the pictures that the checkpoint was trained on."""
+        return 1024 if self.is_sdxl else 512
+
+    def vector(self, pooled: torch.Tensor, resolution: int) -> torch.Tensor:
+        """Vector [rows, width] that SDXL's U-Net takes: pooled captions [rows, channels] and the pictures' size."""
+        config = type(self.config)({**self.config.unet_config, "disable_unet_model_creation": True})
+        base = comfy.model_base.SDXL(config, device=torch.device("cpu"))
+        return base.encode_adm(pooled_output=pooled, width=resolution, height=resolution)
 
     def tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of the file."""
@@ -73,10 +89,10 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Opens an SD1.x checkpoint. Raises Problem for any other file, and for a checkpoint without CLIP or VAE."""
+    """Opens an SD1.x or SDXL checkpoint. Raises Problem for any other, and for one without CLIP or VAE."""
     another = "give --checkpoint another file"
     if not path.is_file():
-        raise Problem(f"expected an SD1.x checkpoint at {path}, got no such file: correct --checkpoint.")
+        raise Problem(f"expected an SD1.x or SDXL checkpoint at {path}, got no such file: correct --checkpoint.")
     try:
         with safetensors.safe_open(path, framework="pt"):
             pass
@@ -88,19 +104,23 @@ def open_source(path: Path) -> Source:
         if any(k.startswith(PREFIX) for k in state)
         else None
     )
-    if not isinstance(config, comfy.supported_models.SD15):
+    if not isinstance(config, (comfy.supported_models.SD15, comfy.supported_models.SDXL)):
         kind = "no U-Net that is known" if config is None else type(config).__name__
-        raise Problem(f"expected an SD1.x checkpoint, got {kind} in {path}: {another}.")
+        raise Problem(f"expected an SD1.x or SDXL checkpoint, got {kind} in {path}: {another}.")
     if config.unet_config["in_channels"] != CHANNELS:
         channels = config.unet_config["in_channels"]
         raise Problem(
             f"expected {CHANNELS} input channels, got {channels} (of inpainting, or already joint) in {path}: "
             f"{another}."
         )
-    for part, prefixes in (("a CLIP", config.text_encoder_key_prefix), ("a VAE", config.vae_key_prefix)):
+    sdxl = isinstance(config, comfy.supported_models.SDXL)
+    texts = [_SDXL_TEXTS] if sdxl else config.text_encoder_key_prefix
+    for part, prefixes in (("a CLIP", texts), ("a VAE", config.vae_key_prefix)):
         if not any(k.startswith(tuple(prefixes)) for k in state):
             raise Problem(f"expected {part} in the checkpoint, got none in {path}: give --checkpoint a full one.")
     kind = config.model_type(state, PREFIX)
+    if kind not in (comfy.model_base.ModelType.EPS, comfy.model_base.ModelType.V_PREDICTION):
+        raise Problem(f"expected a checkpoint that predicts noise or velocity, got {kind.name} in {path}: {another}.")
     sigmas = comfy.model_base.model_sampling(config, kind).sigmas
     assert isinstance(sigmas, torch.Tensor)
     return Source(path, config, kind == comfy.model_base.ModelType.V_PREDICTION, sigmas)

@@ -48,19 +48,21 @@ def _train_on_sets(options: argparse.Namespace) -> None:
     device = device_of(options)  # before anything loads the host
     from .checkpoint import check_output, open_source, write_joint
     from .finetune import STEPS, Settings, train
-    from .sets import find_sets
+    from .sources import find
+    from .tinyland import NAME, open_tinyland
 
     check_output(options.out, options.checkpoint)
-    sets, source = find_sets(options.sets), open_source(options.checkpoint)
+    sources = [find(folder) for folder in options.sets]
+    source = open_tinyland() if str(options.checkpoint) == NAME else open_source(options.checkpoint)
     settings = Settings(
         options.steps or STEPS,
-        options.resolution,
+        options.resolution or source.resolution,
         options.batch,
         options.learning_rate,
         options.set_sizes,
         options.text_dropout,
         options.loss_on,
     )
-    unet = train(options.work, sets, source, settings, device)
+    unet = train(options.work, sources, source, settings, device)
     write_joint(source, unet, options.out, settings.steps)
     print(f"written: {options.out}", flush=True)

@@ -1,16 +1,17 @@
-"""Trains a joint model (JeDi, arXiv 2407.06187) of an SD1.x checkpoint on a folder of sets.
+"""Trains a joint model (JeDi, arXiv 2407.06187) of an SD1.x or SDXL checkpoint on sets.
 
-Weights, gradients, AdamW's two moments and the average are float32, 20 bytes per parameter: 17 GB for SD1.x, plus
-activations.
+Weights, gradients, AdamW's two moments and the average are float32, 20 bytes per parameter: 17 GB for SD1.x and
+51 GB for SDXL, plus activations.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import torch
@@ -24,7 +25,8 @@ from ...demo.training.loop import Trainer
 from ...patching.host.frozen_autograd import differentiable
 from .checkpoint import Source
 from .recomputed import recomputed
-from .sets import PictureSet
+from .sets import stamps
+from .sources import JointSet
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -50,56 +52,69 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Encoded captions: context [rows, TOKENS, width] and, for SDXL alone, pooled [rows, channels]."""
+
+    context: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Texts:
+        return Texts(self.context.to(device), None if self.pooled is None else self.pooled.to(device))
+
+    def repeated(self, rows: int) -> Texts:
+        """One text for each row."""
+        pooled = None if self.pooled is None else self.pooled.expand(rows, -1)
+        return Texts(self.context.expand(rows, -1, -1), pooled)
+
+    @staticmethod
+    def of(tensors: dict[str, torch.Tensor], rows: list[int] | slice = slice(None)) -> Texts:
+        """Texts of a file's tensors."""
+        return Texts(tensors["context"][rows].float(), tensors["pooled"][rows].float() if "pooled" in tensors else None)
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """Encoded set in the work folder: latents [members, 4, height, width] and context [members, TOKENS, width]."""
+    """Encoded set in the work folder: latents [members, 4, height, width] and its captions."""
 
     path: Path
     members: int
 
-    def read(self, chosen: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents and context of the chosen members."""
+    def read(self, chosen: list[int], device: torch.device) -> tuple[torch.Tensor, Texts]:
+        """Latents and texts of the chosen members."""
         tensors = load_file(self.path)
-        return tensors["latents"][chosen].to(device).float(), tensors["context"][chosen].to(device).float()
+        return tensors["latents"][chosen].to(device).float(), Texts.of(tensors, chosen).to(device)
 
 
-def _key(*facts: object, files: tuple[Path, ...]) -> str:
+def _key(*facts: object, files: tuple[Path, ...] = ()) -> str:
     """Digest of the facts and of the files' names, sizes and times; the files may be too large to hash."""
-    seen = [*facts, *((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)]
-    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr([*facts, *stamps(*files)]).encode()).hexdigest()[:16]
 
 
-def encode(work: Path, sets: list[PictureSet], source: Source, resolution: int) -> tuple[list[Encoded], torch.Tensor]:
-    """Encodes the latents and captions of the sets, each once; also returns the context of no caption, [1, TOKENS,
-    width]."""
+def encode(work: Path, sets: Sequence[JointSet], source: Source, resolution: int) -> tuple[list[Encoded], Texts]:
+    """Encodes the latents and captions of the sets, each once; also returns the text of no caption."""
     folder = work / f"sets-{_key(resolution, files=(source.path,))}"
     folder.mkdir(parents=True, exist_ok=True)
-    named = [f"{s.path.stem}-{_key(files=(s.path, s.path.with_suffix('.txt')))}.safetensors" for s in sets]
-    encoded = [Encoded(folder / name, s.members) for name, s in zip(named, sets, strict=True)]
+    encoded = [Encoded(folder / f"{s.name}-{_key(*s.identity)}.safetensors", s.members) for s in sets]
     without = folder / "no-caption.safetensors"
     missing = [(s, e.path) for s, e in zip(sets, encoded, strict=True) if not e.path.exists()]
     if missing or not without.exists():
         print(f"encoding {len(missing)} sets", flush=True)
         with torch.inference_mode():
             clip, vae = source.encoders()
-            _write(without, {"context": _context(clip, "")})
+            _write(without, _texts(clip, ("",), source.is_sdxl))
             for pictures, path in missing:
                 pixels = torch.from_numpy(pictures.pictures(resolution)).float() / 255
                 latents = source.latent_format.process_in(vae.encode(pixels).cpu().float())
-                _write(
-                    path,
-                    {
-                        "latents": latents,
-                        "context": torch.cat([_context(clip, caption) for caption in pictures.captions]),
-                    },
-                )
+                _write(path, {"latents": latents, **_texts(clip, pictures.captions, source.is_sdxl)})
         comfy.model_management.unload_all_models()
-    return encoded, load_file(without)["context"].float()
+    return encoded, Texts.of(load_file(without))
 
 
-def _context(clip: CLIP, caption: str) -> torch.Tensor:
-    context = clip.encode_from_tokens(clip.tokenize(caption))
-    assert isinstance(context, torch.Tensor)
-    return context[:, :TOKENS].cpu()
+def _texts(clip: CLIP, captions: Sequence[str], pooled: bool) -> dict[str, torch.Tensor]:
+    """Tensors of `Texts`."""
+    found: list[Any] = [clip.encode_from_tokens(clip.tokenize(caption), return_pooled=True) for caption in captions]
+    tensors = {"context": torch.cat([context[:, :TOKENS].cpu() for context, _ in found])}
+    return {**tensors, "pooled": torch.cat([whole.cpu() for _, whole in found])} if pooled else tensors
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -107,9 +122,9 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         save_file({name: value.half().contiguous() for name, value in tensors.items()}, temporary)
 
 
-def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
+def check_sizes(sources: Sequence[Sequence[JointSet]], sizes: tuple[int, ...]) -> None:
     """Checks the set sizes. Raises Problem if no set has as many members as the largest size."""
-    largest = max(s.members for s in sets)
+    largest = max(s.members for sets in sources for s in sets)
     if max(sizes) > largest:
         raise Problem(
             f"expected --set-sizes up to {largest}, the size of the largest set, got {max(sizes)}: leave the "
@@ -117,18 +132,27 @@ def check_sizes(sets: list[PictureSet], sizes: tuple[int, ...]) -> None:
         )
 
 
-def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings, device: torch.device) -> UNetModel:
+def train(
+    work: Path, sources: Sequence[Sequence[JointSet]], source: Source, settings: Settings, device: torch.device
+) -> UNetModel:
     """Trains the joint U-Net and returns it with averaged weights; resumes a run of the same sets and settings.
 
-    A set in which every member is drawn as given is drawn again (`network.draw_missing`), also with loss_on "all".
+    sources: sets of each source; a step takes them from one, all with equal probability. A set in which every member is
+    drawn as given is drawn again (`network.draw_missing`), also with loss_on "all".
     """
-    check_sizes(sets, settings.set_sizes)
+    check_sizes(sources, settings.set_sizes)
+    sets = [one for sets in sources for one in sets]
     encoded, without = encode(work, sets, source, settings.resolution)
+    mixed, start = [], 0
+    for part in sources:
+        mixed.append(encoded[start : start + len(part)])
+        start += len(part)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
     optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=1e-2)
     # Steps and learning rate may change in a resumed run; any other change starts a new one.
     run = replace(settings, steps=0, learning_rate=0.0)
-    name = f"joint-{_key(run, *(s.path.resolve() for s in sets), files=(source.path,))}"
+    divided = [len(part) for part in sources] if len(sources) > 1 else []
+    name = f"joint-{_key(run, *(s.place for s in sets), *divided, files=(source.path,))}"
     trainer = Trainer(
         name,
         work,
@@ -144,13 +168,16 @@ def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings
     )
 
     def loss_of_step(step: int) -> torch.Tensor:
-        clean, context, members = drawn(encoded, without, settings, Random(step), device)
+        clean, texts, members = drawn(mixed, without, settings, Random(step), device)
         count = len(clean) // members
         missing = draw_missing(count, members, device)
         t = torch.randint(0, len(sigmas), (count,), device=device).repeat_interleave(members)
         weight = weight_on(settings.loss_on, missing)
-        call = JointCall(unet, clean, missing, members, differentiable({}))
-        return denoising_loss(call, clean, context, t, sigmas[t], weight, source.velocity)
+        vector = None
+        if texts.pooled is not None:
+            vector = source.vector(texts.pooled, settings.resolution).to(device)
+        call = JointCall(unet, clean, missing, members, differentiable({}), vector)
+        return denoising_loss(call, clean, texts.context, t, sigmas[t], weight, source.velocity)
 
     with recomputed(unet):
         trainer.run(loss_of_step)
@@ -158,16 +185,23 @@ def train(work: Path, sets: list[PictureSet], source: Source, settings: Settings
 
 
 def drawn(
-    encoded: list[Encoded], without: torch.Tensor, settings: Settings, rng: Random, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Draws a step's sets: latents and context, [batch * members, ...] each, and the number of members per set."""
-    members = rng.choice(settings.set_sizes)
+    sources: Sequence[Sequence[Encoded]], without: Texts, settings: Settings, rng: Random, device: torch.device
+) -> tuple[torch.Tensor, Texts, int]:
+    """Draws a step's sets: latents and texts, [batch * members, ...] each, and the number of members per set.
+
+    A source whose sets are smaller than all sizes gives sets of its own size, as single pictures do.
+    """
+    encoded = sources[0] if len(sources) == 1 else rng.choice(sources)
+    most = max(e.members for e in encoded)
+    members = rng.choice([size for size in settings.set_sizes if size <= most] or [most])
     large = [e for e in encoded if e.members >= members]
-    latents, contexts = [], []
+    latents, texts = [], []
     for chosen in (
         rng.sample(large, settings.batch) if len(large) >= settings.batch else rng.choices(large, k=settings.batch)
     ):
-        clean, context = chosen.read(rng.sample(range(chosen.members), members), device)
+        clean, said = chosen.read(rng.sample(range(chosen.members), members), device)
         latents.append(clean)
-        contexts.append(without.expand_as(context) if rng.random() < settings.text_dropout else context)
-    return torch.cat(latents), torch.cat(contexts), members
+        texts.append(without.repeated(members) if rng.random() < settings.text_dropout else said)
+    pooled = [one.pooled for one in texts if one.pooled is not None]
+    joined = Texts(torch.cat([one.context for one in texts]), torch.cat(pooled) if pooled else None)
+    return torch.cat(latents), joined, members

@@ -34,6 +34,11 @@ class PictureSet:
         return self.path.stem
 
     @property
+    def place(self) -> object:
+        """Place of the set, which stays when it changes."""
+        return self.path.resolve()
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """Changes with the set's files; they may be too many to hash."""
         return stamps(self.path, self.path.with_suffix(".txt"))

@@ -73,6 +73,11 @@ class ShardSet:
         return f"{self.path.stem}/{self.key}"
 
     @property
+    def place(self) -> object:
+        """Place of the set, which stays when it changes."""
+        return f"{self.path.resolve()}/{self.key}"
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """Changes with the shard's file, and differs between the sets of one."""
         return str(self.path.resolve()), *self.stamp, self.key

@@ -82,7 +82,7 @@ class Kept:
 
 
 def assemble(plan: Plan, stages: Stages, bank: Bank | None, row: Row, kept: Kept) -> Made:
-    """Makes the set of a row. Raises StageFailed for a node's error, and Problem.
+    """Makes the set of a row (JeDi, arXiv 2407.06187, Algorithm 1). Raises StageFailed for a node's error, and Problem.
 
     bank: None where neither collages nor backgrounds need prompts.
     """

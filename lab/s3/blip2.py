@@ -18,7 +18,7 @@ LENGTH = 40
 
 
 class Blip2:
-    """BLIP-2 behind the interface of a language model that sees a picture."""
+    """BLIP-2 behind the interface of a language model (JeDi, arXiv 2407.06187, Algorithm 1, line 8)."""
 
     def __init__(self, folder: Path, device: str = "cpu"):
         self.folder, self.device, self._one = folder, device, threading.Lock()

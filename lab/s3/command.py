@@ -146,12 +146,10 @@ def facts(options: argparse.Namespace, stages: dict[str, dict[str, Any]]) -> dic
 
 def check_step(options: argparse.Namespace) -> None:
     made = plan.read(options.out)
-    with ExitStack() as stack:
-        servers = [Server(address) for address in options.server]
-        for server in servers:
-            server.start()
-        said = check.run(made, servers, check.models_folder(options.models), options.metrics)
-        stack.close()
+    servers = [Server(address) for address in options.server]
+    for server in servers:
+        server.start()
+    said = check.run(made, servers, check.models_folder(options.models), options.metrics)
     for sentence in said:
         print(sentence)
     if said:

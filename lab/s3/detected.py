@@ -22,7 +22,10 @@ _LOCK = threading.Lock()
 
 
 class Detected:
-    """Detector and segmenter in this process. facts: of the stage. places: folders of the detector's weights."""
+    """Detector and segmenter in this process (JeDi, arXiv 2407.06187, Algorithm 1, line 4).
+
+    facts: of the stage. places: folders of the detector's weights.
+    """
 
     def __init__(self, facts: dict[str, Any], places: Sequence[Path], device: str):
         self.facts, self.places, self.device = facts, places, device

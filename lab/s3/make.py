@@ -119,7 +119,8 @@ def _shard(
 
     def entries() -> Iterator[Entry]:
         for place, made in enumerate(streams(one, rows, len(workers)), 1):
-            made = _unless_seen(made, seen)
+            if plan.stage("collage")["by"] != "none":
+                made = _unless_seen(made, seen)
             if made.row.number % SAMPLE == 0:
                 whole(plan.folder / "samples" / f"{made.row.id}.json", json.dumps(sample(made)).encode())
             for instance in made.instances:
@@ -150,7 +151,7 @@ def _shard(
 
 def _unless_seen(made: Made, seen: set[tuple[str, str]]) -> Made:
     """Set, or no set where an earlier one of the shard has the same collage of the same object."""
-    if not made.hash or made.dropped or (made.row.source and made.collage is not None and made.collage.width <= 8):
+    if not made.hash or made.dropped:
         return made
     mark = (made.row.thing, made.hash)
     if mark in seen:

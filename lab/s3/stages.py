@@ -178,5 +178,8 @@ def _opened(path: Path) -> Image.Image:
 
 
 def styles(stage: dict[str, Any], rng: Random) -> str:
-    """Style of one member, or empty for none: JeDi restyles with a probability that is not known."""
+    """Style of one member, or empty for none (JeDi, arXiv 2407.06187, Algorithm 1, line 7).
+
+    The probability of a style is not known.
+    """
     return rng.choice(stage["styles"]) if rng.random() < stage["share"] else ""

@@ -39,7 +39,8 @@ class JointCall:
     step's sets.
 
     unet: network with nine input channels. clean: [sets * members, 4, height, width], the members of a set in a row.
-    missing: [sets * members], 1 for a picture to generate. options: further `transformer_options`.
+    missing: [sets * members], 1 for a picture to generate. options: further `transformer_options`. vector: [sets *
+    members, width], pooled captions and sizes of a network that takes them, such as SDXL's.
     """
 
     unet: UNetModel
@@ -47,6 +48,7 @@ class JointCall:
     missing: torch.Tensor
     members: int
     options: Options
+    vector: torch.Tensor | None = None
 
     def __call__(self, noisy: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Predicts noise or velocity, as the network does, and returns noisy's shape.
@@ -57,7 +59,7 @@ class JointCall:
         options = UNET.change_self_attention(
             self.options, attention_layers(self.unet), Coupling("run.py train joint", self.members)
         )
-        return self.unet(arranged(network_input, ORDER), timesteps, context, transformer_options=options)
+        return self.unet(arranged(network_input, ORDER), timesteps, context, y=self.vector, transformer_options=options)
 
 
 def draw_missing(sets: int, members: int, device: torch.device) -> torch.Tensor:

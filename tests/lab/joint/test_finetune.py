@@ -91,10 +91,10 @@ def test_a_longer_training_goes_on_where_the_shorter_one_ended(checkpoint, folde
     stored = next(cached.glob("joint-*.checkpoint.pt"), None)
     if stored:
         stored.unlink()
-    whole = train(cached, sets, source, SETTINGS, CPU)
+    whole = train(cached, [sets], source, SETTINGS, CPU)
     next(cached.glob("joint-*.checkpoint.pt")).unlink()
-    shorter = train(cached, sets, source, replace(SETTINGS, steps=1), CPU)
-    resumed = train(cached, sets, source, SETTINGS, CPU)
+    shorter = train(cached, [sets], source, replace(SETTINGS, steps=1), CPU)
+    resumed = train(cached, [sets], source, SETTINGS, CPU)
     assert not torch.equal(shorter.get_parameter(FIRST_LAYER), whole.get_parameter(FIRST_LAYER))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     next(cached.glob("joint-*.checkpoint.pt")).unlink()
@@ -111,14 +111,17 @@ def test_the_joint_network_starts_as_the_checkpoints_own(checkpoint):
 def test_sets_are_encoded_once_and_again_when_they_change(checkpoint, folder, cached):
     source, sets = open_source(checkpoint), find_sets(folder)
     encoded, without = encode(cached, sets, source, 64)
-    latents, context = encoded[1].read([2, 0], CPU)
+    latents, texts = encoded[1].read([2, 0], CPU)
+    context = texts.context
     clip, vae = source.encoders()
     pixels = torch.from_numpy(sets[1].pictures(64)).float() / 255
     with torch.inference_mode():
         wanted = source.latent_format.process_in(vae.encode(pixels).float())[[2, 0]]
         text = clip.encode_from_tokens(clip.tokenize(sets[1].captions[2]))
     assert latents.shape == (2, 4, 8, 8) and torch.allclose(latents, wanted, rtol=2e-3, atol=2e-3)
-    assert torch.allclose(context[:1], text.float(), atol=1e-2) and not torch.allclose(context[:1], without, atol=1e-2)
+    assert torch.allclose(context[:1], text.float(), atol=1e-2) and not torch.allclose(
+        context[:1], without.context, atol=1e-2
+    )
     changed = sets[0].path.with_suffix(".txt")
     changed.write_text(changed.read_text() + " ", encoding="utf-8")
     again = encode(cached, find_sets(folder), source, 64)[0]
@@ -132,11 +135,12 @@ def test_a_step_draws_members_of_sets_that_are_large_enough(checkpoint, folder, 
     three = encoded[1].read([0, 1, 2], CPU)[0]
     dropped = []
     for step in range(20):
-        clean, context, members = drawn(encoded, without, settings, Random(step), CPU)
+        clean, texts, members = drawn([encoded], without, settings, Random(step), CPU)
         assert members == 3 and clean.shape == (6, 4, 8, 8)
         for one in clean.split(3):  # all of the only set with three, in any order
             assert sorted(int((three == row).flatten(1).all(1).nonzero()) for row in one) == [0, 1, 2]
-        empty = (context == without).flatten(1).all(1).view(2, 3)
+        assert texts.pooled is None
+        empty = (texts.context == without.context).flatten(1).all(1).view(2, 3)
         assert (empty == empty[:, :1]).all()
         dropped += empty[:, 0].tolist()
     assert 0.2 < np.mean(dropped) < 0.8
@@ -144,7 +148,7 @@ def test_a_step_draws_members_of_sets_that_are_large_enough(checkpoint, folder, 
 
 def test_sizes_that_no_set_has_are_refused(folder):
     with pytest.raises(Problem, match=r"expected --set-sizes up to 3, the size of the largest set, got 4: leave"):
-        check_sizes(find_sets(folder), (1, 2, 3, 4))
+        check_sizes([find_sets(folder)], (1, 2, 3, 4))
 
 
 def test_what_is_no_sd1_checkpoint_is_refused(tmp_path, checkpoint):
@@ -154,11 +158,11 @@ def test_what_is_no_sd1_checkpoint_is_refused(tmp_path, checkpoint):
         with pytest.raises(Problem, match=sentence):
             open_source(path)
 
-    refused(r"expected an SD1.x checkpoint at .*, got no such file: correct --checkpoint")
+    refused(r"expected an SD1.x or SDXL checkpoint at .*, got no such file: correct --checkpoint")
     path.write_bytes(b"no tensors")
     refused(r"expected a safetensors file at .*, got something else .*: give --checkpoint another file")
     save_file({"weight": torch.zeros(2)}, path)
-    refused(r"expected an SD1.x checkpoint, got no U-Net that is known in .*: give --checkpoint another file")
+    refused(r"expected an SD1.x or SDXL checkpoint, got no U-Net that is known in .*: give --checkpoint another file")
     state = load_file(checkpoint)
     unet = {k: v for k, v in state.items() if k.startswith(PREFIX)}
     save_file(unet, path)
@@ -182,7 +186,7 @@ def test_what_is_no_sd1_checkpoint_is_refused(tmp_path, checkpoint):
         for k, v in linear.items()
     }
     save_file(wide | both, path)
-    refused(r"expected an SD1.x checkpoint, got SD20 in .*: give --checkpoint another file")
+    refused(r"expected an SD1.x or SDXL checkpoint, got SD20 in .*: give --checkpoint another file")
 
 
 def test_an_output_that_would_replace_something_else_is_refused(tmp_path, checkpoint):

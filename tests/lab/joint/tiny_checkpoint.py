@@ -29,7 +29,9 @@ _UNET = {
 }
 
 
-def _random(state: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+def filled(state: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Random weights of the shapes of `state`, with neutral norms."""
+
     def value(name: str, shape: torch.Size) -> torch.Tensor:
         if len(shape) < 2:
             return torch.full(shape, float(name.endswith("weight")))
@@ -42,7 +44,7 @@ def tensors(**unet: object) -> dict[str, torch.Tensor]:
     """Tensors of the checkpoint. unet: entries that differ in the U-Net's config."""
     generator, operations = torch.Generator().manual_seed(0), comfy.ops.disable_weight_init
     network = UNetModel(**{**_UNET, **unet}, dtype=torch.float32, device="cpu", operations=operations)
-    state = {f"model.diffusion_model.{k}": v for k, v in _random(network.state_dict(), generator).items()}
+    state = {f"model.diffusion_model.{k}": v for k, v in filled(network.state_dict(), generator).items()}
     text = comfy.sd1_clip.SDClipModel(device="cpu", dtype=torch.float16).transformer.state_dict()
     # Twelve layers that do nothing: the text is that of its own words, and random numbers for them all would take
     # seconds.
@@ -54,7 +56,7 @@ def tensors(**unet: object) -> dict[str, torch.Tensor]:
     text["text_model.final_layer_norm.weight"] += 1
     state |= {f"cond_stage_model.transformer.{k}": v for k, v in text.items()}
     autoencoder = {k: v for k, v in TAESD().state_dict().items() if not k.startswith("vae_")}
-    state |= {f"first_stage_model.{k}": v for k, v in _random(autoencoder, generator).items()}
+    state |= {f"first_stage_model.{k}": v for k, v in filled(autoencoder, generator).items()}
     return {name: tensor.half().contiguous() for name, tensor in state.items()}
 
 
