@@ -26,8 +26,8 @@ from .prompts import Bank
 from .stages import Stages
 from .studio import StageFailed
 
-SAMPLE = 50
-"""One set of as many leaves its pictures and what was dropped for the sheet."""
+SAMPLES = 16
+"""First sets of each shard that leave their pictures, and what was dropped, for the sheet."""
 Streams = Callable[[Callable[[Row], Made], Sequence[Row], int], Iterator[Made]]
 """(function, rows, workers) -> results in the order of the rows. A cluster's scheduler can take the place of this."""
 
@@ -121,7 +121,7 @@ def _shard(
         for place, made in enumerate(streams(one, rows, len(workers)), 1):
             if plan.stage("collage")["by"] != "none":
                 made = _unless_seen(made, seen)
-            if made.row.number % SAMPLE == 0:
+            if place <= SAMPLES:
                 whole(plan.folder / "samples" / f"{made.row.id}.json", json.dumps(sample(made)).encode())
             for instance in made.instances:
                 reasons["instances"] += 1

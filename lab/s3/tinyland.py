@@ -19,7 +19,7 @@ from .plan import Plan, Row
 from .stages import Cut, Embeds, Stages
 
 PANEL, MARGIN = 96, 6
-GROUND = 235
+GROUND = 200
 IMPOSTORS = 0.25
 _OTHER = 24
 """Difference from the ground in a color above which a pixel belongs to a subject."""
