@@ -1,4 +1,7 @@
-"""Checkpoints of SD 1.5's and SDXL's shape with the names of real files and random weights, LoRAs and embeddings."""
+"""Checkpoints of SD 1.5's and SDXL's shape with the names of real files and random weights, LoRAs and embeddings.
+
+That of SD 3.5 medium has 4 of its 24 blocks, whose number its width follows, and no T5.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,20 @@ import comfy.supported_models
 import comfy.utils
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..demo.launcher.files import replacing
 from .networks import FULL_SIZE_CONFIG, SDXL_CONFIG
 
 META = torch.device("meta")
-SD15, SDXL = "sd15", "sdxl"
-CHECKPOINTS = {SD15: "v1-5-pruned-emaonly-fp16.safetensors", SDXL: "sd_xl_base_1.0.safetensors"}
-LORAS = {family: f"my_subject_{family}.safetensors" for family in (SD15, SDXL)}
+SD15, SDXL, SD35 = "sd15", "sdxl", "sd35"
+CHECKPOINTS = {
+    SD15: "v1-5-pruned-emaonly-fp16.safetensors",
+    SDXL: "sd_xl_base_1.0.safetensors",
+    SD35: "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors",
+}
+LORAS = {family: f"my_subject_{family}.safetensors" for family in CHECKPOINTS}
 EMBEDDING = "my_subject.safetensors"
 RANK = 16
 _CONFIGS = {SD15: (FULL_SIZE_CONFIG, comfy.supported_models.SD15), SDXL: (SDXL_CONFIG, comfy.supported_models.SDXL)}
@@ -40,6 +48,20 @@ VAE = {
     "attn_resolutions": [],
     "dropout": 0.0,
 }
+_SD35 = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "depth": 4,
+    "input_size": None,
+    "adm_in_channels": 2048,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 256}},
+    "num_patches": 64**2,
+    "pos_embed_max_size": 64,
+    "qk_norm": "rms",
+    "pos_embed_scaling_factor": None,
+    "x_block_self_attn_layers": [0, 1],
+}
 _BRANCH_ENDS = ("out_layers.3.weight", "proj_out.weight", "conv2.weight", "attn1.to_out.0.weight", "net.2.weight")
 _BRANCH_ENDS += ("attn2.to_out.0.weight", "mlp.fc2.weight", "mlp.c_proj.weight", "out_proj.weight")
 """Last layers of residual branches. Small ones keep the sum of many branches within half precision."""
@@ -53,6 +75,8 @@ State = dict[str, torch.Tensor]
 
 def shapes(family: str) -> State:
     """Tensors of a family's checkpoint by their usual names, on the meta device."""
+    if family == SD35:
+        return _sd35_shapes()
     unet_config, kind = _CONFIGS[family]
     config = kind(dict(unet_config))
     layers = comfy.ops.disable_weight_init
@@ -69,10 +93,21 @@ def shapes(family: str) -> State:
     return state
 
 
+def _sd35_shapes() -> State:
+    config, layers = comfy.supported_models.SD3(dict(_SD35)), comfy.ops.disable_weight_init
+    network = MMDiT(**_SD35, dtype=torch.float16, device=META, operations=layers)
+    state = config.process_unet_state_dict_for_saving(network.state_dict())
+    with META:
+        autoencoder = AutoencoderKL(ddconfig=VAE | {"z_channels": 16}, embed_dim=16).half()
+    kept = {name: value for name, value in autoencoder.state_dict().items() if "quant_conv" not in name}
+    state |= config.process_vae_state_dict_for_saving(kept)
+    return state | config.process_clip_state_dict_for_saving(_texts(SD35))
+
+
 def _texts(family: str) -> State:
     """Weights of the text encoders by the host's names."""
     folders = {"clip_l": (comfy.sd1_clip, "sd1_clip_config.json")}
-    if family == SDXL:
+    if family != SD15:
         folders["clip_g"] = (comfy.sdxl_clip, "clip_config_bigg.json")
     state: State = {}
     for name, (module, file) in folders.items():
@@ -84,11 +119,10 @@ def _texts(family: str) -> State:
 
 def lora_shapes(family: str) -> State:
     """LoRA for the attention of the U-Net and of the text encoders, by the names that kohya's trainer writes."""
-    unet_config, _ = _CONFIGS[family]
     everything = shapes(family)
     unet = {key.removeprefix(_UNET): value for key, value in everything.items() if key.startswith(_UNET)}
-    # kohya names SD 1.x's blocks as Diffusers does, and SDXL's as the checkpoint does
-    names = comfy.utils.unet_to_diffusers(unet_config) if family == SD15 else {key: key for key in unet}
+    # kohya names SD 1.x's blocks as Diffusers does, and others as the checkpoint does
+    names = comfy.utils.unet_to_diffusers(FULL_SIZE_CONFIG) if family == SD15 else {key: key for key in unet}
     state: State = {}
 
     def add(layer: str, weight: torch.Tensor) -> None:

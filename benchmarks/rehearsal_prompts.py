@@ -12,7 +12,7 @@ from .checkpoints import CHECKPOINTS
 from .photos import NAMES
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
-SIDES = {"sd15": 512, "sdxl": 1024}
+SIDES = {"sd15": 512, "sdxl": 1024, "sd35": 1024}
 SIDE, STEPS, PICTURES = 128, 4, 2
 _MOST = {
     "steps": STEPS,

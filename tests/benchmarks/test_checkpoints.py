@@ -41,6 +41,24 @@ OF_LORAS = {
 BILLIONS = {"sd15": 1.066, "sdxl": 3.469}
 
 
+def test_names_of_sd35_are_those_of_real_files():
+    """The sizes are not, but for those of the text encoders and the autoencoder."""
+    found = checkpoints.shapes("sd35")
+    named = {
+        "model.diffusion_model.joint_blocks.0.x_block.attn2.ln_q.weight": (64,),
+        "model.diffusion_model.joint_blocks.3.context_block.attn.qkv.weight": (768, 256),
+        "model.diffusion_model.context_embedder.weight": (256, 4096),
+        "model.diffusion_model.pos_embed": (1, 4096, 256),
+        "first_stage_model.decoder.conv_in.weight": (512, 16, 3, 3),
+        "text_encoders.clip_l.transformer.text_model.final_layer_norm.weight": (768,),
+        "text_encoders.clip_g.transformer.text_model.encoder.layers.31.mlp.fc1.weight": (5120, 1280),
+    }
+    assert {name: tuple(found[name].shape) for name in named} == named
+    assert not any("quant_conv" in name for name in found)
+    lora = checkpoints.lora_shapes("sd35")
+    assert lora["lora_unet_joint_blocks_3_x_block_attn_qkv.lora_up.weight"].shape == (768, 16)
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_names_and_shapes_are_those_of_real_files(family):
     found = checkpoints.shapes(family)

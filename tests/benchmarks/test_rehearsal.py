@@ -8,7 +8,7 @@ import os
 
 import pytest
 from likeness.benchmarks import photos, rehearsal, rehearsal_prompts
-from likeness.benchmarks.checkpoints import SD15, SDXL
+from likeness.benchmarks.checkpoints import SD15, SD35, SDXL
 from likeness.benchmarks.rehearsal import Outcome, Outcomes, PeakRam
 from PIL import Image
 
@@ -116,6 +116,14 @@ def test_photographs_are_as_people_have_them(tmp_path):
     assert transparent.mode == "RGBA" and transparent.getchannel("A").getextrema() == (0, 255)
     assert large.size == (4000, 3000)
     assert all(max(Image.open(path).size) == 256 for path in photos.write(tmp_path, 256))
+
+
+@pytest.mark.full
+def test_one_photograph_becomes_a_picture_of_a_transformer():
+    """Names, loader, text encoders and autoencoder are those of SD 3.5 medium; its network is narrow."""
+    name = "96 SD 3.5 medium - your photos in new scenes"
+    ((found, outcome),) = rehearsal.rehearse(SD35, {name: rehearsal_prompts.workflows(SD35)[name]})
+    assert found == name and not outcome.wrong
 
 
 @pytest.mark.full

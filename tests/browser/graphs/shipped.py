@@ -139,7 +139,7 @@ OF_TRANSFORMERS: dict[str, Callable[[Files], Graph]] = {
 
 def shipped() -> list[Graph]:
     """Every workflow of the template browser."""
-    return [*tries(), *(make(files()) for make in MAKERS for files in REAL)]
+    return [*tries(), *(make(files()) for make in MAKERS for files in REAL), *of_transformers()]
 
 
 def of_transformers() -> list[Graph]:
