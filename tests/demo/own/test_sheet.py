@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -9,8 +10,20 @@ import pytest
 from likeness.demo.own import command, graphs
 from likeness.demo.own.graphs import Photo, Wish, graph
 from likeness.demo.own.sheet import SIDE, Column, compose, thumbnail
+from likeness.nodes import node_classes
 from PIL import Image
 
+CORE = {
+    "CheckpointLoaderSimple": ("MODEL", "CLIP", "VAE"),
+    "LoraLoader": ("MODEL", "CLIP"),
+    "EmptyLatentImage": ("LATENT",),
+    "KSampler": ("LATENT",),
+    "LoadImage": ("IMAGE", "MASK"),
+    "InvertMask": ("MASK",),
+    "VAEDecode": ("IMAGE",),
+    "VAEEncode": ("LATENT",),
+}
+"""Types of the outputs of ComfyUI's own nodes in these graphs."""
 WISH = Wish("c.safetensors", (Photo("a.png", False), Photo("b.png", True)), "{a dog}", "sks dog", 512, 512, lora="l")
 
 
@@ -25,6 +38,27 @@ def test_every_link_leads_to_a_node_and_every_input_is_known(schemas):
                 given = {name.partition(".")[0] for name in node["inputs"]}
                 assert given <= inputs.keys()
                 assert {name for name, optional in inputs.items() if not optional} <= given
+
+
+@pytest.mark.parametrize("method", graphs.METHODS)
+def test_the_pack_s_nodes_accept_every_widget_and_link(method):
+    pack, made = {node.GET_SCHEMA().node_id: node for node in node_classes()}, graph(method, WISH)
+
+    def kind(link: list) -> str:
+        source = made[link[0]]["class_type"]
+        return pack[source].GET_SCHEMA().outputs[link[1]].io_type if source in pack else CORE[source][link[1]]
+
+    for node in made.values():
+        found = pack.get(node["class_type"])
+        if found is None:
+            continue
+        links = {name: kind(value) for name, value in node["inputs"].items() if isinstance(value, list)}
+        known = inspect.signature(found.validate_inputs).parameters
+        given = {name: value for name, value in node["inputs"].items() if name in known and name not in links}
+        given |= {"input_types": links} if "input_types" in known else {}
+        listed = found.GET_SCHEMA().is_input_list
+        answer = found.validate_inputs(**{name: [value] if listed else value for name, value in given.items()})
+        assert answer is True, answer
 
 
 @pytest.fixture
