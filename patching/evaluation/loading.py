@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-
+from ..host.files import brief
 from .weights import Weights
 
-OPTIONS: dict[str, Any] = {"local_files_only": True, "weights_only": True, "output_loading_info": True}
-"""Arguments of `from_pretrained`: no download, and no code of a pickled file."""
-_REFUSED = torch.serialization.pickle.UnpicklingError  # raised by torch for a file with more than weights in it
-_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError, _REFUSED)
+OPTIONS: dict[str, Any] = {
+    "local_files_only": True,
+    "weights_only": True,
+    "trust_remote_code": False,
+    "output_loading_info": True,
+}
+"""Arguments of `from_pretrained`: no download, no code of a pickled file, and none of the folder."""
+_ELSEWHERE = (
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "quantization_config",
+)
+"""Settings by which a network's config names code outside of transformers."""
+_MOST_CONFIG = 1 << 20
 
 
 def network(known: Weights, folder: Path, load: Callable[[], tuple[Any, dict[str, Any]]]) -> Any:
@@ -23,13 +34,28 @@ def network(known: Weights, folder: Path, load: Callable[[], tuple[Any, dict[str
     Raises ValueError for files that are no whole network of this kind.
     """
     try:
+        _check_config(folder)
         found, said = load()
-    except _ERRORS as error:
-        raise _refused(known, folder, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}") from error
+    except Exception as error:  # transformers and the readers of foreign bytes raise nothing narrower
+        raise _refused(known, folder, f"{type(error).__name__}: {brief(error)}") from error
     # Without this, transformers fills tensors that are missing with random numbers.
     if missing := [*map(str, sorted(said["missing_keys"])), *map(str, said["mismatched_keys"])]:
         raise _refused(known, folder, f"{len(missing)} tensors are missing, such as {missing[0]}")
     return found.requires_grad_(False).float()
+
+
+def _check_config(folder: Path) -> None:
+    """Raises ValueError for a config that names code or weights elsewhere, which transformers might fetch."""
+    if (folder / "adapter_config.json").exists():
+        raise ValueError("adapter_config.json names other weights")
+    file = folder / "config.json"
+    if file.stat().st_size > _MOST_CONFIG:
+        raise ValueError("config.json is too large")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for part in (config, *(config.get(name) for name in ("text_config", "vision_config"))):
+        for name in _ELSEWHERE:
+            if isinstance(part, dict) and part.get(name) not in (None, "eager", "sdpa"):
+                raise ValueError(f"config.json names {name}")
 
 
 def tokenizer(known: Weights, folder: Path, kind: str = "CLIPTokenizer") -> Any:

@@ -75,7 +75,9 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
         values = tensor(tensors, f"features.{whole(n, 'a number')}", 3)
         bank.put(key, number(sigma, "a noise level", 0.0), values)
     prompts = {
-        name: conditioning_of(name, tensors, stated[name], LOAD) for name in (*_FINAL, *_VANILLA) if name in stated
+        name: conditioning_of(name, tensors, stated.get(name), LOAD)
+        for name in (*_FINAL, *_VANILLA)
+        if name in _FINAL or name in stated
     }
     sigmas = numbers(parsed(facts, "sigmas"), "noise levels", 0.0)
     latents = {name: tensor(tensors, name, 5, 6) for name in _LATENTS if name == "latents" or name in tensors}

@@ -9,7 +9,7 @@ WINDOWS = os.name == "nt"
 LONGEST = 200
 """Bytes of one part of a path; file systems take 255, of which a number and a suffix need some."""
 ALSO_ON_WINDOWS = ' and without <>:"|?* or a name of a device'
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])(\..*)?", re.IGNORECASE)
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE)
 _REFUSED = re.compile(r'[<>:"|?*\x00-\x1f]')
 
 
@@ -28,5 +28,5 @@ def fits(name: str) -> bool:
 
 
 def _refused_by_windows(part: str) -> bool:
-    bare = part.rstrip(" ")
-    return bool(_REFUSED.search(part) or _DEVICES.fullmatch(bare) or part != part.rstrip(" ."))
+    device = _DEVICES.fullmatch(part.partition(".")[0].rstrip(" "))
+    return bool(device or _REFUSED.search(part) or part != part.rstrip(" ."))

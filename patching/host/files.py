@@ -23,7 +23,7 @@ T = TypeVar("T")
 _UNFINISHED = ".tmp"
 _STALE_AFTER = 600.0
 """Seconds after which nothing writes to an unfinished file any more."""
-_LONGEST_REASON = 160
+_LONGEST_REASON, _LONGEST_VERSION = 160, 20
 _OBJECTS = ("cross_attn", "pooled_output", "model_conds", "transformer_options")
 """Entries of a CONDITIONING that the host never holds as numbers or texts."""
 
@@ -141,7 +141,7 @@ class Store:
         if metadata.get("format") != self.form or metadata.get("version") != str(self.version):
             got = "another kind of file"
             if metadata.get("format") == self.form:
-                got = f"version {metadata.get('version') or 'unknown'}"
+                got = f"version {metadata.get('version', 'unknown')[:_LONGEST_VERSION]!r}"
             raise ValueError(
                 f"{self.loader}: expected a {self.what} of version {self.version}, got {got} in {name}; save the "
                 f"{self.what} again with {self.saver}."

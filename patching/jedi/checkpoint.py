@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import comfy.model_management
 import comfy.sd
 import folder_paths
 import safetensors
 
+from ..host.files import brief
 from .format import ATTACHMENT, JointFormat
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ def load(name: str) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             stated = JointFormat.of(file.metadata())
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{NODE}: expected a safetensors file, got {name} ({error}); choose another file.") from error
     except ValueError as error:
         raise ValueError(
             f"{NODE}: {error} in {name}; train or convert the checkpoint again, or choose another file."
+        ) from error
+    except Exception as error:  # the reader of foreign bytes raises nothing narrower
+        raise ValueError(
+            f"{NODE}: expected a safetensors file, got {name} ({brief(error)}); choose another file."
         ) from error
     if stated is None:
         raise ValueError(
@@ -39,8 +43,16 @@ def load(name: str) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
             "which states none; if it is one, load it with CheckpointLoaderSimple and set channel_order on the sampler."
         )
     embeddings = folder_paths.get_folder_paths("embeddings")
-    model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path, embedding_directory=embeddings)
-    assert model is not None
+    try:
+        model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path, embedding_directory=embeddings)
+    except comfy.model_management.OOM_EXCEPTION:
+        raise
+    except Exception as error:  # the host raises nothing narrower
+        raise ValueError(
+            f"{NODE}: expected a checkpoint that ComfyUI can load, got {name} ({brief(error)}); choose another file."
+        ) from error
+    if model is None:
+        raise ValueError(f"{NODE}: expected a checkpoint with a model, got {name} without; choose another file.")
     return with_format(model, stated), clip, vae
 
 

@@ -46,9 +46,9 @@ class JointFormat:
             order, one_is_missing = stated["channel_order"], stated.get("one_is_missing", True)
             if one_is_missing is not True and one_is_missing is not False:
                 raise TypeError("one_is_missing is no boolean")
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 "expected a JSON object with channel_order, and one_is_missing as true or false, under "
-                f"{METADATA_KEY}, got {text}"
+                f"{METADATA_KEY}, got {text[:80]!r}"
             ) from error
         return JointFormat(order, one_is_missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ import comfy.model_patcher
 import comfy.utils
 import folder_paths
 import numpy as np
-import safetensors
 import torch
 
 from ...kernels.heatmaps import min_max
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 NODE = "Segment the Subject"
 MISSING = "none found: put sam_vit_b_01ec64.pth into models/sams"
 _EXTENSIONS = {".pth", ".pt", ".safetensors"}
-_REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises for a file with more than weights in it
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,10 @@ def load(name: str) -> ModelPatcher:
     """
     path = existing(name)
     try:
+        check_stored(path)
         # Never unpickles code, however old the host's torch is.
         state = comfy.utils.load_torch_file(path, safe_load=True)
-    except (_REFUSED, safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # the readers of foreign bytes raise nothing narrower
         raise ValueError(
             f"{NODE}: expected a file of weights alone, got {name}, which cannot be read as one "
             f"({type(error).__name__}); download the checkpoint again, from its authors."
@@ -79,15 +79,13 @@ def load(name: str) -> ModelPatcher:
             f"{NODE}: expected a Segment Anything checkpoint (vit_b, vit_l or vit_h), got {name}; choose another file."
         )
     try:
-        model = segmenter.build(sizes)
+        model = segmenter.loaded(sizes, state, os.path.getsize(path))
     except ImportError as error:
         raise ImportError(
             f"{NODE}: expected the package segment-anything, got none; run pip install -r requirements.txt in this "
             "pack's folder with ComfyUI's Python."
         ) from error
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
+    except Exception as error:  # as above: the sizes are those of the file
         raise ValueError(
             f"{NODE}: expected the weights of a whole Segment Anything checkpoint, got others in {name}; download it "
             "again."
@@ -98,6 +96,14 @@ def load(name: str) -> ModelPatcher:
         load_device=management.get_torch_device(),
         offload_device=management.unet_offload_device(),
     )
+
+
+def check_stored(path: str) -> None:
+    """Raises ValueError for a compressed archive, which may be small and fill the memory; torch never writes one."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("a compressed archive")
 
 
 def existing(name: str) -> str:

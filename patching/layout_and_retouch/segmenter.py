@@ -43,7 +43,7 @@ def sizes(state: Mapping[str, torch.Tensor]) -> Sizes | None:
         depth = len({key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)})
         relative = [state[f"{prefix}{block}.attn.rel_pos_h"].shape for block in range(depth)]
         heads = width // relative[0][1]
-    except (KeyError, ValueError, IndexError, AttributeError, TypeError):
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError, ZeroDivisionError):
         return None
     global_blocks = tuple(block for block, (rows, _) in enumerate(relative) if rows != 2 * _WINDOW - 1)
     return Sizes(width=width, depth=depth, heads=heads, global_blocks=global_blocks, tokens=tokens, patch=patch)
@@ -75,3 +75,20 @@ def build(found: Sizes) -> torch.nn.Module:
         transformer=TwoWayTransformer(depth=2, embedding_dim=_WIDTH, mlp_dim=2048, num_heads=8), transformer_dim=_WIDTH
     )
     return Sam(encoder, prompts, decoder).train(False)
+
+
+def loaded(found: Sizes, state: Mapping[str, torch.Tensor], most: int) -> torch.nn.Module:
+    """The network of these sizes with the weights of a checkpoint.
+
+    most: bytes of its file. Raises ValueError for weights that do not fit or take more, ImportError, and what PyTorch
+    raises for sizes of no network.
+    """
+    with torch.device("meta"):  # without memory, since anybody may have written the sizes
+        shapes = {name: value.shape for name, value in build(found).state_dict().items()}
+    if {name: getattr(value, "shape", None) for name, value in state.items()} != shapes:
+        raise ValueError("other tensors than those of the network")
+    if sum(value.numel() * value.element_size() for value in state.values()) > most:
+        raise ValueError("tensors that are larger than their file")
+    model = build(found)
+    model.load_state_dict(state)
+    return model

@@ -20,6 +20,7 @@ import safetensors
 import torch
 
 from ..host.family import COARSE, LATE, MAPS, MIDDLE
+from ..host.files import brief
 from ..jedi.format import ATTACHMENT, IN_CHANNELS, METADATA_KEY, JointFormat
 
 if TYPE_CHECKING:
@@ -189,6 +190,21 @@ def load(
     Raises FileNotFoundError for a missing file, ValueError for a truncated one or another model's.
     """
     node = "Demo Joint Model" if joint else "Demo Model"
+    try:
+        return _load(folder, embedding_directory, dtype, joint, node)
+    except (FileNotFoundError, comfy.model_management.OOM_EXCEPTION):
+        raise
+    except Exception as error:  # the host raises nothing narrower for weights that do not fit
+        if str(error).startswith(f"{node}: "):
+            raise
+        raise ValueError(
+            f"{node}: expected the demo model's weights in {folder}, got others ({brief(error)}); reinstall the pack."
+        ) from error
+
+
+def _load(
+    folder: Path, embedding_directory: list[str] | str | None, dtype: torch.dtype | None, joint: bool, node: str
+) -> tuple[ModelPatcher, CLIP, VAE]:
     state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
     facts = json.loads(metadata["tinyland"])
     autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
@@ -243,9 +259,9 @@ def read_weights(path: Path, kind: str, node: str = "Demo Model") -> tuple[dict[
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except safetensors.SafetensorError as error:
+    except Exception as error:  # the reader of foreign bytes raises nothing narrower
         raise ValueError(
-            f"{node}: expected a whole safetensors file, got {path.name} ({error}); reinstall the pack."
+            f"{node}: expected a whole safetensors file, got {path.name} ({brief(error)}); reinstall the pack."
         ) from error
     if kind not in metadata:
         raise ValueError(f"{node}: expected {kind} weights, got another model's in {path.name}; reinstall the pack.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING
 import comfy.sd
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ..host.facts import named, parsed, text
+from ..host.files import brief
 from . import model as tinyland
 
 if TYPE_CHECKING:
@@ -74,8 +75,14 @@ class Subject:
                 f"{NODE}: expected the whole LoRA of a Tinyland subject, got {path.name}, which is truncated or made "
                 "for another model; reinstall the pack."
             ) from error
-        facts = json.loads(metadata["tinyland_subject"])
-        return cls(name, lora, facts["class"], facts["placeholder"])
+        try:
+            facts = named(parsed(metadata, "tinyland_subject"), "tinyland_subject")
+            return cls(name, lora, text(facts.get("class"), "class"), text(facts.get("placeholder"), "placeholder"))
+        except ValueError as error:
+            raise ValueError(
+                f"{NODE}: expected the words of a Tinyland subject in {path.name}, got none ({error}); reinstall the "
+                "pack."
+            ) from error
 
     def personalize(self, model: ModelPatcher, strength: float) -> ModelPatcher:
         """A clone of the MODEL with the LoRA applied; a plain clone at strength 0.
@@ -111,21 +118,19 @@ class Subject:
         path = files(self.name)[1]
         try:
             with Image.open(path) as strip:
+                width, height = strip.size
+                if width != REFERENCES * height:  # told before anything is decoded
+                    raise ValueError(f"{width}x{height} pixels, not {REFERENCES} square pictures")
                 pixels = np.asarray(strip.convert("RGB"), dtype=np.float32) / 255
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{NODE}: expected the pictures of '{self.name}' in {folder()}, got no {path.name}; reinstall the pack."
             ) from error
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except Exception as error:  # the readers of pictures raise nothing narrower
             raise ValueError(
-                f"{NODE}: expected a whole picture, got {path.name}, which cannot be read; reinstall the pack."
+                f"{NODE}: expected {REFERENCES} square pictures in {path.name}, got a file that cannot be read as such "
+                f"({brief(error)}); reinstall the pack."
             ) from error
-        height, width = pixels.shape[:2]
-        if width != REFERENCES * height:
-            raise ValueError(
-                f"{NODE}: expected {REFERENCES} square pictures in {path.name}, got {width}x{height} pixels; "
-                "reinstall the pack."
-            )
         return torch.from_numpy(np.stack(np.split(pixels, REFERENCES, axis=1)))
 
     def personalized_prompt(self, scene: str) -> str:
