@@ -11,7 +11,7 @@ import torch
 from ..host.attach import attach, bare
 from ..host.blocks import check_names, parse
 from ..host.checks import check_text, image_latent, single
-from ..host.facts import layer, listed, named, number, numbers, parsed, tensor, text, texts, truth, whole
+from ..host.facts import layer, listed, mapped, named, number, numbers, parsed, tensor, text, texts, truth, whole
 from ..host.families import discover, family_of, presets
 from ..host.family import LATE
 from ..host.files import Store, conditioning_of, conditioning_parts
@@ -143,7 +143,7 @@ def references_of(
             truth(conditional, "conditional"),
             *texts(digest[:1], "digest"),
         )
-        values = tensor(tensors, f"{whole(i, 'a number', end=len(found))}.features.{whole(n, 'a number')}", 3)
+        values = mapped(tensors, f"{whole(i, 'a number', end=len(found))}.features.{whole(n, 'a number')}", 3)
         found[i].bank.put(key, number(sigma, "a noise level", 0.0), values)
     return References(tuple(found))
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..host.checks import single
-from ..host.facts import layer, listed, named, number, numbers, parsed, tensor, text, truth, whole
+from ..host.facts import layer, listed, mapped, named, number, numbers, parsed, tensor, text, truth, whole
 from ..host.files import Store, conditioning_of, conditioning_parts
 from .bank import FeatureBank, Key
 from .trajectory import Trajectory
@@ -72,7 +72,7 @@ def _trajectory(tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> Traj
             layer(place, "a layer"),
             truth(conditional, "conditional"),
         )
-        values = tensor(tensors, f"features.{whole(n, 'a number')}", 3)
+        values = mapped(tensors, f"features.{whole(n, 'a number')}", 3)
         bank.put(key, number(sigma, "a noise level", 0.0), values)
     prompts = {
         name: conditioning_of(name, tensors, stated.get(name), LOAD)

@@ -84,7 +84,15 @@ def layer(value: Any, name: str) -> Layer:
 
 
 def tensor(tensors: Mapping[str, torch.Tensor], name: str, *dimensions: int) -> torch.Tensor:
-    """The tensor of this name: of finite numbers, not empty, with one of these numbers of dimensions."""
+    """A copy of the tensor of this name: finite numbers, not empty, with one of these numbers of dimensions.
+
+    The file is mapped into memory. Who writes over it would change, or end, whatever still reads it.
+    """
+    return mapped(tensors, name, *dimensions).clone()
+
+
+def mapped(tensors: Mapping[str, torch.Tensor], name: str, *dimensions: int) -> torch.Tensor:
+    """The same without a copy, for what is copied anyway."""
     found = tensors.get(name)
     if found is None:
         raise ValueError(f"no tensor {name}")

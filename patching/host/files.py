@@ -185,7 +185,7 @@ def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: obj
     """The CONDITIONING that `conditioning_parts` split; raises ValueError if it is no plain prompt."""
     start = f"{name}.cond."
     text = tensor(tensors, f"{name}.text", 3)
-    values = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    values = {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}
     for key, value in values.items():
         if value.is_floating_point():
             check_finite(value, key)

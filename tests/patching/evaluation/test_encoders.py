@@ -1,5 +1,6 @@
 """CLIP and DINO from local folders, with tiny networks of random weights."""
 
+import json
 import shutil
 
 import numpy as np
@@ -102,6 +103,32 @@ def test_a_pickled_file_gives_its_tensors_and_never_its_code(folder, pictures, t
     with pytest.raises(ValueError, match="cannot be loaded as weights alone"):
         encoders.load("dino-vits16", [tmp_path], SMALL).ready()
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"auto_map": {"AutoModel": "evil.Evil"}, "model_type": "evil"},
+        {"attn_implementation": "somebody/kernel"},
+        {"quantization_config": {"quant_method": "gptq"}},
+        {"text_config": {"_attn_implementation": "somebody/kernel"}},
+        [],
+        None,
+    ],
+    ids=str,
+)
+def test_a_config_that_names_code_is_refused(folder, tmp_path, change):
+    place = tmp_path / "dino-vits16"
+    shutil.copytree(folder / "dino-vits16", place)
+    config = json.loads((place / "config.json").read_text())
+    if change is None:
+        (place / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    changed = {**config, **change} if isinstance(change, dict) else config if change is None else change
+    (place / "config.json").write_text(json.dumps(changed))
+    (place / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    with pytest.raises(ValueError, match="Expected the whole network dino-vits16") as error:
+        encoders.load("dino-vits16", [tmp_path], SMALL).ready()
+    assert "\n" not in str(error.value) and not (tmp_path / "ran").exists()
 
 
 class Touches:

@@ -21,7 +21,7 @@ from likeness.patching.pick_and_draw.null_text import NULL_TEXT
 from likeness.patching.pick_and_draw.palette import Palette
 from likeness.patching.pick_and_draw.subject import Subject
 from likeness.patching.pick_and_draw.template import Template
-from likeness.tests.patching.host.mutations import mutated
+from likeness.tests.patching.host.mutations import mutated, parts
 from safetensors import SafetensorError
 
 FORMATS = (reference_file, trajectory_file, palette_file, template_file)
@@ -129,6 +129,16 @@ def test_only_files_of_the_folder_are_listed(output, form, tmp_path):
         with pytest.raises(FileNotFoundError) as error:
             form.load(name)
         assert is_sentence(str(error.value), form.LOAD)
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.STORE.what)
+def test_what_is_loaded_no_longer_depends_on_its_file(output, form):
+    path = form.save(given(form), "one")
+    loaded, whole = form.load(path.name), path.read_bytes()
+    expected = parts(form.save(loaded, "two").read_bytes())
+    with path.open("r+b") as file:  # in place, as cp does it
+        file.write(b"\0" * len(whole))
+    assert parts(form.save(loaded, "three").read_bytes()) == expected
 
 
 NAMES = ["", ".", "./", "a/..", "..", "../x", "a/../../x", "/x", "/", "x\0y", "x" * 300, "\ud800", "a/" + "ä" * 150]
