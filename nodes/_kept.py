@@ -25,7 +25,12 @@ def add_routes() -> None:
 
     @server.routes.delete(PATH)
     async def release(_request: Any) -> Any:
-        if server.prompt_queue.currently_running:
+        queue = server.prompt_queue
+        # The queue hands out its next run under the same lock, so none begins before the features are gone.
+        with queue.mutex:
+            busy = bool(queue.currently_running)
+            if not busy:
+                forget_all()
+        if busy:
             return answer({"bytes": kept_bytes(), "busy": True}, status=409)
-        forget_all()
         return answer({"bytes": kept_bytes()})

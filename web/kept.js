@@ -1,6 +1,7 @@
 /** Says how much RAM the pack's features take, on the nodes that keep them, and releases it. */
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { nodesOf } from "./graph.js";
 
 const KEEPERS = ["AppearancePalette", "LikenessReference", "LikenessSampler", "LikenessSubject", "MultiSourceAttnSwap"];
 const PATH = "/likeness/kept";
@@ -12,7 +13,7 @@ const size = () => (kept < 2 ** 30 ? `${Math.ceil(kept / 2 ** 20)} MiB` : `${(ke
 const said = () => `Release ${size()} of RAM kept by Likeness`;
 
 function relabel() {
-  for (const node of app.graph?.nodes ?? []) {
+  for (const node of nodesOf()) {
     if (!KEEPERS.includes(node.comfyClass)) continue;
     let button = node.widgets?.find(widget => widget.name === "likeness_kept");
     if (!button && kept) {

@@ -1,34 +1,23 @@
 /** Draws on a node what its run is doing: the kind of each step, curves, and a small map; and says what it refused. */
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { nodeOf, nodesOf } from "./graph.js";
 
 const ROW = 18;
 const MAP = 72;
+const MAPS = 84; // from one map to the next
 const MARGIN = 10; // of the front end around an element
 const WIDTH = 336;
 const COLORS = ["#4a4a4a", "#e27d9b", "#6fa8dc", "#7fd1ae", "#f5d76e", "#b39ddb"];
 const CURVES = { appearance: "#e27d9b", layout: "#6fa8dc" };
 const IDLE = ["plain", "not guided", "each picture by itself"];
 
-/** The node of an id of the server, which names the subgraphs around it. */
-function nodeOf(id) {
-  let graph = app.graph?.rootGraph ?? app.graph;
-  const path = String(id).split(":");
-  for (const outer of path.slice(0, -1)) graph = graph?.getNodeById(Number(outer))?.subgraph;
-  return graph?.getNodeById(Number(path.at(-1)));
-}
-
-/** All nodes of a graph and of the subgraphs in it. */
-function nodesOf(graph = app.graph?.rootGraph ?? app.graph) {
-  return [...(graph?.nodes ?? [])].flatMap(node => [node, ...(node.subgraph ? nodesOf(node.subgraph) : [])]);
-}
-
 /** The drawing of a node, made when the first of it arrives. */
 function drawingOf(node) {
   if (node.likenessLive) return node.likenessLive;
   const canvas = document.createElement("canvas");
   Object.assign(canvas.style, { width: "100%", objectFit: "contain", objectPosition: "left top" });
-  const live = { canvas, steps: [], step: 0, curves: {}, map: null, refused: "", height: ROW };
+  const live = { canvas, steps: [], step: 0, runner: null, curves: {}, maps: {}, refused: "", height: ROW };
   const widget = node.addDOMWidget("likeness_live", "likeness_live", canvas, {
     serialize: false,
     hideOnZoom: false,
@@ -56,24 +45,24 @@ function drawSteps(context, live, top) {
   context.fillText(live.step ? `step ${live.step} of ${count}: ${now}` : parts, 0, top + 8, WIDTH);
 }
 
-function drawCurves(context, live, top) {
+function drawCurves(context, live, right, top) {
   for (const [name, values] of Object.entries(live.curves)) {
     const low = Math.min(...values), high = Math.max(...values);
     context.strokeStyle = context.fillStyle = CURVES[name] ?? "#fff";
     context.beginPath();
     values.forEach((value, i) => {
-      const x = 2 + ((WIDTH - MAP - 80) * i) / Math.max(1, values.length - 1);
+      const x = 2 + ((right - 80) * i) / Math.max(1, values.length - 1);
       const y = top + 4 + (MAP - 8) * (high > low ? (high - value) / (high - low) : 0.5);
       if (i) context.lineTo(x, y);
       else context.moveTo(x, y);
     });
     context.stroke();
     const row = Object.keys(live.curves).indexOf(name);
-    context.fillText(`${name} ${values.at(-1).toFixed(4)}`, WIDTH - MAP - 76, top + 12 + 14 * row, 72);
+    context.fillText(`${name} ${values.at(-1).toFixed(4)}`, right - 76, top + 12 + 14 * row, 72);
   }
 }
 
-function drawMap(context, map, top) {
+function drawMap(context, map, right, top) {
   const { width, height } = map;
   const bytes = Uint8Array.from(atob(map.pixels), character => character.charCodeAt(0));
   const picture = new ImageData(width, height);
@@ -82,10 +71,10 @@ function drawMap(context, map, top) {
   small.getContext("2d").putImageData(picture, 0, 0);
   const scale = (MAP - 12) / Math.max(width, height);
   context.imageSmoothingEnabled = false;
-  context.drawImage(small, WIDTH - width * scale, top, width * scale, height * scale);
+  context.drawImage(small, right - width * scale, top, width * scale, height * scale);
   context.fillStyle = "#ccc";
   context.textAlign = "right";
-  context.fillText(map.name, WIDTH, top + MAP - 2);
+  context.fillText(map.name, right, top + MAP - 2, MAPS - 4);
   context.textAlign = "left";
 }
 
@@ -102,7 +91,7 @@ function draw(node) {
   const live = drawingOf(node), context = live.canvas.getContext("2d");
   context.font = "11px sans-serif";
   const lines = live.refused ? wrapped(context, live.refused) : [];
-  const pictured = live.map || Object.keys(live.curves).length;
+  const maps = Object.values(live.maps), pictured = maps.length || Object.keys(live.curves).length;
   const height = lines.length * 14 + (live.steps.length ? ROW + 4 : 0) + (pictured ? MAP : 0);
   live.canvas.width = 2 * WIDTH;
   live.canvas.height = 2 * Math.max(1, height);
@@ -115,8 +104,8 @@ function draw(node) {
     drawSteps(context, live, top);
     top += ROW + 4;
   }
-  if (Object.keys(live.curves).length) drawCurves(context, live, top);
-  if (live.map) drawMap(context, live.map, top);
+  if (Object.keys(live.curves).length) drawCurves(context, live, WIDTH - MAPS * Math.max(1, maps.length), top);
+  maps.forEach((map, i) => drawMap(context, map, WIDTH - MAPS * (maps.length - 1 - i), top));
   if (live.height < height) {
     live.height = height;
     node.expandToFitContent?.();
@@ -124,17 +113,38 @@ function draw(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Shows a refusal on the node that its sentence names, and in a toast that begins with the sentence. */
-function refuse(id, sentence) {
+const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
+
+/** Tells whether the pack itself has raised an error: the last of its frames is in the pack's folder. */
+function isOurs(traceback) {
+  const frame = [...(traceback ?? [])].reverse().find(line => line.includes('File "')) ?? "";
+  return frame.split('"')[1]?.split(/[\\/]/).includes(FOLDER) ?? false;
+}
+
+/** The nodes that a node gets its inputs from, and itself. */
+function upstream(node, found = new Set()) {
+  if (!node || found.has(node)) return found;
+  found.add(node);
+  (node.inputs ?? []).forEach((_, i) => upstream(node.getInputNode?.(i), found));
+  return found;
+}
+
+/** The nodes that an error of a run names: the failed one, or those before it with the title of the sentence. */
+function namedBy(failed, sentence) {
+  if (failed?.constructor.likeness) return [failed];
   const title = sentence.split(": ")[0];
   const named = nodesOf().filter(node => node.constructor.likeness
     && node.constructor.title?.split(" (")[0] === title);
-  const own = nodeOf(id);
-  const node = own?.constructor.likeness ? own : named.length === 1 ? named[0] : null;
-  if (!node && !named.length) return;
-  for (const shown of node ? [node] : named) {
-    drawingOf(shown).refused = sentence;
-    draw(shown);
+  const before = upstream(failed), near = named.filter(node => before.has(node));
+  return near.length ? near : named;
+}
+
+/** Shows a refusal on its nodes, and in a toast that begins with the sentence. */
+function refuse(nodes, sentence) {
+  if (!nodes.length) return;
+  for (const node of nodes) {
+    drawingOf(node).refused = sentence;
+    draw(node);
   }
   app.extensionManager?.toast?.add({ severity: "error", summary: sentence, life: 20000 });
 }
@@ -147,36 +157,41 @@ function forgetRefusals() {
     }
 }
 
-/** The sentences with which the server refused nodes before anything ran: [[node id, sentence]]. */
+/** The sentences with which the server refused nodes before anything ran: [[nodes, sentence]]. */
 function refusals(errors) {
   return Object.entries(errors ?? {}).flatMap(([id, refused]) => {
+    const node = nodeOf(id);
+    if (!node?.constructor.likeness) return [];
     const ours = (refused?.errors ?? []).filter(one => one.type === "custom_validation_failed");
     const said = new Set(ours.map(one => (one.details ?? "").split(" - ").slice(1).join(" - ")).filter(Boolean));
-    return [...said].map(sentence => [id, sentence]);
+    return [...said].map(sentence => [[node], sentence]);
   });
 }
 
 app.registerExtension({
   name: "Likeness.Live",
   setup() {
-    api.addEventListener("likeness.live", ({ detail: { node: id, kind, value } }) => {
+    api.addEventListener("likeness.live", ({ detail: { node: id, kind, value, runner } }) => {
       const node = nodeOf(id);
       if (!node) return;
       const live = drawingOf(node);
-      if (kind === "steps") Object.assign(live, { step: 0, curves: {}, map: null });
-      live[kind] = value;
+      if (kind === "steps") Object.assign(live, { step: 0, runner, curves: {}, maps: {} });
+      if (kind === "map") live.maps[value.name] = value;
+      else live[kind] = value;
       draw(node);
     });
-    api.addEventListener("progress", ({ detail: { value, max } }) => {
+    api.addEventListener("progress", ({ detail: { value, max, node: runner } }) => {
       for (const node of nodesOf()) {
-        const live = node.likenessLive;
-        if (!live?.steps.length || live.steps.reduce((sum, [, number]) => sum + number, 0) !== max) continue;
+        const live = node.likenessLive, count = live?.steps.reduce((sum, [, number]) => sum + number, 0);
+        // A node may sample more than once, such as a layout of its own first.
+        if (!count || live.runner !== runner || count !== max) continue;
         live.step = value;
         draw(node);
       }
     });
-    api.addEventListener("execution_error", ({ detail }) =>
-      refuse(detail.node_id, detail.exception_message.trim()));
+    api.addEventListener("execution_error", ({ detail: { node_id: id, exception_message: said, traceback } }) => {
+      if (isOurs(traceback)) refuse(namedBy(nodeOf(id), said.trim()), said.trim());
+    });
     const queue = api.queuePrompt;
     api.queuePrompt = async function (...args) {
       forgetRefusals();

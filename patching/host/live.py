@@ -1,4 +1,4 @@
-"""Drawings of a run on a node of the graph editor: the kind of each step, curves, and one small map."""
+"""Drawings of a run on a node of the graph editor: the kind of each step, curves, and small maps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from comfy_execution.utils import get_executing_context
 
 from .notices import Notices
 
 EVENT = "likeness.live"
-"""Name of the message to the editor: {node, kind: steps | curves | map, value}."""
+"""Name of the message to the editor: {node, kind: steps | curves | map, value, runner}.
+
+runner: the id of the node that the host executes, whose progress is the run's.
+"""
 _SIDE = 64
 """Pixels of the longer side of a map."""
 
@@ -22,13 +26,13 @@ _SIDE = 64
 class Live:
     """The drawing of one run on the node of its notices; silent where no editor listens.
 
-    A map is copied without waiting for the device, and sent by the next step, when it has long arrived.
+    A map is copied without waiting for the device, and sent by the next one of its name, when it has long arrived.
     """
 
     def __init__(self, notices: Notices):
         self._node = notices.node_id
         self._server: Any = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-        self._map: tuple[str, torch.Tensor, torch.cuda.Event | None] | None = None
+        self._maps: dict[str, tuple[torch.Tensor, torch.cuda.Event | None]] = {}
         self._curves: dict[str, list[float]] = {}
 
     @property
@@ -47,10 +51,10 @@ class Live:
         self._tell("curves", {name: list(curve) for name, curve in self._curves.items()})
 
     def map(self, name: str, values: torch.Tensor) -> None:
-        """Takes the map of this step, [images, height, width] in 0..1 of which the first counts; sends the last one."""
+        """Takes a map of this step, [images, height, width] in 0..1 of which the first counts; sends the one before."""
         if not self.listening:
             return
-        self.finish()
+        self._send(name)
         with torch.no_grad():
             first = values.detach()[:1, None].float()
             longer = max(first.shape[-2:])
@@ -62,13 +66,17 @@ class Live:
         arrival = torch.cuda.Event() if values.is_cuda else None
         if arrival is not None:
             arrival.record()
-        self._map = (name, copy, arrival)
+        self._maps[name] = (copy, arrival)
 
     def finish(self) -> None:
-        """Sends the map that still waits."""
-        if self._map is None:
+        """Sends the maps that still wait."""
+        for name in [*self._maps]:
+            self._send(name)
+
+    def _send(self, name: str) -> None:
+        if name not in self._maps:
             return
-        (name, copy, arrival), self._map = self._map, None
+        copy, arrival = self._maps.pop(name)
         if arrival is not None:
             arrival.synchronize()
         height, width = copy.shape
@@ -77,5 +85,7 @@ class Live:
 
     def _tell(self, kind: str, value: Sequence | Mapping) -> None:
         if self.listening:
-            server, message = self._server, {"node": self._node, "kind": kind, "value": value}
+            server, context = self._server, get_executing_context()
+            runner = None if context is None else context.node_id
+            message = {"node": self._node, "kind": kind, "value": value, "runner": runner}
             server.send_sync(EVENT, message, server.client_id)

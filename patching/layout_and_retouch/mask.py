@@ -274,9 +274,9 @@ class MaskRun:
         if not before:
             return self._fixed
         heat = min_max(mean_heatmap([_of_all(parts) for parts in self._maps[min(before)].values()], self.size))
-        full = self._subject.shape[1:]
-        if full != heat.shape[1:]:
-            heat = F.interpolate(heat[:, None], full, mode="nearest")[:, 0]
+        self.live.map("attention to the word", heat)
+        if heat.shape[1:] != self._subject.shape[1:]:
+            heat = F.interpolate(heat[:, None], self._subject.shape[1:], mode="nearest")[:, 0]
         morphology = SCIPY if self.mask.resolution == PICTURE else TORCH
         return adaptive_mask(heat, self._subject.expand(len(heat), -1, -1), self.mask.rules, morphology)
 

@@ -75,10 +75,19 @@ class LossLog:
         """Adds a guided step's change of the latents [images, channels, height, width]."""
         self._shifts.append((shift.flatten(1).norm(dim=1) / latent.flatten(1).norm(dim=1)).max())
 
-    def note_subject(self, salient: torch.Tensor) -> None:
-        """Takes the area of the generated subject at this step, bool [images, height, width]."""
-        if self._live is not None:
-            self._live.map("generated subject", salient)
+    @property
+    def draws(self) -> bool:
+        """True where an editor would show maps."""
+        return self._live is not None and self._live.listening
+
+    def note_maps(self, salient: torch.Tensor | None, heat: torch.Tensor | None) -> None:
+        """Takes two maps of this step, [images, height, width]; None for one that there is not.
+
+        salient: bool, the area of the generated subject. heat: its words' attention in 0..1.
+        """
+        for name, values in (("generated subject", salient), ("attention to the word", heat)):
+            if self._live is not None and values is not None:
+                self._live.map(name, values)
 
     def note_finite(self, finite: torch.Tensor) -> None:
         """Adds one flag per image, True for a finite gradient; bool of any shape."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...kernels.heatmaps import inside
+from ...kernels.heatmaps import inside, mean_heatmap, min_max
 from ...kernels.pick_and_draw import layout_loss, saliency_mask, score
 from ...kernels.uremd import uremd
 from ..features.taps import text_length, token_maps
@@ -41,8 +41,13 @@ class Reading:
         prompt: torch.Tensor | None,
         palette: PaletteOf,
         template: TemplateOf,
+        draws: bool = False,
     ):
-        """terms: those that act at this step; part: the images and the area that are read; prompt: their text."""
+        """terms: those that act at this step; part: the images and the area that are read; prompt: their text.
+
+        draws: True to keep the words' attention as a picture.
+        """
+        self._draws = draws
         self.settings, self.terms, self.part, self.palette, self.template = settings, terms, part, palette, template
         self.images = len(part.images)
         self.regions = Regions(prompt, self.images, NODE)
@@ -56,6 +61,8 @@ class Reading:
         """Appearance and layout loss, [images] each, without a graph."""
         self.salient: torch.Tensor | None = None
         """The generated subject's area, bool [images, height, width], where appearance acts."""
+        self.heat: torch.Tensor | None = None
+        """The words' attention as a picture, [images, height, width] in 0..1, where `draws` asks for it."""
         self._last: tuple[str, Layer] | None = None
 
     @contextlib.contextmanager
@@ -144,6 +151,10 @@ class Reading:
                 f"{NODE}: expected the model to reach {names}, got a model call without them; "
                 "remove the node that skips or replaces these blocks, or answers in the model's place, from model."
             )
+        if self._draws:
+            seen = [maps.detach() for maps in self.maps.values()]
+            _, height, width = max((maps.shape for maps in seen), key=math.prod)
+            self.heat = min_max(mean_heatmap(seen, (height, width)))
         try:
             appearance = None if self.terms.appearance is None else self._appearance(self.terms.appearance)
             layout = None if self.terms.layout is None else self._layout(self.terms.layout)

@@ -183,6 +183,7 @@ class GuidanceRun:
                 entry.get("cross_attn"),
                 palette=functools.partial(self.palette_of, step.sigma),
                 template=functools.partial(self.template_of, step.sigma, part),
+                draws=self.log.draws,
             )
             options = {**step.options, "transformer_options": _without_ours(step.options["transformer_options"])}
 
@@ -207,8 +208,7 @@ class GuidanceRun:
             total = total + found.latents / len(entries)
             score = score + found.losses / len(entries)
             losses.append(reading.losses)
-            if reading.salient is not None:
-                self.log.note_subject(reading.salient)
+            self.log.note_maps(reading.salient, reading.heat)
         if losses:
             appearance, layout = (
                 None if each[0] is None else torch.stack(each).mean(0) for each in zip(*losses, strict=True)

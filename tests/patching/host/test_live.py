@@ -8,7 +8,9 @@ import pytest
 import torch
 from likeness.patching.host.live import EVENT, Live
 from likeness.patching.host.notices import Notices
-from likeness.patching.layout_and_retouch.settings import FORK
+from likeness.patching.layout_and_retouch.settings import FORK, NONE
+from likeness.patching.pick_and_draw import reading
+from likeness.tests.patching.editor import executing
 from likeness.tests.patching.layout_and_retouch.retouch_runs import layout, mask, reference, retouched, run
 from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, palette, recorded, sampled
 from likeness.tests.patching.tiny_models import tiny_model
@@ -25,6 +27,7 @@ class Server:
     def send_sync(self, event, data, client):
         assert event == EVENT and client == "editor"
         self.sent.append((data["node"], data["kind"], data["value"]))
+        self.runner = data["runner"]
 
     def of(self, kind: str) -> list:
         return [value for _, found, value in self.sent if found == kind]
@@ -39,17 +42,25 @@ def server(monkeypatch):
 
 def test_equal_steps_are_one_part(server):
     Live(Notices("N", "7")).steps(["a", "a", "b", "a"])
-    assert server.sent == [("7", "steps", [["a", 2], ["b", 1], ["a", 1]])]
+    assert server.sent == [("7", "steps", [["a", 2], ["b", 1], ["a", 1]])] and server.runner is None
+
+
+def test_a_drawing_names_the_node_whose_progress_is_the_runs(server):
+    with executing("3"):
+        Live(Notices("N", "7")).steps(["a"])
+    assert server.runner == "3"
 
 
 def test_a_map_is_sent_one_step_late_and_small(server):
     live = Live(Notices("N", "7"))
     live.map("mask", torch.ones(2, 8, 8))
+    live.map("another", torch.ones(2, 8, 8))
     assert not server.sent
     live.map("mask", torch.zeros(1, 128, 96, dtype=torch.bool))
     live.finish()
     live.finish()
-    first, second = server.of("map")
+    first, other, second = server.of("map")
+    assert [drawn["name"] for drawn in (first, other, second)] == ["mask", "another", "mask"]
     assert base64.b64decode(first["pixels"]) == b"\xff" * 64
     assert (second["width"], second["height"]) == (48, 64) and not any(base64.b64decode(second["pixels"]))
 
@@ -59,7 +70,7 @@ def test_without_an_editor_nothing_is_kept(server, monkeypatch):
     monkeypatch.delitem(sys.modules, "server")
     unheard = Live(Notices("N", "7"))
     unheard.map("mask", torch.ones(1, 8, 8))
-    assert unheard._map is None and not server.sent
+    assert not unheard._maps and not server.sent
 
 
 @pytest.mark.usefixtures("as_the_host_runs")
@@ -68,9 +79,20 @@ def test_a_guided_run_draws_its_steps_losses_and_subject(server):
     patched, _ = guided(model, palette(model), recorded(), notices=Notices("N", "7"), every=2)
     sampled(patched)
     assert server.of("steps") == [[["guided: appearance and layout", 1], ["not guided", 1]]]
-    (curves,), (drawn,) = server.of("curves"), server.of("map")
+    (curves,), (drawn, heat) = server.of("curves"), server.of("map")
     assert {name: len(values) for name, values in curves.items()} == {"appearance": 1, "layout": 1}
     assert drawn["name"] == "generated subject" and 255 in base64.b64decode(drawn["pixels"])
+    seen = base64.b64decode(heat["pixels"])
+    assert heat["name"] == "attention to the word" and {0, 255} <= {*seen} and len({*seen}) > 2
+
+
+def test_maps_of_attention_are_made_for_an_editor_alone(monkeypatch):
+    made = []
+    monkeypatch.setattr(reading, "mean_heatmap", lambda *args: made.append(args))
+    model = model_of()
+    patched, _ = guided(model, None, recorded(), notices=Notices("N"))
+    sampled(patched)
+    assert not made
 
 
 def test_a_retouch_draws_its_steps_and_masks(server):
@@ -85,3 +107,12 @@ def test_a_retouch_draws_its_steps_and_masks(server):
     (drawn,) = server.of("map")
     assert drawn["name"] == "mask of this step" and 255 in base64.b64decode(drawn["pixels"])
     assert [node for node, kind, _ in server.sent if kind == "map"] == ["8"]
+
+
+def test_a_mask_that_follows_draws_what_it_follows(server):
+    model = tiny_model("sd1")
+    _, path = layout(model)
+    shown = mask(notices=Notices("Mask", "8"), tokens=(2,), prompt_length=7)
+    run(retouched(model, [reference(model)], layout=path, mask=shown, early_swap=NONE, lambda_2=1, lambda_3=1))
+    drawn = {value["name"] for node, kind, value in server.sent if kind == "map" and node == "8"}
+    assert drawn == {"mask of this step", "attention to the word"}
