@@ -57,7 +57,9 @@ app.registerExtension({
   name: "Likeness.Points",
   nodeCreated(node) {
     if (node.comfyClass !== "LikenessCorrespondence") return;
-    node.hideOutputImages = true; // the sheet takes the place of the host's own preview
+    // The sheet takes the place of the host's own preview, in both renderers.
+    node.hideOutputImages = true;
+    node.onDrawBackground = () => {};
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
       executed?.call(this, output);

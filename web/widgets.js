@@ -7,6 +7,7 @@ const SIZES = {
   AppearancePalette: [WIDTH, 560],
   LayoutTemplate: [WIDTH, 620],
   LikenessAttentionMaps: [WIDTH, 520],
+  LikenessCorrespondence: [480, 420],
   LikenessLossCurves: [420, 320],
   LikenessSegment: [WIDTH, 440],
   LikenessSubjectPrompt: [400, 440],

@@ -44,7 +44,7 @@ def test_a_guided_run_is_drawn(ran):
     assert sum(number for _, number in drawn["steps"]) == drawn["step"] == steps
     assert any(kind == "guided: appearance" for kind, _ in drawn["steps"])
     assert all(len(values) == len(drawn["curves"]["appearance"]) for values in drawn["curves"].values())
-    assert drawn["map"]["name"] == "generated subject" and drawn["canvas"][1] > 2 * 72
+    assert {*drawn["maps"]} == {"generated subject", "attention to the word"} and drawn["canvas"][1] > 2 * 72
     saved = ran.evaluate(
         "() => app.graph.serialize().nodes.find(n => n.type === 'UREMDGuidance').widgets_values.length"
     )
@@ -77,13 +77,45 @@ def test_a_refusal_is_on_its_node_and_first_in_a_toast(ran):
     assert ran.evaluate("() => window.toasts[0]") == said
 
 
+_IN_SUBGRAPH = """() => {
+  const palette = app.graph.nodes.find(node => node.type === "AppearancePalette");
+  palette.widgets = palette.widgets.filter(widget => widget.name !== "likeness_kept");
+  window.inner = app.graph.convertToSubgraph(new Set([palette])).node.subgraph.nodes
+    .find(node => node.type === "AppearancePalette");
+  app.api.dispatchEvent(new CustomEvent("execution_success", { detail: {} }));
+}"""
+_ERROR = """([said, file]) => app.api.dispatchEvent(new CustomEvent("execution_error", { detail: {
+  prompt_id: "1", node_id: app.graph.nodes.find(node => node.type === "KSampler").id, node_type: "KSampler",
+  executed: [], exception_message: said, exception_type: "ValueError", current_inputs: {}, current_outputs: {},
+  traceback: ['  File "/host/execution.py", line 1, in execute\\n', `  File "${file}", line 2, in check\\n`] } }))"""
+
+
 def test_an_error_of_a_run_is_on_the_node_that_it_names(ran):
     sentence = "Appearance Palette: expected more, got less; change it."
-    ran.evaluate(
-        """said => app.api.dispatchEvent(new CustomEvent("execution_error", { detail: {
-          prompt_id: "1", node_id: app.graph.nodes.find(node => node.type === "KSampler").id, node_type: "KSampler",
-          executed: [], exception_message: said, exception_type: "ValueError", traceback: [], current_inputs: {},
-          current_outputs: {} } }))""",
-        sentence,
-    )
+    folder = ran.evaluate("async () => (await app.api.getExtensions()).find(path => path.endsWith('/live.js'))")
+    ran.evaluate(_ERROR, [sentence, "/host/custom_nodes/another-pack/nodes.py"])
+    assert live(ran, "AppearancePalette").get("refused", "") != sentence
+    ran.evaluate(_ERROR, [sentence, f"/host/custom_nodes/{folder.split('/')[-2]}/patching/palette.py"])
     assert live(ran, "AppearancePalette")["refused"] == sentence
+
+
+def test_progress_belongs_to_the_node_that_runs(ran):
+    """Another sampler with as many steps moves nothing."""
+    shown = live(ran)
+    count = sum(number for _, number in shown["steps"])
+    tell = "([node, max]) => app.api.dispatchEvent(new CustomEvent('progress', { detail: { value: 1, max, node } }))"
+    ran.evaluate(tell, ["another", count])
+    assert live(ran)["step"] == count
+    ran.evaluate(tell, [shown["runner"], count])
+    assert live(ran)["step"] == 1
+
+
+def test_kept_features_are_released_inside_a_subgraph(ran, client):
+    """The last test of the page, whose graph it changes."""
+    frontend.to_prompt(ran, workflows.ui("uremd_guidance"))
+    frontend.shorten(ran)
+    ran.evaluate("() => app.queuePrompt(0, 1)")
+    ran.wait_for_function(f"() => ({_KEPT})()?.options.hidden === false", timeout=300_000)
+    assert json.loads(client.get("/likeness/kept"))["bytes"] > 0
+    ran.evaluate(_IN_SUBGRAPH)
+    ran.wait_for_function("() => inner.widgets.find(widget => widget.name === 'likeness_kept')", timeout=60_000)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..frontend import SETTLED
+from . import app_mode
 from .declared import Graph
 from .layout import Box, place, place_note
 
@@ -59,7 +60,8 @@ def export(page, graph: Graph, prompt: Mapping[str, Any]) -> dict[str, Any]:
     place_all(page, boxes, groups)
     saved = json.loads(page.evaluate(_SAVE, [NOTE, graph.note, *_corners(place_note(graph.note, groups))]))
     # The front end keeps widgets by the graph's id, which is the same for every graph that it imports.
-    return {**saved, "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"likeness/{graph.name}"))}
+    own = str(uuid.uuid5(uuid.NAMESPACE_URL, f"likeness/{graph.name}"))
+    return {**saved, "id": own, "extra": app_mode.extra(graph.name, prompt)}
 
 
 def measured(page, graph: Graph, prompt: Mapping[str, Any]) -> tuple[dict[str, Box], dict[str, Box]]:

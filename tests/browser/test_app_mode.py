@@ -1,0 +1,45 @@
+"""The app mode of the first workflows: it opens, and shows prompt, photos and likeness without the graph."""
+
+import pytest
+from likeness.tests import workflows
+from likeness.tests.browser import frontend
+from likeness.tests.browser.graphs.app_mode import extra
+
+NUMBERED = [name for name in workflows.TEMPLATES if name[0] in "01234"]
+SHOWN = {
+    "0 Try it without any download - one photo, no training": ["Text (prompt)", "Subject", "Likeness"],
+    "4 Story of four scenes (SD 1.5)": ["Prefix of each line", "Text (prompt)", "image", "Strength"],
+}
+_TOGGLE = """() => app.extensionManager.command.execute("Comfy.ToggleLinear")"""
+_WIDGETS = "[data-testid=linear-widgets]"
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_widgets_and_results_are_declared(name):
+    graph = workflows.ui(name)
+    kinds = {node["id"]: node["type"] for node in graph["nodes"]}
+    declared = graph["extra"]["linearData"]
+    assert graph["extra"] == extra(name, workflows.api(name))
+    shown = {(kinds[node], widget) for node, widget in declared["inputs"]}
+    assert shown & {("LikenessSubjectPrompt", "text"), ("LikenessPromptList", "text")}
+    assert shown & {("LikenessSampler", "likeness"), ("JointImageSampler", "strength")}
+    assert ("LoadImage", "image") in shown or name[0] == "0"
+    assert [kinds[node] for node in declared["outputs"]] == ["SaveImage"]
+
+
+def test_others_have_none():
+    assert extra("5 Put the subject where I draw (SD 1.5)", {}) == {}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_app_mode_shows_them(page, name):
+    frontend.to_prompt(page, workflows.ui(name))
+    page.evaluate(_TOGGLE)
+    try:
+        widgets = page.locator(_WIDGETS)
+        widgets.wait_for(timeout=120_000)
+        text = widgets.inner_text().casefold()
+    finally:
+        page.evaluate(_TOGGLE)
+    places = [text.find(label.casefold()) for label in SHOWN[name]]
+    assert -1 not in places and places == sorted(places), text
