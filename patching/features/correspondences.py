@@ -94,6 +94,12 @@ def correspondences(
             denoise(source.at(sigma).to(clean), sigma)
 
     run_guider(view.guider, view.samples, sigmas, observe)
+    if not looks.maps:
+        raise ValueError(
+            f"{node}: expected the model to reach {', '.join(block.name for block in chosen)} with the guider's "
+            "prompt, got no such call; remove the node that answers in the model's place or limits the prompt to a "
+            "part of sampling."
+        )
     pictures = [pictures_of(model, {"samples": shown.samples}, vae) for shown in view.pictures]
     return _shown(view, looks, chosen, group_by, pictures)
 

@@ -85,6 +85,11 @@ def view_of(
             f"{'one without references' if prompt else 'no positive prompt'}; connect CFGGuider or BasicGuider with "
             "the model of that node."
         )
+    if any(entry.get("area") is not None for entry in prompt):
+        raise ValueError(
+            f"{node}: expected a positive prompt for the whole picture, got one for an area; connect a guider whose "
+            "prompt has none."
+        )
     plain = bare(guider.model_patcher)
     watched = comfy.samplers.CFGGuider(attach(plain, patch_for(replace(looks, point=replace(looks.point, picture=0)))))
     watched.original_conds = {"positive": prompt}

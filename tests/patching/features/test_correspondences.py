@@ -5,6 +5,7 @@ from dataclasses import replace
 import comfy.samplers
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from likeness.kernels.attention import attention_probabilities
 from likeness.patching.features.correspondences import correspondences
 from likeness.patching.features.looking import Looks, Point
@@ -218,8 +219,17 @@ def test_what_cannot_be_shown_is_refused(monkeypatch):
     refused(joint, pair, "picture from 1 to 3, got 4; change picture", point=replace(POINT, picture=3))
     refused(retouch, pair, "picture from 1 to 2, got 3; change picture", point=replace(POINT, picture=2))
     refused(joint, latent(3), "the 2 pictures that this guider has made, got 3")
+    area = of_retouch(retouch.model_patcher)
+    area.original_conds["positive"][0]["area"] = (8, 4, 0, 0)
+    refused(area, pair, "got one for an area")
     refused(of_retouch(model), pair, "got none of either; connect such a guider")
     refused(a_set(model, strength=0.0), pair, "set strength above 0")
     refused(a_set(model, blocks="decoder"), pair, "(output3, ", blocks="encoder")
     refused(a_set(model, end_percent=0.3), pair, "inside those of Joint Image Sampler, 0 to 0.3, got 0.2 to 0.8")
     refused(joint, {"samples": torch.zeros(2, 4, 8, 8)}, "an empty one")
+
+
+def test_a_model_that_is_not_called_is_told():
+    model = tiny_model("sd1")
+    model.add_wrapper(WrappersMP.APPLY_MODEL, lambda executor, x, *args, **kwargs: x)
+    refused(a_set(model), latent(2), "expected the model to reach output9", blocks="output9")
