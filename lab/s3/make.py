@@ -169,7 +169,7 @@ def sample(made: Made) -> dict[str, Any]:
 
     return {
         **made.facts(),
-        "collage_shown": shown(made.collage, 192) if made.collage is not None else "",
+        "collage_shown": shown(made.collage, 168) if made.collage is not None else "",
         "cuts_shown": [shown(cut) for cut in made.cuts],
         "members_shown": [shown(Image.fromarray(one), 160) for one in made.members],
         "captions": list(made.captions),

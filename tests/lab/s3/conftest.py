@@ -23,7 +23,7 @@ def made_in(judge):
     """Function that plans stand-ins in a folder and makes their shards; returns the plan."""
 
     def made(folder, workers: int = 1, change=lambda stages: stages, facts=None, **options) -> Plan:
-        plan = Plan(folder, facts or smoke.facts(sets=12, per_shard=6))
+        plan = Plan(folder, facts or smoke.facts(sets=8, per_shard=4))
         plan.write()
         bank = prompts.fill(plan, plan.facts["objects"], TinylandWriter(), lambda _: None)
         stages = [change(makers.of(plan, None, judge)) for _ in range(workers)]

@@ -19,11 +19,11 @@ def bytes_of(plan) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, judge):
-    """Twelve sets in two shards, made without an interruption."""
+    """Eight sets in two shards, made without an interruption."""
     from likeness.lab.s3 import make, makers, prompts
     from likeness.lab.s3.tinyland import TinylandWriter
 
-    plan = Plan(tmp_path_factory.mktemp("whole"), smoke.facts(sets=12, per_shard=6))
+    plan = Plan(tmp_path_factory.mktemp("whole"), smoke.facts(sets=8, per_shard=4))
     plan.write()
     bank = prompts.fill(plan, plan.facts["objects"], TinylandWriter(), lambda _: None)
     make.run(plan, [makers.of(plan, None, judge)], bank, say=lambda _: None)
@@ -46,7 +46,7 @@ def test_the_filter_drops_impostors_and_nothing_else(tmp_path, judge):
     from likeness.lab.s3.assembly import _same
     from likeness.lab.s3.stages import Stages
 
-    plan = Plan(tmp_path, smoke.facts(sets=28))
+    plan = Plan(tmp_path, smoke.facts(sets=24))
     world = Tinyland(plan)
     stages = Stages(world.collage, world.segment, judge, world.background, world.restyle, world.caption)
     right, wrong, lost, missed = [], [], 0, 0
@@ -93,7 +93,7 @@ def test_a_run_that_stops_goes_on_with_the_same_bytes(whole, tmp_path, made_in, 
     before = len(calls)
     plan = made_in(tmp_path, change=stopping)
     assert bytes_of(plan) == bytes_of(whole)
-    total = 12 if stage == "collage" else sum(one.members for n in range(2) for one in read_shard(plan.shard(n)))
+    total = 8 if stage == "collage" else sum(one.members for n in range(2) for one in read_shard(plan.shard(n)))
     assert len(calls) - before == total - 3  # what was made is not made again
 
 
@@ -153,7 +153,7 @@ def test_two_runs_do_not_make_one_shard(tmp_path, made_in):
 def test_the_sheet_shows_what_was_dropped_and_why(whole, tmp_path, made_in):
     page = show.write(whole).read_text(encoding="utf-8")
     assert "0000000" in page and "data:image/webp;base64," in page and "2 of 2 shards" in page
-    assert show.totals(whole)["counts"]["sets"] == 12 - show.totals(whole)["counts"]["dropped sets"]
+    assert show.totals(whole)["counts"]["sets"] == 8 - show.totals(whole)["counts"]["dropped sets"]
     with pytest.raises(Problem, match=r"There are no sets in .* yet: make some with"):
         show.write(Plan(tmp_path, whole.facts))
 
