@@ -105,9 +105,9 @@ def _attended(previous: Callable | None, func: Callable, *args, **kwargs) -> tor
 
 def _biased(bias: torch.Tensor, q: torch.Tensor, keys: int, args: tuple, kwargs: dict) -> tuple[list, dict]:
     """The arguments after the number of heads, with a bias of the first keys in their mask."""
-    own, *args = args or (kwargs.get("mask"),)
+    own, *rest = args or (kwargs.get("mask"),)
     padded = F.pad(bias, (0, keys - bias.shape[-1])).to(q.dtype)
-    return args, {**kwargs, "mask": padded if own is None else padded + _four(own, padded)}
+    return rest, {**kwargs, "mask": padded if own is None else padded + _four(own, padded)}
 
 
 def _four(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
