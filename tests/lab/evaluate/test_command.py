@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
+from likeness.demo.launcher.files import ROOT
 from likeness.lab.evaluate import command
 from likeness.lab.evaluate import plan as plans
 
@@ -148,3 +151,10 @@ def test_the_plan_of_the_smoke_test_uses_the_demo_model(tmp_path):
     kinds = {node["class_type"] for job in made.jobs() for node in made.graph(job).values()}
     assert {"LikenessDemoModel", "LikenessDemoJointModel", "MultiSourceAttnSwap", "UREMDGuidance"} <= kinds
     assert "CheckpointLoaderSimple" not in kinds and json.dumps(made.facts)
+
+
+def test_the_command_starts_where_there_is_no_gpu():
+    """In a process of its own, since this one has chosen ComfyUI's device already."""
+    words = [sys.executable, str(ROOT / "demo" / "launcher" / "launch.py"), "evaluate", "score", "nowhere"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.stderr.splitlines()[-1].startswith("evaluate: nowhere has no plan.json"), ended.stderr
