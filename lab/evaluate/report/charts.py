@@ -108,12 +108,11 @@ def _label(words: str, point: tuple[float, float], color: str, width: float, tak
     if start + length > width:
         anchor, start = "end", point[0] - 9 - length
     rows = (point[1] - 7 + 13 * shift for shift in (0, -1, 2, -2, 3, -3, 4, -4, 5, -5))
-    free = (
-        y for y in rows if all(abs(y - v) >= 13 or start > right or start + length < left for left, right, v in taken)
-    )
+    end, gap = start + length, 8
+    free = (y for y in rows if all(abs(y - v) >= 13 or start > b + gap or end < a - gap for a, b, v in taken))
     y = next(free, point[1] - 7)
-    taken.append((start, start + length, y))
-    return _text(start + length if anchor == "end" else start, y, words, anchor, color)
+    taken.append((start, end, y))
+    return _text(end if anchor == "end" else start, y, words, anchor, color)
 
 
 def bars(values: Mapping[str, Mapping[str, float]], rows: Sequence[str], metric: str) -> str:
