@@ -30,14 +30,14 @@ REPEATED = (
 )
 """Widgets that mean the same in every node."""
 GOALS = {
-    "LoRA in new layouts": "1 Start here - your LoRA in new layouts (SD 1.5)",
-    "one photo -> picture": "2 One photo, no training (SD 1.5)",
-    "three photos -> picture": "3 Three photos, no training (SD 1.5)",
-    "photo -> story of four scenes": "4 Story of four scenes (SD 1.5)",
-    "subject where I draw": "5 Put the subject where I draw (SD 1.5)",
-    "textual inversion": "6 Textual inversion (SD 1.5)",
+    "LoRA in new layouts": "1 Draw a LoRA or DreamBooth subject in new layouts (SD 1.5)",
+    "one photo -> picture": "2 Use one photo like IPAdapter, without training (SD 1.5)",
+    "three photos -> picture": "3 Draw the same subject from three photos (SD 1.5)",
+    "photo -> story of four scenes": "4 Draw a consistent character in four scenes (SD 1.5)",
+    "subject where I draw": "5 Put the subject where you draw (SD 1.5)",
+    "textual inversion": "6 Add a photo to a textual inversion (SD 1.5)",
     "second, larger pass": "8 Refine in a second pass (SD 1.5)",
-    "batch of prompts": "9 Batch of prompts (SD 1.5)",
+    "batch of prompts": "9 Draw a batch of prompts (SD 1.5)",
 }
 EXPERT = {
     "LoRA in new layouts, from expert nodes": ("layout_and_retouch_paper", "likeness/paper_retouched"),

@@ -129,6 +129,6 @@ def test_one_photograph_becomes_a_picture_of_a_transformer():
 @pytest.mark.full
 def test_one_photograph_becomes_a_picture_on_a_checkpoint_of_true_size(monkeypatch):
     monkeypatch.setattr(Outcomes, "get", lambda *_: None)  # a rehearsal that passed here before proves nothing now
-    name = "2 One photo, no training (SD 1.5)"
+    name = "2 Use one photo like IPAdapter, without training (SD 1.5)"
     ((found, outcome),) = rehearsal.rehearse(SD15, {name: rehearsal_prompts.workflows(SD15)[name]})
     assert found == name and not outcome.wrong

@@ -10,9 +10,12 @@ import json
 import os
 import runpy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+API = ROOT / "workflows" / "api"
 NOTES = {
     "demo_model": (
         "Draws four pictures with the bundled demo model. Nothing is downloaded.\n\nIts world: ball, cube, star, "
@@ -227,37 +230,35 @@ def main(names: list[str]) -> None:
     runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
     from likeness.demo.launcher.host import Host
     from likeness.tests.browser import frontend
-    from likeness.tests.browser.graphs import blueprints, frontend_blueprint, frontend_graph, shipped
+    from likeness.tests.browser.graphs import blueprints, frontend_blueprint, frontend_graph, shipped, sizes
 
-    declared = {graph.name: graph for graph in shipped.shipped()}
+    graphs = {graph.name: graph for graph in shipped.shipped()}
     closed = {blueprint.graph.name: blueprint for blueprint in blueprints.blueprints()}
+    known = sizes.measured()
     with Host(comfyui) as host:
         frontend.stock(host.client)
         object_info = host.client.object_info()
         with frontend.browser() as chromium:
             page = frontend.open_front_end(chromium, host.client.address)
-            for name in names or [*NOTES, *declared, *closed]:
-                if name in declared:
-                    prompt = declared[name].api(object_info)
-                    _write(ROOT / "workflows" / "api" / f"{name}.json", prompt)
-                    graph = frontend_graph.export(page, declared[name], prompt)
-                    _write(ROOT / "workflows" / f"{name}.json", graph)
-                elif name in closed:
-                    prompt = closed[name].graph.api(object_info)
-                    graph = frontend_blueprint.export(page, closed[name], prompt)
-                    _write(ROOT / "subgraphs" / f"{name}.json", graph)
-                else:
-                    _export_demo(page, frontend, name)
-                print(name, flush=True)
+            plans: dict[Path, frontend_graph.Plan] = {}
+            for name in names or [*NOTES, *graphs]:
+                if name in graphs:
+                    plans[ROOT / "workflows" / f"{name}.json"] = frontend_graph.declared(graphs[name], object_info)
+                    _write(API / f"{name}.json", graphs[name].api(object_info))
+                elif name in NOTES:
+                    twin = json.loads((API / f"{name}.json").read_text(encoding="utf-8"))
+                    plan = frontend_graph.Plan(name, NOTES[name], twin)
+                    plans[ROOT / "workflows" / "demo" / f"{name}.json"] = plan
+            for path, graph in zip(plans, frontend_graph.export(page, list(plans.values()), known), strict=True):
+                _write(path, graph)
+            for name in set(names or closed) & set(closed):
+                plan = frontend_graph.declared(closed[name].graph, object_info)
+                graph = frontend_blueprint.export(page, closed[name], plan, known)
+                _write(ROOT / "subgraphs" / f"{name}.json", graph)
+    _write(sizes.FILE, dict(sorted(known.items())))
 
 
-def _export_demo(page, frontend, name: str) -> None:
-    source = ROOT / "workflows" / "api" / f"{name}.json"
-    text = frontend.export(page, json.loads(source.read_text(encoding="utf-8")), NOTES[name])
-    _write(ROOT / "workflows" / "demo" / f"{name}.json", json.loads(text))
-
-
-def _write(path: Path, content: dict) -> None:
+def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 

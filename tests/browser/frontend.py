@@ -33,50 +33,12 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-IMAGE_NODES = ("SaveImage", "PreviewImage")
 # While the spinner is shown, the front end may still replace our workflow by its own first one.
 _READY = """() => {
   const manager = window.app?.extensionManager;
   const types = () => Object.keys(LiteGraph.registered_node_types).length;
   return manager?.workflow?.activeWorkflow && !manager.spinner && types() > 100;
 }"""
-# Changes of a graph that was just imported.
-SETTLED = """
-  for (const node of app.graph.nodes) {
-    for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
-    // A linked widget keeps the value that its id had in the graph before.
-    for (const input of node.inputs ?? [])
-      if (input.link != null && input.widget)
-        node.widgets.find(widget => widget.name === input.widget.name).value = node.constructor.nodeData
-          .inputs[input.widget.name]?.default ?? "";
-  }
-"""
-# One call that returns JSON text: copying values out of the page would turn undefined into null.
-_EXPORT = (
-    f"""async ([prompt, note]) => {{
-  await app.loadApiJson(prompt, "workflow");{SETTLED}"""
-    + """
-  const graph = app.graph;
-  for (const node of graph.nodes) {
-    if (["SaveImage", "PreviewImage"].includes(node.type)) node.size = [330, 400];
-    if (node.type === "CLIPTextEncode") node.size = [330, 130];
-    if (node.type === "PreviewAny") node.size = [330, 130];
-    if (node.type === "LikenessLossCurves") node.size = [420, 320];
-    if (["AppearancePalette", "LayoutTemplate"].includes(node.type)) node.size[1] += 200;  // room for their preview
-  }
-  graph.arrange(60);
-  const left = Math.min(...graph.nodes.map(n => n.pos[0])), top = Math.min(...graph.nodes.map(n => n.pos[1]));
-  const remark = LiteGraph.createNode("MarkdownNote");
-  remark.title = "About this workflow";
-  remark.pos = [left - 460, top];
-  remark.size = [400, 320];
-  graph.add(remark);
-  remark.widgets[0].value = note;  // adding a node restores the value that its id had before
-  const saved = graph.serialize();
-  saved.extra = {};
-  return JSON.stringify(saved);
-}"""
-)
 _TO_PROMPT = """async graph => {
   await app.loadGraphData(graph, true, true, "workflow");
   return JSON.stringify((await app.graphToPrompt()).output);
@@ -112,20 +74,15 @@ def browser():
             chromium.close()
 
 
-def open_front_end(chromium, address: str):
+def open_front_end(chromium, address: str, width: int = 800, height: int = 600):
     """A page with the front end loaded, without access to anything but the server."""
     # Drawn by the processor that also runs the server, hence few pixels and no animation.
-    page = chromium.new_page(viewport={"width": 800, "height": 600}, reduced_motion="reduce")
+    page = chromium.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     home = f"http://{address}/"
     page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(home) else route.abort())
     page.goto(home, timeout=180_000)
     page.wait_for_function(_READY, timeout=180_000)
     return page
-
-
-def export(page, prompt: dict, note: str) -> str:
-    """The UI-format JSON text of an API-format prompt, with a layout and a note."""
-    return page.evaluate(_EXPORT, [prompt, note])
 
 
 def shorten(page) -> None:

@@ -42,14 +42,14 @@ def _latent() -> Node:
 
 def photos() -> Blueprint:
     """Pick-and-Draw with one prompt."""
-    prompt, latent = node("LikenessSubjectPrompt", "", (340, 300), text="a photo of {a dog} on the beach"), _latent()
+    prompt, latent = node("LikenessSubjectPrompt", text="a photo of {a dog} on the beach"), _latent()
     wired = experts.guidance(prompt, latent)
-    pixels = node("VAEDecode", "", (220, 0), samples=wired.latent)
+    pixels = node("VAEDecode", samples=wired.latent)
     graph = Graph(
         "Subject from photos",
         "Draws the subject of a photo, without training: the photo's palette guides its look, and a vanilla run its "
         "layout (Pick-and-Draw).",
-        {"Prompt": [prompt, latent], **wired.columns, "Result": [pixels]},
+        [{"Prompt": [prompt, latent]}, *wired.columns, {"Result": [pixels]}],
     )
     nodes = list(graph.nodes())
     reading = {"AppearancePalette": "", "LayoutTemplate": "", "UREMDGuidance": ""}
@@ -75,14 +75,14 @@ def photos() -> Blueprint:
 
 def lora() -> Blueprint:
     """Layout-and-Retouch with one prompt."""
-    prompt = node("LikenessSubjectPrompt", "", (340, 300), text="a photo of {a dog} on the beach", token="sks dog")
+    prompt = node("LikenessSubjectPrompt", text="a photo of {a dog} on the beach", token="sks dog")
     latent = _latent()
     wired = experts.retouch(prompt, latent)
-    pixels = node("VAEDecode", "", (220, 0), samples=wired.latent)
+    pixels = node("VAEDecode", samples=wired.latent)
     graph = Graph(
         "LoRA in new layouts",
         "Draws a LoRA's subject in the layouts of its checkpoint, with the look of a photo (Layout-and-Retouch).",
-        {"Prompt": [prompt, latent], **wired.columns, "Result": [pixels]},
+        [{"Prompt": [prompt, latent]}, *wired.columns, {"Result": [pixels]}],
     )
     nodes = list(graph.nodes())
     decoding: dict[str, str] = dict.fromkeys(
@@ -135,11 +135,9 @@ def lora() -> Blueprint:
 
 def story() -> Blueprint:
     """JeDi with a list of scenes."""
-    empty, latent = node("CLIPTextEncode", "Empty caption", (280, 90), text=""), _latent()
+    empty, latent = node("CLIPTextEncode", "Empty caption", text=""), _latent()
     scenes = node(
         "LikenessPromptList",
-        "",
-        (340, 200),
         text="on the beach\nin the snow\nin a city at night\nin a field of flowers",
         prefix="a photo of a dog",
     )
@@ -154,11 +152,11 @@ def story() -> Blueprint:
         sampler="ddim",
         **experts.SAMPLING,
     )
-    pixels = node("VAEDecode", "", (220, 0), samples=sampler[0])
+    pixels = node("VAEDecode", samples=sampler[0])
     graph = Graph(
         "Story of N scenes",
         "Draws one picture per line, all of one subject: that of the photo (JeDi).",
-        {"Prompt": [scenes, empty, latent], "Subject": [reference], "Scenes": [sampler], "Result": [pixels]},
+        [{"Prompt": [scenes, empty, latent]}, {"Subject": [reference]}, {"Draw": [sampler]}, {"Result": [pixels]}],
     )
     return Blueprint(
         graph,
@@ -179,15 +177,15 @@ def story() -> Blueprint:
 
 def word_mask() -> Blueprint:
     """The attention to a word, as a mask."""
-    prompt = node("LikenessSubjectPrompt", "", (340, 300), text="a photo of {a dog}")
+    prompt = node("LikenessSubjectPrompt", text="a photo of {a dog}")
     fitted = node("ImageScaleToTotalPixels", upscale_method="area", megapixels=0.25, resolution_steps=64)
-    encoded = node("VAEEncode", "", (220, 0), pixels=fitted[0])
+    encoded = node("VAEEncode", pixels=fitted[0])
     seen = node("LikenessAttentionMaps", latent=encoded[0], subject_prompt=prompt[4], wording="vanilla")
     mask = node("ThresholdMask", mask=seen[0], value=0.3)
     graph = Graph(
         "Mask of a word",
         "Finds the words in braces in a picture by the model's attention to them.",
-        {"Prompt": [prompt, fitted, encoded], "Attention": [seen], "Result": [mask]},
+        [{"Prompt": [prompt, fitted, encoded]}, {"Attention": [seen]}, {"Result": [mask]}],
     )
     return Blueprint(
         graph,

@@ -15,7 +15,7 @@ _DDIM = {"sampler": "ddim", **SAMPLING}
 class Wired:
     """Nodes of a method by column, those whose widgets belong together, and the picture's LATENT."""
 
-    columns: dict[str, list[Node]]
+    columns: list[dict[str, list[Node]]]
     samplers: list[Node]
     latent: Link
 
@@ -36,7 +36,7 @@ def retouch(prompt: Node, latent: Node) -> Wired:
         record_blocks="paper",
         **_DDIM,
     )
-    drawn = node("VAEDecode", "Layout", (220, 0), samples=layout[0])
+    drawn = node("VAEDecode", "Layout", samples=layout[0])
     heat = node("LikenessAttentionMaps", "Subject in the layout", latent=layout[0], subject_prompt=prompt[4])
     mask = node("AdaptiveMask", heatmap=heat[0], image=drawn[0], subject_prompt=prompt[4], wording="neutral")
     swap = node(
@@ -50,12 +50,12 @@ def retouch(prompt: Node, latent: Node) -> Wired:
     )
     target = _sample(swap[0], prompt[2], prompt[3], latent[0])
     return Wired(
-        {
-            "Subject": [found, reference],
-            "Layout": [layout, drawn, heat],
-            "Retouch": [mask, swap],
-            "Target": [target],
-        },
+        [
+            {"Subject": [found, reference]},
+            {"Layout": [layout, drawn, heat]},
+            {"Retouch": [mask, swap]},
+            {"Target": [target]},
+        ],
         [layout, target],
         target[0],
     )
@@ -68,7 +68,7 @@ def guidance(prompt: Node, latent: Node) -> Wired:
     guided = node("UREMDGuidance", palette=palette[0], template=template[0], subject_prompt=prompt[4])
     target = _sample(guided[0], prompt[0], prompt[3], latent[0])
     return Wired(
-        {"Subject": [palette], "Layout": [template], "Guidance": [guided], "Target": [target]},
+        [{"Subject": [palette]}, {"Layout": [template]}, {"Guidance": [guided]}, {"Target": [target]}],
         [template, target],
         target[0],
     )

@@ -9,8 +9,6 @@ from typing import Any
 from .declared import Link, Node, node
 
 HUGGING_FACE = "https://huggingface.co"
-PHOTO = 306
-"""Height of a loader with the preview of a photo; Nodes 2.0 makes none smaller."""
 
 
 @dataclass
@@ -51,18 +49,13 @@ class Files:
     def photos(self, count: int) -> list[Node]:
         """Loaders of photos of the subject."""
         return [
-            node(
-                "LoadImage",
-                f"Photo {number} of the subject",
-                (280, PHOTO),
-                image=f"subject_{number}.png",
-            )
+            node("LoadImage", f"Photo {number} of the subject", image=f"subject_{number}.png")
             for number in range(1, count + 1)
         ]
 
     def place(self) -> list[Node]:
         """The last of these nodes gives a mask in which the subject's place is white."""
-        return [node("LoadImageMask", "Where the subject goes", (280, PHOTO), image="place.png", channel="red")]
+        return [node("LoadImageMask", "Where the subject goes", image="place.png", channel="red")]
 
     def latent(self, pictures: int = 1) -> Node:
         """An empty latent of the training resolution."""
@@ -85,7 +78,7 @@ class Demo(Files):
     """The bundled demo model and its subject in place of the files."""
 
     def load(self, joint: bool = False) -> tuple[Link, Link, Link]:
-        made = self._kept(node(f"LikenessDemo{'Joint' if joint else ''}Model", "", (280, 0)))
+        made = self._kept(node(f"LikenessDemo{'Joint' if joint else ''}Model"))
         return made[0], made[1], made[2]
 
     def personalize(self, checkpoint: Sequence[Link]) -> tuple[Link, Link]:
@@ -98,13 +91,13 @@ class Demo(Files):
         subject = node(
             "LikenessDemoSubject",
             "The demo's subject",
-            model=self.loaders[0][0],
+            model=self.loaders[-1][0],
             subject="nemo",
             strength=0.0,
             scene="",
         )
         shown = [
-            node("ImageFromBatch", f"Picture {number}", (220, 0), image=subject[1], batch_index=number - 1, length=1)
+            node("ImageFromBatch", f"Picture {number}", image=subject[1], batch_index=number - 1, length=1)
             for number in range(1, count + 1)
         ]
         return [subject, *shown]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-import uuid
-from collections.abc import Mapping
 from typing import Any
 
+from . import frontend_graph
 from .blueprints import Blueprint
-from .frontend_graph import measured, place_all
+from .frontend_graph import Plan
 
-_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+# A blueprint has its note in its description.
+_OPEN = """async graph => {
+  await app.loadGraphData(graph, true, true, "workflow");
+  app.graph.remove(app.graph.nodes.find(node => node.type === "MarkdownNote"));
+}"""
 _CLOSE = """([title, inputs, outputs, extra]) => {
   const graph = app.graph;
-  const { subgraph, node } = graph.convertToSubgraph(new Set([...graph.nodes, ...graph.groups]));
+  const all = new Set([...graph.nodes, ...graph.groups, ...graph.reroutes.values()]);
+  const { subgraph, node } = graph.convertToSubgraph(all);
   while (subgraph.inputs.length) subgraph.removeInput(subgraph.inputs[0]);
   const inner = id => subgraph.nodes.find(one => String(one.id) === id);
   for (const [name, type, targets] of inputs) {
@@ -41,10 +44,11 @@ _CLOSE = """([title, inputs, outputs, extra]) => {
 }"""
 
 
-def export(page, blueprint: Blueprint, prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """The file of a blueprint, whose graph is `prompt` in API format."""
+def export(page, blueprint: Blueprint, plan: Plan, known: dict[str, list[float]]) -> dict[str, Any]:
+    """The file of a blueprint, whose graph is the plan. known: measured sizes by signature, to which it adds."""
     graph, ids = blueprint.graph, blueprint.graph.ids()
-    place_all(page, *measured(page, graph, prompt))
+    (opened,) = frontend_graph.export(page, [plan], known)
+    page.evaluate(_OPEN, opened)
     inputs = [
         [name, kind, [[ids[found], slot] for found, slot in targets]]
         for name, (kind, targets) in blueprint.inputs.items()
@@ -52,10 +56,4 @@ def export(page, blueprint: Blueprint, prompt: Mapping[str, Any]) -> dict[str, A
     outputs = [[name, ids[link.node], link.slot] for name, link in blueprint.outputs.items()]
     extra = {"BlueprintDescription": graph.note, "BlueprintSearchAliases": list(blueprint.aliases)}
     text = page.evaluate(_CLOSE, [graph.name, inputs, outputs, extra])
-    return json.loads(_with_steady_ids(text, graph.name))
-
-
-def _with_steady_ids(text: str, name: str) -> str:
-    """The text with identifiers that depend on the name alone, so that another export changes nothing."""
-    found = {old: index for index, old in enumerate(dict.fromkeys(_UUID.findall(text)))}
-    return _UUID.sub(lambda old: str(uuid.uuid5(uuid.NAMESPACE_URL, f"likeness/{name}/{found[old[0]]}")), text)
+    return json.loads(frontend_graph.with_steady_ids(text, graph.name))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from .declared import Graph, node
+from .declared import Graph, Node, node
 from .files import Files
-from .parts import CHOOSE, likeness, result, subject, subject_prompt
+from .parts import CHOOSE, FIRST, likeness, result, subject, subject_prompt
 
 
 def story(files: Files) -> Graph:
     """One subject in four scenes, drawn together."""
     checkpoint, pictures, latent = files.load(joint=True), files.photos(1), files.latent()
-    empty = node("CLIPTextEncode", "Empty caption", (280, 90), clip=checkpoint[1], text="")
+    empty = node("CLIPTextEncode", "Empty caption", clip=checkpoint[1], text="")
     scenes = node(
         "LikenessPromptList",
         "One scene per line",
-        (340, 200),
         clip=checkpoint[1],
         text="\n".join(files.scenes),
         prefix=f"a photo of {files.subject}",
@@ -24,8 +23,6 @@ def story(files: Files) -> Graph:
     )
     sampler = node(
         "JointImageSampler",
-        "",
-        (340, 0),
         model=checkpoint[0],
         positive=scenes[0],
         negative=empty[0],
@@ -35,18 +32,17 @@ def story(files: Files) -> Graph:
         **files.sampling(),
     )
     return Graph(
-        f"4 Story of four scenes ({files.label})",
+        f"4 Draw a consistent character in four scenes ({files.label})",
         "Draws four scenes together, so that all show one subject (JeDi).\n\n"
         f"{CHOOSE} **prefix** names the subject; each line is a scene.\n\nWithout the photo, the scenes agree on a new "
         "subject: disconnect **references**. A checkpoint that was not trained on sets follows the photo less "
         f"faithfully; *Load Joint Checkpoint* loads one that was.\n\n{files.settings}",
-        {
-            "Models": [*files.loaders, empty],
-            "Subject": [*pictures, reference],
-            "Prompt": [scenes, latent],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "story"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures},
+            {"Prompt": [scenes, latent], "Subject": [empty, reference]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "story")},
+        ],
     )
 
 
@@ -65,18 +61,17 @@ def drawn_place(files: Files) -> Graph:
         mask=place[-1][0],
     )
     return Graph(
-        f"5 Put the subject where I draw ({files.label})",
+        f"5 Put the subject where you draw ({files.label})",
         "The subject goes where a picture is white (Pick-and-Draw).\n\n"
         f"{CHOOSE}\n\nDraw white on black in any program, and load it in *Where the subject goes*. To draw inside "
         "ComfyUI, add the node *Painter* and connect its MASK instead.\n\nWhere the subject does not follow, draw a "
         f"larger area, or one that suits the scene.\n\n{files.settings}",
-        {
-            "Models": [*files.loaders, latent],
-            "Subject": [*pictures, shown],
-            "Prompt": [*place, prompt],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "drawn_place"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures, "Place": place[:FIRST]},
+            {"Prompt": [prompt, latent], "Subject": [*place[FIRST:], shown]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "drawn_place")},
+        ],
     )
 
 
@@ -89,17 +84,16 @@ def textual_inversion(files: Files) -> Graph:
         files, checkpoint[0], checkpoint[2], subject=shown[0], subject_prompt=prompt[4], latent=latent[0]
     )
     return Graph(
-        f"6 Textual inversion ({files.label})",
+        f"6 Add a photo to a textual inversion ({files.label})",
         "A learned word takes the subject's place, and a photo adds what the word has missed "
         f"(Layout-and-Retouch).\n\n{CHOOSE} **token** is embedding: and the name of your file in models/embeddings."
         f"\n\n{files.settings}",
-        {
-            "Models": files.loaders,
-            "Subject": [*pictures, shown],
-            "Prompt": [prompt, latent],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "textual_inversion"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures},
+            {"Prompt": [prompt, latent], "Subject": [shown]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "textual_inversion")},
+        ],
     )
 
 
@@ -135,20 +129,19 @@ def comparison(files: Files) -> Graph:
         for method in ("palette guidance", "retouch", "joint")
     ]
     drawn = {f"latents.latent{index}": sampler[0] for index, sampler in enumerate([alone, *methods])}
-    joined = node("BatchLatentsNode", "All four", (220, 0), **drawn)
+    joined = node("BatchLatentsNode", "All four", **drawn)
     pixels, shown_all = result(joined[0], checkpoint[2], "compared")
-    shown_all.shown = pictures[0].shown = (320, 240)
     return Graph(
         f"7 Compare all methods on one seed ({files.label})",
         "The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise: four pictures in this "
-        f"order.\n\n{CHOOSE}\n\n{files.settings}",
-        {
-            "Models and photo": [*files.loaders, seed, *pictures],
-            "Subject and prompt": [shown, prompt, latent],
-            "LoRA alone, guided": [methods[0], alone],
-            "Retouched": [methods[1], joined, pixels],
-            "Drawn jointly, all four": [methods[2], shown_all],
-        },
+        f"order.\n\n{CHOOSE}\n\nThe samplers are in *All methods*; double-click it to change their settings."
+        f"\n\n{files.settings}",
+        [
+            {"Models": files.loaders, "Photo": pictures},
+            {"Prompt": [prompt, latent, seed], "Subject": [shown]},
+            {"Draw": [Node("", "All methods", inside=[alone, *methods, joined])]},
+            {"Result": [pixels, shown_all]},
+        ],
     )
 
 
@@ -173,13 +166,13 @@ def refinement(files: Files) -> Graph:
         f"8 Refine in a second pass ({files.label})",
         "Draws a picture, enlarges it, and draws the second half of the steps again with the same subject.\n\n"
         f"{CHOOSE}\n\n**denoise** of *Second pass*: lower keeps more of the first.\n\n{files.settings}",
-        {
-            "Models and subject": [*files.loaders, *pictures, shown],
-            "Prompt": [prompt, latent, larger],
-            "First pass": [first],
-            "Second pass": [second],
-            "Result": result(second[0], checkpoint[2], "refined"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures},
+            {"Prompt": [prompt, latent], "Subject": [shown]},
+            {"First pass": [first, larger]},
+            {"Second pass": [second]},
+            {"Result": result(second[0], checkpoint[2], "refined")},
+        ],
     )
 
 
@@ -189,7 +182,6 @@ def batch(files: Files) -> Graph:
     lines = node(
         "LikenessPromptList",
         "One scene per line",
-        (340, 200),
         clip=checkpoint[1],
         text="\n".join(files.scenes),
         prefix=f"a photo of {{{files.subject}}}",
@@ -199,14 +191,13 @@ def batch(files: Files) -> Graph:
         files, checkpoint[0], checkpoint[2], subject=shown[0], subject_prompt=prompt[4], latent=latent[0]
     )
     return Graph(
-        f"9 Batch of prompts ({files.label})",
+        f"9 Draw a batch of prompts ({files.label})",
         "One picture per line, one after the other, each as if it stood alone. What the photo gives is computed "
         f"once.\n\n{CHOOSE} **prefix** names the subject in braces; each line is a scene.\n\n{files.settings}",
-        {
-            "Models": files.loaders,
-            "Subject": [*pictures, shown],
-            "Prompt": [lines, prompt, latent],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "batch"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures},
+            {"Prompt": [lines, prompt, latent], "Subject": [shown]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "batch")},
+        ],
     )

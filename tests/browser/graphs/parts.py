@@ -8,27 +8,29 @@ from typing import Any
 from .declared import Link, Node, node
 from .files import Files
 
+FIRST = 2
+"""Nodes with pictures that stand below the models; further ones stand in the next column."""
 CHOOSE = "Choose your files on the left, write the prompt, press **Run**."
 
 
 def subject_prompt(clip: Link, text: Any, token: str = "", vanilla_clip: Link | None = None) -> Node:
     """The one prompt of a graph."""
-    return node("LikenessSubjectPrompt", "", (340, 220), clip=clip, text=text, token=token, vanilla_clip=vanilla_clip)
+    return node("LikenessSubjectPrompt", clip=clip, text=text, token=token, vanilla_clip=vanilla_clip)
 
 
 def subject(photos: Sequence[Node]) -> Node:
     """A Subject from the nodes that give pictures, which may start with one that gives none."""
     pictures = [found for found in photos if found.kind in ("LoadImage", "ImageFromBatch")]
-    return node("LikenessSubject", "", (320, 0), **{f"images.image{i}": one[0] for i, one in enumerate(pictures)})
+    return node("LikenessSubject", **{f"images.image{i}": one[0] for i, one in enumerate(pictures)})
 
 
 def likeness(files: Files, model: Link, vae: Link, title: str = "", /, **inputs: Any) -> Node:
     """A Likeness Sampler. inputs: what differs from the papers' settings."""
     settings = {**files.sampling(), "target_prompt": files.target_prompt, **inputs}
-    return node("LikenessSampler", title, (340, 0), model=model, vae=vae, **settings)
+    return node("LikenessSampler", title, model=model, vae=vae, **settings)
 
 
 def result(latent: Link, vae: Link, prefix: str) -> list[Node]:
     """The two nodes after a sampler."""
-    pixels = node("VAEDecode", "", (220, 0), samples=latent, vae=vae)
-    return [pixels, node("SaveImage", "", (340, 400), images=pixels[0], filename_prefix=f"likeness/{prefix}")]
+    pixels = node("VAEDecode", samples=latent, vae=vae)
+    return [pixels, node("SaveImage", "", (360, 400), images=pixels[0], filename_prefix=f"likeness/{prefix}")]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from . import more_workflows, transformers
 from .declared import Graph
 from .files import REAL, Files, demo
-from .parts import CHOOSE, likeness, result, subject, subject_prompt
+from .parts import CHOOSE, FIRST, likeness, result, subject, subject_prompt
 
 BRACES = "The subject stands in braces, with its article."
 AREA = (
@@ -33,19 +33,18 @@ def lora(files: Files) -> Graph:
         latent=latent[0],
     )
     return Graph(
-        f"1 Start here - your LoRA in new layouts ({files.label})",
+        f"1 Draw a LoRA or DreamBooth subject in new layouts ({files.label})",
         "A LoRA knows your subject, and repeats the layouts of its photos. Here the checkpoint draws the layout, and "
         f"the LoRA and a photo give the subject its look (Layout-and-Retouch).\n\n{CHOOSE} {BRACES} **token** holds "
         "the words that the LoRA learned.\n\n**likeness**: how much the photo counts; 0 is the LoRA alone. "
         "**target_prompt**: *neutral* is the paper's; *whole* keeps a place that the picture loses."
         f"\n\n{AREA}\n\n{files.settings}",
-        {
-            "Models": files.loaders,
-            "Subject": [*photos, shown],
-            "Prompt": [prompt, latent],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "lora_in_new_layouts"),
-        },
+        [
+            {"Models": files.loaders, "Photo": photos},
+            {"Prompt": [prompt, latent], "Subject": [shown]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "lora_in_new_layouts")},
+        ],
     )
 
 
@@ -61,13 +60,13 @@ def photos(files: Files, count: int, name: str) -> Graph:
         f"Guides the checkpoint towards the subject of {'a photo' if count == 1 else 'three photos'} "
         f"(Pick-and-Draw).\n\n{CHOOSE} {BRACES}\n\n**likeness**: how much the photos count; 0 is the checkpoint alone. "
         f"**method**: joint draws by shared attention instead (JeDi).\n\n{AREA}\n\n{files.settings}",
-        {
-            "Models": [*files.loaders, *pictures[: count - 2]] if count > 2 else files.loaders,
-            "Subject": pictures[count - 2 :] if count > 2 else [*pictures, shown],
-            "Prompt": [*([shown] if count > 2 else []), prompt, latent],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "from_photos"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures[:FIRST]},
+            *([{"Photos": pictures[FIRST:]}] if count > FIRST else []),
+            {"Prompt": [prompt, latent], "Subject": [shown]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "from_photos")},
+        ],
     )
 
 
@@ -103,12 +102,12 @@ def new_scenes(files: Files) -> Graph:
 
 def one_photo(files: Files) -> Graph:
     """A subject from one photo."""
-    return photos(files, 1, "2 One photo, no training")
+    return photos(files, 1, "2 Use one photo like IPAdapter, without training")
 
 
 def three_photos(files: Files) -> Graph:
     """A subject from three photos."""
-    return photos(files, 3, "3 Three photos, no training")
+    return photos(files, 3, "3 Draw the same subject from three photos")
 
 
 MAKERS: tuple[Callable[[Files], Graph], ...] = (
@@ -123,9 +122,9 @@ MAKERS: tuple[Callable[[Files], Graph], ...] = (
     more_workflows.batch,
 )
 TRY = {
-    lora: "0 Try it without any download - a LoRA in new layouts",
-    one_photo: "0 Try it without any download - one photo, no training",
-    more_workflows.story: "0 Try it without any download - story of four scenes",
+    lora: "0 Demo, no download - draw a LoRA in new layouts",
+    one_photo: "0 Demo, no download - use one photo",
+    more_workflows.story: "0 Demo, no download - draw a story in four scenes",
 }
 
 

@@ -1,0 +1,46 @@
+"""Sizes of nodes, measured in both renderers of the real front end, and the room that each gets in a graph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .layout import Size
+
+FILE = Path(__file__).with_name("sizes.json")
+CHOICES = ("attention", "guidance", "lambdas_by", "layout", "method", "source", "switch_by")
+"""Widgets that hide or show others."""
+LEAST = {
+    "AdaptiveMask": (340, 460),
+    "AppearancePalette": (340, 520),
+    "CLIPTextEncode": (320, 110),
+    "LayoutTemplate": (340, 560),
+    "LikenessAttentionMaps": (340, 460),
+    "LikenessLossCurves": (420, 320),
+    "LikenessPromptList": (340, 232),
+    "LikenessSegment": (340, 440),
+    "LikenessSubjectPrompt": (340, 220),
+    "LoadImage": (300, 306),
+    "LoadImageMask": (300, 306),
+    "MaskPreview": (320, 300),
+    "PreviewAny": (320, 130),
+    "PreviewImage": (320, 300),
+    "SaveImage": (320, 320),
+}
+"""Width and height of nodes that show a picture or a text, at least."""
+SAMPLERS = ("JointImageSampler", "KSampler", "LikenessSampler", "SamplerCustomAdvanced", "StepBlendedSampler")
+PREVIEW = 200
+"""Height of the preview that a sampler shows below its widgets while it draws."""
+
+
+def measured() -> dict[str, list[float]]:
+    """Classic width, classic height and height in Nodes 2.0 by signature, as they were measured last."""
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+
+
+def size(kind: str, own: list[float], shown: tuple[float, float] = (0, 0)) -> Size:
+    """The size of a node in a graph. own: its measured one. shown: another least size that the graph declares."""
+    width, height, modern = own
+    least = [max(pair) for pair in zip(LEAST.get(kind, (300, 0)), shown, strict=True)]
+    height = max(height, least[1])
+    return Size(max(width, least[0]), height, max(height, modern) + PREVIEW * (kind in SAMPLERS))
