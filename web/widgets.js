@@ -3,10 +3,10 @@ import { app } from "../../scripts/app.js";
 
 const WIDTH = 360; // room for a label beside its value
 const SIZES = {
-  AdaptiveMask: [WIDTH, 460],
+  AdaptiveMask: [WIDTH, 360],
   AppearancePalette: [WIDTH, 560],
   LayoutTemplate: [WIDTH, 620],
-  LikenessAttentionMaps: [WIDTH, 520],
+  LikenessAttentionMaps: [WIDTH, 400],
   LikenessCorrespondence: [480, 420],
   LikenessLossCurves: [420, 320],
   LikenessSegment: [WIDTH, 440],
@@ -92,7 +92,7 @@ app.registerExtension({
     type.likeness = true;
   },
   nodeCreated(node) {
-    if (!node.constructor.likeness || !node.widgets && !SIZES[node.comfyClass]) return;
+    if (!node.constructor.likeness) return;
     for (const widget of node.widgets ?? []) {
       widget.advanced = !!widget.options?.advanced;
       if (widget.type === "combo") after(widget, "callback", () => refresh(node));

@@ -240,6 +240,7 @@ def main(names: list[str]) -> None:
         object_info = host.client.object_info()
         with frontend.browser() as chromium:
             page = frontend.open_front_end(chromium, host.client.address)
+            page.evaluate("() => { app.canvas.pause_rendering = true; }")
             plans: dict[Path, frontend_graph.Plan] = {}
             for name in names or [*NOTES, *graphs]:
                 if name in graphs:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from likeness.tests.browser.graphs import frontend_graph
 from likeness.tests.browser.graphs.layout import Box
+from likeness.tests.browser.graphs.sizes import PREVIEW, SAMPLERS
 
 INSET = 12
 """Pixels of a node's edge on which links may lie: their own sockets are there."""
@@ -63,14 +64,22 @@ class Seen:
         return {name: Box(*node["box"]) for name, node in self.nodes.items()}
 
     def overlaps(self) -> list[tuple[str, str]]:
-        """Titles of nodes that lie on each other."""
+        """Titles of nodes that lie on each other, or on the preview of a sampler."""
         boxes = list(self.boxes().items())
+        for index, (name, box) in enumerate(boxes):
+            if self.nodes[name]["type"] in SAMPLERS:
+                boxes[index] = name, replace(box, height=box.height + PREVIEW)
         return [
             (self.nodes[one]["title"], self.nodes[other]["title"])
             for index, (one, box) in enumerate(boxes)
             for other, second in boxes[index + 1 :]
             if box.overlaps(second)
         ]
+
+    def cut(self) -> list[str]:
+        """Titles, and beginnings of texts, that are not seen whole."""
+        titles = [node["title"] for node in self.nodes.values() if node["cut"]]
+        return titles + [text for node in self.nodes.values() for text in node["hidden"]]
 
     def hidden_links(self) -> list[str]:
         """Links that run behind a node at neither of their ends."""
@@ -91,6 +100,11 @@ def record(page) -> None:
 def show(page, graph: dict[str, Any]) -> Seen:
     """Opens a graph as the template browser does, and looks at it."""
     frontend_graph.open_graph(page, graph)
+    return look(page)
+
+
+def look(page) -> Seen:
+    """Draws the shown graph, and looks at it."""
     page.evaluate(_DRAW)
     seen = json.loads(page.evaluate(_LOOK))
     return Seen(seen["zoom"], {str(node["id"]): node for node in seen["nodes"]}, seen["links"])

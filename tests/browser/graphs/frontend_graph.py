@@ -115,8 +115,8 @@ def export(page, plans: Sequence[Plan], known: dict[str, list[float]]) -> list[d
         (whole[name], own) for name, own in signatures_of_whole.items()
     ]:
         open_graph(page, graph)
-        heights = page.evaluate(_MODERN)
-        known |= {name: [width, height, heights[str(node)]] for node, (name, width, height) in own.items()}
+        heights = modern_heights(page)
+        known |= {name: [width, height, heights[node]] for node, (name, width, height) in own.items()}
     render(page, False)
     found = []
     for plan, graph, own in zip(plans, loaded, signatures, strict=True):
@@ -160,6 +160,11 @@ def measured(page) -> dict[str, tuple[str, float, float]]:
     A signature names everything that a node's size depends on.
     """
     return {str(node): (name, width, height) for node, name, width, height in page.evaluate(_CLASSIC, sizes.CHOICES)}
+
+
+def modern_heights(page) -> dict[str, float]:
+    """Heights that the nodes of the shown graph need in Nodes 2.0, by id. It makes the nodes as low as they may be."""
+    return page.evaluate(_MODERN)
 
 
 def render(page, modern: bool) -> None:

@@ -1,0 +1,110 @@
+"""Workflows of the template browser as a user meets them: how they are listed, and how their graphs look."""
+
+import json
+import re
+
+import pytest
+from likeness.tests import workflows
+from likeness.tests.browser import frontend, geometry
+from likeness.tests.browser.graphs import frontend_graph, sizes
+
+ZOOM = 0.6
+"""Least scale at which a graph opens in a window of 1600 x 900."""
+LOOKED_AT = [name for name in workflows.TEMPLATES if "(SDXL)" not in name]
+_CARDS = "[data-testid^='template-workflow-']"
+_LISTED = f"""() => [...document.querySelectorAll("{_CARDS}")].map(
+  card => card.dataset.testid.replace("template-workflow-", ""))"""
+
+
+@pytest.fixture(scope="module")
+def wide(chromium, stocked_host):
+    page = frontend.open_front_end(chromium, stocked_host.client.address, 1600, 900)
+    page.evaluate("() => { app.canvas.pause_rendering = true; }")
+    geometry.record(page)
+    return page
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "modern"])
+def modern(request, wide):
+    frontend_graph.render(wide, request.param)
+    yield request.param
+    frontend_graph.render(wide, False)
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_a_graph_is_seen_whole(wide, modern, name):
+    seen = geometry.show(wide, workflows.ui(name))
+    assert seen.zoom >= ZOOM
+    assert seen.overlaps() == [] and seen.hidden_links() == [] and seen.cut() == []
+    known, own = sizes.measured(), frontend_graph.measured(wide)
+    needed = {signature: known[signature] for signature, *_ in own.values()}
+    if modern:
+        heights = frontend_graph.modern_heights(wide)
+        assert {own[node][0]: height for node, height in heights.items() if node in own} == {
+            signature: height for signature, (*_, height) in needed.items()
+        }
+    else:
+        assert {signature: size for signature, *size in own.values()} == {
+            signature: size for signature, (*size, _) in needed.items()
+        }
+
+
+@pytest.mark.parametrize("name", [name for name in workflows.TEMPLATES if "(SDXL)" in name])
+def test_graphs_of_both_checkpoints_have_one_layout(name):
+    graph, other = workflows.ui(name), workflows.ui(name.replace("SDXL", "SD 1.5"))
+    for one, its in zip(graph["nodes"], other["nodes"], strict=True):
+        assert one["type"] == its["type"] == "MarkdownNote" or (one["pos"], one["size"]) == (its["pos"], its["size"])
+    assert graph["extra"] == other["extra"]
+
+
+@pytest.fixture(scope="module")
+def browser_of_templates(wide):
+    """The dialog, with the pack's category chosen."""
+    wide.evaluate("() => { app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+    dialog = wide.get_by_role("dialog")
+    dialog.get_by_role("button", name="Likeness", exact=True).click(timeout=60_000)
+    return dialog
+
+
+def listed(page, wanted) -> list[str]:
+    """Names on the cards, once they are as wanted or a while has passed."""
+    for _ in range(100):
+        if wanted(found := page.evaluate(_LISTED)):
+            break
+        page.wait_for_timeout(100)
+    return found
+
+
+def test_every_template_has_a_card_with_its_picture(wide, browser_of_templates):
+    assert listed(wide, workflows.TEMPLATES.__eq__) == workflows.TEMPLATES
+    cards = browser_of_templates.locator(_CARDS)
+    for index, name in enumerate(workflows.TEMPLATES):
+        card = cards.nth(index)
+        card.scroll_into_view_if_needed()
+        card.locator("img").wait_for(timeout=60_000)
+        assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+        assert re.match(
+            r"0 Demo, no download - [a-z]|[1-9] [A-Z].* \((SD 1\.5|SDXL)\)$", card.locator("h3").inner_text()
+        )
+        assert card.locator("h3").inner_text() == name
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [("consistent character", "4"), ("same subject", "3"), ("dreambooth", "1"), ("ipadapter", "2"), ("demo", "0")],
+)
+def test_a_search_finds_a_template(wide, browser_of_templates, words, number):
+    browser_of_templates.get_by_role("textbox").first.fill(words)
+    found = listed(wide, lambda names: len(names) < len(workflows.TEMPLATES))
+    assert sum(name.startswith(number) for name in found) > 1
+    browser_of_templates.get_by_role("textbox").first.fill("")
+    listed(wide, lambda names: len(names) == len(workflows.TEMPLATES))
+
+
+def test_an_installed_folder_is_named_by_the_pack():
+    """The category is the folder's name, which the pack's locale translates: that of a clone, and of the registry."""
+    root = workflows.FOLDER.parent
+    named = json.loads((root / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    folders = {re.findall(r'^name = "(.*)"', text, re.M)[0], re.findall(r'Repository = ".*/(.*)"', text)[0]}
+    assert named["templateWorkflows"]["category"] .items() >= dict.fromkeys(folders, "Likeness").items()
