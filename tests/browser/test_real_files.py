@@ -5,8 +5,8 @@ import json
 import pytest
 from likeness.tests import workflows
 from likeness.tests.browser import frontend
-from likeness.tests.browser.graphs import blueprints, layout, shipped
-from likeness.tests.browser.graphs.frontend_graph import NOTE
+from likeness.tests.browser.graphs import blueprints, shipped
+from likeness.tests.browser.graphs.written import NOTE
 
 GRAPHS = {graph.name: graph for graph in shipped.shipped()}
 BLUEPRINTS = {blueprint.graph.name: blueprint for blueprint in blueprints.blueprints()}
@@ -18,20 +18,10 @@ FOLDERS = {
     "VAELoader": "vae",
 }
 """Loaders of files that people download, and the folder of each."""
-SCREEN, MARGIN, ZOOM = (1600, 900), 0.75, 0.6
-"""Pixels of a window, the part of it that a fitted graph fills, and the least zoom at which a graph must fit."""
 
 
 def blueprint_file(name: str) -> dict:
     return json.loads((workflows.FOLDER.parent / "subgraphs" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def boxes(graph: dict) -> list[layout.Box]:
-    """The areas of nodes, title included, as large as Nodes 2.0 makes them."""
-    return [
-        layout.Box(x, y - 30, width, layout.grown(height) + 30)
-        for (x, y), (width, height) in ((node["pos"], node["size"]) for node in graph["nodes"])
-    ]
 
 
 def test_every_template_is_declared():
@@ -39,17 +29,6 @@ def test_every_template_is_declared():
     files = (workflows.FOLDER.parent / "subgraphs").glob("*.json")
     assert sorted(path.stem for path in files) == sorted(BLUEPRINTS)
     assert not any(set(name) & set('<>:"/\\|?*') for name in [*GRAPHS, *BLUEPRINTS])
-
-
-@pytest.mark.parametrize("name", GRAPHS)
-def test_a_template_fits_on_a_screen(name):
-    graph = workflows.ui(name)
-    areas = boxes(graph)
-    assert not any(one.overlaps(other) for i, one in enumerate(areas) for other in areas[i + 1 :])
-    areas += [layout.Box(*group["bounding"]) for group in graph["groups"]]
-    width = max(a.x + a.width for a in areas) - min(a.x for a in areas)
-    height = max(a.y + a.height for a in areas) - min(a.y for a in areas)
-    assert width * ZOOM <= SCREEN[0] * MARGIN and height * ZOOM <= SCREEN[1] * MARGIN, (width, height)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -7,6 +7,7 @@ import pytest
 from likeness.tests import workflows
 from likeness.tests.browser import frontend, geometry
 from likeness.tests.browser.graphs import frontend_graph, sizes
+from likeness.tests.browser.graphs.layout import Box
 
 ZOOM = 0.6
 """Least scale at which a graph opens in a window of 1600 x 900."""
@@ -55,6 +56,19 @@ def test_graphs_of_both_checkpoints_have_one_layout(name):
     for one, its in zip(graph["nodes"], other["nodes"], strict=True):
         assert one["type"] == its["type"] == "MarkdownNote" or (one["pos"], one["size"]) == (its["pos"], its["size"])
     assert graph["extra"] == other["extra"]
+
+
+@pytest.mark.parametrize("name", workflows.NAMES + workflows.TEMPLATES)
+def test_every_node_is_in_one_colored_group(name):
+    graph = workflows.ui(name)
+    groups = [Box(*group["bounding"]) for group in graph["groups"]]
+    assert not any(one.overlaps(other) for i, one in enumerate(groups) for other in groups[i + 1 :])
+    assert all(re.fullmatch("#[0-9a-f]{6}", group["color"]) for group in graph["groups"])
+    for node in graph["nodes"]:
+        around = [group for group in groups if group.overlaps(Box(*node["pos"], *node["size"]))]
+        assert len(around) == (node["type"] != "MarkdownNote"), node["title"]
+    first, last = graph["groups"][0], max(graph["groups"], key=lambda group: group["bounding"][0])
+    assert (first["title"], last["title"]) == ("Models", "Result")
 
 
 @pytest.fixture(scope="module")
@@ -107,4 +121,4 @@ def test_an_installed_folder_is_named_by_the_pack():
     named = json.loads((root / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
     folders = {re.findall(r'^name = "(.*)"', text, re.M)[0], re.findall(r'Repository = ".*/(.*)"', text)[0]}
-    assert named["templateWorkflows"]["category"] .items() >= dict.fromkeys(folders, "Likeness").items()
+    assert named["templateWorkflows"]["category"].items() >= dict.fromkeys(folders, "Likeness").items()

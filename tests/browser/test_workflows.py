@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from likeness.nodes import node_classes
 from likeness.tests import workflows
-from likeness.tests.browser import frontend
+from likeness.tests.browser import frontend, geometry
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = workflows.NAMES + workflows.TEMPLATES
@@ -21,8 +21,15 @@ def test_every_ui_workflow_has_an_api_twin():
     assert shown == {workflows.ui_file(path.stem) for path in (workflows.FOLDER / "api").glob("*.json")}
 
 
+@pytest.fixture(scope="module")
+def recorded(page):
+    geometry.record(page)
+    return page
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_workflow_loads_and_exports_to_its_api_twin(page, name):
+def test_workflow_loads_is_seen_whole_and_exports_to_its_api_twin(recorded, name):
+    page = recorded
     graph = workflows.ui(name)
     assert json.loads(frontend.to_prompt(page, graph)) == workflows.api(name)
     missing = page.evaluate(
@@ -30,6 +37,8 @@ def test_workflow_loads_and_exports_to_its_api_twin(page, name):
     )
     asked = set() if name.startswith("0") or name in workflows.NAMES else FILES
     assert set(missing) <= asked
+    seen = geometry.look(page)
+    assert seen.overlaps() == [] and seen.hidden_links() == [] and seen.cut() == []
 
 
 def queued(page, client) -> dict:
@@ -104,16 +113,6 @@ def test_guidance_says_its_losses_and_shows_their_curves(page, client):
         if n["type"] == "UREMDGuidance"
     ]
     assert saved["widgets_values"] == next(n["widgets_values"] for n in graph["nodes"] if n["type"] == "UREMDGuidance")
-
-
-def test_positions_do_not_overlap():
-    """No two nodes overlap."""
-    for name in ALL:
-        boxes = [(*node["pos"], *node["size"], node["type"]) for node in workflows.ui(name)["nodes"]]
-        for i, (x, y, w, h, kind) in enumerate(boxes):
-            for x2, y2, w2, h2, other in boxes[i + 1 :]:
-                apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
-                assert apart, f"{name}: {kind} lies on {other}"
 
 
 def test_widgets_of_the_front_end_are_those_of_the_schema(page):

@@ -91,19 +91,17 @@ def titles(prompt: Mapping[str, Any]) -> dict[str, str]:
     A picture that other nodes need is no result, and belongs to the group that made it.
     """
     needed = needs(prompt)
-    takers = {name: [one for one, before in needed.items() if name in before] for name in needed}
+    ordered = _sorted(needed)
+    own = {name: GROUP_OF.get(prompt[name]["class_type"], DRAW) for name in ordered}
+    shown = {name: own[name] == RESULT for name in ordered}
+    for name in reversed(ordered):
+        for one in needed[name]:
+            shown[one] = shown[one] and shown[name]
     ranks: dict[str, int] = {}
-    for name in _sorted(needed):
+    for name in ordered:
         before = max((ranks[one] for one in needed[name]), default=0)
-        own = GROUP_OF.get(prompt[name]["class_type"], DRAW)
-        shown = own == RESULT and all(_is_shown(prompt, takers, one) for one in takers[name])
-        ranks[name] = max(before, ORDER.index(own)) if own != RESULT or shown else before
+        ranks[name] = before if own[name] == RESULT and not shown[name] else max(before, ORDER.index(own[name]))
     return {name: ORDER[rank] for name, rank in ranks.items()}
-
-
-def _is_shown(prompt: Mapping[str, Any], takers: Mapping[str, list[str]], name: str) -> bool:
-    own = GROUP_OF.get(prompt[name]["class_type"], DRAW)
-    return own == RESULT and all(_is_shown(prompt, takers, one) for one in takers[name])
 
 
 def groups(prompt: Mapping[str, Any], rooms: Mapping[str, float]) -> list[Group]:

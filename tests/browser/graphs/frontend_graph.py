@@ -105,25 +105,24 @@ def declared(graph: Graph, object_info: Mapping[str, Any]) -> Plan:
 
 
 def export(page, plans: Sequence[Plan], known: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """The UI formats of plans. known: measured sizes by signature, to which it adds."""
+    """The UI formats of plans. known: measured sizes by signature; those it lacks are measured and added."""
     loaded = [load(page, plan) for plan in plans]
     whole = {plan.name: load(page, plan, fold=False) for plan in plans if plan.folded}
-    signatures = [open_and_measure(page, graph) for graph in loaded]
-    signatures_of_whole = {name: open_and_measure(page, graph) for name, graph in whole.items()}
+    own = [open_and_measure(page, graph) for graph in loaded]
+    own_of_whole = {name: open_and_measure(page, graph) for name, graph in whole.items()}
     render(page, True)
-    for graph, own in [*zip(loaded, signatures, strict=True)] + [
-        (whole[name], own) for name, own in signatures_of_whole.items()
-    ]:
+    for graph, sizes_of in zip([*loaded, *whole.values()], [*own, *own_of_whole.values()], strict=True):
+        if {name for name, *_ in sizes_of.values()} <= known.keys():
+            continue
         open_graph(page, graph)
         heights = modern_heights(page)
-        known |= {name: [width, height, heights[node]] for node, (name, width, height) in own.items()}
+        known |= {name: [width, height, heights[node]] for node, (name, width, height) in sizes_of.items()}
     render(page, False)
     found = []
-    for plan, graph, own in zip(plans, loaded, signatures, strict=True):
-        names = {node: name for node, (name, *_) in (signatures_of_whole.get(plan.name, {}) | own).items()}
+    for plan, graph, sizes_of in zip(plans, loaded, own, strict=True):
         room = {
             node: sizes.size(name.partition("(")[0], known[name], plan.shown.get(node, (0, 0)))
-            for node, name in names.items()
+            for node, (name, *_) in (own_of_whole.get(plan.name, {}) | sizes_of).items()
         }
         found.append(written.laid_out(graph, plan, room))
     return found

@@ -90,13 +90,12 @@ def new_scenes(files: Files) -> Graph:
         f"(Layout-and-Retouch, stage 2, without a layout).\n\n{CHOOSE} {BRACES} More photos: **images** of *Subject*."
         "\n\n**likeness**: how much the photo counts; 0 is the model alone. *Layer Probe* tells which blocks of your "
         f"model suit *Reference Retouch*, the same with all its widgets.\n\n{AREA}\n\n{files.settings}",
-        {
-            "Models": files.loaders,
-            "Subject": [*pictures, shown],
-            "Prompt": [prompt, latent],
-            "Draw": [sampler],
-            "Result": result(sampler[0], checkpoint[2], "new_scenes"),
-        },
+        [
+            {"Models": files.loaders, "Photo": pictures},
+            {"Prompt": [prompt, latent], "Subject": [shown]},
+            {"Draw": [sampler]},
+            {"Result": result(sampler[0], checkpoint[2], "new_scenes")},
+        ],
     )
 
 
