@@ -14,6 +14,8 @@ TITLE = 34
 """Height of the title of a group or a node."""
 GUTTER = (70, 110)
 """Least and most pixels between two columns, in which links rise and fall."""
+FAR = 600
+"""Pixels that a link rises or falls between two columns without a bend."""
 WIDTH = 1980
 """Pixels of a graph that opens at 60 % in a window of 1600."""
 LANE = 20
@@ -147,13 +149,18 @@ def _bends(
 
     beside: pixels between a bend and the column that its links leave or reach.
 
-    Links of one output share its lane. The lane that starts first is the one next to the columns.
+    Links of one output share its lane. The lane that starts first is the one next to the columns. Where a link rises or
+    falls far, another bend keeps its curve narrow.
     """
     outputs: dict[tuple[str, int], list[Wire]] = {}
-    for wire in wires:
-        if column_of[wire.target] - column_of[wire.source] > 1:
-            outputs.setdefault((wire.source, wire.output), []).append(wire)
     bends: list[Bend] = []
+    for wire in wires:
+        leap = column_of[wire.target] - column_of[wire.source]
+        source, target = nodes[wire.source], nodes[wire.target]
+        if leap > 1:
+            outputs.setdefault((wire.source, wire.output), []).append(wire)
+        elif leap == 1 and abs(target.y - source.y) > FAR:
+            bends.append(Bend(columns[column_of[wire.target]].x - beside, (source.y + target.y) / 2, [wire]))
     taken: list[tuple[int, int, float]] = []
     for (source, _), found in outputs.items():
         first, last = column_of[source], max(column_of[wire.target] for wire in found)
@@ -162,12 +169,25 @@ def _bends(
         upwards = sum(ends) <= sum(below - y for y in ends)
         y = _free(taken, first, last, -LANE if upwards else below + LANE, -LANE if upwards else LANE)
         taken.append((first, last, y))
-        start = Bend(columns[first].right + beside, y, found)
-        bends.append(start)
+        start = _up_to(bends, Bend(columns[first].right + beside, y, found), nodes[source].y)
         for target in dict.fromkeys(column_of[wire.target] for wire in found):
             ending = [wire for wire in found if column_of[wire.target] == target]
-            bends.append(Bend(columns[target].x - beside, y, ending, start))
+            x = columns[target].x - beside
+            end = Bend(x, y, ending, start)
+            bends.append(end)
+            for wire in ending:
+                if abs(nodes[wire.target].y - y) > FAR:
+                    bends.append(Bend(x, (nodes[wire.target].y + y) / 2, [wire], end))
     return bends
+
+
+def _up_to(bends: list[Bend], bend: Bend, y: float) -> Bend:
+    """Adds a bend that links reach from the height y, and one half the way if that is far. Returns the former."""
+    if abs(bend.y - y) > FAR:
+        bend.parent = Bend(bend.x, (bend.y + y) / 2, bend.wires)
+        bends.append(bend.parent)
+    bends.append(bend)
+    return bend
 
 
 def _free(taken: Sequence[tuple[int, int, float]], first: int, last: int, y: float, step: float) -> float:

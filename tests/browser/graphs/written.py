@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import derived
@@ -25,6 +26,8 @@ COLORS = {
 }
 OTHER = "#a1309b"
 """Color of the groups that draw."""
+LETTER = 9
+"""Pixels of a letter in a title."""
 BESIDE = 220
 """Pixels between the nodes of a subgraph and its inputs or outputs."""
 
@@ -39,6 +42,9 @@ def laid_out(graph: dict[str, Any], plan: Plan, room: Mapping[str, Size]) -> dic
     last = max(group.first + len(group.columns) for group in groups) - 1
     height = text_height(plan.note, NOTE_WIDTH)
     room = {**room, note: Size(NOTE_WIDTH, height, height)}
+    for node in graph["nodes"]:
+        own = room[str(node["id"])]
+        room[str(node["id"])] = replace(own, width=max(own.width, 60 + LETTER * len(node.get("title") or "")))
     _lay_out(graph, [Group("", last, [[note]]), *groups], room, links)
     for inner in graph.get("definitions", {}).get("subgraphs", []):
         _lay_out_subgraph(inner, list(plan.inside), room)
