@@ -36,6 +36,7 @@ _KINDS = {
         "LikenessReference",
         "LikenessSubject",
         "LoadImage",
+        "LoadImageMask",
     ),
     LAYOUT: (
         "AdaptiveMask",
