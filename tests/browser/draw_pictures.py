@@ -27,10 +27,12 @@ def main(words: str) -> None:
 
     with Host(comfyui) as host:
         object_info = host.client.object_info()
-        for make in shipped.MAKERS:
-            names = [make(family()).name for family in files.REAL]
+        for make in (*shipped.MAKERS, shipped.new_scenes):
+            names = [make(family()).name for family in files.REAL] if make in shipped.MAKERS else []
             names += [shipped.TRY[make]] if make in shipped.TRY else []
-            if words not in names[0]:
+            goals = [goal for goal, other in shipped.OF_TRANSFORMERS.items() if other is make]
+            names += [graph.name for graph in shipped.of_transformers() if graph.name.endswith(tuple(goals or "-"))]
+            if not any(words in name for name in names):
                 continue
             prompt = make(files.demo()).api(object_info)
             if len({"LikenessPromptList", "BatchLatentsNode"} & {node["class_type"] for node in prompt.values()}) == 0:

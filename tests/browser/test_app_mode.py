@@ -7,8 +7,13 @@ from likeness.tests.browser.graphs.app_mode import extra
 
 NUMBERED = [name for name in workflows.TEMPLATES if name[0] in "01234"]
 SHOWN = {
-    "0 Try it without any download - one photo, no training": ["Text (prompt)", "Subject", "Likeness"],
-    "4 Story of four scenes (SD 1.5)": ["Prefix of each line", "Text (prompt)", "image", "Strength"],
+    "0 Demo, no download - use one photo": ["Text (prompt)", "Subject", "Likeness"],
+    "4 Draw a consistent character in four scenes (SD 1.5)": [
+        "Prefix of each line",
+        "Text (prompt)",
+        "image",
+        "Strength",
+    ],
 }
 _TOGGLE = """() => app.extensionManager.command.execute("Comfy.ToggleLinear")"""
 _WIDGETS = "[data-testid=linear-widgets]"
@@ -19,7 +24,7 @@ def test_widgets_and_results_are_declared(name):
     graph = workflows.ui(name)
     kinds = {node["id"]: node["type"] for node in graph["nodes"]}
     declared = graph["extra"]["linearData"]
-    assert graph["extra"] == extra(name, workflows.api(name))
+    assert declared == extra(name, workflows.api(name))["linearData"]
     shown = {(kinds[node], widget) for node, widget in declared["inputs"]}
     assert shown & {("LikenessSubjectPrompt", "text"), ("LikenessPromptList", "text")}
     assert shown & {("LikenessSampler", "likeness"), ("JointImageSampler", "strength")}
@@ -28,7 +33,7 @@ def test_widgets_and_results_are_declared(name):
 
 
 def test_others_have_none():
-    assert extra("5 Put the subject where I draw (SD 1.5)", {}) == {}
+    assert extra("5 Put the subject where you draw (SD 1.5)", {}) == {}
 
 
 @pytest.mark.parametrize("name", SHOWN)

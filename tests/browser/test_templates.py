@@ -11,7 +11,8 @@ from likeness.tests.browser.graphs.layout import Box
 
 ZOOM = 0.6
 """Least scale at which a graph opens in a window of 1600 x 900."""
-LOOKED_AT = [name for name in workflows.TEMPLATES if "(SDXL)" not in name]
+LOOKED_AT = [name for name in workflows.TEMPLATES if "(SDXL)" not in name and not name.startswith(("92", "93", "94"))]
+"""The others have the layouts of these, with other files."""
 _CARDS = "[data-testid^='template-workflow-']"
 _LISTED = f"""() => [...document.querySelectorAll("{_CARDS}")].map(
   card => card.dataset.testid.replace("template-workflow-", ""))"""
@@ -90,17 +91,16 @@ def listed(page, wanted) -> list[str]:
 
 
 def test_every_template_has_a_card_with_its_picture(wide, browser_of_templates):
-    assert listed(wide, workflows.TEMPLATES.__eq__) == workflows.TEMPLATES
     cards = browser_of_templates.locator(_CARDS)
+    listed(wide, lambda names: names and all(name in workflows.TEMPLATES for name in names))
     for index, name in enumerate(workflows.TEMPLATES):
         card = cards.nth(index)
-        card.scroll_into_view_if_needed()
+        card.scroll_into_view_if_needed(timeout=60_000)  # the last ones are added then
+        assert card.locator("h3").inner_text() == name
         card.locator("img").wait_for(timeout=60_000)
         assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
-        assert re.match(
-            r"0 Demo, no download - [a-z]|[1-9] [A-Z].* \((SD 1\.5|SDXL)\)$", card.locator("h3").inner_text()
-        )
-        assert card.locator("h3").inner_text() == name
+        assert re.fullmatch(r"0 Demo, no download - [a-z].*|[1-9] [A-Z].* \((SD 1\.5|SDXL)\)|9[1-6] .+ - [a-z].*", name)
+    assert cards.count() == len(workflows.TEMPLATES)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_every_template_has_a_card_with_its_picture(wide, browser_of_templates):
 )
 def test_a_search_finds_a_template(wide, browser_of_templates, words, number):
     browser_of_templates.get_by_role("textbox").first.fill(words)
-    found = listed(wide, lambda names: len(names) < len(workflows.TEMPLATES))
+    found = listed(wide, lambda names: len(names) < 10)
     assert sum(name.startswith(number) for name in found) > 1
     browser_of_templates.get_by_role("textbox").first.fill("")
-    listed(wide, lambda names: len(names) == len(workflows.TEMPLATES))
+    listed(wide, lambda names: len(names) >= 10)
 
 
 def test_an_installed_folder_is_named_by_the_pack():

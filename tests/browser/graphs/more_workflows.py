@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .declared import Graph, Node, node
 from .files import Files
-from .parts import CHOOSE, FIRST, likeness, result, subject, subject_prompt
+from .parts import CHOOSE, FIRST, files_and_photos, likeness, result, subject, subject_prompt
 
 
 def story(files: Files) -> Graph:
@@ -38,7 +38,7 @@ def story(files: Files) -> Graph:
         "subject: disconnect **references**. A checkpoint that was not trained on sets follows the photo less "
         f"faithfully; *Load Joint Checkpoint* loads one that was.\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures},
+            *files_and_photos(files, pictures),
             {"Prompt": [scenes, latent], "Subject": [empty, reference]},
             {"Draw": [sampler]},
             {"Result": result(sampler[0], checkpoint[2], "story")},
@@ -89,7 +89,7 @@ def textual_inversion(files: Files) -> Graph:
         f"(Layout-and-Retouch).\n\n{CHOOSE} **token** is embedding: and the name of your file in models/embeddings."
         f"\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures},
+            *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
             {"Draw": [sampler]},
             {"Result": result(sampler[0], checkpoint[2], "textual_inversion")},
@@ -137,7 +137,7 @@ def comparison(files: Files) -> Graph:
         f"order.\n\n{CHOOSE}\n\nThe samplers are in *All methods*; double-click it to change their settings."
         f"\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures},
+            *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent, seed], "Subject": [shown]},
             {"Draw": [Node("", "All methods", inside=[alone, *methods, joined])]},
             {"Result": [pixels, shown_all]},
@@ -167,7 +167,7 @@ def refinement(files: Files) -> Graph:
         "Draws a picture, enlarges it, and draws the second half of the steps again with the same subject.\n\n"
         f"{CHOOSE}\n\n**denoise** of *Second pass*: lower keeps more of the first.\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures},
+            *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
             {"First pass": [first, larger]},
             {"Second pass": [second]},
@@ -195,7 +195,7 @@ def batch(files: Files) -> Graph:
         "One picture per line, one after the other, each as if it stood alone. What the photo gives is computed "
         f"once.\n\n{CHOOSE} **prefix** names the subject in braces; each line is a scene.\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures},
+            *files_and_photos(files, pictures),
             {"Prompt": [lines, prompt, latent], "Subject": [shown]},
             {"Draw": [sampler]},
             {"Result": result(sampler[0], checkpoint[2], "batch")},

@@ -34,3 +34,13 @@ def result(latent: Link, vae: Link, prefix: str) -> list[Node]:
     """The two nodes after a sampler."""
     pixels = node("VAEDecode", samples=latent, vae=vae)
     return [pixels, node("SaveImage", "", (360, 400), images=pixels[0], filename_prefix=f"likeness/{prefix}")]
+
+
+def files_and_photos(files: Files, photos: list[Node]) -> list[dict[str, list[Node]]]:
+    """The columns of a graph's files and photos: one where they fit below each other, two otherwise."""
+    pictures = [found for found in photos if found.kind == "LoadImage"]
+    if len(files.loaders) > FIRST:
+        return [{"Models": files.loaders}, {"Photo": photos}]
+    if len(pictures) > FIRST:
+        return [{"Models": files.loaders, "Photo": photos[:1]}, {"Photos": photos[1:]}]
+    return [{"Models": files.loaders, "Photo": photos}]

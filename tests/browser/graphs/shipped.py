@@ -7,7 +7,7 @@ from collections.abc import Callable
 from . import more_workflows, transformers
 from .declared import Graph
 from .files import REAL, Files, demo
-from .parts import CHOOSE, FIRST, likeness, result, subject, subject_prompt
+from .parts import CHOOSE, files_and_photos, likeness, result, subject, subject_prompt
 
 BRACES = "The subject stands in braces, with its article."
 AREA = (
@@ -40,7 +40,7 @@ def lora(files: Files) -> Graph:
         "**target_prompt**: *neutral* is the paper's; *whole* keeps a place that the picture loses."
         f"\n\n{AREA}\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": photos},
+            *files_and_photos(files, photos),
             {"Prompt": [prompt, latent], "Subject": [shown]},
             {"Draw": [sampler]},
             {"Result": result(sampler[0], checkpoint[2], "lora_in_new_layouts")},
@@ -61,8 +61,7 @@ def photos(files: Files, count: int, name: str) -> Graph:
         f"(Pick-and-Draw).\n\n{CHOOSE} {BRACES}\n\n**likeness**: how much the photos count; 0 is the checkpoint alone. "
         f"**method**: joint draws by shared attention instead (JeDi).\n\n{AREA}\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures[:FIRST]},
-            *([{"Photos": pictures[FIRST:]}] if count > FIRST else []),
+            *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
             {"Draw": [sampler]},
             {"Result": result(sampler[0], checkpoint[2], "from_photos")},
@@ -91,7 +90,7 @@ def new_scenes(files: Files) -> Graph:
         "\n\n**likeness**: how much the photo counts; 0 is the model alone. *Layer Probe* tells which blocks of your "
         f"model suit *Reference Retouch*, the same with all its widgets.\n\n{AREA}\n\n{files.settings}",
         [
-            {"Models": files.loaders, "Photo": pictures},
+            *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
             {"Draw": [sampler]},
             {"Result": result(sampler[0], checkpoint[2], "new_scenes")},

@@ -43,7 +43,8 @@ class Transformer(Files):
 
     def personalize(self, checkpoint: Sequence[Link]) -> tuple[Link, Link]:
         made = node("LoraLoaderModelOnly", "Your LoRA", model=checkpoint[0], lora_name=self.lora)
-        return self._kept(made)[0], checkpoint[1]
+        self.loaders.insert(self.loaders.index(checkpoint[0].node) + 1, made)
+        return made[0], checkpoint[1]
 
     def latent(self, pictures: int = 1) -> Node:
         return node(self.empty, width=self.size, height=self.size, batch_size=pictures)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import derived
+from . import app_mode, derived
 from .layout import Bend, Box, Group, Size, Wire, place, text_height
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def laid_out(graph: dict[str, Any], plan: Plan, room: Mapping[str, Size]) -> dic
     last = max(group.first + len(group.columns) for group in groups) - 1
     height = text_height(plan.note, NOTE_WIDTH)
     room = {**room, note: Size(NOTE_WIDTH, height, height)}
-    for node in graph["nodes"]:
-        own = room[str(node["id"])]
-        room[str(node["id"])] = replace(own, width=max(own.width, 60 + LETTER * len(node.get("title") or "")))
+    for name, node in shown.items():
+        room[name] = replace(room[name], width=max(room[name].width, 60 + LETTER * len(node["_meta"]["title"] or "")))
     _lay_out(graph, [Group("", last, [[note]]), *groups], room, links)
     for inner in graph.get("definitions", {}).get("subgraphs", []):
         _lay_out_subgraph(inner, list(plan.inside), room)
+    graph["extra"] |= app_mode.extra(plan.name, plan.prompt)
     return graph
 
 
