@@ -94,7 +94,7 @@ class Graph:
             ids[found]: {
                 "class_type": found.kind,
                 "inputs": _inputs(found, object_info[found.kind], ids),
-                "_meta": {"title": found.title or object_info[found.kind]["display_name"]},
+                "_meta": {"title": found.title or object_info[found.kind]["display_name"] or found.kind},
             }
             for found in self.nodes()
         }
