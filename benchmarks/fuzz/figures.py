@@ -27,9 +27,9 @@ FAULTS = {
 COUNT = 500
 TARGETS = {"prompts": Target("at least", COUNT)} | dict.fromkeys(FAULTS.values(), Target("at most", 0))
 NOTES = (
-    "prompts: different graphs, valid or nearly so, those tried while shrinking included. Each ran with its plain twin "
-    "before and after it. A third ran also after a graph that differs in one place, and again on a server that had "
-    "forgotten everything.",
+    "prompts: different graphs, valid or nearly so, those tried while shrinking included. Each ran after its plain "
+    "twin and, unless refused, before it again. A third ran also after a graph that differs in one place, and again "
+    "on a server that had forgotten everything.",
     "pictures, sentences, refusals: ends of these graphs. A sentence of a node of ours names the cause while the graph "
     "runs; a refusal comes when it is queued.",
     "host_failures: ComfyUI alone fails alike, without a node of ours.",

@@ -11,7 +11,7 @@ import aiohttp
 from ...demo.launcher.client import Prompt
 from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
 from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
-from .server import REJECTED, Outcome, Server
+from .server import REJECTED, WITHHELD, Outcome, Server
 from .twins import run_with, runs, twins
 
 LEAK, HANG = "memory leak", "no end"
@@ -20,10 +20,6 @@ PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal
 fault unless core's nodes fail alike without ours."""
 RENEWED_EVERY = 50
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
-_NAMED = re.compile(
-    r"(Subject|Likeness|Two-Model|Recorded|Save|Load|Reference|Adaptive|Segment|Appearance|Layout|Loss|Joint|Keep|"
-    r"Prompt List|Attention Maps|Demo)[\w -]*:"
-)
 _RAW = re.compile(
     r"size mismatch|must match the size|object has no attribute|NoneType|KeyError|IndexError|TypeError|shapes cannot|"
     r"inplace operation|does not require grad|Inference tensors|out of range|invalid for input|Traceback"
@@ -65,6 +61,8 @@ class Oracle:
     def __init__(self, server: Server, renewed_every: int = RENEWED_EVERY):
         """renewed_every: number of cases after which a plain run is repeated in a new process."""
         self._server, self._every, self._since = server, renewed_every, 0
+        schemas = server.schemas.items()
+        self._titles = {schema.get("display_name", "").partition(" (")[0] for name, schema in schemas if is_ours(name)}
 
     def __call__(self, case: Case) -> Verdict:
         """Runs a case and what it is compared to."""
@@ -104,9 +102,12 @@ class Oracle:
         found = server.run(prompt)
         if found.kind == REJECTED:
             return Verdict(REFUSAL, _of_refusal(found))
+        if found.kind == WITHHELD:
+            told = any(found.texts.values())
+            return Verdict(SENTENCE, None if told else Fault("no effect without a word", _blame(prompt, found)))
         fault = self._of_error(prompt, found) if found.error else self._of_picture(prompt, found, before)
         if fault is not None:
-            return Verdict(_ended(found), fault)
+            return Verdict(self._ended(found), fault)
         after = server.run(plain_prompt)
         if found.leaks or after.leaks:
             fault = Fault(LEAK, _blame(prompt, found), found.error)
@@ -116,11 +117,11 @@ class Oracle:
             server.forget()
             fault = self._of_repetition(case, prompt, found, "not as on a fresh server")
         if fault is not None or self._since < self._every:
-            return Verdict(_ended(found), fault)
+            return Verdict(self._ended(found), fault)
         self._since = 0
         server.restart()
         fault = self._of_repetition(case, plain_prompt, after, "plain run not as in a new process")
-        return Verdict(_ended(found), fault, renewed=True)
+        return Verdict(self._ended(found), fault, renewed=True)
 
     def _of_repetition(self, case: Case, prompt: Prompt, found: Outcome, kind: str) -> Fault | None:
         """Runs a prompt again, on a server that has forgotten the earlier run."""
@@ -165,8 +166,18 @@ class Oracle:
                 return run
         return None
 
+    def _ended(self, found: Outcome) -> str:
+        if found.error:
+            return SENTENCE if self._is_sentence(found.error) else FAILURE
+        return PICTURE if _picture(found) else FAILURE
+
+    def _is_sentence(self, error: str) -> bool:
+        """True for one sentence that begins with the title of one of our nodes."""
+        named = error.partition(":")[0].partition(" (")[0] in self._titles
+        return bool(named and _SENTENCE.fullmatch(error) and not _RAW.search(error))
+
     def _of_error(self, prompt: Prompt, found: Outcome) -> Fault | None:
-        if _is_sentence(found.error) or self._fails_alone(prompt, found):
+        if self._is_sentence(found.error) or self._fails_alone(prompt, found):
             return None
         if not any(is_ours(prompt[node]["class_type"]) for node in ancestors(prompt, found.at)):
             return None  # no node of ours has touched what failed
@@ -188,17 +199,6 @@ class Oracle:
             if found.hash == before.hash and not quiet and not found.texts.get(node):
                 return Fault("no effect without a word", prompt[node]["class_type"])
         return None
-
-
-def _ended(found: Outcome) -> str:
-    if found.error:
-        return SENTENCE if _is_sentence(found.error) else FAILURE
-    return PICTURE if _picture(found) else FAILURE
-
-
-def _is_sentence(error: str) -> bool:
-    """True for one sentence that names one of our nodes."""
-    return bool(_NAMED.match(error) and _SENTENCE.fullmatch(error) and not _RAW.search(error))
 
 
 def _of_patch(entry: dict[str, Any], found: Outcome, without: Outcome, told: str) -> Fault | None:

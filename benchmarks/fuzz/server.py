@@ -18,9 +18,12 @@ import aiohttp
 
 from ...demo.launcher import host as hosting
 from ...demo.launcher.client import Client, Failed, Prompt, Rejected
+from .prompts import nodes_of
 
 REJECTED = "rejected"
 """Kind of the outcome of a prompt that was refused before it ran."""
+WITHHELD = "withheld"
+"""Kind of the outcome of a prompt in which a node has stopped what is behind it, without an error."""
 _TEXT_EVENT = 3
 _TIMEOUT = 600.0
 _NODES = Path(__file__).with_name("host_nodes")
@@ -110,8 +113,9 @@ class Server:
         except Failed as error:
             found = {"at": error.node, "kind": error.kind, "error": error.sentence}
         else:
-            shown = [result.text(node) for node, entry in prompt.items() if entry["class_type"] == "FuzzResult"]
-            found = {"facts": json.loads(shown[0]) if shown else {}}
+            (shown, *_) = nodes_of(prompt, "FuzzResult")
+            withheld = shown not in result.outputs
+            found = {"kind": WITHHELD} if withheld else {"facts": json.loads(result.text(shown))}
         with self._host.log.open("rb") as file:
             file.seek(log)
             leaks = file.read().count(b"memory leak")

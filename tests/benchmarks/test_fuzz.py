@@ -34,9 +34,18 @@ def failed(sentence, kind="KSampler", at="3"):
     return Outcome(at=at, kind=kind, error=sentence)
 
 
+TITLES = {
+    "UREMDGuidance": {"display_name": "Subject Guidance (Pick-and-Draw)"},
+    "LikenessCutOut": {"display_name": "Cut Out"},
+    "KSampler": {"display_name": "KSampler"},
+}
+
+
 class Answers:
     """A server: `prompt` answers the case's graph, `fresh` after it has forgotten, `plain_one` and `later` a graph
     without our patches before and after the case's; `renewed` the latter after a restart."""
+
+    schemas = TITLES
 
     def __init__(self, case, prompt, fresh=None, plain_one=None, later=None, renewed=None):
         self.case, self.answers = case, (prompt, fresh or prompt)
@@ -76,6 +85,10 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": failed(SENTENCE)}, None),
         (GUIDED, {"prompt": failed("'NoneType' object has no attribute 'shape'")}, "raw error"),
         (GUIDED, {"prompt": failed("Subject Guidance: The size of tensor a must match the size of b.")}, "raw error"),
+        (GUIDED, {"prompt": failed("Cut Out: expected a mask for each of 3, got 1 masks; connect masks.")}, None),
+        (GUIDED, {"prompt": failed("KSampler: expected a model, got none; connect one.")}, "raw error"),
+        (GUIDED, {"prompt": Outcome(kind="withheld", texts={"2": "Nothing can be cut out."})}, None),
+        (GUIDED, {"prompt": Outcome(kind="withheld")}, "no effect without a word"),
         (GUIDED, {"prompt": failed("core wants 3\nrows"), "plain_one": failed("core wants 40")}, None),
         (GUIDED, {"prompt": drawn(finite=False)}, "no picture"),
         (GUIDED, {"prompt": drawn(deviation=0.0)}, "no picture"),

@@ -48,6 +48,8 @@ def classes(prompt):
 class Host:
     """A server on which the prompts for which `failing` holds fail: without a picture, or with an error at a node."""
 
+    schemas = dict[str, dict]()
+
     def __init__(self, failing, error=""):
         self.failing, self.error = failing, error
         self.fresh, self.ran = False, []
