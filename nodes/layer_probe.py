@@ -60,7 +60,7 @@ class LikenessLayerProbe(io.ComfyNode):
                     step=0.01,
                     tooltip=(
                         "Share of the blocks that CONTENT and POSITION name each: those that lean most to their side. "
-                        "No neutral value: 0.5 names every block once."
+                        "No neutral value; at 0.5, up to half of the blocks each."
                     ),
                 ),
                 io.Int.Input(
@@ -77,12 +77,12 @@ class LikenessLayerProbe(io.ComfyNode):
                 io.String.Output(
                     "content",
                     display_name="CONTENT",
-                    tooltip="The blocks that follow content, for the input blocks of Reference Retouch and others.",
+                    tooltip="The blocks that lean most to content, for blocks of Reference Retouch and others.",
                 ),
                 io.String.Output(
                     "position",
                     display_name="POSITION",
-                    tooltip="The blocks that follow positions, for the input blocks of other nodes.",
+                    tooltip="The blocks that lean most to position, for blocks of other nodes.",
                 ),
                 io.String.Output(
                     "table", display_name="TABLE", tooltip="Both changes of every block, as a table in Markdown."

@@ -10,7 +10,7 @@ import torch
 from ...kernels.layer_probe import exchanged, leaning, relative_change, sides
 from ..host.attach import attach, bare
 from ..host.blocks import Block, Layer, check_names, parse, text_of
-from ..host.checks import image_latent
+from ..host.checks import image_latent, single
 from ..host.families import discover, family_of, training_resolution
 from ..host.family import Attention, Family, SelfAttentionChange
 from ..host.joint_attention import JointAttention
@@ -48,12 +48,12 @@ class Probed:
 
     @property
     def content_text(self) -> str:
-        """The blocks that follow content, for the input `blocks` of other nodes."""
+        """The blocks that lean most to content, for the input `blocks` of other nodes."""
         return text_of(self.content, self.blocks)
 
     @property
     def position_text(self) -> str:
-        """The blocks that follow positions, for the input `blocks` of other nodes."""
+        """The blocks that lean most to position, for the input `blocks` of other nodes."""
         return text_of(self.position, self.blocks)
 
 
@@ -74,10 +74,12 @@ def probe(
 
     share: see `kernels.layer_probe.sides`. levels: number of noise levels, evenly spread over the window. Each
     picture and level costs one call of three rows per block, and one more. Raises ValueError for unknown blocks, an
-    empty LATENT, a picture too narrow to be moved, and blocks without effect.
+    empty LATENT, a picture too narrow to be moved, and blocks without effect. The same holds for a prompt with more
+    than text, since areas and a ControlNet would not move with the picture.
     """
     check_names(blocks, node, needed=True)
     chosen, family = parse(blocks, discover(model, node), node), family_of(model, node)
+    single(conditioning, node)
     samples = image_latent(model, latent, node)
     shift = _half(samples.shape[-1], training_resolution(model, node).multiple, node)
     sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)

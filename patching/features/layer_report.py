@@ -25,7 +25,7 @@ def table(probed: Probed) -> str:
         f"| {block.name} | {100 * position:.3g} | {100 * content:.3g} | {lean:+.2f} | {side_of(probed, block)} |"
         for block, position, content, lean in values
     ]
-    head = "| block | position, % | content, % | leaning | follows |\n|---|---|---|---|---|"
+    head = "| block | position, % | content, % | leaning | side |\n|---|---|---|---|---|"
     return "\n".join([head, *rows])
 
 

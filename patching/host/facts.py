@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,8 @@ def truth(value: Any, name: str) -> bool:
 def number(value: Any, name: str, low: float = -math.inf, high: float = math.inf, infinite: bool = False) -> float:
     """The value, if it is a number from low to high. infinite: True where infinity is one."""
     fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    if not fits or not (infinite or math.isfinite(value)):
+    # A whole number may be too large for a float.
+    if not fits or not (abs(value) <= sys.float_info.max or (infinite and abs(value) == math.inf)):
         raise ValueError(f"{name} is no number from {low:g} to {high:g}")
     return value
 

@@ -89,7 +89,7 @@ class JointGuider(comfy.samplers.CFGGuider):
                 "the latent of its own sampler."
             )
         watched = copy.copy(self)
-        watched._looks, watched.notices = looks, Notices(self.node)
+        watched._looks, watched.notices, watched.original_conds = looks, Notices(self.node), {}
         given = [fitted(item, height, width, self.node).samples for item in self._references]
         shown = [Shown(f"picture {i + 1}", one, i + 1) for i, one in enumerate(samples.split(1))]
         shown += [Shown(f"reference {i + 1}", one, count + i + 1) for i, one in enumerate(given)]

@@ -51,8 +51,8 @@ class Retouch:
 
     lending: the references, and the blocks where they and the mask act. every_block: all of the network's, for the
     early steps. layout_negative: CONDITIONING for a layout that is a picture. mask_blocks: whose attention the mask
-    follows. vanilla: the model of the layout's first steps. looks: records where a
-    point of the first picture looks.
+    follows. vanilla: the model of the layout's first steps. looks: records where a point of
+    the first picture looks.
     """
 
     settings: RetouchSettings

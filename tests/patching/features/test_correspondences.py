@@ -193,7 +193,7 @@ def test_nothing_is_left_behind():
     before, samples = repr(guider.model_patcher.model_options), pictures["samples"].clone()
     correspondences_of(guider, pictures)
     assert repr(guider.model_patcher.model_options) == before and torch.equal(pictures["samples"], samples)
-    assert guider._looks is None and guider._run is None and not model.wrappers
+    assert guider._looks is None and guider._run is None and not guider.original_conds and not model.wrappers
     assert torch.equal(joint_runs.run(tiny_model("sd1")), plain)
     kept = reference(model, kind="noised")
     correspondences_of(of_retouch(retouched(model, [kept], mode="banked")), pictures)

@@ -116,6 +116,10 @@ def test_what_cannot_be_tested_is_refused():
         probed(dead, prompt, image, blocks="double1")
     with pytest.raises(ValueError, match=r"^Node: expected blocks among double0, .* got 'output3'; change blocks"):
         probed(model, prompt, image, blocks="output3")
+    with pytest.raises(ValueError, match=r"^Node: expected one prompt, got 2 combined; connect"):
+        probed(model, [*prompt, *prompt], image)
+    with pytest.raises(ValueError, match=r"^Node: expected a plain prompt, got one with area; connect"):
+        probed(model, [[prompt[0][0], {**prompt[0][1], "area": (4, 4, 0, 0)}]], image)
 
 
 def test_it_can_be_interrupted():
