@@ -65,7 +65,7 @@ class LikenessCutOut(io.ComfyNode):
                     options=list(cut_outs.GROUNDS),
                     default=cut_outs.TRANSPARENT,
                     **ADVANCED,
-                    tooltip="Color around the instance. transparent gives pictures with an alpha channel. Neutral: it.",
+                    tooltip="Color around the instance. Neutral: transparent, which gives an alpha channel.",
                 ),
             ],
             outputs=[

@@ -21,17 +21,20 @@ A caption is the template with the sub-folder's name for {name}, "_" as a space,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ...demo.launcher.files import Problem, text_of
 from ...patching.evaluation.placement import pasted, placed
-from .sets import pictures_in, write_set
+from .sets import opened, pictures_in, write_set
 
+T = TypeVar("T")
 _MASK = ".mask.png"
 _LEAST_CROP = 0.6
 """Smallest crop of a background, as a part of its shorter side."""
@@ -44,7 +47,7 @@ class Background:
 
     def draw(self, size: int, rng: Random) -> Image.Image:
         """Cuts a random square, [size, size]."""
-        picture = _open(self.path).convert("RGB")
+        picture = opened(self.path).convert("RGB")
         side = round(min(picture.size) * rng.uniform(_LEAST_CROP, 1))
         left, top = (rng.randint(0, length - side) for length in picture.size)
         return picture.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
@@ -77,7 +80,7 @@ def build(
     for number in range(count):
         rng = Random(f"sets-{seed}-{number}")
         subject, members = rng.choice(subjects), rng.choice(set_sizes)
-        shown, behind = _several(subject.pictures, members, rng), _several(places, members, rng)
+        shown, behind = several(subject.pictures, members, rng), several(places, members, rng)
         composed = [compose(cut_out(p), b.draw(size, rng), rng) for p, b in zip(shown, behind, strict=True)]
         name = subject.name.replace("_", " ")
         captions = [" ".join([template.replace("{name}", name), *b.text.split()]) for b in behind]
@@ -111,9 +114,9 @@ def cut_out(path: Path) -> Image.Image:
 
     Raises Problem for a picture with neither mask nor alpha channel, and for an empty mask or one of another size.
     """
-    picture, mask = _open(path), path.with_name(path.stem + _MASK)
+    picture, mask = opened(path), path.with_name(path.stem + _MASK)
     if mask.is_file():
-        alpha = _open(mask).convert("L")
+        alpha = opened(mask).convert("L")
         if alpha.size != picture.size:
             raise Problem(
                 f"expected a mask of {picture.size} in {mask}, the size of {path.name}, got {alpha.size}: scale it."
@@ -136,17 +139,9 @@ def compose(cut: Image.Image, background: Image.Image, rng: Random) -> Image.Ima
     return pasted(placed(cut, background.width, rng), background)
 
 
-def _several(choices, count: int, rng: Random) -> list:
+def several(choices: Sequence[T], count: int, rng: Random) -> list[T]:
     """Draws `count` different choices, repeating them only when there are too few."""
-    chosen = []
+    chosen: list[T] = []
     while len(chosen) < count:
         chosen += rng.sample(choices, min(len(choices), count - len(chosen)))
     return chosen
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture)
-    except (OSError, UnidentifiedImageError) as error:
-        raise Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.") from error

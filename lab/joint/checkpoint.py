@@ -4,6 +4,7 @@ ComfyUI's loaders."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -56,9 +57,13 @@ class Source:
 
     def vector(self, pooled: torch.Tensor, resolution: int) -> torch.Tensor:
         """Vector [rows, width] that SDXL's U-Net takes: pooled captions [rows, channels] and the pictures' size."""
+        return self._sdxl.encode_adm(pooled_output=pooled, width=resolution, height=resolution)
+
+    @cached_property
+    def _sdxl(self) -> comfy.model_base.SDXL:
+        """Host's SDXL without its network."""
         config = type(self.config)({**self.config.unet_config, "disable_unet_model_creation": True})
-        base = comfy.model_base.SDXL(config, device=torch.device("cpu"))
-        return base.encode_adm(pooled_output=pooled, width=resolution, height=resolution)
+        return comfy.model_base.SDXL(config, device=torch.device("cpu"))
 
     def tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of the file."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from ...demo.launcher.files import Problem, replacing
 from ...patching.evaluation.sets import SEPARATOR, divided, joined, stacked
@@ -49,14 +49,26 @@ class PictureSet:
 
     def pictures(self, size: int) -> np.ndarray:
         """Pictures of the members, [members, size, size, 3] uint8."""
-        with Image.open(self.path) as picture:
-            return scaled(ImageOps.exif_transpose(picture), size, self.members)
+        return scaled(opened(self.path), size, self.members)
 
 
 def scaled(picture: Image.Image, size: int, members: int) -> np.ndarray:
     """Members of a set's picture, [members, size, size, 3] uint8."""
     whole = picture.convert("RGB").resize((size, size * members), Image.Resampling.LANCZOS)
     return np.array(whole).reshape(members, size, size, 3)
+
+
+def opened(path: Path) -> Image.Image:
+    """Picture of a file, turned as its EXIF data says. Raises Problem."""
+    try:
+        with Image.open(path) as picture:
+            return ImageOps.exif_transpose(picture)
+    except (OSError, SyntaxError) as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> Problem:
+    return Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.")
 
 
 def stamps(*files: Path) -> tuple[object, ...]:
@@ -90,8 +102,8 @@ def _read(path: Path) -> PictureSet:
             width, height = picture.size
             if picture.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED:
                 width, height = height, width
-    except (OSError, UnidentifiedImageError) as error:
-        raise Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.") from error
+    except (OSError, SyntaxError) as error:
+        raise _unreadable(path) from error
     check_square((width, height), None, str(path))
     texts = path.with_suffix(".txt")
     if not texts.is_file():

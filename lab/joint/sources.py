@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...demo.launcher.files import Problem, text_of
 from ...patching.evaluation.sets import member
-from .sets import find_sets, pictures_in, stamps
+from .sets import find_sets, opened, pictures_in, stamps
 from .shards import read_shard
 
 MOST_FRAMES = 16
@@ -71,7 +70,7 @@ class Frames:
 
     def pictures(self, size: int) -> np.ndarray:
         """Middle squares of the pictures, [members, size, size, 3] uint8. Raises Problem."""
-        return np.stack([member(_opened(path), size) for path in self.files])
+        return np.stack([member(opened(path), size) for path in self.files])
 
 
 def find(folder: Path) -> list[JointSet]:
@@ -103,11 +102,3 @@ def _frames(folder: Path, files: Sequence[Path]) -> Frames:
     step = (len(files) - 1) / (min(len(files), MOST_FRAMES) - 1)
     chosen = [files[round(i * step)] for i in range(min(len(files), MOST_FRAMES))]
     return Frames(tuple(chosen), " ".join(text_of(text).split()))
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise Problem(f"expected a picture in {path}, got an unreadable file: replace or remove it.") from error

@@ -53,7 +53,7 @@ class Made:
 
 
 class Kept:
-    """Dear intermediate results of a shard, each under a key of what it was made of, until the shard is done."""
+    """Costly intermediate results of a shard, each under a key of what it was made of, until the shard is done."""
 
     def __init__(self, plan: Plan, folder: Path):
         self.plan, self.folder = plan, folder
@@ -158,7 +158,7 @@ def difference_hash(picture: Image.Image) -> str:
     return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
 
 
-def thumbnail(picture: Image.Image, side: int = 128) -> bytes:
+def thumbnail(picture: Image.Image, side: int) -> bytes:
     """Small WebP of a picture, for the sheet."""
     small = picture.copy()
     small.thumbnail((side, side))

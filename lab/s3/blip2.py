@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from ...demo.launcher.files import Problem
+from ...patching.evaluation import loading
+from ...patching.host.files import brief
 
 LENGTH = 40
 """Most tokens of a caption."""
@@ -30,15 +32,13 @@ class Blip2:
 
         kind = torch.float16 if self.device == "cuda" else torch.float32
         try:
-            processor = Blip2Processor.from_pretrained(self.folder, local_files_only=True)
-            loaded: Any = Blip2ForConditionalGeneration.from_pretrained(
-                self.folder, local_files_only=True, weights_only=True, output_loading_info=True, dtype=kind
-            )
+            loading.check_config(self.folder)
+            processor = Blip2Processor.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            loaded: Any = Blip2ForConditionalGeneration.from_pretrained(self.folder, dtype=kind, **loading.OPTIONS)
             network, said = loaded
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            why = str(error).strip().splitlines()[0][:200]
+        except Exception as error:  # transformers and the readers of foreign bytes raise nothing narrower
             raise Problem(
-                f"Expected BLIP-2 in {self.folder}, got files that cannot be loaded ({why}): put those of "
+                f"Expected BLIP-2 in {self.folder}, got files that cannot be loaded ({brief(error)}): put those of "
                 "huggingface.co/Salesforce/blip2-opt-2.7b there (15 GB, MIT)."
             ) from error
         if said["missing_keys"]:

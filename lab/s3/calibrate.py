@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...demo.judge.metrics import ranking_auc
 from ...demo.launcher.files import Problem
 from ...patching.evaluation.similarity import cosines
 from ..farm.records import whole
@@ -76,13 +77,6 @@ def pairs(found: Sequence[tuple[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(same), np.concatenate(other)
 
 
-def area_under_curve(right: np.ndarray, wrong: np.ndarray) -> float:
-    """Probability that a right value is above a wrong one; ties count half."""
-    order = np.sort(wrong)
-    below = np.searchsorted(order, right, "left") + np.searchsorted(order, right, "right")
-    return float(below.mean() / (2 * len(wrong)))
-
-
 def summary(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     """Histograms, and the share of both kinds of pairs that each threshold keeps."""
     edges = np.linspace(-0.2, 1.0, BARS + 1)
@@ -93,7 +87,7 @@ def summary(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     return {
         "pairs": {"same collage": len(same), "other collages": len(other)},
         "mean": {"same collage": round(float(same.mean()), 4), "other collages": round(float(other.mean()), 4)},
-        "auc": round(area_under_curve(same, other), 4),
+        "auc": round(ranking_auc(same, other), 4),
         "kept": keeps,
         "edges": [round(float(edge), 3) for edge in edges],
         "histogram": {

@@ -48,6 +48,8 @@ def models(stages: dict[str, dict[str, Any]]) -> dict[str, str]:
             found[name] = f"{stage['model']} at an endpoint; its license is the user's to check"
         elif stage["by"] == "detector":
             found[name] = f"{stage['name']}, {weights.detector(stage['name']).license}; {stage['sam']}"
+        elif stage["by"] == "blip2":
+            found[name] = f"BLIP-2 in {Path(stage['path']).name} (license not known here)"
         elif name == "filter" and stage["network"] in weights.KNOWN:
             found[name] = f"{stage['network']}, {weights.named(stage['network']).license}"
         elif files:
@@ -71,7 +73,7 @@ def models_folder(given: Path | None) -> Path:
 
 def run(plan: Plan, servers: Sequence[Server], models_at: Path, metrics: Path | None) -> list[str]:
     """Sentences on what is missing; empty where everything is there."""
-    said = [*_files(plan), *_filter(plan, metrics), *_endpoints(plan)]
+    said = [*_files(plan), *_networks(plan, metrics), *_endpoints(plan)]
     graphs = {name: stage["graph"] for name, stage in plan.facts["stages"].items() if "graph" in stage}
     for name, graph in graphs.items():
         if servers:
@@ -144,16 +146,27 @@ def _files(plan: Plan) -> Iterator[str]:
         yield f"collage: {len(gone)} sources are gone, such as {gone[0]}; put them back, or plan again."
 
 
-def _filter(plan: Plan, metrics: Path | None) -> Iterator[str]:
-    facts = plan.stage("filter")
-    wanted = [] if facts["by"] == "none" or facts["network"] == JUDGE else [weights.named(facts["network"])]
+def _networks(plan: Plan, metrics: Path | None) -> Iterator[str]:
+    wanted, facts = {}, plan.stage("filter")
+    if facts["by"] == "network" and facts["network"] != JUDGE:
+        wanted["filter"] = weights.named(facts["network"])
     if plan.stage("segment")["by"] == "detector":
-        wanted.append(weights.detector(plan.stage("segment")["name"]))
-    for one in wanted:
+        wanted["segment"] = weights.detector(plan.stage("segment")["name"])
+        yield from _segmenter(plan.stage("segment")["sam"])
+    for stage, one in wanted.items():
         try:
             one.find(eyes.folders(metrics))
         except weights.MissingWeights as error:
-            yield f"filter: {error}"
+            yield f"{stage}: {error}"
+
+
+def _segmenter(name: str) -> Iterator[str]:
+    from ...patching.layout_and_retouch import segment  # which loads the host
+
+    try:
+        segment.existing(name)
+    except FileNotFoundError as error:
+        yield f"segment: {error}"
 
 
 def _endpoints(plan: Plan) -> Iterator[str]:

@@ -18,8 +18,6 @@ from ..evaluate import eyes
 from .plan import Row
 from .stages import Cut
 
-_LOCK = threading.Lock()
-
 
 class Detected:
     """Detector and segmenter in this process (JeDi, arXiv 2407.06187, Algorithm 1, line 4).
@@ -29,6 +27,7 @@ class Detected:
 
     def __init__(self, facts: dict[str, Any], places: Sequence[Path], device: str):
         self.facts, self.places, self.device = facts, places, device
+        self._one = threading.Lock()
 
     @cached_property
     def detector(self) -> detector.Detector:
@@ -48,7 +47,7 @@ class Detected:
 
     def segment(self, row: Row, collage: Image.Image) -> list[Cut]:
         """Instances of the object in a collage, the best found first."""
-        with _LOCK:
+        with self._one:
             boxes = self.detector.boxes(collage, row.thing)
             masks = self._masks(collage, boxes)
         pixels = np.asarray(collage.convert("RGB"))

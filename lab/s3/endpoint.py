@@ -96,7 +96,7 @@ class Endpoint:
                 raise self._of_status(error.code, error.read(_MOST)) from None
         except TimeoutError as error:
             raise _Refused(f"nothing within {self.timeout:g} s") from error
-        except (urllib.error.URLError, ConnectionError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise _Refused(str(getattr(error, "reason", error)) or type(error).__name__) from error
         try:
             return json.loads(content)
@@ -111,7 +111,9 @@ class Endpoint:
         if code in (401, 403):
             advice = f"check the key in {self.variable}" if self.variable else "name a variable with its key, --llm-key"
             return Problem(f"The endpoint {self.url} refused the key (HTTP {code}{said}): {advice}.")
-        return Problem(f"The endpoint {self.url} refused the request (HTTP {code}{said}): check --llm and --llm-model.")
+        return Problem(
+            f"The endpoint {self.url} refused the request (HTTP {code}{said}): check its address and --llm-model."
+        )
 
     def _head(self) -> dict[str, str]:
         key = self._key()
@@ -140,12 +142,17 @@ def key_of(variable: str) -> str:
 
 def check_url(url: str) -> str:
     """Address of an endpoint. Raises Problem for another scheme, and for an address that contains a secret."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Problem(f"Expected the address of an endpoint, such as http://127.0.0.1:11434/v1, got {url}: correct it.")
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        raise Problem("Expected the address of an endpoint, got one that cannot be read: correct it.") from None
     secret = any(word in name.lower() for name in urllib.parse.parse_qs(parts.query) for word in ("key", "token"))
     if parts.username or parts.password or secret:
-        raise Problem("The address of the endpoint contains a key: set an environment variable, and name it --llm-key.")
+        raise Problem(
+            "The address of the endpoint contains a key: set an environment variable, and name it with --llm-key."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Problem(f"Expected the address of an endpoint, such as http://127.0.0.1:11434/v1, got {url}: correct it.")
     return url
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from PIL import Image
+
 from ...demo.launcher.files import Problem, try_lock
 from ..evaluate.generate import duration
 from ..farm.records import whole
@@ -162,7 +164,6 @@ def _unless_seen(made: Made, seen: set[tuple[str, str]]) -> Made:
 
 def sample(made: Made) -> dict[str, Any]:
     """Facts and small pictures of a set for the sheet."""
-    from PIL import Image
 
     def shown(picture: Image.Image, side: int = 96) -> str:
         return base64.b64encode(thumbnail(picture, side)).decode()

@@ -90,7 +90,7 @@ class Plan:
         """Generator of one stage of one set: neither the order of the sets nor their worker changes what it draws."""
         return Random(f"{self.facts['seed']}/{row.id}/{stage}")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits of everything that makes a set."""
         facts = {name: value for name, value in self.facts.items() if name not in _OPEN}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ...demo.launcher.files import Problem, try_lock
 from ..farm.records import whole
+from ..joint.build_sets import several
 from . import words
 from .plan import Plan, Row
 
@@ -70,10 +71,7 @@ class Bank:
 
     def scenes(self, plan: Plan, row: Row, count: int) -> list[str]:
         """Different scenes of a set's members, as far as there are enough."""
-        texts, rng, found = self._known(row.thing, words.SCENE), plan.rng(row, "scenes"), []
-        while len(found) < count:
-            found += rng.sample(texts, min(len(texts), count - len(found)))
-        return found
+        return several(self._known(row.thing, words.SCENE), count, plan.rng(row, "scenes"))
 
     def _known(self, thing: str, kind: str) -> list[str]:
         if not (texts := self.texts(thing, kind)):

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from ...demo.launcher.files import Problem, text_of
+from ...demo.launcher.files import text_of
 from ...patching.evaluation.same_subject import on_white
+from ..joint import sets
 from ..joint.build_sets import Background, cut_out, find_backgrounds
-from ..joint.sets import pictures_in
 from . import graphs, words
 from .plan import Plan, Row
 from .prompts import Writer
@@ -97,7 +97,7 @@ class Given:
         self.plan = plan
 
     def collage(self, row: Row, prompt: str) -> Image.Image:
-        return _opened(Path(row.source))
+        return sets.opened(Path(row.source)).convert("RGB")
 
     def no_collage(self, row: Row, prompt: str) -> Image.Image:
         """Empty picture, where the instances are given."""
@@ -105,8 +105,9 @@ class Given:
 
     def segment(self, row: Row, collage: Image.Image) -> list[Cut]:
         """Cut-out pictures in the folder of the row's source, or of its id."""
-        named = Path(row.source) if Path(row.source).is_dir() else Path(self.plan.stage("segment")["path"]) / row.id
-        found = [path for path in pictures_in(named) if not path.name.endswith(".mask.png")]
+        given = row.source and Path(row.source).is_dir()
+        named = Path(row.source) if given else Path(self.plan.stage("segment")["path"]) / row.id
+        found = [path for path in sets.pictures_in(named) if not path.name.endswith(".mask.png")]
         if not found:
             raise StageFailed(f"no cut-out pictures in {named}")
         return [Cut(cut_out(path).convert("RGBA")) for path in found]
@@ -167,14 +168,6 @@ class Filter:
 
     def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         return self.encoder.pictures([on_white(picture) for picture in pictures])
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except OSError as error:
-        raise Problem(f"Expected a picture in {path}, got an unreadable file: replace or remove it.") from error
 
 
 def styles(stage: dict[str, Any], rng: Random) -> str:

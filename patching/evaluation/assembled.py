@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .preprocessing import bytes_of
 from .sets import SEPARATOR, joined, member, stacked
 
 NODE = "Assemble Set"
@@ -30,7 +31,6 @@ def assembled(images: Sequence[torch.Tensor], captions: Sequence[str], size: int
         )
     if wrong := [line for line in lines if SEPARATOR in line]:
         raise ValueError(f"{NODE}: expected captions without {SEPARATOR}, got '{wrong[0]}'; change captions.")
-    values = [(one[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy() for one in pictures]
-    whole = stacked([member(Image.fromarray(value), size) for value in values])
+    whole = stacked([member(Image.fromarray(bytes_of(one[..., :3])), size) for one in pictures])
     text = joined(lines if len(lines) == len(pictures) else lines * len(pictures))
     return torch.from_numpy(whole.astype(np.float32) / 255)[None], text, len(pictures)

@@ -9,6 +9,7 @@ import torch
 
 from . import instances
 from .masks import FILLS
+from .preprocessing import bytes_of
 
 NODE = "Cut Out"
 TRANSPARENT = "transparent"
@@ -55,7 +56,7 @@ def cut_out(
             "of these pictures."
         )
     check_shares(least, most)
-    pictures = (images[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    pictures = bytes_of(images[..., :3])
     values = masks.float().clamp(0, 1).cpu().numpy()
     groups = [values] if len(images) == 1 else [values[i : i + 1] for i in range(len(images))]
     cuts, lines = [], []

@@ -95,6 +95,8 @@ def _checked(alpha: np.ndarray, least: float, most: float, whole: bool) -> Insta
     share = float(inside.mean())
     if share < least:
         return Instance(alpha, f"covers {share:.1%} of the picture, less than {least:.1%}")
+    if not share:
+        return Instance(alpha, "its mask is empty")
     if share > most:
         return Instance(alpha, f"covers {share:.1%} of the picture, more than {most:.1%}")
     if whole and (inside[[0, -1]].any() or inside[:, [0, -1]].any()):

@@ -34,7 +34,7 @@ def network(known: Weights, folder: Path, load: Callable[[], tuple[Any, dict[str
     Raises ValueError for files that are no whole network of this kind.
     """
     try:
-        _check_config(folder)
+        check_config(folder)
         found, said = load()
     except Exception as error:  # transformers and the readers of foreign bytes raise nothing narrower
         raise _refused(known, folder, f"{type(error).__name__}: {brief(error)}") from error
@@ -44,7 +44,7 @@ def network(known: Weights, folder: Path, load: Callable[[], tuple[Any, dict[str
     return found.requires_grad_(False).float()
 
 
-def _check_config(folder: Path) -> None:
+def check_config(folder: Path) -> None:
     """Raises ValueError for a config that names code or weights elsewhere, which transformers might fetch."""
     if (folder / "adapter_config.json").exists():
         raise ValueError("adapter_config.json names other weights")
@@ -52,7 +52,7 @@ def _check_config(folder: Path) -> None:
     if file.stat().st_size > _MOST_CONFIG:
         raise ValueError("config.json is too large")
     config = json.loads(file.read_text(encoding="utf-8"))
-    for part in (config, *(config.get(name) for name in ("text_config", "vision_config"))):
+    for part in (config, *(config.get(name) for name in ("text_config", "vision_config", "qformer_config"))):
         for name in _ELSEWHERE:
             if isinstance(part, dict) and part.get(name) not in (None, "eager", "sdpa"):
                 raise ValueError(f"config.json names {name}")

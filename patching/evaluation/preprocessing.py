@@ -50,6 +50,11 @@ class Geometry:
         return picture.resize((width, height), FILTERS[self.filter])
 
 
+def bytes_of(images: torch.Tensor) -> np.ndarray:
+    """Pixels [..., channels] uint8 of the host's pictures, whose values are in 0..1."""
+    return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
 def _crop(picture: Image.Image, size: int) -> Image.Image:
     left, top = (round((side - size) / 2) for side in picture.size)
     return picture.crop((left, top, left + size, top + size))

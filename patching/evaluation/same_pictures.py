@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from .preprocessing import bytes_of
 from .same_subject import MOST, on_white, same_subject
 
 if TYPE_CHECKING:
@@ -38,14 +39,11 @@ def same(metrics: Metrics, images: Sequence[torch.Tensor], threshold: float) -> 
             f"{NODE}: expected at most {MOST} pictures, got {len(pictures)}; give fewer at once, such as "
             "those of one collage."
         )
-    group = same_subject(metrics.identity.pictures([on_white(_picture(one[0])) for one in pictures]), threshold)
+    group = same_subject(
+        metrics.identity.pictures([on_white(Image.fromarray(bytes_of(one[0]))) for one in pictures]), threshold
+    )
     lines = [
         f"{i + 1}: {'dropped, ' + group.reasons[i] if i in group.reasons else 'kept'}" for i in range(len(pictures))
     ]
     lines.append(f"{len(group.kept)} of {len(pictures)} show one subject, by {metrics.identity.name}")
     return Same([pictures[i] for i in group.kept], [i + 1 for i in group.kept], "\n".join(lines))
-
-
-def _picture(image: torch.Tensor) -> Image.Image:
-    values = (image.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return Image.fromarray(values)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..host.checks import check_count
 from .masks import CutOut, is_empty
+from .preprocessing import bytes_of
 from .similarity import cosines
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _values(values: tuple[float, float], wanted: str) -> str:
 
 
 def _pictures(images: torch.Tensor) -> list[Image.Image]:
-    values = (images[..., :3].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return [Image.fromarray(one) for one in values]
+    return [Image.fromarray(one) for one in bytes_of(images[..., :3])]
 
 
 def _cut(pictures: Sequence[Image.Image], mask: torch.Tensor | None, name: str) -> list[Image.Image | None]:

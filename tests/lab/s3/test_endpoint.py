@@ -45,7 +45,7 @@ def test_an_answer_with_a_picture_and_a_key(endpoint, monkeypatch):
         ([(200, b'{"choices": [{"message": {"content": " "}}]}')] * 9, 4, r"\(its reply has no text\)"),
         ([(503, b"busy"), (429, b'{"error": "slow down"}'), (200, json.dumps(ANSWER).encode())], 3, ""),
         ([(500, b"")] * 9, 4, r"\(HTTP 500\)"),
-        ([(404, b'{"error": {"message": "no model small"}}')], 1, r"\(HTTP 404: no model small\): check --llm and"),
+        ([(404, b'{"error": {"message": "no model small"}}')], 1, r"\(HTTP 404: no model small\): check its address"),
         ([(401, b"{}")], 1, r"refused the key \(HTTP 401: {}\): name a variable with its key, --llm-key"),
     ],
 )
@@ -140,7 +140,14 @@ def test_a_key_that_no_header_can_hold_is_not_repeated(monkeypatch, value, sente
 
 
 @pytest.mark.parametrize(
-    "url", ["http://me:secret@host/v1", "https://host/v1?api_key=secret", "ftp://host", "https://"]
+    "url",
+    [
+        "http://me:secret@host/v1",
+        "https://host/v1?api_key=secret",
+        "ftp://host",
+        "ftp://me:secret@host",
+        "http://secret@[::1",
+    ],
 )
 def test_addresses_with_secrets_are_refused_and_not_repeated(url):
     with pytest.raises(Problem) as raised:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from likeness.demo.judge import ranking_auc
 from likeness.demo.launcher.files import Problem
 from likeness.lab.joint.shards import facts, read_shard
 from likeness.lab.s3 import calibrate, show, smoke
@@ -60,7 +61,7 @@ def test_the_filter_drops_impostors_and_nothing_else(tmp_path, judge):
         right += [value for i, value in enumerate(similar) if i != panel]
         lost += sum(i not in kept for i in range(4) if i != panel)
         missed += panel in kept
-    auc = calibrate.area_under_curve(np.array(right), np.array(wrong))
+    auc = ranking_auc(np.array(right), np.array(wrong))
     print(f"AUC {auc:.4f}, {len(wrong)} impostors, {missed} missed, {lost} right ones dropped")
     assert len(wrong) >= 6 and auc > 0.97 and lost == 0 and missed < len(wrong) / 2
 

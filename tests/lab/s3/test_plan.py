@@ -5,6 +5,7 @@ import json
 import pytest
 from likeness.lab.s3 import command, plan
 from likeness.lab.s3.make import run
+from likeness.lab.s3.stages import Given
 from PIL import Image
 
 
@@ -122,3 +123,19 @@ def test_what_is_missing_is_listed_with_size_license_and_folder(given, capsys):
     said = capsys.readouterr().out
     assert "collage: there is no sd_xl_base_1.0.safetensors in " in said and "6.9 GB, CreativeML Open RAIL++-M" in said
     assert "filter: Expected the weights clip-vit-base-patch32 (605 MB, MIT)" in said
+
+
+def test_missing_detectors_and_segmenters_are_listed_as_such(given, capsys):
+    planned(given, "--collage", "@collages", "--segment", "grounding-dino-tiny+no.pth", *FILES[4:])
+    with pytest.raises(SystemExit, match="2 things are missing"):
+        command.main(["check", str(given / "out"), "--models", str(given), "--metrics", str(given)])
+    said = capsys.readouterr().out
+    assert "segment: Expected the weights grounding-dino-tiny (689 MB, Apache-2.0)" in said
+    assert "expected a Segment Anything checkpoint" in said and "got 'no.pth'" in said
+
+
+def test_cut_outs_of_drawn_collages_have_the_id_of_their_set(given):
+    made = planned(given, "--objects", "@objects.txt", "--segment", "@cuts")
+    (given / "cuts" / "coffee_mug" / "one").rename(given / "cuts" / "0000000")
+    first, _ = Given(made).segment(made.row(0), Image.new("RGB", (8, 8)))
+    assert first.picture.size == (40, 30)

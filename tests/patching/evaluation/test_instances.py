@@ -52,6 +52,11 @@ def test_instances_that_cannot_be_used_have_a_reason(mask, options, reason):
     assert one.dropped == reason
 
 
+def test_empty_masks_are_no_instances_however_small_they_may_be():
+    found = instances.find(np.zeros((2, 40, 40), np.float32), least=0.0)
+    assert [one.dropped for one in found] == ["its mask is empty"] * 2
+
+
 def test_of_two_masks_of_one_instance_the_larger_stays():
     masks = np.stack([square(5, 5, 15, 15), square(5, 5, 16, 15), square(20, 20, 30, 30), square(20, 20, 30, 30)])
     same = "another mask shows the same instance"
