@@ -70,7 +70,15 @@ def _parts(mask: np.ndarray, parts: bool) -> list[np.ndarray]:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     chosen = range(1, count + 1) if parts else [int(sizes.argmax())]
-    return [_alpha(values, labels == number, float(sizes[number])) for number in chosen]
+    boxes: Any = scipy.ndimage.find_objects(labels)
+    found = []
+    for number in chosen:
+        # One pixel around the part is enough for its soft edge, and a mask may have hundreds of small parts.
+        window = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in boxes[number - 1])
+        alpha = np.zeros_like(values)
+        alpha[window] = _alpha(values[window], labels[window] == number, float(sizes[number]))
+        found.append(alpha)
+    return found
 
 
 def _alpha(values: np.ndarray, part: np.ndarray, size: float) -> np.ndarray:

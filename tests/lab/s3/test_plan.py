@@ -59,7 +59,7 @@ def test_finished_shards_keep_their_plan(given):
 FILES = ("--segment", "@cuts", "--collage", "none", "--inpaint", "@back", "--restyle", "0", "--filter", "none")
 
 
-def test_every_stage_may_be_files(given, judge):
+def test_every_stage_may_be_files(given):
     """Instances, backgrounds and a template: no server and no network."""
     made = planned(given, *FILES, "--caption", "template", "--size", "64", "--format", "png", "--set-sizes", "2")
     assert made.facts["objects"] == ["coffee mug"] and made.sets == 1
