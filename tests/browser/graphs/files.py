@@ -13,7 +13,10 @@ HUGGING_FACE = "https://huggingface.co"
 
 @dataclass
 class Files:
-    """Loaders of one graph's files. size: the training resolution. models: groups of loaders, made when asked for."""
+    """Loaders of one graph's files. size: the training resolution. models: groups of loaders, made when asked for.
+
+    trained: what a note says of training on sets.
+    """
 
     label: str
     checkpoint: str
@@ -30,6 +33,10 @@ class Files:
     sampler: str = "ddim"
     scheduler: str = "ddim_uniform"
     scenes: Sequence[str] = ("on the beach", "in the snow", "in a city at night", "in a field of flowers")
+    trained: str = (
+        "A checkpoint that was not trained on sets follows the photo less faithfully; *Load Joint Checkpoint* loads "
+        "one that was."
+    )
     loaders: list[Node] = field(default_factory=list)
 
     def load(self, joint: bool = False) -> tuple[Link, Link, Link]:

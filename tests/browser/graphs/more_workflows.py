@@ -35,8 +35,7 @@ def story(files: Files) -> Graph:
         f"4 Draw a consistent character in four scenes ({files.label})",
         "Draws four scenes together, so that all show one subject (JeDi).\n\n"
         f"{CHOOSE} **prefix** names the subject; each line is a scene.\n\nWithout the photo, the scenes agree on a new "
-        "subject: disconnect **references**. A checkpoint that was not trained on sets follows the photo less "
-        f"faithfully; *Load Joint Checkpoint* loads one that was.\n\n{files.settings}",
+        f"subject: disconnect **references**. {files.trained}\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [scenes, latent], "Subject": [empty, reference]},

@@ -37,7 +37,7 @@ def lora(files: Files) -> Graph:
         "A LoRA knows your subject, and repeats the layouts of its photos. Here the checkpoint draws the layout, and "
         f"the LoRA and a photo give the subject its look (Layout-and-Retouch).\n\n{CHOOSE} {BRACES} **token** holds "
         "the words that the LoRA learned.\n\n**likeness**: how much the photo counts; 0 is the LoRA alone. "
-        "**target_prompt**: *neutral* is the paper's; *whole* keeps a place that the picture loses."
+        "**target_prompt**: *neutral* is our reading of the paper; *whole* keeps a place that the picture loses."
         f"\n\n{AREA}\n\n{files.settings}",
         [
             *files_and_photos(files, photos),

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from .declared import Link, Node, node
 from .files import HUGGING_FACE, Files
 
-SETTINGS = (
-    "Steps, cfg, sampler and size are those of ComfyUI's own workflow for this model. Nobody has measured with its "
-    "weights how like the photos its pictures become."
+_SETTINGS = (
+    "Steps, cfg, sampler and size are those of ComfyUI's own workflow for {}. Nobody has measured with its weights "
+    "how like the photos its pictures become."
 )
+SETTINGS = _SETTINGS.format("this model")
+UNTRAINED = "The model was not trained on sets of one subject: joint checkpoints are for SD 1.x and SDXL alone."
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Transformer(Files):
     node that makes an empty latent.
     """
 
+    trained: str = UNTRAINED
     owners: Sequence[str] = ()
     texts: Sequence[str] = ()
     vae: str = ""
@@ -63,6 +66,8 @@ class Transformer(Files):
 @dataclass
 class Whole(Files):
     """A transformer in one checkpoint with its text encoders and VAE."""
+
+    trained: str = UNTRAINED
 
     def latent(self, pictures: int = 1) -> Node:
         return node("EmptySD3LatentImage", width=self.size, height=self.size, batch_size=pictures)
@@ -194,7 +199,7 @@ def sd35() -> Files:
         "Comfy-Org/stable-diffusion-3.5-fp8",
         "my_subject_sd35.safetensors",
         1024,
-        SETTINGS,
+        _SETTINGS.format("SD 3.5 large"),
         steps=20,
         cfg=4.0,
         sampler="euler",
