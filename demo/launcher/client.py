@@ -91,7 +91,7 @@ class Result:
 class Turn:
     """Turn of a prompt at a server that several threads use, from its queueing to its end.
 
-    queued: True once the server has the prompt. valid: tells whether the connection is to the server that runs now.
+    queued: True once the server has the prompt. valid: tells whether the server runs that the turn was asked of.
     """
 
     def __init__(self, lock: threading.Lock, valid: Callable[[], bool] = lambda: True):
@@ -186,18 +186,19 @@ class Client:
         return Result(prompt_id, record["outputs"])
 
     async def _follow(self, prompt: Prompt, progress: Callable[[Progress], None], timeout: float, turn: Turn) -> str:
-        client_id = uuid.uuid4().hex
-        socket = f"ws://{self.address}/ws?clientId={client_id}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages,
-        ):
-            # Connect before queueing, so that the end of a quick run is not missed.
-            await asyncio.to_thread(turn.begin)
-            try:
+        # Connect in one's turn: a connection that waits unread is lost where aiohttp counts no answer to its pings.
+        await asyncio.to_thread(turn.begin)
+        try:
+            client_id = uuid.uuid4().hex
+            socket = f"ws://{self.address}/ws?clientId={client_id}"
+            async with (
+                aiohttp.ClientSession() as session,
+                session.ws_connect(socket, max_msg_size=0, heartbeat=30) as messages,
+            ):
+                # Connect before queueing, so that the end of a quick run is not missed.
                 return await asyncio.wait_for(self._queued(prompt, progress, client_id, messages, turn), timeout)
-            finally:
-                turn.end()
+        finally:
+            turn.end()
 
     async def _queued(
         self,

@@ -70,7 +70,8 @@ class Actors:
     def _connect(self, address: str, size: int) -> None:
         options: dict[str, Any] = {"address": address}
         if address == "local":
-            self._folder = Path(tempfile.mkdtemp(prefix="likeness-ray-"))
+            # Paths of sockets end at about 100 characters, and the temporary folder of macOS takes half of them.
+            self._folder = Path(tempfile.mkdtemp(prefix="likeness-ray-", dir=None if os.name == "nt" else "/tmp"))
             options = {
                 "address": "local",
                 "_node_ip_address": "127.0.0.1",
@@ -81,7 +82,7 @@ class Actors:
             }
         try:
             self._ray.init(**options, namespace="likeness", log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             self._leave()
             raise Problem(
                 f"Ray at {address} cannot be used ({str(error).strip().splitlines()[0]}): start it with `run.py ray "

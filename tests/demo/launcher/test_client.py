@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from likeness.demo.launcher.client import Client
+from likeness.demo.launcher.client import FAILURES, Client, Turn
 from likeness.demo.launcher.host import Host
 
 
@@ -56,3 +58,25 @@ def test_a_proxy_does_not_stand_between_us_and_the_server(proxy, port, tmp_path)
     assert json.loads(client.get("/view", filename="a b.png")) == {"asked": "GET /view?filename=a+b.png"}
     assert client.post("/interrupt", {}) == {"asked": "POST /interrupt"}
     assert Host(tmp_path, tmp_path, port=port)._answers()
+
+
+def test_a_run_connects_in_its_turn():
+    """Nobody reads a connection that waits, and older versions of aiohttp then take the server for lost."""
+    lock = threading.Lock()
+
+    def run(client: Client) -> None:
+        with contextlib.suppress(*FAILURES):
+            client.run({}, turn=Turn(lock))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        thread = threading.Thread(target=run, args=(Client(f"127.0.0.1:{server.getsockname()[1]}"),))
+        with lock:
+            thread.start()
+            with pytest.raises(TimeoutError):
+                server.accept()
+        server.settimeout(10)
+        connection, _ = server.accept()
+    connection.close()
+    thread.join(10)
+    assert not thread.is_alive() and not lock.locked()

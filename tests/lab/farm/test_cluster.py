@@ -3,6 +3,10 @@
 import argparse
 import importlib.util
 import os
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from likeness.demo.launcher.files import ROOT, Problem
@@ -37,3 +41,22 @@ def test_no_ray_is_one_sentence(tmp_path):
     chosen = argparse.Namespace(server=None, ray="local", workers=None, per_gpu=None)
     with pytest.raises(Problem, match=r"There is no Ray in .*: start this with `run.py`, which installs it"):
         options.crew(chosen, tmp_path, {}, cpu=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX only: sockets have short paths")
+def test_a_long_temporary_folder_leaves_room_for_sockets(tmp_path, monkeypatch):
+    places = []
+
+    def init(_temp_dir, **_options):
+        places.append(_temp_dir)
+        raise OSError("AF_UNIX path length cannot exceed 103 bytes")
+
+    fake = SimpleNamespace(init=init, shutdown=lambda: None, exceptions=SimpleNamespace(RayError=RuntimeError))
+    fake.cloudpickle = SimpleNamespace(register_pickle_by_value=lambda module: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    chosen = argparse.Namespace(server=None, ray="local", workers=1, per_gpu=None)
+    with pytest.raises(Problem, match=r"Ray at local cannot be used \(AF_UNIX path length cannot exceed 103 bytes\)"):
+        options.crew(chosen, tmp_path, {}, cpu=True)
+    [place] = places
+    assert len(place) < 40 and not Path(place).exists()

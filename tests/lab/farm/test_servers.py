@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,14 @@ def alone(tmp_path_factory):
 
 
 def test_two_workers_make_what_one_makes_when_a_server_is_killed(comfyui, tmp_path, alone):
-    bases, killed = [tmp_path / "a", tmp_path / "b"], []
+    bases, killed, both = [tmp_path / "a", tmp_path / "b"], [], threading.Barrier(2)
+
+    class Together(Worker):
+        """Worker that takes tasks once the other one does, or the first might draw all of them."""
+
+        def start(self):
+            super().start()
+            both.wait(60)
 
     def kill(count):
         if count == 4:
@@ -68,7 +76,8 @@ def test_two_workers_make_what_one_makes_when_a_server_is_killed(comfyui, tmp_pa
             os.kill(killed[0], signal.SIGKILL)
 
     tasks = [task_of(seed, wait=0.02) for seed in range(12)]
-    found, errors = drawn(tmp_path / "out", tasks, Threads([own(base) for base in bases], AHEAD), kill)
+    works = [Together(OwnServer(base, {}, cpu=True)) for base in bases]
+    found, errors = drawn(tmp_path / "out", tasks, Threads(works, AHEAD), kill)
     assert found == alone and not errors
     assert times_drawn(*bases)[1] == 12
     assert pid_of(bases[0]) != killed[0]  # another server took its place
