@@ -25,6 +25,8 @@ def secured(token: str | None = None) -> None:
         os.environ.setdefault(name, value)
     if token is not None:
         os.environ["RAY_AUTH_TOKEN"] = token
+        # Without a cluster Ray listens on the loopback address; otherwise it takes 127.0.0.1 for the machine's own.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 def new_token() -> str:

@@ -13,7 +13,7 @@ from likeness.demo.launcher.files import ROOT, Problem
 from likeness.lab.farm import cluster, options
 
 NAMES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_process_group_cleanup_enabled")
-NAMES = (*NAMES, "RAY_worker_niceness", "LIKENESS_PACK")
+NAMES = (*NAMES, "RAY_worker_niceness", "LIKENESS_PACK", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,7 @@ def test_settings_of_the_user_stay(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
     cluster.secured()
     assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]) == ("k8s", "mine")
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is here")

@@ -1,10 +1,12 @@
 """Ray's actors, killed while they draw: nothing is lost, made twice or left running."""
 
+import contextlib
 import os
 import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from likeness.demo.launcher.install import cache_folder
 from likeness.lab.farm.records import Records
@@ -92,3 +94,13 @@ def test_a_killed_process_loses_nothing(tmp_path, start, victim, goes_on):
     assert len(pictures(tmp_path)) == len(set(pictures(tmp_path).values())) == COUNT
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     assert found.items() <= pictures(tmp_path).items() and not list(Records(tmp_path).folder.rglob("*.part"))
+
+
+def test_nothing_listens_to_other_machines(tmp_path, start):
+    start()
+    until(lambda: pictures(tmp_path), PATIENCE)
+    found = set()
+    for pid in start.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"}
+    assert found and found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
