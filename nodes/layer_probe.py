@@ -25,8 +25,8 @@ class LikenessLayerProbe(io.ComfyNode):
             display_name="Layer Probe",
             category=MAPS,
             description=(
-                "Tells which blocks of your model attend by position and which by content. References that act in "
-                "content blocks keep the subject and leave its place free."
+                "Tells which blocks of your model attend by position and which by content, as a table and as text for "
+                "the blocks of other nodes."
             ),
             is_output_node=True,
             hidden=TELLS,

@@ -15,7 +15,7 @@ const COLORS = {
 
 /** {type: nodes that take it, or give it, the most useful first}. */
 const TAKERS = {
-  LIKENESS_SUBJECT: ["LikenessSampler", "AppearancePalette"],
+  LIKENESS_SUBJECT: ["LikenessSampler", "AppearancePalette", "LikenessReference", "JointImageSampler"],
   LIKENESS_PROMPT: ["LikenessSampler", "UREMDGuidance", "AppearancePalette", "LayoutTemplate"],
   LIKENESS_REFERENCE: ["MultiSourceAttnSwap", "JointImageSampler", "LikenessSaveReference"],
   LIKENESS_PALETTE: ["UREMDGuidance", "LikenessSavePalette"],
