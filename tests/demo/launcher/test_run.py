@@ -106,7 +106,7 @@ def test_no_python_for_the_users_comfyui_is_one_sentence(run, handed, comfyui: P
 @pytest.mark.parametrize(
     ("arguments", "variables", "said"),
     [
-        (["dance"], {}, "There is no command dance: use one of demo, serve, test, bench, train, evaluate, ray."),
+        (["dance"], {}, "There is no command dance: use one of demo, serve, test, bench, train, evaluate, s3, ray."),
         (
             ["demo", "--host", "0.1.0"],
             {},
