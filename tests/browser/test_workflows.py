@@ -12,7 +12,10 @@ from likeness.tests.browser import frontend, geometry
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = workflows.NAMES + workflows.TEMPLATES
-FILES = {"CheckpointLoaderSimple", "LoraLoader", "LoadImage", "LoadImageMask"}
+FILES = {
+    *("CheckpointLoaderSimple", "UNETLoader", "CLIPLoader", "DualCLIPLoader", "TripleCLIPLoader", "VAELoader"),
+    *("LoraLoader", "LoraLoaderModelOnly", "LoadImage", "LoadImageMask"),
+}
 """Loaders of a user's own files, which the front end marks until they are there."""
 
 
