@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from likeness.tests import workflows
@@ -90,12 +91,23 @@ def listed(page, wanted) -> list[str]:
     return found
 
 
+def reached(page, cards, index: int) -> None:
+    """Scrolls until there is a card of this number: the last ones are added when the list's end is seen."""
+    deadline = time.monotonic() + 60
+    while cards.count() <= index:
+        assert time.monotonic() < deadline, f"there are {cards.count()} cards"
+        cards.last.hover()
+        page.mouse.wheel(0, 2000)
+        page.wait_for_timeout(100)
+
+
 def test_every_template_has_a_card_with_its_picture(wide, browser_of_templates):
     cards = browser_of_templates.locator(_CARDS)
     listed(wide, lambda names: names and all(name in workflows.TEMPLATES for name in names))
     for index, name in enumerate(workflows.TEMPLATES):
+        reached(wide, cards, index)
         card = cards.nth(index)
-        card.scroll_into_view_if_needed(timeout=60_000)  # the last ones are added then
+        card.scroll_into_view_if_needed(timeout=60_000)
         assert card.locator("h3").inner_text() == name
         card.locator("img").wait_for(timeout=60_000)
         assert card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
