@@ -91,7 +91,7 @@ class Result:
 class Turn:
     """Turn of a prompt at a server that several threads use, from its queueing to its end.
 
-    queued: True once the server has the prompt. valid: tells whether the server runs that the turn was asked of.
+    queued: True while the server has the prompt. valid: tells whether the server runs that the turn was asked of.
     """
 
     def __init__(self, lock: threading.Lock, valid: Callable[[], bool] = lambda: True):
@@ -220,6 +220,7 @@ class Client:
                 continue
             node = said["node"]
             if node is None:
+                turn.queued = False
                 return prompt_id
             kind = prompt[node]["class_type"] if node in prompt else ""
             progress(Progress(node, kind, said.get("value", 0), said.get("max", 0)))

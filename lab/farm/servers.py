@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ from ...demo.launcher import host as hosting
 from ...demo.launcher.client import DIRECT, Client, Failed, Prompt, Turn
 from ...demo.launcher.files import Problem
 
-LOST = (ConnectionError, urllib.error.URLError, aiohttp.ClientError, TimeoutError)
+LOST = (ConnectionError, http.client.HTTPException, urllib.error.URLError, aiohttp.ClientError, TimeoutError)
 """Errors of a server that is gone or silent."""
 ATTEMPTS = 3
 _FOLDERS = ("checkpoints", "loras", "embeddings", "vae", "text_encoders", "clip_vision", "controlnet", "sams")
@@ -28,8 +29,8 @@ _FOLDERS += ("diffusion_models", "background_removal")
 Result = TypeVar("Result")
 
 
-class NotBegun(ConnectionError):
-    """Raised where a server is lost that did not have the graph, which is not the cause."""
+class Blameless(ConnectionError):
+    """Raised where a server is lost that did not have the graph at that time, so that this is not the cause."""
 
 
 class Server:
@@ -101,8 +102,8 @@ class Server:
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
         """Picture that the node `output` shows; another thread's graph is drawn while this one's picture is fetched.
 
-        Raises the client's errors, and NotBegun in place of LOST before the server has the graph. Failed also stands
-        for another number of pictures.
+        Raises the client's errors, and Blameless in place of LOST while the server does not have the graph. Failed also
+        stands for another number of pictures.
         """
         life = self._life
         turn = Turn(self._lock, lambda: self._life == life)
@@ -111,11 +112,16 @@ class Server:
         except LOST as error:
             if turn.queued:
                 raise
-            raise NotBegun(str(error)) from error
+            raise Blameless(str(error)) from error
         if len(images) != 1:
             kind = graph[output]["class_type"]
             raise Failed(output, kind, f"expected one picture, got {len(images)}; set the batch size to 1.")
-        return self._taken(images[0])
+        try:
+            return self._taken(images[0])
+        except urllib.error.HTTPError:
+            raise
+        except LOST as error:  # by the next graph
+            raise Blameless(str(error)) from error
 
     def _taken(self, image: dict[str, str]) -> bytes:
         return self.client.image(image)

@@ -13,7 +13,7 @@ from typing import Protocol
 from ...demo.launcher.client import Failed, Interrupted, Prompt, Rejected
 from ...demo.launcher.files import Problem
 from ...demo.launcher.install import cache_folder
-from .servers import LOST, NotBegun, OwnServer
+from .servers import LOST, Blameless, OwnServer
 from .task import Outcome, Task
 
 ATTEMPTS = 3
@@ -79,7 +79,7 @@ class Worker:
                 raise Problem(f"{error}: run the same command again to go on.") from error
             except LOST as error:
                 self._revive(life)
-                blamed += not isinstance(error, NotBegun)
+                blamed += not isinstance(error, Blameless)
                 if blamed == ATTEMPTS:  # and it runs again, so this task is the cause
                     return Outcome(error=f"the server was lost {ATTEMPTS} times at this picture ({error})")
                 if attempt == MOST_ATTEMPTS:
@@ -99,7 +99,7 @@ class Worker:
             for name, content in inputs.items():
                 self.server.lend(name, content)
         except LOST as error:
-            raise NotBegun(str(error)) from error
+            raise Blameless(str(error)) from error
         return self.server.draw(task.graph, task.output, self.timeout)
 
     def _revive(self, life: int) -> None:

@@ -13,7 +13,7 @@ from likeness.lab.farm import options
 from likeness.lab.farm.crew import AHEAD, Threads
 from likeness.lab.farm.farm import Farm
 from likeness.lab.farm.records import Records
-from likeness.lab.farm.servers import OwnServer, Server
+from likeness.lab.farm.servers import Blameless, OwnServer, Server
 from likeness.lab.farm.worker import Worker
 from likeness.tests.lab.farm.stand_in import FAKE, alive, pictures, pid_of, task_of, until
 
@@ -91,6 +91,15 @@ def test_a_picture_that_ends_its_server_is_a_result(comfyui, tmp_path):
     assert "the server was lost 3 times at this picture" in errors["row/subject/0/001"]
     assert errors["row/subject/0/003"] == "KSampler (node 1): the mask is empty"
     assert len(list((tmp_path / "out" / "images").rglob("*.error.json"))) == 2
+
+
+def test_a_server_lost_while_a_picture_is_fetched_is_not_blamed_on_it(comfyui, tmp_path, monkeypatch):
+    server = OwnServer(tmp_path / "work", {}, cpu=True)
+    server.start()
+    monkeypatch.setattr(server.client, "image", lambda _record: server._host.stop() or server.client.get("/view"))
+    with pytest.raises(Blameless):
+        server.draw(task_of(0).graph, task_of(0).output, 60.0)
+    server.stop()
 
 
 def test_inputs_are_lent_and_an_equal_graph_is_drawn_again(comfyui, tmp_path):
