@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import struct
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from ...demo.launcher import host as hosting
-from ...demo.launcher.client import Client, Failed, Prompt, Rejected
+from ...demo.launcher.client import Client, Failed, Prompt, Rejected, Turn
 from .prompts import nodes_of
 
 REJECTED = "rejected"
@@ -66,22 +65,19 @@ class _Listening(Client):
         super().__init__(address)
         self.texts: dict[str, str] = {}
 
-    async def _follow(self, prompt: Prompt, progress: Any) -> str:
-        client_id = uuid.uuid4().hex
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"ws://{self.address}/ws?clientId={client_id}", max_msg_size=0) as messages,
-        ):
-            prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
-            async for message in messages:
-                if message.type == aiohttp.WSMsgType.BINARY:
-                    self._keep(message.data)
-                if message.type != aiohttp.WSMsgType.TEXT:
-                    continue
-                event = json.loads(message.data)
-                said = event["data"]
-                if event["type"] == "executing" and said.get("prompt_id") == prompt_id and said["node"] is None:
-                    return prompt_id
+    async def _queued(
+        self, prompt: Prompt, progress: Any, client_id: str, messages: aiohttp.ClientWebSocketResponse[Any], turn: Turn
+    ) -> str:
+        prompt_id = await asyncio.to_thread(self.queue, prompt, client_id)
+        async for message in messages:
+            if message.type == aiohttp.WSMsgType.BINARY:
+                self._keep(message.data)
+            if message.type != aiohttp.WSMsgType.TEXT:
+                continue
+            event = json.loads(message.data)
+            said = event["data"]
+            if event["type"] == "executing" and said.get("prompt_id") == prompt_id and said["node"] is None:
+                return prompt_id
         raise ConnectionError("ComfyUI closed the connection before the workflow ended")
 
     def _keep(self, data: bytes) -> None:
