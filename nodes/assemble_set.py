@@ -44,7 +44,9 @@ class LikenessAssembleSet(io.ComfyNode):
                 io.Image.Output(
                     "image", display_name="IMAGE", tooltip="All members in one picture, from top to bottom."
                 ),
-                io.String.Output("text", display_name="TEXT", tooltip="Their captions, separated by <|split|>."),
+                io.String.Output(
+                    "text", display_name="TEXT", tooltip="Their captions, separated as run.py train joint reads them."
+                ),
                 io.Int.Output("members", display_name="MEMBERS", tooltip="Number of members."),
             ],
         )

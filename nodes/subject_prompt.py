@@ -32,8 +32,8 @@ class LikenessSubjectPrompt(io.ComfyNode):
                     multiline=True,
                     default="a photo of {a dog} on the beach",
                     tooltip=(
-                        "The prompt with the subject in braces: 'a photo of {a dog} on the beach'. Weights go around "
-                        "the braces. No neutral value."
+                        "The prompt with the subject in curly braces: in 'a photo of a dog on the beach', they go "
+                        "around 'a dog'. Weights go around the braces. No neutral value."
                     ),
                 ),
                 io.String.Input(

@@ -1,0 +1,236 @@
+"""Keeps locales/: writes the English texts of the nodes, tells what each language lacks, and adds translations.
+
+python docs/translations.py                  writes locales/en/nodeDefs.json; needs ComfyUI's Python and COMFYUI_PATH
+python docs/translations.py --check          names what is missing, stale, surplus or damaged in every language
+python docs/translations.py --todo ja        prints {English: ""} of the texts that ja lacks or has out of date
+python docs/translations.py --add ja FILE    adds the translations of a file that --todo began
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCALES = ROOT / "locales"
+LANGUAGES = ("zh", "zh-TW", "ja", "ko", "fr", "es", "ru", "de", "pt-BR")
+FILES = ("nodeDefs.json", "main.json", "commands.json")
+SOURCES = "sources.json"
+"""Per language the digests of the English texts that its translations were made from."""
+SAME = {"CLIP", "VAE", "CFG", "Likeness", "TEXT"}
+"""Texts that may stay as they are in every language."""
+SCRIPTS = {"zh": "一-鿿", "zh-TW": "一-鿿", "ja": "ぁ-ヿ一-鿿", "ko": "가-힣", "ru": "А-яЁё"}
+"""Letters of which each translation has at least one."""
+WIDEST = {"name": 34, "display_name": 46}
+"""Columns of a label and of a title in a node of the usual width; a Chinese or Japanese letter takes two."""
+SYNTAX = re.compile(r"[{}|@]")
+"""Characters that the front end's translator reads as syntax in some texts and not in others."""
+NAMES = re.compile(
+    r"Layout-and-Retouch|Pick-and-Draw|JeDi|ConsiStory|Tinyland|DINO|BLIP-2|U-Net|Flux|Z-Image|SAM3|SD ?[0-9.x]+"
+    r"|λ[23]|τ|%[1-9]|[\w/]+\.(?:py|pth|safetensors|json)|models/\w+|output/\w+|run\.py(?: \w+)*"
+)
+KEPT = re.compile(
+    r"`([^`]+)`"  # code
+    r"|(?<!\w)'([^']+)'(?!\w)"  # quoted words of a prompt
+    r"|(?:^|[.;] )([a-z][\w,-]*(?: [a-z][\w,-]*){0,3})(?=: )"  # a value of a widget, before its meaning
+    r"|\b([a-z]+_[a-z_0-9]+)\b"  # the id of an input or value
+    r"|(?<![\w.,])(\d+(?:\.\d+)?)"
+)
+TYPES = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
+
+
+def flat(tree: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """{path of keys: text} of a nested tree."""
+    found: dict[tuple[str, ...], str] = {}
+    for key, value in tree.items():
+        found |= flat(value, (*path, key)) if isinstance(value, dict) else {(*path, key): value}
+    return found
+
+
+def nested(texts: dict[tuple[str, ...], str]) -> dict:
+    """The tree of `flat`."""
+    tree: dict[str, Any] = {}
+    for (*outer, last), text in texts.items():
+        place = tree
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = text
+    return tree
+
+
+def read(language: str, folder: Path = LOCALES) -> dict[tuple[str, ...], str]:
+    """{(file, *keys): text} of a language, in the order of the files."""
+    found: dict[tuple[str, ...], str] = {}
+    for name in FILES:
+        path = folder / language / name
+        if path.exists():
+            found |= flat(json.loads(path.read_text(encoding="utf-8")), (name,))
+    return found
+
+
+def dump(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """Short name of an English text, by which a translation remembers what it was made from."""
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def columns(text: str) -> int:
+    """Width of a text, in Latin letters."""
+    return sum(2 if "ᄀ" <= letter <= "ᅟ" or "⺀" <= letter <= "￠" else 1 for letter in text)
+
+
+def base(title: str) -> str:
+    """A title without the name of its method in brackets, as sentences name it."""
+    return re.sub(r"\s*[(（].*", "", title)
+
+
+def kept(english: str) -> set[str]:
+    """Parts of an English text that every translation has, too: ids, values, numbers, names and code."""
+    found = {part for match in KEPT.finditer(english) for part in match.groups() if part}
+    return found | {match[0] for match in NAMES.finditer(english)}
+
+
+def faults(language: str, key: str, english: str, known: dict[str, str], titles: set[str]) -> list[str]:
+    """Faults of the translation known[english], which stands under `key`; titles: those of the nodes, in English."""
+    text, found = known[english], []
+    if not text.strip() or text != text.strip():
+        found.append("is empty or has spaces around it")
+    if SYNTAX.search(text):
+        found.append("has one of { } | @, which the front end may read as syntax")
+    types = TYPES.findall(english) if english.count(" ") > 2 else []
+    lost = [part for part in sorted(kept(english)) if part not in text]
+    lost += [name for name in types if name not in text and known.get(name, name) not in text]
+    if lost:
+        found.append(f"lacks {', '.join(lost)}")
+    for title in sorted(titles & known.keys()):
+        if " " in base(title) and base(title) in english and base(known[title]) not in text:
+            found.append(f"does not name the node {base(title)} by its title, {base(known[title])}")
+    script = SCRIPTS.get(language)
+    untranslated = text == english and english.count(" ") > 2
+    if english not in SAME and (untranslated or (script and not re.search(f"[{script}]", text))):
+        found.append("is not translated")
+    if columns(text) > WIDEST.get(key, 10**6):
+        found.append(f"is {columns(text)} columns wide, more than {WIDEST[key]}")
+    return found
+
+
+def translated(language: str, folder: Path = LOCALES) -> dict[str, str]:
+    """{English: translation} of a language, without the translations of texts that have changed since."""
+    path = folder / language / SOURCES
+    made = set(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else set()
+    texts = read(language, folder)
+    english = read("en", folder)
+    return {english[key]: text for key, text in texts.items() if key in english and digest(english[key]) in made}
+
+
+def problems(language: str, folder: Path = LOCALES) -> list[str]:
+    """Sentences on everything that a language lacks, or has too much or wrong."""
+    english, texts, known = read("en", folder), read(language, folder), translated(language, folder)
+    titles = {text for key, text in english.items() if key[-1] == "display_name"}
+    found = [f"{'/'.join(key)}: surplus" for key in texts.keys() - english.keys()]
+    for key, text in english.items():
+        place = "/".join(key)
+        if key not in texts:
+            found.append(f"{place}: missing: {text}")
+        elif text not in known:
+            found.append(f"{place}: stale, the English text is now: {text}")
+        elif known[text] != texts[key]:
+            found.append(f"{place}: {texts[key]!r}, but elsewhere {known[text]!r} for the same English text")
+        else:
+            found += [f"{place}: {texts[key]!r} {fault}" for fault in faults(language, key[-1], text, known, titles)]
+    return [f"{language}/{line}" for line in found]
+
+
+def add(language: str, new: dict[str, str], folder: Path = LOCALES) -> None:
+    """Writes a language's files, with `new` {English: translation} beside what is still current."""
+    english = read("en", folder)
+    known = translated(language, folder) | {source: text for source, text in new.items() if text}
+    if strangers := known.keys() - set(english.values()):
+        raise SystemExit(f"no node has this text now: {sorted(strangers)[0]}")
+    for name in FILES:
+        texts = {key[1:]: known[text] for key, text in english.items() if key[0] == name and text in known}
+        dump(folder / language / name, nested(texts))
+    dump(folder / language / SOURCES, sorted(map(digest, known)))
+
+
+def members(entry: Any) -> list[str]:
+    """Names of the sockets that a growing input has in the editor, as the front end numbers them."""
+    template = getattr(entry, "template", None)
+    prefix = getattr(template, "prefix", None)
+    return [] if prefix is None else [f"{prefix}{number}" for number in range(template.max)]
+
+
+def schemas() -> dict:
+    """The tree of nodeDefs.json from the nodes' schemas."""
+    from likeness.nodes import node_classes
+
+    tree: dict[str, Any] = {}
+    for node in node_classes():
+        found = node.GET_SCHEMA()
+        inputs = {}
+        for entry in found.inputs:
+            inputs[entry.id] = {"name": entry.display_name, "tooltip": entry.tooltip}
+            for member in members(entry):
+                inputs[f"{entry.id}_{member}"] = {"name": member, "tooltip": entry.tooltip}
+        outputs = {}
+        for number, output in enumerate(found.outputs):
+            name = output.display_name or output.id
+            # The front end takes the name of the type where both are equal.
+            named = {} if name == output.io_type else {"name": name}
+            outputs[str(number)] = {**named, "tooltip": output.tooltip}
+        tree[found.node_id] = {
+            "display_name": found.display_name,
+            "description": found.description,
+            **({"inputs": inputs} if inputs else {}),
+            "outputs": outputs,
+        }
+    return tree
+
+
+def load_pack() -> None:
+    """Makes the pack importable as `likeness` beside the ComfyUI of COMFYUI_PATH."""
+    spec = importlib.util.spec_from_file_location("likeness_launch", ROOT / "demo" / "launcher" / "launch.py")
+    assert spec is not None and spec.loader is not None
+    launch = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(launch)
+    launch.alias_pack(Path(os.environ["COMFYUI_PATH"]))
+    from comfy.cli_args import args  # pyright: ignore[reportMissingImports]
+
+    args.cpu = True
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--todo", metavar="LANGUAGE", choices=LANGUAGES)
+    parser.add_argument("--add", nargs=2, metavar=("LANGUAGE", "FILE"))
+    given = parser.parse_args(arguments)
+    if given.todo:
+        known = translated(given.todo)
+        wanted = {text: "" for text in read("en").values() if text not in known}
+        print(json.dumps(wanted, ensure_ascii=False, indent=1))
+        return 0
+    if given.add:
+        add(given.add[0], json.loads(Path(given.add[1]).read_text(encoding="utf-8")))
+    if given.add or given.check:
+        found = [line for language in ([given.add[0]] if given.add else LANGUAGES) for line in problems(language)]
+        print("\n".join(found) or "complete")
+        return 1 if found else 0
+    load_pack()
+    dump(LOCALES / "en" / "nodeDefs.json", schemas())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
