@@ -82,13 +82,15 @@ class ReferenceSwap(SharedAttention):
             )
         assert isinstance(attention, Weighs) and isinstance(alone, Weighs)
         own, total, token = shared.own, shared.k.shape[1], looks.looks.point.token(tokens.size)
-        q, k, numbers = shared.q[:1, token : token + 1], shared.k[:1], looks.looks.numbers(1, total, shared.k.device)
+        q, k = shared.q[:, token : token + 1], shared.k
+        numbers = looks.looks.numbers(1, total, k.device).expand(len(k), -1, -1)
         of_own = alone.weighing(total, token)
         row = self.share(
             shared._replace(q=q, k=k, v=numbers, alone=lambda: of_own(q, k[:, :own], numbers[:, :own])),
             attention.weighing(total, token),
         )
-        looks.record(layer, row[0, 0], own if self.keeps_own else 0, shared.counts, tokens)
+        # The rows of a call are the combined prompts of the one picture.
+        looks.record(layer, row.mean(0)[0], own if self.keeps_own else 0, shared.counts, tokens)
 
     def output(self, layer: Layer, output: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         if self.layout is None or self.mask is None:

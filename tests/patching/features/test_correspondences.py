@@ -114,6 +114,18 @@ def test_a_row_of_a_retouch(attention):
     assert not third[:, 4:].any()
 
 
+def test_a_row_of_combined_prompts_is_their_mean():
+    model = tiny_model("sd1")
+    seen = Seen(model)
+    guider = of_retouch(retouched(model, [reference(model)], attention=REPLACE))
+    guider.set_conds(conditioning(model, seed=10) + conditioning(model, seed=12), conditioning(model, seed=11))
+    (patch,) = patches_of(guider.model_patcher)
+    _, found = looked(patch, guider, latent(2)["samples"])
+    each = seen.calls[64][-1][:, TOKEN]
+    assert len(each) == 2 and not torch.allclose(each[0], each[1], rtol=1e-2)
+    close(found.flatten(), each.mean(0))
+
+
 def test_layout_mask_and_early_steps_are_left_out():
     model = tiny_model("sd1")
     _, path = layout(model)
