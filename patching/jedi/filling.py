@@ -16,20 +16,39 @@ HIDDEN = -1e4
 
 
 @dataclass(frozen=True, eq=False)
+class Bias:
+    """A bias [rows, 1, 1, text] of the logits of the first keys. The layers of a model call share its masks."""
+
+    of_text: torch.Tensor
+    _made: dict[tuple[int, torch.dtype], tuple[torch.Tensor | None, torch.Tensor]] = field(default_factory=dict)
+
+    def mask(self, own: torch.Tensor | None, keys: int, dtype: torch.dtype) -> torch.Tensor:
+        """A mask for that many keys, to be added to the logits. own: the host's mask of the layer."""
+        known = self._made.get((keys, dtype))
+        if known is not None and known[0] is own:
+            return known[1]
+        padded = F.pad(self.of_text, (0, keys - self.of_text.shape[-1])).to(dtype)
+        made = padded if own is None else padded + _four(own, padded)
+        self._made[keys, dtype] = own, made
+        return made
+
+
+@dataclass(frozen=True, eq=False)
 class Masked:
-    """An override of attention that adds a bias [rows, 1, 1, text] to the logits of the text's keys, the first ones.
+    """An override of attention that adds a bias to the logits of the text's keys, the first ones.
 
     picture: number of the picture's tokens. It leaves attention over other keys alone.
     """
 
-    bias: torch.Tensor
+    bias: Bias
     picture: int
     previous: Callable | None
 
     def __call__(self, func: Callable, q, k, v, heads: int, *args, **kwargs) -> torch.Tensor:
-        keys, text = k.shape[2 if kwargs.get("skip_reshape") else 1], self.bias.shape[-1]
+        rows, *_, text = self.bias.of_text.shape
+        keys = k.shape[2 if kwargs.get("skip_reshape") else 1]
         # Krea 2 refines the text by itself before it joins the picture.
-        if len(k) == len(self.bias) and (keys == text != self.picture or keys >= text + self.picture):
+        if len(k) == rows and (keys == text != self.picture or keys >= text + self.picture):
             args, kwargs = _biased(self.bias, q, keys, args, kwargs)
         return _attended(self.previous, func, q, k, v, heads, *args, **kwargs)
 
@@ -71,7 +90,7 @@ class Placed:
         own = (lengths / multiple).ceil() * multiple
         place = torch.arange(self._text, device=self.mask.device)
         seen = torch.where(place < text, place < lengths, place - text < own - lengths)
-        self._bias = ((1 - seen.float()) * HIDDEN)[:, None, None]
+        self._bias = Bias(((1 - seen.float()) * HIDDEN)[:, None, None])
         shift = self._text - own
         moves = torch.where(place < text, shift, shift - (text - lengths))
         self._rotations = [self.network.index_rotations(by) for by in (moves, shift.expand(-1, after))]
@@ -103,11 +122,10 @@ def _attended(previous: Callable | None, func: Callable, *args, **kwargs) -> tor
     return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
 
 
-def _biased(bias: torch.Tensor, q: torch.Tensor, keys: int, args: tuple, kwargs: dict) -> tuple[list, dict]:
+def _biased(bias: Bias, q: torch.Tensor, keys: int, args: tuple, kwargs: dict) -> tuple[list, dict]:
     """The arguments after the number of heads, with a bias of the first keys in their mask."""
     own, *rest = args or (kwargs.get("mask"),)
-    padded = F.pad(bias, (0, keys - bias.shape[-1])).to(q.dtype)
-    return rest, {**kwargs, "mask": padded if own is None else padded + _four(own, padded)}
+    return rest, {**kwargs, "mask": bias.mask(own, keys, q.dtype)}
 
 
 def _four(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from comfy.conds import CONDConstant, CONDList, CONDRegular
 from ..host.dit import DiT
 from ..host.dit_hook import OVERRIDE
 from ..host.family import Family
-from .filling import HIDDEN, Masked, Placed, common_length
+from .filling import HIDDEN, Bias, Masked, Placed, common_length
 from .prompts import check_alike
 
 TEXT_MASK = "likeness_text"
@@ -116,7 +116,7 @@ class HiddenFilling:
             if self.family.places_by_text and isinstance(self.family, DiT):
                 hidden: Callable = Placed(self.family, mask, (x.shape[-2], x.shape[-1]), previous)
             else:
-                hidden = Masked(((1 - mask) * HIDDEN)[:, None, None], height * width, previous)
+                hidden = Masked(Bias(((1 - mask) * HIDDEN)[:, None, None]), height * width, previous)
             options = {**options, OVERRIDE: hidden}
         # By position, as the host calls its wrappers.
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)

@@ -8,7 +8,7 @@ import torch
 from likeness.patching.features.positions import BESIDE, INDEX, SAME
 from likeness.patching.features.references import NOISED, Reference, References
 from likeness.patching.jedi.build import joint_guider
-from likeness.patching.jedi.filling import common_length
+from likeness.patching.jedi.filling import Bias, Masked, common_length
 from likeness.patching.jedi.sampling import sample_set
 from likeness.tests.patching.jedi.joint_runs import WIDGETS
 from likeness.tests.patching.tiny_dits import WITH_FRAMES, conditioning, latent, run_ksampler, tiny_dit
@@ -151,6 +151,16 @@ def test_the_common_length_leaves_room_for_learned_tokens(lengths, multiple, exp
     found = common_length(lengths, multiple)
     assert found == expected
     assert all(-found % multiple >= -length % multiple for length in lengths)
+
+
+def test_the_layers_of_a_call_share_a_mask():
+    bias, seen = Bias(torch.full((2, 1, 1, 3), -1e4)), []
+    q, own = torch.zeros(2, 4, 8), torch.zeros(2, 7)
+    layer = Masked(bias, 4, lambda func, q, k, v, heads, **kwargs: seen.append(kwargs["mask"]))
+    for mask in (None, None, own, own, own.clone()):
+        layer(torch.nn.functional.scaled_dot_product_attention, q, torch.zeros(2, 7, 8), q, 2, mask=mask)
+    assert seen[0] is seen[1] and seen[2] is seen[3] and seen[3] is not seen[4]
+    assert all(torch.equal(mask[0].flatten(), torch.tensor([-1e4] * 3 + [0.0] * 4)) for mask in seen[:2])
 
 
 @pytest.mark.parametrize("dit", ["flux", "krea2", "anima"], indirect=True)
