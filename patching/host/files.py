@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ def conditioning_of(name: str, tensors: Mapping[str, torch.Tensor], numbers: obj
             check_finite(value, key)
     rest: dict[str, object] = {**values}
     for key, value in named(numbers, "a prompt").items():
-        if key in _OBJECTS or not isinstance(value, int | float | str):
+        unknown = key in _OBJECTS or not isinstance(value, int | float | str)
+        if unknown or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{key} of a prompt is {value!r}")
         rest[key] = value
     conditioning = [[text, rest]]

@@ -12,6 +12,7 @@ from likeness.patching.features.bank import digest_of
 from likeness.patching.features.lending import BANKED
 from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.features.trajectory import Trajectory
+from likeness.patching.host.files import conditioning_of
 from likeness.patching.layout_and_retouch.build import retouch
 from likeness.patching.layout_and_retouch.settings import APPEND, FORK, NONE, RetouchSettings
 from likeness.tests.patching.layout_and_retouch.retouch_runs import (
@@ -120,6 +121,14 @@ def test_a_trajectory_that_cannot_be_kept(output):
     with pytest.raises(ValueError, match="Save Layout: expected a plain prompt"):
         saved_trajectories.save(replace(trajectory, positive=areas), "layout")
     assert not list(output.parent.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_prompts_numbers_are_finite(number):
+    texts = {"0.text": torch.zeros(1, 7, 8)}
+    assert conditioning_of("0", texts, {"guidance": 3.5}, "Node")[0][1] == {"guidance": 3.5}
+    with pytest.raises(ValueError, match=f"guidance of a prompt is {number}"):
+        conditioning_of("0", texts, {"guidance": number}, "Node")
 
 
 def test_a_file_of_the_other_kind_is_refused(output):
