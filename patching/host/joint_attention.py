@@ -95,7 +95,9 @@ class JointAttention:
         """See `family.Weighs`."""
 
         def weigh(q, k, numbers, mask):
-            return looked_at(q, k, numbers, self.heads, total=total, mask=mask)
+            # Without a mask of the host, that of the borrowed keys has no dimension of heads.
+            full = mask.unsqueeze(1) if mask is not None and mask.ndim == 3 else mask
+            return looked_at(q, k, numbers, self.heads, total=total, mask=full)
 
         return replace(self, run=weigh, queries=slice(query, query + 1))
 

@@ -50,3 +50,15 @@ def test_queries_that_the_mask_is_not_for(inputs, masked):
     q, k, v = inputs
     with pytest.raises(ValueError, match=r"150 queries .* got 75; remove the node that divides or merges attention"):
         masked(q[:, ::2], k, v)
+
+
+def test_weights_under_a_mask_that_has_no_heads(inputs):
+    q, k, v = inputs
+    mask = torch.randn(2, 1, TOKENS.total, generator=torch.Generator().manual_seed(2))
+    attention = JointAttention(run, TOKENS, HEADS)
+    numbers = torch.arange(TOKENS.total).view(1, -1, 1).expand(2, -1, -1)
+    weights = attention.weighing(TOKENS.total, 3)(q[:, 3:4], k, numbers, mask)
+    assert weights.shape == (2, 1, TOKENS.total)
+    values = torch.randn(TOKENS.total, generator=torch.Generator().manual_seed(3))
+    of_values = run(q[:, 3:4], k, values[:, None].expand_as(v), mask.unsqueeze(1))
+    torch.testing.assert_close(weights @ values, of_values.mean(2))
