@@ -22,7 +22,7 @@ from ..host.window import ALWAYS, Window
 from ..pick_and_draw.build_palette import AVERAGE, Made, Picture, build_palette
 from ..pick_and_draw.palette import Palette
 from .masks import found_masks, given_masks
-from .subject import ATTENTION, NODE, WHOLE, Subject
+from .subject import ATTENTION, NODE, Subject
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -78,32 +78,17 @@ def pictures_of(
     model, prompt: needed where the subject has to be found in photographs. Raises ValueError without them.
     """
     vae = given_vae(vae, node)
-    if subject.searched:
-        model, prompt = _finders(model, prompt, node)
-        masks = found_masks(subject, model, vae, prompt, node)
-    else:
-        masks = [given_masks(part) for part in subject.photos]
     return _references(
         subject,
         vae,
         caption,
-        masks,
+        found_masks(subject, model, vae, prompt, node),
         notices,
         weight,
         kind=source,
         seed=seed if source == NOISED else 0,
         inversion_steps=subject.inversion_steps,
     )
-
-
-def _finders(model: ModelPatcher | None, prompt: SubjectPrompt | None, node: str) -> tuple[ModelPatcher, SubjectPrompt]:
-    if model is None or prompt is None:
-        missing = [name for name, given in (("model", model), ("subject_prompt", prompt)) if given is None]
-        raise ValueError(
-            f"{node}: expected model and subject_prompt, which find the subject in photographs without a mask, got no "
-            f"{' and no '.join(missing)}; connect them, give {NODE} masks, or set its area to {WHOLE}."
-        )
-    return model, prompt
 
 
 def palette_of(

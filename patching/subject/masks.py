@@ -15,7 +15,7 @@ from ..host.identity import identity_of
 from ..host.prompt import SubjectPrompt, SubjectText
 from ..layout_and_retouch import segment
 from ..pick_and_draw.saliency import saliency_map, saliency_mask
-from .subject import ATTENTION, NODE, Photos, Subject
+from .subject import ATTENTION, NODE, WHOLE, Photos, Subject
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -31,17 +31,17 @@ def given_masks(photos: Photos) -> torch.Tensor | None:
 
 
 def found_masks(
-    subject: Subject, model: ModelPatcher, vae: VAE | None, prompt: SubjectPrompt, node: str
+    subject: Subject, model: ModelPatcher | None, vae: VAE | None, prompt: SubjectPrompt | None, node: str
 ) -> list[torch.Tensor | None]:
     """The masks of each input's photographs, [n, height, width], None for whole pictures.
 
     The model's attention to the caption's words finds those that are not given, in four model calls each, once per
-    model. Raises ValueError where it finds none.
+    model. Raises ValueError where it finds none, and without the model and the prompt that it takes.
     """
-    said = subject.caption(prompt)
     if not subject.searched:
         return [given_masks(part) for part in subject.photos]
-    vae, identity = given_vae(vae, node), identity_of(model)
+    model, prompt = _finders(model, prompt, node)
+    said, vae, identity = subject.caption(prompt), given_vae(vae, node), identity_of(model)
     check_vae(model, vae, node)
     found: list[list[torch.Tensor | None]] = subject.keep(
         ("masks", identity.name, vae, prompt.clip, said),
@@ -55,6 +55,16 @@ def found_masks(
         ]
         masks.append(_stacked(part, each))
     return masks
+
+
+def _finders(model: ModelPatcher | None, prompt: SubjectPrompt | None, node: str) -> tuple[ModelPatcher, SubjectPrompt]:
+    if model is None or prompt is None:
+        missing = [name for name, given in (("model", model), ("subject_prompt", prompt)) if given is None]
+        raise ValueError(
+            f"{node}: expected model and subject_prompt, which find the subject in photographs without a mask, got no "
+            f"{' and no '.join(missing)}; connect them, give {NODE} masks, or set its area to {WHOLE}."
+        )
+    return model, prompt
 
 
 def _stacked(photos: Photos, masks) -> torch.Tensor:

@@ -87,8 +87,10 @@ def test_masks_are_given_or_found():
     first, second = found_masks(subject_of(*images, masks=given), model, vae, prompt, "test")
     assert first is not None and torch.equal(first, mask())
     assert second is not None and second.shape == (1, SIDE, 200) and 0 < second.mean() < 1
-    whole = found_masks(subject_of(*images, masks=given, area="whole picture"), model, vae, prompt, "test")
+    whole = found_masks(subject_of(*images, masks=given, area="whole picture"), None, None, None, "test")
     assert whole[0] is not None and torch.equal(whole[0], mask()) and whole[1] is None
+    with pytest.raises(ValueError, match=r"^test: expected model and subject_prompt, .* got no model; connect them"):
+        found_masks(subject_of(*images, masks=given), None, vae, prompt, "test")
 
 
 def test_segment_anything_follows_the_attention(monkeypatch):
