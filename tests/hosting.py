@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from likeness.benchmarks.fuzz.server import NODES
 from likeness.demo.launcher import host as hosting
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.patching.jedi.format import JointFormat
@@ -58,6 +59,7 @@ def running(pack: Path) -> Iterator[hosting.Host]:
     base = pack.parents[1]
     tiny_segmenter.write(base / "models" / "sams")
     write_joint_checkpoint(base / "models" / "checkpoints")
+    shutil.copytree(NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
     with hosting.Host(Path(os.environ["COMFYUI_PATH"]), base=base) as host:
         yield host
 

@@ -23,9 +23,10 @@ REJECTED = "rejected"
 """Kind of the outcome of a prompt that was refused before it ran."""
 WITHHELD = "withheld"
 """Kind of the outcome of a prompt in which a node has stopped what is behind it, without an error."""
+NODES = Path(__file__).with_name("host_nodes")
+"""Custom nodes that the fuzzed graphs use beside those of the pack."""
 _TEXT_EVENT = 3
 _TIMEOUT = 600.0
-_NODES = Path(__file__).with_name("host_nodes")
 _NOTHING: Prompt = {
     "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16, "batch_size": 1}},
     "2": {"class_type": "FuzzResult", "inputs": {"latent": ["1", 0]}},
@@ -133,6 +134,6 @@ def serving(comfyui: Path) -> Iterator[Server]:
     with TemporaryDirectory(prefix="likeness-fuzz-", ignore_cleanup_errors=True) as folder:
         base = Path(folder)
         hosting.prepare(base)
-        shutil.copytree(_NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
         with hosting.Host(comfyui, base=base) as host:
             yield Server(host)

@@ -1,0 +1,34 @@
+"""What `run.py bench fuzz` does with graphs on the running ComfyUI."""
+
+import pytest
+from likeness.benchmarks.fuzz.campaign import Judge, search
+from likeness.benchmarks.fuzz.oracle import PICTURE, SENTENCE, Oracle
+from likeness.benchmarks.fuzz.prompts import needed, nodes_of
+from likeness.benchmarks.fuzz.server import REJECTED, Server
+
+ONE_MILLION = 10**6
+
+
+@pytest.fixture(scope="module")
+def server(host):
+    return Server(host)
+
+
+def test_a_campaign_tries_a_drawn_graph(server):
+    judge, found = Judge(Oracle(server, renewed_every=ONE_MILLION)), []
+    search(judge, server.schemas, 0, 1, lambda fault, _case: found.append(fault))
+    (verdict,) = judge.verdicts
+    assert verdict.ended in (PICTURE, SENTENCE) and not found
+
+
+def test_a_server_tells_how_a_graph_ends(server, workflow):
+    prompt = workflow("likeness_sampler")
+    (node,) = nodes_of(prompt, "LikenessSampler")
+    prompt["1000"] = {"class_type": "FuzzResult", "inputs": {"latent": [node, 0]}}
+    prompt = needed(prompt)
+    (node,) = nodes_of(prompt, "LikenessSampler")
+    told = server.run(prompt)
+    assert told.facts["finite"] and "guided step" in told.texts[node]
+    assert server.run(prompt).ended == told.ended
+    prompt[node]["inputs"]["cfg"] = -1
+    assert server.run(prompt).kind == REJECTED
