@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from .files import Problem, digest, locked, read_json, remove, size, text_of, unpack, write_json
 from .pins import HOSTS, REPOSITORY, SOURCE
-from .pip_failures import cause, offline
+from .pip_failures import NoNetwork, cause, offline
 from .pythons import WINDOWS, ask, clean_variables, python_in
 
 GB = 10**9
@@ -82,23 +82,35 @@ class Environment:
         return not self.version or (self.comfyui / "main.py").is_file()
 
     def _is_current(self) -> bool:
-        return read_json(self.folder / "ready.json").get("lock") == digest(self.lock)
+        return read_json(self.folder / "ready.json").get("lock") == digest(*self._locks())
+
+    def _locks(self) -> list[Path]:
+        """Files of what is installed, in their order."""
+        return [self.lock] if self.index or not self.first else [self.first, self.lock]
 
     def _update(self) -> None:
-        """Installs a changed lock upon the rest. An interrupted update is made anew, one that pip refuses is undone."""
+        """Installs changed locks upon the rest.
+
+        An interrupted update is made anew, one that pip refuses is undone. Without a network the packages stay.
+        """
         ready = self.folder / "ready.json"
         known = read_json(ready)
         write_json(self.folder / "steps.json", {"recipe": known["recipe"], "done": ["source"], "begun": "packages"})
         remove(ready)
         print("Updating the packages", flush=True)
         try:
-            self._install_locked(self.lock)
+            for lock in self._locks():
+                self._install_locked(lock)
+        except NoNetwork:
+            self._finish(known)
+            print("There is no network: going on with the packages of the last update.", flush=True)
+            return
         except Problem:  # pip has undone what it could not finish
             self._finish(known)
             raise
         finally:
             remove(self.folder / "tmp")
-        self._finish({**known, "lock": digest(self.lock)})
+        self._finish({**known, "lock": digest(*self._locks())})
 
     def _finish(self, facts: dict[str, object]) -> None:
         write_json(self.folder / "ready.json", facts)
@@ -127,7 +139,7 @@ class Environment:
             for left in ("tmp", "download", "ComfyUI.part"):
                 remove(self.folder / left)
         seconds = round(time.monotonic() - started)
-        self._finish({"recipe": self.recipe, "lock": digest(self.lock), "seconds": seconds})
+        self._finish({"recipe": self.recipe, "lock": digest(*self._locks()), "seconds": seconds})
         print(f"Installed in {seconds} s.", flush=True)
 
     def _check_disk(self) -> None:

@@ -14,10 +14,14 @@ NO_NETWORK = re.compile(
 )
 
 
+class NoNetwork(Problem):
+    """pip could not reach its package index."""
+
+
 def cause(output: list[str], folder: Path, log: Path) -> Problem:
     """The error for the lines of a failed pip. folder: of the installation. log: the file that has all lines."""
     if offline(output):
-        return Problem(
+        return NoNetwork(
             "There is no network, or pip's package index does not answer: connect, or set pip's proxy, and run again."
         )
     if any("DO NOT MATCH THE HASHES" in line for line in output):

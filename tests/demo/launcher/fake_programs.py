@@ -39,6 +39,12 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile
     return member
 
 
+OFFLINE = (
+    "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(': [Errno -3] Temporary "
+    "failure')'"
+)
+
+
 class FakePrograms:
     """Stand-in for venv, pip and git. `stop` = (step, moment) interrupts a step as Ctrl-C would: before, halfway or
     after."""

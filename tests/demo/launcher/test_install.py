@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from likeness.demo.launcher import environment, files
-from likeness.tests.demo.launcher.fake_programs import LOCKED, Bench, assert_whole, set_free_disk
+from likeness.tests.demo.launcher.fake_programs import LOCKED, OFFLINE, Bench, assert_whole, set_free_disk
 
 STEPS = ("venv", "download", "install")
 
@@ -98,23 +98,36 @@ def test_other_packages_make_another_installation(bench: Bench):
     assert not bench.environment().is_ready()
 
 
-def test_a_changed_lock_is_installed_upon_the_rest(bench: Bench):
-    made, lock = bench.ensure(), bench.locks()[1]
+@pytest.mark.parametrize("changed", [0, 1])
+def test_a_changed_lock_is_installed_upon_the_rest(bench: Bench, changed: int):
+    made, lock = bench.ensure(), bench.locks()[changed]
     packages = made.venv / "packages"
     first = packages.read_text()
-    lock.write_text("rest==2\n")
+    update = "".join(f"{LOCKED} {file}\n" for file in bench.locks())
+    lock.write_text("changed==2\n")
     bench.ensure()
-    assert packages.read_text() == f"{first}{LOCKED} {lock}\n"
+    assert packages.read_text() == first + update
     bench.ensure()
-    assert packages.read_text() == f"{first}{LOCKED} {lock}\n"
-    lock.write_text("rest==3\n")
+    assert packages.read_text() == first + update
+    lock.write_text("changed==3\n")
     bench.programs.fails["install"] = ["ERROR: refused"]
     with pytest.raises(files.Problem):
         bench.ensure()
     assert made.is_ready()  # as it was, and the next run tries again
     bench.programs.fails.clear()
     bench.ensure()
-    assert packages.read_text() == f"{first}{LOCKED} {lock}\n" + f"{LOCKED} {lock}\n"
+    assert packages.read_text() == first + update + update
+
+
+def test_a_changed_lock_waits_for_a_network(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    made = bench.ensure()
+    packages = (made.venv / "packages").read_text()
+    bench.locks()[1].write_text("rest==2\n")
+    bench.programs.fails["install"] = [OFFLINE]
+    assert bench.ensure().is_ready() and "There is no network" in capsys.readouterr().out
+    bench.programs.fails.clear()
+    bench.ensure()
+    assert (made.venv / "packages").read_text().startswith(packages + LOCKED)
 
 
 @pytest.mark.parametrize("moment", ["before", "halfway", "after"])

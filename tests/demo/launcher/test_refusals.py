@@ -11,6 +11,7 @@ from likeness.demo.launcher import environment, files, install
 from likeness.demo.launcher.files import Problem
 from likeness.tests.demo.launcher.fake_programs import (
     FAKE_COMFYUI,
+    OFFLINE,
     VERSION,
     Bench,
     assert_whole,
@@ -79,10 +80,6 @@ GONE = [
     "ERROR: Could not find a version that satisfies the requirement x (from versions: none)",
     "ERROR: No matching distribution found for x==1",
 ]
-OFFLINE = (
-    "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(': [Errno -3] Temporary "
-    "failure')'"
-)
 
 
 def test_where_the_archive_is_gone_the_tag_is_cloned(bench: Bench, monkeypatch: pytest.MonkeyPatch):
