@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog=f"protocols: {', '.join(protocol.names())}\nmethods: {', '.join(templates.names())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # `run.py` looks for --ray
     )
     top.add_argument("--smoke", action="store_true", help="evaluate the demo model, without any download")
     top.add_argument("--out", type=Path, default=Path("likeness_smoke"), help="folder of the smoke test")
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--images-per-prompt", type=int, help="another number than the protocol's")
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(run=plan_step)
-    two = parts.add_parser("generate", help="draws the pictures")
+    two = parts.add_parser("generate", help="draws the pictures", allow_abbrev=False)
     two.add_argument("out", type=Path)
     farm.add(two)
     two.add_argument("--limit", type=int, help="pictures of each method, such as 3 for an estimate of the time")

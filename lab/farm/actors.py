@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...demo.launcher.files import ROOT, Problem
-from . import actor, cluster
+from . import actor, cluster, folders
 from .crew import AHEAD, Done, Event, Lost, Ready
 from .task import Task
 
@@ -70,8 +69,7 @@ class Actors:
     def _connect(self, address: str, size: int) -> None:
         options: dict[str, Any] = {"address": address}
         if address == "local":
-            # Paths of sockets end at about 100 characters, and the temporary folder of macOS takes half of them.
-            self._folder = Path(tempfile.mkdtemp(prefix="likeness-ray-", dir=None if os.name == "nt" else "/tmp"))
+            self._folder = folders.new()
             options = {
                 "address": "local",
                 "_node_ip_address": "127.0.0.1",
