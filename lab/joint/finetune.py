@@ -7,6 +7,7 @@ Weights, gradients, AdamW's two moments and the average are float32, 20 bytes pe
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def train(
     encoded, without = encode(work, sets, source, settings.resolution)
     mixed, start = [], 0
     for part in sources:
-        mixed.append(encoded[start : start + len(part)])
+        mixed.append(sorted(encoded[start : start + len(part)], key=_fewer))
         start += len(part)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
     optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=1e-2)
@@ -184,21 +185,28 @@ def train(
     return unet
 
 
+def _fewer(encoded: Encoded) -> int:
+    """Key of an order with the largest sets first."""
+    return -encoded.members
+
+
 def drawn(
     sources: Sequence[Sequence[Encoded]], without: Texts, settings: Settings, rng: Random, device: torch.device
 ) -> tuple[torch.Tensor, Texts, int]:
     """Draws a step's sets: latents and texts, [batch * members, ...] each, and the number of members per set.
 
-    A source whose sets are smaller than all sizes gives sets of its own size, as single pictures do.
+    sources: each with its largest sets first. One whose sets are smaller than all sizes gives sets of its own size, as
+    single pictures do.
     """
     encoded = sources[0] if len(sources) == 1 else rng.choice(sources)
-    most = max(e.members for e in encoded)
+    most = encoded[0].members
     members = rng.choice([size for size in settings.set_sizes if size <= most] or [most])
-    large = [e for e in encoded if e.members >= members]
+    large = range(bisect_right(encoded, -members, key=_fewer))
     latents, texts = [], []
-    for chosen in (
+    for index in (
         rng.sample(large, settings.batch) if len(large) >= settings.batch else rng.choices(large, k=settings.batch)
     ):
+        chosen = encoded[index]
         clean, said = chosen.read(rng.sample(range(chosen.members), members), device)
         latents.append(clean)
         texts.append(without.repeated(members) if rng.random() < settings.text_dropout else said)

@@ -66,19 +66,14 @@ class Detector:
         best = int(scores.argmax())
         if float(scores[best].sigmoid()) < self.threshold:
             return None
-        x, y, width, height = boxes[best].tolist()
-        right, bottom = picture.size
-        left, right = (min(max(edge, 0.0), right) for edge in (x - width / 2, x + width / 2))
-        top, bottom = (min(max(edge, 0.0), bottom) for edge in (y - height / 2, y + height / 2))
+        left, top, right, bottom = _corners(boxes[best : best + 1], picture)[0].tolist()
         return left, top, right, bottom
 
     @torch.inference_mode()
     def boxes(self, picture: Image.Image, noun: str) -> list[Box]:
         """Boxes of everything of this name as in `box`, the best first; of boxes that overlap, the better."""
         scores, boxes = self._found(picture.convert("RGB"), noun)
-        half = boxes[:, 2:] / 2
-        corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], 1).clamp(min=0)
-        corners = torch.minimum(corners, torch.tensor([*picture.size, *picture.size], dtype=corners.dtype))
+        corners = _corners(boxes, picture)
         scores, kept = scores.sigmoid().cpu(), []
         for i in scores.argsort(descending=True, stable=True).tolist():
             if float(scores[i]) < self.threshold:
@@ -145,6 +140,13 @@ KINDS: dict[str, type[Detector]] = {
     "owlv2-base-patch16-ensemble": Owlv2,
     "grounding-dino-tiny": GroundingDino,
 }
+
+
+def _corners(boxes: torch.Tensor, picture: Image.Image) -> torch.Tensor:
+    """Left, top, right and bottom edges [boxes, 4], inside the picture, of centers, widths and heights."""
+    half = boxes[:, 2:] / 2
+    corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], 1).clamp(min=0)
+    return torch.minimum(corners, corners.new_tensor([*picture.size, *picture.size]))
 
 
 def _overlap(first: torch.Tensor, second: torch.Tensor) -> float:
