@@ -35,8 +35,9 @@ KNOWN = {
     "instruct-pix2pix-00-22000.safetensors": "InstructPix2Pix, 7.7 GB, MIT, huggingface.co/timbrooks/instruct-pix2pix",
     "sam3.safetensors": "SAM 3, 3.5 GB, SAM License (no military use; ask for access), huggingface.co/facebook/sam3",
     "birefnet.safetensors": "BiRefNet, MIT, huggingface.co/ZhengPeng7/BiRefNet",
+    "qwen3vl_4b_fp8_scaled.safetensors": "Qwen3-VL 4B, Apache-2.0, huggingface.co/Comfy-Org",
 }
-"""Name, size and license of the bundled workflows' files, as their publishers state them."""
+"""Name, size where it is known, and license of the bundled workflows' files, as their publishers state them."""
 
 
 def models(stages: dict[str, dict[str, Any]]) -> dict[str, str]:
