@@ -24,8 +24,10 @@ LANGUAGES = ("zh", "zh-TW", "ja", "ko", "fr", "es", "ru", "de", "pt-BR")
 FILES = ("nodeDefs.json", "main.json", "commands.json")
 SOURCES = "sources.json"
 """Per language the digests of the English texts that its translations were made from."""
-SAME = {"CLIP", "VAE", "CFG", "Likeness", "TEXT"}
+SAME = {"CLIP", "VAE", "CFG", "Likeness", "Latent", "Checkpoint", "Checkpoint (ckpt_name)"}
 """Texts that may stay as they are in every language."""
+PROSE = {"pale", "guided"}
+"""Words before a colon that are no values of a widget."""
 SCRIPTS = {"zh": "一-鿿", "zh-TW": "一-鿿", "ja": "ぁ-ヿ一-鿿", "ko": "가-힣", "ru": "А-яЁё"}
 """Letters of which each translation has at least one."""
 WIDEST = {"name": 34, "display_name": 46}
@@ -33,8 +35,8 @@ WIDEST = {"name": 34, "display_name": 46}
 SYNTAX = re.compile(r"[{}|@]")
 """Characters that the front end's translator reads as syntax in some texts and not in others."""
 NAMES = re.compile(
-    r"Layout-and-Retouch|Pick-and-Draw|JeDi|ConsiStory|Tinyland|DINO|BLIP-2|U-Net|Flux|Z-Image|SAM3|SD ?[0-9.x]+"
-    r"|λ[23]|τ|%[1-9]|[\w/]+\.(?:py|pth|safetensors|json)|models/\w+|output/\w+|run\.py(?: \w+)*"
+    r"Layout-and-Retouch|Pick-and-Draw|JeDi|ConsiStory|Tinyland|DINO|BLIP-2|U-Net|Flux|Z-Image|SAM3|SD ?\d(?:\.[\dx])?"
+    r"|λ[23]|τ|%[1-9]|[\w/]+\.(?:py|pth|safetensors|json)|models/\w+|output/\w+|run\.py(?: train joint| s3 calibrate)?"
 )
 KEPT = re.compile(
     r"`([^`]+)`"  # code
@@ -43,7 +45,7 @@ KEPT = re.compile(
     r"|\b([a-z]+_[a-z_0-9]+)\b"  # the id of an input or value
     r"|(?<![\w.,])(\d+(?:\.\d+)?)"
 )
-TYPES = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
+TYPES = re.compile(r"\b(?!RAM\b)[A-Z][A-Z0-9_]+\b")
 
 
 def flat(tree: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
@@ -97,8 +99,8 @@ def base(title: str) -> str:
 
 def kept(english: str) -> set[str]:
     """Parts of an English text that every translation has, too: ids, values, numbers, names and code."""
-    found = {part for match in KEPT.finditer(english) for part in match.groups() if part}
-    return found | {match[0] for match in NAMES.finditer(english)}
+    found = {part.split(", our ")[0] for match in KEPT.finditer(english) for part in match.groups() if part}
+    return (found | {match[0] for match in NAMES.finditer(english)}) - PROSE
 
 
 def faults(language: str, key: str, english: str, known: dict[str, str], titles: set[str]) -> list[str]:
@@ -113,9 +115,11 @@ def faults(language: str, key: str, english: str, known: dict[str, str], titles:
     lost += [name for name in types if name not in text and known.get(name, name) not in text]
     if lost:
         found.append(f"lacks {', '.join(lost)}")
-    for title in sorted(titles & known.keys()):
-        if " " in base(title) and base(title) in english and base(known[title]) not in text:
+    named = english
+    for title in sorted(titles & known.keys(), key=len, reverse=True):  # Save Layout Template before Save Layout
+        if " " in base(title) and base(title) in named and base(known[title]) not in text:
             found.append(f"does not name the node {base(title)} by its title, {base(known[title])}")
+        named = named.replace(base(title), "")
     script = SCRIPTS.get(language)
     untranslated = text == english and english.count(" ") > 2
     if english not in SAME and (untranslated or (script and not re.search(f"[{script}]", text))):

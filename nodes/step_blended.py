@@ -80,7 +80,7 @@ def _negative_input() -> io.Conditioning.Input:
         "personalized_negative",
         optional=True,
         tooltip=(
-            "The negative prompt encoded by the personalized CLIP; neutral: not connected, negative serves both models."
+            "The negative prompt encoded by the personalized CLIP. Neutral: not connected, negative serves both models."
         ),
     )
 
