@@ -19,6 +19,7 @@ BENCHMARKS = {
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
     "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
     "rehearsal": "every workflow for real files, on checkpoints of their size with random weights (10 GB of disk)",
+    "host-options": "pictures of every method under ComfyUI's own options, beside those without",
     "fuzz": "random graphs over all nodes: pictures or one sentence, and nothing left behind",
 }
 OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count"), "rehearsal": ("only",)}

@@ -1,0 +1,39 @@
+"""`run.py bench host-options` on the running ComfyUI, which has no further option."""
+
+import copy
+
+import numpy as np
+import pytest
+from likeness.benchmarks import host_options
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    found = host_options.shorter(host_options.PLAIN)
+    for node in found.values():
+        node["inputs"] |= {
+            key: value for key, value in {"steps": 2, "width": 64, "height": 64}.items() if key in node["inputs"]
+        }
+    return found
+
+
+def test_pictures_are_drawn_and_compared(client, prompt):
+    other = copy.deepcopy(prompt)
+    for node in other.values():
+        if "seed" in node["inputs"]:
+            node["inputs"]["seed"] += 7
+    usual, failed = host_options.pictures(client, {"same": prompt, "other": other})
+    assert not failed and len(usual["same"]) == 2
+    found, _ = host_options.pictures(client, {"same": prompt, "other": prompt})
+    means, largest = host_options.differences(usual, found)
+    assert means["same"] == 0 and means["other"] > 0
+    assert largest == max(float(np.abs(a - b).max()) for a, b in zip(usual["other"], found["other"], strict=True))
+
+
+def test_failed_runs_are_told(client, prompt):
+    wrong = copy.deepcopy(prompt)
+    for node in wrong.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = -1
+    found, (sentence,) = host_options.pictures(client, {"wrong": wrong})
+    assert not found and sentence.startswith("wrong: ")
