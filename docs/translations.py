@@ -117,7 +117,7 @@ def faults(language: str, key: str, english: str, known: dict[str, str], titles:
         found.append(f"lacks {', '.join(lost)}")
     named = english
     for title in sorted(titles & known.keys(), key=len, reverse=True):  # Save Layout Template before Save Layout
-        if " " in base(title) and base(title) in named and base(known[title]) not in text:
+        if " " in base(title) and base(title) in named and base(known[title]).casefold() not in text.casefold():
             found.append(f"does not name the node {base(title)} by its title, {base(known[title])}")
         named = named.replace(base(title), "")
     script = SCRIPTS.get(language)
