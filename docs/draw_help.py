@@ -1,0 +1,206 @@
+"""Draws the pictures of the help pages from the demo's workflows, in a real ComfyUI:
+
+    COMFYUI_PATH=... python docs/draw_help.py [NODE ...] [--out FOLDER]
+    COMFYUI_PATH=... python docs/draw_help.py --checkpoint FILE --photos FOLDER --subject WORD
+
+`help_pictures.py` lists them. A picture is drawn again only where its graph or the weights have changed. With a
+checkpoint of your own, the same graphs draw your subject into the folder `help_pictures`; those of the demo's own
+models are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS, KEPT = ROOT / "web" / "docs" / "assets", ROOT / "docs" / "help_pictures.json"
+WIDTH, GAP, LINE, FONT, MOST, QUALITY = 384, 4, 24, 18, 5, 80
+LAYOUT = 2
+"""Counts up where the same panels give another picture."""
+GRAY = (150, 150, 150, 255)
+"""A color for labels that can be read on the dark panel and on the light one."""
+
+Prompt = dict[str, dict[str, Any]]
+
+
+def changed(panel, change: Callable[[Prompt], Prompt] = lambda prompt: prompt) -> Prompt:
+    """A panel's workflow in API format, with its changes."""
+    path = ROOT / "workflows" / "api" / f"{panel.workflow}.json"
+    prompt = json.loads(path.read_text(encoding="utf-8"))
+    for node in prompt.values():
+        if node["class_type"] == "EmptyLatentImage":
+            node["inputs"]["batch_size"] = panel.batch
+    for name, value in panel.changes.items():
+        number, _, entry = name.partition(".")
+        if value is None:
+            del prompt[number]["inputs"][entry]
+        else:
+            prompt[number]["inputs"][entry] = value
+    return change(prompt)
+
+
+def gathered(prompt: Prompt, number: str, found: Prompt) -> str:
+    """Adds a node and all before it to `found`, under names made of their contents. Returns the node's name."""
+    node = prompt[number]
+    inputs = {
+        name: [gathered(prompt, value[0], found), value[1]] if isinstance(value, list) else value
+        for name, value in sorted(node["inputs"].items())
+    }
+    made = {"class_type": node["class_type"], "inputs": inputs}
+    name = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    found[name] = made
+    return name
+
+
+def graph(picture, **own) -> tuple[Prompt, list[tuple[str, int]]]:
+    """One prompt for all panels, which share equal nodes, and the node and output that each panel shows."""
+    found: Prompt = {}
+    shown = []
+    for panel in picture.panels:
+        number, _, output = panel.shown.partition(".")
+        shown.append((gathered(changed(panel, **own), number, found), int(output or 0)))
+    return found, shown
+
+
+def digest(picture, weights: str, **own) -> str:
+    """Digest of all that decides a picture's pixels, but for the code."""
+    made = [graph(picture, **own), [(panel.picture, panel.label) for panel in picture.panels], weights, LAYOUT]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_of(files: Iterator[Path]) -> str:
+    total = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                total.update(block)
+    return total.hexdigest()
+
+
+def demo_weights() -> str:
+    folder = ROOT / "demo" / "weights"
+    return digest_of(path for path in folder.rglob("*") if path.is_file())
+
+
+def with_previews(found: Prompt, shown: list[tuple[str, int]], object_info: dict[str, Any]) -> Prompt:
+    """The prompt with a preview for each node that is shown; latents are decoded, masks become pictures."""
+    prompt = dict(found)
+    for node, output in shown:
+        kind, link = object_info[found[node]["class_type"]]["output"][output], [node, output]
+        if kind == "LATENT":
+            loader = next(n for n, entry in found.items() if "VAE" in object_info[entry["class_type"]]["output"])
+            vae = object_info[found[loader]["class_type"]]["output"].index("VAE")
+            prompt[f"{node}.picture"] = {"class_type": "VAEDecode", "inputs": {"samples": link, "vae": [loader, vae]}}
+            link = [f"{node}.picture", 0]
+        elif kind == "MASK":
+            prompt[f"{node}.picture"] = {"class_type": "MaskToImage", "inputs": {"mask": link}}
+            link = [f"{node}.picture", 0]
+        prompt[f"{node}.{output}.shown"] = {"class_type": "PreviewImage", "inputs": {"images": link}}
+    return prompt
+
+
+def draw(client, picture, object_info: dict[str, Any], **own) -> Image.Image:
+    """Runs a picture's graph and lays its panels out."""
+    found, shown = graph(picture, **own)
+    result = client.run(with_previews(found, shown, object_info), timeout=24 * 3600)
+    panels = []
+    for panel, (node, output) in zip(picture.panels, shown, strict=True):
+        records = result.images(f"{node}.{output}.shown")
+        record = records[min(panel.picture, len(records) - 1)]
+        panels.append((Image.open(io.BytesIO(client.image(record))).convert("RGB"), panel.label))
+    return composed(panels)
+
+
+def composed(panels: list[tuple[Image.Image, str]]) -> Image.Image:
+    """Rows of at most MOST panels of one height on transparent ground, with their labels below."""
+    columns = len(panels) if len(panels) <= MOST else 4
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    line = LINE if any(label for _, label in panels) else 0
+    full = max(sum(picture.width / picture.height for picture, _ in row) for row in rows)
+    height = min(WIDTH, int((WIDTH - GAP * (columns - 1)) / full))
+    canvas = Image.new("RGBA", (WIDTH, len(rows) * (height + line + GAP) - GAP))
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT)
+    for index, row in enumerate(rows):
+        x, y = 0, index * (height + line + GAP)
+        for picture, label in row:
+            width = round(picture.width * height / picture.height)
+            canvas.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (x, y))
+            pen.text((x + width / 2, y + height + line / 2), label, GRAY, font, anchor="mm")
+            x += width + GAP
+    return canvas
+
+
+def own_files(options: argparse.Namespace):
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()  # must be set before ComfyUI looks for a device
+    from likeness.docs import help_own
+
+    return help_own.Own.of(options)
+
+
+def main(options: argparse.Namespace) -> None:
+    comfyui = Path(os.environ["COMFYUI_PATH"])
+    runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
+    from likeness.demo.launcher.host import Host
+    from likeness.docs import help_pictures
+
+    own = own_files(options) if options.checkpoint else None
+    out = options.out or (ROOT / "help_pictures" if own else ASSETS)
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "help_pictures.json" if own or options.out else KEPT
+    digests = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    weights = digest_of(iter(own.files())) if own else demo_weights()
+    change = {"change": own.change} if own else {}
+    wanted = {
+        picture.file: picture
+        for name, pictures in help_pictures.PICTURES.items()
+        for picture in pictures
+        if (not options.nodes or name in options.nodes) and (own is None or own.draws(picture))
+    }
+    keys = {file: digest(picture, weights, **change) for file, picture in wanted.items()}
+    missing = [file for file in wanted if digests.get(file) != keys[file] or not (out / file).exists()]
+    if not missing:
+        print("every picture is up to date")
+        return
+    setup = {"setup": own.setup} if own else {}
+    with Host(comfyui, cpu=own is None or own.cpu, **setup) as host:
+        object_info = host.client.object_info()
+        for file in missing:
+            made = draw(host.client, wanted[file], object_info, **change)
+            made.save(out / file, quality=QUALITY, method=6)
+            digests[file] = keys[file]
+            text = json.dumps(dict(sorted(digests.items())), indent=1)
+            kept.write_text(f"{text}\n", encoding="utf-8", newline="\n")
+            print(file, (out / file).stat().st_size, flush=True)
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Draws the pictures of the help pages.")
+    parser.add_argument("nodes", nargs="*", metavar="NODE", help="ids of nodes; none: all")
+    parser.add_argument("--out", type=Path, help="folder of the pictures")
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint of your own, SD 1.x, SD 2.x or SDXL")
+    parser.add_argument("--photos", type=Path, help="folder of the subject's photographs")
+    parser.add_argument("--subject", help='the subject\'s class, such as "dog"')
+    parser.add_argument("--lora", type=Path, help="the subject's LoRA")
+    parser.add_argument("--token", default="", help='the words that the LoRA learned, such as "sks dog"')
+    options = parser.parse_args(arguments)
+    if options.checkpoint and not (options.photos and options.subject):
+        parser.error("expected --photos FOLDER and --subject WORD beside --checkpoint: give both.")
+    return options
+
+
+if __name__ == "__main__":
+    main(parsed(sys.argv[1:]))
