@@ -111,8 +111,14 @@ class Server:
             found = {"at": error.node, "kind": error.kind, "error": error.sentence}
         else:
             (shown, *_) = nodes_of(prompt, "FuzzResult")
-            withheld = shown not in result.outputs
-            found = {"kind": WITHHELD} if withheld else {"facts": json.loads(result.text(shown))}
+            if shown in result.outputs:
+                found = {"facts": json.loads(result.text(shown))}
+            else:
+                found = {"kind": WITHHELD}
+                # A node that the host has kept from an equal prompt sends no text, but keeps what it shows.
+                self._client.texts |= {
+                    node: "\n".join(said["text"]) for node, said in result.outputs.items() if "text" in said
+                }
         with self._host.log.open("rb") as file:
             file.seek(log)
             leaks = file.read().count(b"memory leak")

@@ -4,7 +4,7 @@ import pytest
 from likeness.benchmarks.fuzz.campaign import Judge, search
 from likeness.benchmarks.fuzz.oracle import PICTURE, SENTENCE, Oracle
 from likeness.benchmarks.fuzz.prompts import needed, nodes_of
-from likeness.benchmarks.fuzz.server import REJECTED, Server
+from likeness.benchmarks.fuzz.server import REJECTED, WITHHELD, Server
 
 ONE_MILLION = 10**6
 
@@ -32,3 +32,23 @@ def test_a_server_tells_how_a_graph_ends(server, workflow):
     assert server.run(prompt).ended == told.ended
     prompt[node]["inputs"]["cfg"] = -1
     assert server.run(prompt).kind == REJECTED
+
+
+def test_what_withholds_a_picture_is_told_again(server):
+    """The second run finds every node in the host's cache."""
+    shares = {"minimum_area": 0.01, "maximum_area": 0.8}
+    nodes = [
+        ("FuzzImage", {"width": 64, "height": 64, "count": 1, "seed": 1}),
+        ("SolidMask", {"value": 1.0, "width": 64, "height": 64}),
+        (
+            "LikenessCutOut",
+            shares | {"parts": "each mask", "border": "drop", "fill": "black", "image": ["1", 0], "masks": ["2", 0]},
+        ),
+        ("LikenessDemoModel", {}),
+        ("VAEEncode", {"pixels": ["3", 0], "vae": ["4", 2]}),
+        ("FuzzResult", {"latent": ["5", 0]}),
+    ]
+    prompt = {str(number): {"class_type": kind, "inputs": inputs} for number, (kind, inputs) in enumerate(nodes, 1)}
+    for _ in range(2):
+        told = server.run(prompt)
+        assert told.kind == WITHHELD and told.texts["3"]
