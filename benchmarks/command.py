@@ -20,6 +20,7 @@ BENCHMARKS = {
     "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
     "rehearsal": "every workflow for real files, on checkpoints of their size with random weights (10 GB of disk)",
     "host-options": "pictures of every method under ComfyUI's own options, beside those without",
+    "lifecycle": "a ComfyUI that runs for long, is interrupted, and is killed while it saves",
     "fuzz": "random graphs over all nodes: pictures or one sentence, and nothing left behind",
 }
 OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count"), "rehearsal": ("only",)}

@@ -105,7 +105,7 @@ def pictures(client: Client, prompts: Mapping[str, Prompt]) -> tuple[dict[str, P
     failed = []
     for name, prompt in prompts.items():
         try:
-            first, _, again = (_of_run(client, one) for one in (prompt, _reseeded(prompt), prompt))
+            first, _, again = (run_of(client, one) for one in (prompt, reseeded(prompt), prompt))
         except (OSError, *FAILURES) as error:
             failed.append(f"{name}: {error}")
             continue
@@ -117,12 +117,12 @@ def pictures(client: Client, prompts: Mapping[str, Prompt]) -> tuple[dict[str, P
     return found, failed
 
 
-def _of_run(client: Client, prompt: Prompt) -> Pictures:
+def run_of(client: Client, prompt: Prompt) -> Pictures:
     records = client.run(prompt).images()
     return [np.asarray(Image.open(io.BytesIO(client.image(record))).convert("RGB"), float) for record in records]
 
 
-def _reseeded(prompt: Prompt) -> Prompt:
+def reseeded(prompt: Prompt) -> Prompt:
     """The prompt with every seed one higher."""
     changed: Prompt = json.loads(json.dumps(prompt))
     for inputs, key, seed in _seeds(changed):

@@ -1,0 +1,195 @@
+"""A ComfyUI that runs for long, is interrupted, and is killed while it saves: the next run is right."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..demo.launcher.client import FAILURES, Client, Interrupted, Progress, Prompt
+from ..demo.launcher.host import Host
+from .host_options import METHODS, PLAIN, Pictures, reseeded, run_of, shorter
+from .report import Report, Target
+
+SAVING = ("store_reference", "store_layout", "save_template")
+"""Workflows that save a file."""
+RUNS, INTERRUPTS, KILLS = 50, 20, 5
+MOST_TRIES = 10
+"""Runs in which the moment of an interrupt or a kill may be missed, before it is given up."""
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""Ends a process at once; Windows has one such signal."""
+TARGETS = {
+    "wrong_runs": Target("at most", 0.0),
+    "half_files": Target("at most", 0.0),
+    "interrupts": Target("at least", INTERRUPTS),
+    "kills": Target("at least", KILLS),
+}
+NOTES = (
+    "runs: of plain KSampler's workflow and those of the methods in turn, from one seed and from another. interrupts: "
+    "runs that were interrupted at a random moment. kills: ends of the whole server by SIGKILL, while a file of these "
+    "nodes had its temporary name.",
+    "wrong_runs: runs that failed, or gave another picture than the first of their kind, also right after an interrupt "
+    "and on the server that was started after a kill. half_files: files under their final name that cannot be read.",
+    "growth_mib: resident memory of the server after the last of the runs, over that after the first fifth of them.",
+)
+
+
+class Runs:
+    """Runs on a server, compared with the first of their kind."""
+
+    def __init__(self, client: Client, rng: random.Random):
+        self.client, self.wrong = client, []
+        self._rng = rng
+        self._first: dict[str, Pictures] = {}
+
+    def check(self, name: str, prompt: Prompt, when: str = "") -> None:
+        """Runs a prompt; notes a sentence if it fails or gives another picture than before."""
+        try:
+            found = run_of(self.client, prompt)
+        except (OSError, *FAILURES) as error:
+            self.wrong.append(f"{name}{when}: {error}")
+            return
+        first = self._first.setdefault(name, found)
+        if not found or not all(np.array_equal(*pair) for pair in zip(first, found, strict=True)):
+            self.wrong.append(f"{name}{when}: another picture")
+
+    def interrupt(self, prompt: Prompt, seconds: float) -> bool:
+        """Interrupts a run at a random moment of as many seconds; False where it ended before."""
+        timer = threading.Timer(self._rng.uniform(0.1, 0.9) * seconds, self.client.interrupt)
+        timer.start()
+        try:
+            self.client.run(prompt)
+        except Interrupted:
+            return True
+        finally:
+            timer.cancel()
+            timer.join()
+        return False
+
+
+def run(quick: bool) -> Report:
+    """Runs everything. quick: a tenth of it."""
+    share = 10 if quick else 1
+    prompts = {name: shorter(name) for name in (PLAIN, *METHODS)}
+    rng = random.Random(0)
+    with Host(Path(os.environ["COMFYUI_PATH"])) as host:
+        runs = Runs(host.client, rng)
+        growth = long_life(runs, prompts, RUNS // share, lambda: resident(host.pid))
+        interrupts = interrupted(runs, prompts, max(1, INTERRUPTS // share))
+        kills, half = killed(host, runs, max(1, KILLS // share), rng)
+    figures = {
+        "runs": float(RUNS // share),
+        "interrupts": float(interrupts),
+        "kills": float(kills),
+        "wrong_runs": float(len(runs.wrong)),
+        "half_files": float(len(half)),
+        "growth_mib": growth,
+    }
+    return Report("lifecycle", [], figures, TARGETS, (*NOTES, *runs.wrong, *half))
+
+
+def long_life(
+    runs: Runs, prompts: dict[str, Prompt], count: int, memory: Callable[[], float | None] = lambda: None
+) -> float | None:
+    """Runs the prompts in turn, each second round from another seed; MiB that the server has grown, where known."""
+    early = None
+    names = [*prompts]
+    for index in range(count):
+        name, other = names[index % len(names)], index // len(names) % 2
+        runs.check(f"{name} {other}", reseeded(prompts[name]) if other else prompts[name])
+        if index + 1 == max(1, count // 5):
+            early = memory()
+    late = memory()
+    return None if early is None or late is None else late - early
+
+
+def interrupted(runs: Runs, prompts: dict[str, Prompt], count: int) -> int:
+    """Interrupts runs and checks the run after each; the number of runs that an interrupt ended."""
+    ended = tries = 0
+    names = [*prompts]
+    while ended < count and tries < MOST_TRIES * count:
+        name = names[tries % len(names)]
+        tries += 1
+        started = time.monotonic()
+        runs.check(f"{name} 0", prompts[name])
+        if runs.interrupt(reseeded(prompts[name]), time.monotonic() - started):
+            ended += 1
+            runs.check(f"{name} 0", prompts[name], " after an interrupt")
+    return ended
+
+
+def killed(host: Host, runs: Runs, count: int, rng: random.Random) -> tuple[int, list[str]]:
+    """Kills the server while it saves and starts it again: the number of kills, and the half files they left."""
+    done, half, prompts = 0, [], {name: shorter(name) for name in SAVING}
+    output = host.base / "output"
+    for name, prompt in prompts.items():
+        runs.check(name, prompt)
+    for index in range(count):
+        name = SAVING[index % len(SAVING)]
+        for _ in range(MOST_TRIES):
+            if kill_while_saving(host, prompts[name], output, rng):
+                done += 1
+                break
+        host.stop()
+        host.start()
+        half += [f"{path.name} cannot be read" for path in half_files(output)]
+        runs.check(name, prompts[name], " after a kill")
+    return done, half
+
+
+def kill_while_saving(host: Host, prompt: Prompt, output: Path, rng: random.Random) -> bool:
+    """Ends the server as soon as a file is being written; False where the run ended before that was seen."""
+    over, struck = threading.Event(), threading.Event()
+    before = set(output.rglob("*.tmp"))
+
+    def wait_and_kill() -> None:
+        while not over.is_set():
+            if set(output.rglob("*.tmp")) - before:
+                time.sleep(rng.uniform(0.0, 0.003))
+                os.kill(host.pid, KILL)
+                struck.set()
+                return
+            time.sleep(0.0002)
+
+    watch = threading.Thread(target=wait_and_kill)
+
+    def begin(progress: Progress) -> None:
+        if progress.kind.startswith("LikenessSave") and not watch.is_alive() and not over.is_set():
+            watch.start()
+
+    try:
+        host.client.run(reseeded(prompt), begin)
+    except (OSError, *FAILURES):
+        pass
+    finally:
+        over.set()
+        if watch.ident is not None:
+            watch.join()
+    return struck.is_set()
+
+
+def half_files(folder: Path) -> Sequence[Path]:
+    """Files of these nodes that cannot be read, but do not have a temporary name."""
+    found = []
+    for path in sorted(folder.rglob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no dict
+                    file.get_tensor(name)
+        except (SafetensorError, OSError):
+            found.append(path)
+    return found
+
+
+def resident(process: int) -> float | None:
+    """Resident MiB of a process, where the system tells."""
+    status = Path(f"/proc/{process}/status")
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), None)

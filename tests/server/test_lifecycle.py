@@ -1,0 +1,60 @@
+"""`run.py bench lifecycle`: a few of its runs on the running ComfyUI, and a kill of a stand-in."""
+
+import random
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from likeness.benchmarks import host_options, lifecycle
+from likeness.demo.launcher.client import Progress
+from safetensors.torch import save_file
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    found = host_options.shorter(host_options.PLAIN)
+    for node in found.values():
+        small = {"steps": 12, "width": 64, "height": 64}
+        node["inputs"] |= {key: value for key, value in small.items() if key in node["inputs"]}
+    return {host_options.PLAIN: found}
+
+
+def test_runs_are_compared_and_interrupted(client, prompts):
+    runs = lifecycle.Runs(client, random.Random(0))
+    assert lifecycle.long_life(runs, prompts, 3, memory=iter([10.0, 14.0]).__next__) == 4.0
+    assert lifecycle.interrupted(runs, prompts, 1) == 1
+    assert not runs.wrong
+    (name,) = prompts
+    runs.check(f"{name} 0", host_options.reseeded(prompts[name]), " of another seed")
+    assert runs.wrong == [f"{name} 0 of another seed: another picture"]
+
+
+def test_a_server_is_killed_while_it_saves(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+    def run(_prompt, progress):
+        progress(Progress("1", "KSampler"))
+        progress(Progress("2", "LikenessSaveTemplate"))
+        (tmp_path / "half.tmp").write_bytes(b"half")
+        process.wait(30)
+        raise ConnectionError("gone")
+
+    host = SimpleNamespace(client=SimpleNamespace(run=run), pid=process.pid)
+    assert lifecycle.kill_while_saving(host, {}, tmp_path, random.Random(0))
+    assert process.returncode == -lifecycle.KILL or sys.platform == "win32"
+
+
+def test_a_run_that_saves_nothing_is_not_killed(tmp_path):
+    host = SimpleNamespace(client=SimpleNamespace(run=lambda _prompt, _progress: None), pid=-1)
+    assert not lifecycle.kill_while_saving(host, {}, tmp_path, random.Random(0))
+
+
+def test_half_files_are_found(tmp_path):
+    whole, half = tmp_path / "a" / "whole.safetensors", tmp_path / "a" / "half.safetensors"
+    whole.parent.mkdir()
+    save_file({"x": torch.zeros(100)}, whole)
+    half.write_bytes(whole.read_bytes()[:200])
+    (tmp_path / "unfinished.tmp").write_bytes(b"half")
+    assert lifecycle.half_files(tmp_path) == [half]
