@@ -103,7 +103,8 @@ def schema(node_id: str, *, display_name: str, description: str, category: str, 
     """
     for given in fields.get("inputs", ()):
         given.display_name = given.display_name or label_of(given.id)
-    fields["search_aliases"] = [*aliases_of(node_id), *fields.get("search_aliases", ())]
+    # With the English title, by which a translated node is found, too.
+    fields["search_aliases"] = [*aliases_of(node_id), *fields.get("search_aliases", ()), display_name]
     fields |= {"node_id": node_id, "display_name": display_name, "description": description, "category": category}
     # The host appends to the list of some nodes, so that each needs its own.
     fields["hidden"] = [*fields.get("hidden", ())]

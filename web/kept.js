@@ -2,6 +2,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { nodesOf } from "./graph.js";
+import { say } from "./texts.js";
 
 const KEEPERS = ["AppearancePalette", "LikenessReference", "LikenessSampler", "LikenessSubject", "MultiSourceAttnSwap"];
 const PATH = "/likeness/kept";
@@ -10,7 +11,7 @@ let kept = 0;
 
 const asked = async (method = "GET") => (await api.fetchApi(PATH, { method })).json();
 const size = () => (kept < 2 ** 30 ? `${Math.ceil(kept / 2 ** 20)} MiB` : `${(kept / 2 ** 30).toFixed(1)} GiB`);
-const said = () => `Release ${size()} of RAM kept by Likeness`;
+const said = () => say("Release %1 of RAM kept by Likeness", size());
 
 function relabel() {
   for (const node of nodesOf()) {
@@ -38,7 +39,7 @@ async function release() {
   const answer = await asked("DELETE");
   kept = answer.bytes;
   relabel();
-  const summary = "Likeness: features are in use; release them when the run has ended.";
+  const summary = say("Likeness: features are in use; release them when the run has ended.");
   if (answer.busy) app.extensionManager?.toast?.add({ severity: "warn", summary, life: 5000 });
 }
 

@@ -2,6 +2,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { nodeOf, nodesOf } from "./graph.js";
+import { say, titleOf } from "./texts.js";
 
 const ROW = 18;
 const MAP = 72;
@@ -41,8 +42,8 @@ function drawSteps(context, live, top) {
   }
   context.fillStyle = "#fff";
   context.fillRect((WIDTH * live.step) / count - 1, top + 10, 2, 9);
-  const parts = live.steps.map(([kind]) => kind).join(", ");
-  context.fillText(live.step ? `step ${live.step} of ${count}: ${now}` : parts, 0, top + 8, WIDTH);
+  const parts = live.steps.map(([kind]) => say(kind)).join(", ");
+  context.fillText(live.step ? say("step %1 of %2: %3", live.step, count, say(now)) : parts, 0, top + 8, WIDTH);
 }
 
 function drawCurves(context, live, right, top) {
@@ -58,7 +59,7 @@ function drawCurves(context, live, right, top) {
     });
     context.stroke();
     const row = Object.keys(live.curves).indexOf(name);
-    context.fillText(`${name} ${values.at(-1).toFixed(4)}`, right - 76, top + 12 + 14 * row, 72);
+    context.fillText(`${say(name)} ${values.at(-1).toFixed(4)}`, right - 76, top + 12 + 14 * row, 72);
   }
 }
 
@@ -74,7 +75,7 @@ function drawMap(context, map, right, top) {
   context.drawImage(small, right - width * scale, top, width * scale, height * scale);
   context.fillStyle = "#ccc";
   context.textAlign = "right";
-  context.fillText(map.name, right, top + MAP - 2, MAPS - 4);
+  context.fillText(say(map.name), right, top + MAP - 2, MAPS - 4);
   context.textAlign = "left";
 }
 
@@ -133,8 +134,7 @@ function upstream(node, found = new Set()) {
 function namedBy(failed, sentence) {
   if (failed?.constructor.likeness) return [failed];
   const title = sentence.split(": ")[0];
-  const named = nodesOf().filter(node => node.constructor.likeness
-    && node.constructor.title?.split(" (")[0] === title);
+  const named = nodesOf().filter(node => node.constructor.likeness && titleOf(node) === title);
   const before = upstream(failed), near = named.filter(node => before.has(node));
   return near.length ? near : named;
 }

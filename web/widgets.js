@@ -75,6 +75,15 @@ function refresh(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
+/** Removes the English labels of a definition from sockets, where they would hide the translated names. */
+function relabel(node) {
+  for (const input of node.inputs ?? []) {
+    const { name, label, localized_name: translated } = input;
+    const english = node.constructor.likenessLabels[name] ?? name.split(".").at(-1);
+    if (label === english && translated && ![name, english].includes(translated)) delete input.label;
+  }
+}
+
 /** Calls `then` after a method of an object, whatever the method is. */
 function after(object, method, then) {
   const before = object[method];
@@ -90,6 +99,8 @@ app.registerExtension({
   async beforeRegisterNodeDef(type, definition) {
     if (definition.category?.split("/")[0] !== "Likeness") return;
     type.likeness = true;
+    const inputs = Object.entries({ ...definition.input?.required, ...definition.input?.optional });
+    type.likenessLabels = Object.fromEntries(inputs.map(([name, [, options]]) => [name, options?.display_name]));
   },
   nodeCreated(node) {
     if (!node.constructor.likeness) return;
@@ -98,7 +109,8 @@ app.registerExtension({
       if (widget.type === "combo") after(widget, "callback", () => refresh(node));
     }
     after(node, "onConnectionsChange", () => refresh(node));
-    after(node, "onConfigure", () => refresh(node));
+    after(node, "onConfigure", () => (refresh(node), relabel(node)));
+    after(node, "addInput", () => queueMicrotask(() => relabel(node))); // a growing input labels its sockets after this
     after(node, "toggleAdvanced", () => refresh(node));
     if (node.widgets?.some(widget => widget.advanced)) {
       // Only the classic renderer has buttons in titles; the other one has its own below the widgets.
@@ -110,6 +122,7 @@ app.registerExtension({
       };
     }
     refresh(node);
+    relabel(node);
     const [width, height] = SIZES[node.comfyClass] ?? [WIDTH, 0];
     const [least, needed] = node.computeSize();
     node.setSize([Math.max(width, least), Math.max(height, needed)]);

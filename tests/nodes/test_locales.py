@@ -37,6 +37,14 @@ def test_every_category_is_translated():
     assert named.keys() == {part for n in node_classes() for part in n.GET_SCHEMA().category.split("/")[1:]}
 
 
+def test_texts_of_the_scripts_are_there():
+    texts = json.loads((LOCALES / "en" / "main.json").read_text(encoding="utf-8"))["likeness"]
+    said = [
+        s for p in (ROOT / "web").glob("*.js") for s in re.findall(r'say\("([^"]+)"', p.read_text(encoding="utf-8"))
+    ]
+    assert len(said) > 2 and texts.keys() >= {*said} and all(key == text for key, text in texts.items())
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_translation_is_complete(language):
     if not (LOCALES / language).exists():
