@@ -23,6 +23,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
     *sorted((ROOT / "web" / "docs").glob("*.md")),
 ]
 NODES = sorted((ROOT / "nodes").glob("*.py"))
