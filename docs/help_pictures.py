@@ -65,7 +65,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "LikenessSampler",
-            *("likeness_sampler", "8", "7.likeness", (0, 0.25, 0.5, 0.75, 1)),
+            *("likeness_sampler", "8", "7.likeness", (0, 0.5, 1)),
             caption="**Likeness** from 0 to 1, palette guidance, one photograph.",
         ),
     ),
@@ -130,7 +130,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "JointImageSampler",
-            *("jedi", "10", "9.strength", (0, 0.25, 0.5, 0.75, 1)),
+            *("jedi", "10", "9.strength", (0, 0.5, 1)),
             caption="**Strength** from 0 to 1 on the demo's joint model.",
         ),
     ),
@@ -139,7 +139,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
             "LayoutTemplate",
             "The LoRA alone, then the same seed with a template whose box lies at the lower right.",
             Panel("layout_template", "22"),
-            Panel("layout_template", "19"),
+            Panel("layout_template", "19", {"8.boxes": ".5 .5 1 1"}),
         ),
         dial(
             "LayoutTemplate",
@@ -157,7 +157,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "MultiSourceAttnSwap",
-            *("layout_and_retouch", "19", "17.strength", (0, 0.25, 0.5, 0.75, 1)),
+            *("layout_and_retouch", "19", "17.strength", (0, 0.5, 1)),
             caption="**Strength** from 0 to 1.",
         ),
     ),
@@ -171,7 +171,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "StepBlendedSampler",
-            *("step_blended_sampler", "8", "7.switch_step", (0, 6, 12, 18, 25)),
+            *("step_blended_sampler", "8", "7.switch_step", (0, 6, 12, 25)),
             caption="**Switch after step (τ)**, of 25 steps.",
         ),
     ),
@@ -185,7 +185,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "UREMDGuidance",
-            *("uremd_guidance", "19", "17.step_size", (0, 0.05, 0.1, 0.2)),
+            *("uremd_guidance", "19", "17.step_size", (0.05, 0.1, 0.2)),
             caption="**Step size (likeness)**, with *relative* steps.",
         ),
     ),
@@ -200,7 +200,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "LikenessReference",
-            *("reference", "19", "38.weight", (0, 1, 2, 4)),
+            *("reference", "19", "38.weight", (0, 2, 4)),
             caption="**Weight** of the second photograph beside one of weight 1.",
         ),
     ),
@@ -214,7 +214,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "LikenessJointGuider",
-            *("joint_guider", "10", "9.strength", (0, 0.25, 0.5, 0.75, 1)),
+            *("joint_guider", "10", "9.strength", (0, 0.5, 1)),
             caption="**Strength** from 0 to 1 on a model that was not trained on sets.",
         ),
     ),
@@ -227,7 +227,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "LikenessStepBlendedGuider",
-            *("step_blended_guider", "12", "7.switch_step", (0, 6, 12, 18, 25)),
+            *("step_blended_guider", "12", "7.switch_step", (0, 6, 12, 25)),
             caption="**Switch after step (τ)**, of 25 steps of *dpmpp_2m*.",
         ),
     ),
@@ -267,7 +267,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         ),
         dial(
             "LikenessDemoSubject",
-            *("demo_subject", "7", "2.strength", (0, 0.4, 0.7, 1)),
+            *("demo_subject", "7", "2.strength", (0, 0.5, 1)),
             caption="**Strength** of the LoRA.",
         ),
     ),

@@ -103,4 +103,4 @@ def test_a_change_of_graph_or_weights_draws_again():
 def test_equal_nodes_of_panels_run_once():
     found, _ = draw_help.graph(DECLARED["LikenessSampler_dial.webp"])
     kinds = [node["class_type"] for node in found.values()]
-    assert kinds.count("LikenessDemoModel") == 1 and kinds.count("LikenessSampler") == 5
+    assert kinds.count("LikenessDemoModel") == 1 and kinds.count("LikenessSampler") == 3
