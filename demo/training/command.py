@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
-PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
+PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint", "transformer")
 DEFAULT_STEPS = {
     "autoencoder": 5400,
     "decoder": 3000,
@@ -23,6 +23,7 @@ DEFAULT_STEPS = {
     "subjects": 600,
     "embeddings": 400,
     "joint": 2600,
+    "transformer": 20_000,
 }
 
 
@@ -114,6 +115,23 @@ def _train_joint(options: argparse.Namespace, steps: int, device: torch.device) 
     unet = tinyland.train(options.work, steps, load_autoencoder(device), device, options.loss_on or "all")
     tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
     write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | tinyland.metadata())
+
+
+def _train_transformer(options: argparse.Namespace, steps: int, device: torch.device) -> None:
+    from ...patching.tinyland.transformer import FILE, KIND
+    from . import transformer, transformer_subjects
+    from .loop import WEIGHTS, write_weights
+
+    autoencoder = load_autoencoder(device)
+    if not options.only:
+        network = transformer.train(options.work, steps, autoencoder, device)
+        tensors = {f"model.diffusion_model.{k}": v for k, v in network.state_dict().items()}
+        write_weights(
+            tensors, WEIGHTS / FILE, _metadata(steps, {}) | {KIND: json.dumps({"base": transformer.origin()})}
+        )
+    for name in [options.only] if options.only else transformer_subjects.NAMES:
+        own = options.steps or DEFAULT_STEPS["subjects"]
+        transformer_subjects.train(options.work, name, own, autoencoder, device)
 
 
 def load_autoencoder(device: torch.device) -> AutoencoderKL:

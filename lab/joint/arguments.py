@@ -69,7 +69,7 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
     parser.add_argument("--steps", type=int, help="training steps; a resumed run may have another number")
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda if available")
-    parser.add_argument("--only", help="one subject's name, for the parts subjects and embeddings")
+    parser.add_argument("--only", help="one subject's name, for the parts subjects, embeddings and transformer")
     parser.add_argument("--from-weights", action="store_true", help="start the denoiser from the pack's own weights")
     joint = parser.add_argument_group("joint", "Tinyland's joint model or, with --sets, one of your own")
     joint.add_argument(

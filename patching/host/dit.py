@@ -93,7 +93,9 @@ class DiT:
         return sets[{LATE: "content", COARSE: "maps"}.get(name, "late")]
 
     def training_resolution(self, model: BaseModel) -> Resolution:
-        side = int(self.row.side / getattr(model.latent_format, "spacial_downscale_ratio", 8))
+        # A configuration may state its own, as the demo's does. Classes do not warn of what they do not know.
+        side = getattr(type(model.model_config), "training_side", self.row.side)
+        side = int(side / getattr(model.latent_format, "spacial_downscale_ratio", 8))
         return Resolution(side, self._patch)
 
     def hidden_shapes(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,11 +193,26 @@ def load(
     Raises FileNotFoundError for a missing file, ValueError for a truncated one or another model's.
     """
     node = "Demo Joint Model" if joint else "Demo Model"
+    with naming(node, folder):
+        parts = Parts.read(folder, node)
+        network, channels = parts.denoiser, UNET_CONFIG["in_channels"]
+        if joint:
+            network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node)
+            channels = IN_CHANNELS
+        model = parts.model(TinylandConfig({**UNET_CONFIG, "in_channels": channels}), network, dtype)
+        if joint:
+            model.set_attachments(ATTACHMENT, JointFormat.of(metadata))
+        return model, parts.clip(embedding_directory), parts.vae()
+
+
+@contextlib.contextmanager
+def naming(node: str, folder: Path) -> Iterator[None]:
+    """Makes one sentence with the node's name of what the host raises for weights that do not fit."""
     try:
-        return _load(folder, embedding_directory, dtype, joint, node)
+        yield
     except (FileNotFoundError, comfy.model_management.OOM_EXCEPTION):
         raise
-    except Exception as error:  # the host raises nothing narrower for weights that do not fit
+    except Exception as error:  # the host raises nothing narrower
         if str(error).startswith(f"{node}: "):
             raise
         raise ValueError(
@@ -202,47 +220,55 @@ def load(
         ) from error
 
 
-def _load(
-    folder: Path, embedding_directory: list[str] | str | None, dtype: torch.dtype | None, joint: bool, node: str
-) -> tuple[ModelPatcher, CLIP, VAE]:
-    state_dict, metadata = read_weights(folder / "denoiser.safetensors", "tinyland", node)
-    facts = json.loads(metadata["tinyland"])
-    autoencoder, metadata = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
-    facts |= json.loads(metadata["tinyland"])
-    network, channels = state_dict, UNET_CONFIG["in_channels"]
-    if joint:
-        network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node)
-        channels = IN_CHANNELS
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Files that the demo's models share. denoiser: with the text encoder. facts: from the metadata of both."""
 
-    config = TinylandConfig({**UNET_CONFIG, "in_channels": channels})
-    config.latent_format.latent_rgb_factors = facts["latent_rgb_factors"]
-    config.latent_format.latent_rgb_factors_bias = facts["latent_rgb_factors_bias"]
-    load_device = comfy.model_management.get_torch_device()
-    cast = None
-    if dtype is None:
-        dtype = comfy.model_management.unet_dtype(
-            device=load_device, supported_dtypes=config.supported_inference_dtypes
+    denoiser: dict[str, torch.Tensor]
+    autoencoder: dict[str, torch.Tensor]
+    facts: dict
+
+    @classmethod
+    def read(cls, folder: Path, node: str) -> Parts:
+        """Raises FileNotFoundError and ValueError as `read_weights` does."""
+        denoiser, stated = read_weights(folder / "denoiser.safetensors", "tinyland", node)
+        autoencoder, colors = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
+        return cls(denoiser, autoencoder, json.loads(stated["tinyland"]) | json.loads(colors["tinyland"]))
+
+    def model(
+        self, config: comfy.supported_models_base.BASE, weights: dict[str, torch.Tensor], dtype: torch.dtype | None
+    ) -> ModelPatcher:
+        """The MODEL of a configuration and its weights, whose keys have the prefix `model.diffusion_model.`."""
+        config.latent_format.latent_rgb_factors = self.facts["latent_rgb_factors"]
+        config.latent_format.latent_rgb_factors_bias = self.facts["latent_rgb_factors_bias"]
+        load_device = comfy.model_management.get_torch_device()
+        cast = None
+        if dtype is None:
+            dtype = comfy.model_management.unet_dtype(
+                device=load_device, supported_dtypes=config.supported_inference_dtypes
+            )
+            cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
+        config.set_inference_dtype(dtype, cast)
+        offload_device = comfy.model_management.unet_offload_device()
+        base = config.get_model(weights, "model.diffusion_model.", device=offload_device)
+        model = comfy.model_patcher.CoreModelPatcher(base, load_device=load_device, offload_device=offload_device)
+        base.load_model_weights(weights, "model.diffusion_model.", assign=model.is_dynamic())
+        return model
+
+    def clip(self, embedding_directory: list[str] | str | None) -> CLIP:
+        options = {"tinyland_vocabulary": self.facts["vocabulary"]}
+        target = comfy.supported_models_base.ClipTarget(_Tokenizer, _ClipModel)
+        return comfy.sd.CLIP(
+            target,
+            embedding_directory=embedding_directory,
+            tokenizer_data=options,
+            model_options=options,
+            state_dict=_with_prefix(self.denoiser, "cond_stage_model."),  # pyright: ignore[reportArgumentType]
         )
-        cast = comfy.model_management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
-    config.set_inference_dtype(dtype, cast)
-    offload_device = comfy.model_management.unet_offload_device()
-    base = config.get_model(network, "model.diffusion_model.", device=offload_device)
-    model = comfy.model_patcher.CoreModelPatcher(base, load_device=load_device, offload_device=offload_device)
-    base.load_model_weights(network, "model.diffusion_model.", assign=model.is_dynamic())
-    if joint:
-        model.set_attachments(ATTACHMENT, JointFormat.of(metadata))
 
-    options = {"tinyland_vocabulary": facts["vocabulary"]}
-    target = comfy.supported_models_base.ClipTarget(_Tokenizer, _ClipModel)
-    clip = comfy.sd.CLIP(
-        target,
-        embedding_directory=embedding_directory,
-        tokenizer_data=options,
-        model_options=options,
-        state_dict=_with_prefix(state_dict, "cond_stage_model."),  # pyright: ignore[reportArgumentType]
-    )
-    vae = comfy.sd.VAE(sd=_with_prefix(autoencoder, "first_stage_model."), config={"params": AUTOENCODER_CONFIG})
-    return model, clip, vae
+    def vae(self) -> VAE:
+        weights = _with_prefix(self.autoencoder, "first_stage_model.")
+        return comfy.sd.VAE(sd=weights, config={"params": AUTOENCODER_CONFIG})
 
 
 def read_weights(path: Path, kind: str, node: str = "Demo Model") -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 NODE = "Demo Subject"
+TRANSFORMER_SUBJECT = "tinyland_transformer_subject"
+"""Metadata key of a LoRA for the demo transformer."""
 REFERENCES = 4
 _UP, _DOWN = ".lora_up.weight", ".lora_down.weight"
 
@@ -32,6 +34,11 @@ def folder() -> Path:
 def files(name: str) -> tuple[Path, Path]:
     """Paths of the subject's LoRA and of its reference pictures, side by side in one image."""
     return folder() / f"{name}.safetensors", folder() / f"{name}.png"
+
+
+def of_transformer(name: str, weights: Path = tinyland.WEIGHTS) -> Path:
+    """Path of the subject's LoRA for the demo transformer; few subjects have one."""
+    return weights / "transformer" / f"{name}.safetensors"
 
 
 def names() -> list[str]:

@@ -16,7 +16,7 @@ from likeness.demo.world import drawing, look_alikes
 from likeness.lab.joint.command import main
 from PIL import Image
 
-PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint")
+PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint", "transformer")
 CPU = torch.device("cpu")
 
 
