@@ -15,6 +15,7 @@ BENCHMARKS = {
     "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
+    "transformers": "every method on the demo transformer, and the places of its references",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
     "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
