@@ -32,9 +32,14 @@ def lines(name: str) -> list[str]:
     return [line for line in found if line and not line.startswith("#")]
 
 
+def ignored_patterns() -> list[str]:
+    """Patterns of `.comfyignore`, relative to the pack's folder."""
+    return [line.removeprefix("/") for line in lines(".comfyignore")]
+
+
 def shipped() -> list[Path]:
     """The Python files that `.comfyignore` leaves in the published archive."""
-    ignored = lines(".comfyignore")
+    ignored = ignored_patterns()
     files = []
     for path in ROOT.rglob("*.py"):
         name = path.relative_to(ROOT).as_posix()
@@ -55,6 +60,11 @@ def test_the_archive_holds_the_nodes_and_no_tools():
         "kernels/diffusion.py",
     } <= names
     assert {name.split("/")[0] for name in names} == {"__init__.py", "nodes", "patching", "kernels"}
+
+
+def test_patterns_of_the_archive_match_at_the_top_alone():
+    """As in .gitignore, `docs/` would match web/docs too, and `run.py` a module of any folder."""
+    assert [line for line in lines(".comfyignore") if not line.startswith("/")] == []
 
 
 @pytest.mark.parametrize("path", shipped(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -148,7 +158,7 @@ def test_every_subject_is_tuned_alike(folder):
 
 
 def test_links_of_the_readme_work_in_the_archive():
-    ignored = [line for line in lines(".comfyignore") if line.endswith("/")]
+    ignored = [line for line in ignored_patterns() if line.endswith("/")]
     targets = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     relative = [target for target in targets if not target.startswith("https://")]
     assert [t for t in relative if t.startswith(tuple(ignored)) or not (ROOT / t).exists()] == []
