@@ -4,6 +4,7 @@ python docs/translations.py                  writes locales/en/nodeDefs.json; ne
 python docs/translations.py --check          names what is missing, stale, surplus or damaged in every language
 python docs/translations.py --todo ja        prints {English: ""} of the texts that ja lacks or has out of date
 python docs/translations.py --add ja FILE    adds the translations of a file that --todo began
+python docs/translations.py --pages ja       notes that the help pages in ja are made from the present English ones
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
 LANGUAGES = ("zh", "zh-TW", "ja", "ko", "fr", "es", "ru", "de", "pt-BR")
+PAGES = ROOT / "web" / "docs"
+"""Help pages: NODE.md in English, and NODE/LANGUAGE.md."""
 FILES = ("nodeDefs.json", "main.json", "commands.json")
 SOURCES = "sources.json"
 """Per language the digests of the English texts that its translations were made from."""
@@ -129,10 +132,40 @@ def faults(language: str, key: str, english: str, known: dict[str, str], titles:
     return found
 
 
+def sources(language: str, folder: Path = LOCALES) -> set[str]:
+    """Digests of the English texts and pages that a language's translations were made from."""
+    path = folder / language / SOURCES
+    return set(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else set()
+
+
+def pages(language: str) -> dict[str, tuple[str, str]]:
+    """{node: (English help page, translation)} of the help pages that a language has."""
+    found = {path.parent.name: path.read_text(encoding="utf-8") for path in PAGES.glob(f"*/{language}.md")}
+    return {node: ((PAGES / f"{node}.md").read_text(encoding="utf-8"), text) for node, text in sorted(found.items())}
+
+
+def stale_pages(language: str, folder: Path = LOCALES) -> list[str]:
+    """Nodes whose English help page has changed since its translation."""
+    made = sources(language, folder)
+    return [node for node, (english, _) in pages(language).items() if digest(english) not in made]
+
+
+def page_faults(english: str, text: str) -> list[str]:
+    """Parts of a help page that its translation lost: headings, rows, pictures, code, numbers."""
+    found = []
+    for name, part in (("headings", r"^#+ "), ("rows", r"^\|"), ("list items", r"^(?:\*|\d+\.) ")):
+        counts = [len(re.findall(part, page, re.MULTILINE)) for page in (english, text)]
+        if counts[0] != counts[1]:
+            found.append(f"has {counts[1]} {name} in place of {counts[0]}")
+    for part in (r"`[^`]+`", r"\]\([^)]+\)", r"(?<![\w.,])\d+(?:\.\d+)?"):
+        lost = sorted({match for match in re.findall(part, english) if match not in text})
+        found += [f"lacks {', '.join(lost)}"] if lost else []
+    return found
+
+
 def translated(language: str, folder: Path = LOCALES) -> dict[str, str]:
     """{English: translation} of a language, without the translations of texts that have changed since."""
-    path = folder / language / SOURCES
-    made = set(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else set()
+    made = sources(language, folder)
     texts = read(language, folder)
     english = read("en", folder)
     return {english[key]: text for key, text in texts.items() if key in english and digest(english[key]) in made}
@@ -165,7 +198,8 @@ def add(language: str, new: dict[str, str], folder: Path = LOCALES) -> None:
     for name in FILES:
         texts = {key[1:]: known[text] for key, text in english.items() if key[0] == name and text in known}
         dump(folder / language / name, nested(texts))
-    dump(folder / language / SOURCES, sorted(map(digest, known)))
+    of_pages = {digest(page) for page, _ in pages(language).values()} & sources(language, folder)
+    dump(folder / language / SOURCES, sorted({*map(digest, known), *of_pages}))
 
 
 def members(entry: Any) -> list[str]:
@@ -219,6 +253,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--todo", metavar="LANGUAGE", choices=LANGUAGES)
     parser.add_argument("--add", nargs=2, metavar=("LANGUAGE", "FILE"))
+    parser.add_argument("--pages", metavar="LANGUAGE", choices=LANGUAGES)
     given = parser.parse_args(arguments)
     if given.todo:
         known = translated(given.todo)
@@ -227,8 +262,13 @@ def main(arguments: list[str]) -> int:
         return 0
     if given.add:
         add(given.add[0], json.loads(Path(given.add[1]).read_text(encoding="utf-8")))
+    if given.pages:
+        made = sources(given.pages) | {digest(english) for english, _ in pages(given.pages).values()}
+        dump(LOCALES / given.pages / SOURCES, sorted(made))
+        return 0
     if given.add or given.check:
         found = [line for language in ([given.add[0]] if given.add else LANGUAGES) for line in problems(language)]
+        found += [f"{language}: help page {node}: stale" for language in LANGUAGES for node in stale_pages(language)]
         print("\n".join(found) or "complete")
         return 1 if found else 0
     load_pack()

@@ -65,6 +65,20 @@ def test_neutral_values_of_choices_are_kept(language):
                 assert found[1] in text, f"{language}: {node.GET_SCHEMA().node_id}.{entry.id} lacks {found[1]}: {text}"
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_pages_are_whole(language):
+    found = {node: TOOL["page_faults"](english, text) for node, (english, text) in TOOL["pages"](language).items()}
+    current = {node: faults for node, faults in found.items() if faults and node not in TOOL["stale_pages"](language)}
+    assert not current, current
+
+
+def test_a_page_that_lost_a_part_is_found():
+    page = "# Title\n\n![A](b.webp) of `code`, 0.5.\n\n| input |\n"
+    assert TOOL["page_faults"](page, page.replace("Title", "标题")) == []
+    for lost in ("# ", "`code`", "b.webp", "0.5", "| "):
+        assert TOOL["page_faults"](page, page.replace(lost, "")), lost
+
+
 def test_only_known_languages_are_published():
     assert {folder.name for folder in LOCALES.iterdir()} <= {"en", *LANGUAGES}
     ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
