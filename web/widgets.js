@@ -124,7 +124,7 @@ app.registerExtension({
     refresh(node);
     relabel(node);
     const [width, height] = SIZES[node.comfyClass] ?? [WIDTH, 0];
-    const [least, needed] = node.computeSize();
-    node.setSize([Math.max(width, least), Math.max(height, needed)]);
+    const [least, needed] = node.computeSize(); // 20 pixels less than a long title needs
+    node.setSize([Math.max(width, least + 20), Math.max(height, needed)]);
   },
 });
