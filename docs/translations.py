@@ -33,7 +33,7 @@ PROSE = {"pale", "guided"}
 """Words before a colon that are no values of a widget."""
 SCRIPTS = {"zh": "一-鿿", "zh-TW": "一-鿿", "ja": "ぁ-ヿ一-鿿", "ko": "가-힣", "ru": "А-яЁё"}
 """Letters of which each translation has at least one."""
-WIDEST = {"name": 34, "display_name": 46}
+WIDEST = {"name": 34, "display_name": 44}
 """Columns of a label and of a title in a node of the usual width; a Chinese or Japanese letter takes two."""
 SYNTAX = re.compile(r"[{}|@]")
 """Characters that the front end's translator reads as syntax in some texts and not in others."""

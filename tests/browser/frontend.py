@@ -74,10 +74,10 @@ def browser():
             chromium.close()
 
 
-def open_front_end(chromium, address: str, width: int = 800, height: int = 600):
-    """A page with the front end loaded, without access to anything but the server."""
+def open_front_end(chromium, address: str, width: int = 800, height: int = 600, locale: str = "en-US"):
+    """A page with the front end loaded in a language, without access to anything but the server."""
     # Drawn by the processor that also runs the server, hence few pixels and no animation.
-    page = chromium.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    page = chromium.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce", locale=locale)
     home = f"http://{address}/"
     page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(home) else route.abort())
     page.goto(home, timeout=180_000)
