@@ -154,6 +154,7 @@ def own_files(options: argparse.Namespace):
 def main(options: argparse.Namespace) -> None:
     comfyui = Path(os.environ["COMFYUI_PATH"])
     runpy.run_path(str(ROOT / "demo" / "launcher" / "launch.py"))["alias_pack"](comfyui)
+    from likeness.demo.launcher.client import Failed, Rejected
     from likeness.demo.launcher.host import Host
     from likeness.docs import help_pictures
 
@@ -175,16 +176,23 @@ def main(options: argparse.Namespace) -> None:
     if not missing:
         print("every picture is up to date")
         return
-    setup = {"setup": own.setup} if own else {}
+    setup, failed = {"setup": own.setup} if own else {}, []
     with Host(comfyui, cpu=own is None or own.cpu, **setup) as host:
         object_info = host.client.object_info()
         for file in missing:
-            made = draw(host.client, wanted[file], object_info, **change)
+            try:
+                made = draw(host.client, wanted[file], object_info, **change)
+            except (Failed, Rejected) as error:  # a graph's own; the others may be drawn
+                failed.append(file)
+                print(file, error, flush=True)
+                continue
             made.save(out / file, quality=QUALITY, method=6)
             digests[file] = keys[file]
             text = json.dumps(dict(sorted(digests.items())), indent=1)
             kept.write_text(f"{text}\n", encoding="utf-8", newline="\n")
             print(file, (out / file).stat().st_size, flush=True)
+    if failed:
+        sys.exit(f"not drawn: {', '.join(failed)}")
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from comfy_api.latest import io
 from likeness.docs import draw_help
 from likeness.docs.help_pictures import NO_DIAL, NO_PICTURE, PICTURES
+from likeness.nodes import node_classes
 from likeness.tests import workflows
 from likeness.tests.titles import TITLES
 from PIL import Image
@@ -17,6 +19,7 @@ ASSETS = ROOT / "web" / "docs" / "assets"
 DECLARED = {picture.file: picture for pictures in PICTURES.values() for picture in pictures}
 LONGEST_CODE, MOST_COLUMNS, MOST_BYTES, MOST_BYTES_OF_ALL = 21, 3, 24_000, 3_000_000
 """A help panel of 218 pixels, its width in a window of 1280, shows 21 letters of code in a table."""
+INPUTS = {(n.GET_SCHEMA().node_id, i.id): i for n in node_classes() for i in n.GET_SCHEMA().inputs}
 SITE = "https://github.com/comfyui-likeness/ComfyUI-Likeness/blob/main/"
 
 
@@ -70,6 +73,10 @@ def test_a_declared_panel_is_in_its_workflow(file):
         for name in panel.changes:
             number, _, entry = name.partition(".")
             assert entry in prompt[number]["inputs"], f"{panel.workflow} has no {name}"
+            given = INPUTS.get((prompt[number]["class_type"], entry))
+            value = panel.changes[name]
+            if isinstance(given, io.Float.Input | io.Int.Input):
+                assert given.min <= value <= given.max, f"{name}: {value}"
 
 
 def test_panels_of_a_dial_differ():
