@@ -160,7 +160,13 @@ def page_faults(english: str, text: str) -> list[str]:
     for part in (r"`[^`]+`", r"\]\([^)]+\)", r"(?<![\w.,])\d+(?:\.\d+)?"):
         lost = sorted({match for match in re.findall(part, english) if match not in text})
         found += [f"lacks {', '.join(lost)}"] if lost else []
-    return found
+    return found + [f"needs a space after {part}" for part in unclosed(text)]
+
+
+def unclosed(page: str) -> list[str]:
+    """Emphasized parts that Markdown does not see: they end with punctuation, and a letter follows at once."""
+    parts = re.finditer(r"(\*{1,2})(?! )([^*\n]+)\1(.?)", re.sub(r"^\* ", "", page, flags=re.MULTILINE))
+    return [part[0] for part in parts if not part[2][-1].isalnum() and part[3].isalnum()]
 
 
 def translated(language: str, folder: Path = LOCALES) -> dict[str, str]:
