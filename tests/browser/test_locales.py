@@ -45,7 +45,9 @@ def test_a_node_is_in_chinese(chinese, kind):
     for name, shown in {**made["inputs"], **made["widgets"]}.items():
         assert shown == named["inputs"].get(name, {}).get("name", shown), name
     outputs = [named["outputs"][str(i)].get("name", shown) for i, shown in enumerate(made["outputs"])]
-    assert made["outputs"] == outputs and made["saved"] == []
+    assert made["outputs"] == outputs
+    # A label that is saved would be shown in every language: only those that are alike in all may stay.
+    assert {*made["saved"]} <= {entry["name"] for entry in named["inputs"].values()}
     assert len({*made["inputs"]} & {*named["inputs"]}) > 4
 
 
