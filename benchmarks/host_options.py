@@ -20,7 +20,7 @@ WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
 PLAIN = "demo_model"
 METHODS = ("likeness_sampler", "layout_and_retouch", "jedi")
 """Workflows of the demo model: guidance by a palette, the retouch with its adaptive mask, and a set."""
-SHORTER = {"steps": 6, "batch_size": 2, "switch_step": 2, "lambda_2": 3, "lambda_3": 3, "inversion_steps": 6}
+MOST = {"steps": 6, "batch_size": 2, "switch_step": 2, "lambda_2": 3, "lambda_3": 3, "inversion_steps": 6}
 TORCH = "--use-pytorch-cross-attention"
 EXACT = {
     "again": (TORCH,),
@@ -95,7 +95,8 @@ def shorter(name: str) -> Prompt:
     """Workflow with few steps and pictures."""
     prompt: Prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     for node in prompt.values():
-        node["inputs"] |= {key: value for key, value in SHORTER.items() if isinstance(node["inputs"].get(key), int)}
+        given = {key: node["inputs"].get(key) for key in MOST}
+        node["inputs"] |= {key: min(value, MOST[key]) for key, value in given.items() if isinstance(value, int)}
     return prompt
 
 

@@ -68,6 +68,8 @@ class Runs:
             self.client.run(prompt)
         except Interrupted:
             return True
+        except FAILURES as error:
+            self.wrong.append(f"a run to be interrupted: {error}")
         finally:
             timer.cancel()
             timer.join()
