@@ -58,7 +58,7 @@ class Growth:
     operations: list[float]
 
     def exponents(self) -> tuple[float, float]:
-        """Of the time and of the work, between the two largest sizes."""
+        """Exponents of the time and of the work, between the two largest sizes."""
         return _slope(self.sizes, self.seconds), _slope(self.sizes, self.operations)
 
 
