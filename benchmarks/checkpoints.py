@@ -70,6 +70,10 @@ _UNET = "model.diffusion_model."
 _POOL = 1_000_003
 """Random numbers that all weights repeat. The prime keeps rows of weights from being alike."""
 
+_KINDS = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3", torch.int64: "I64"}
+_ONES = ("weight", "scale", "gamma", "running_var")
+"""Ends of the names of norms."""
+
 State = dict[str, torch.Tensor]
 
 
@@ -85,7 +89,7 @@ def shapes(family: str) -> State:
     with META:
         autoencoder = AutoencoderKL(ddconfig=VAE, embed_dim=4).half()
     state |= config.process_vae_state_dict_for_saving(autoencoder.state_dict())
-    state |= config.process_clip_state_dict_for_saving(_texts(family))
+    state |= config.process_clip_state_dict_for_saving(text_weights(family))
     if family == SDXL:  # the host's converter names this encoder after itself
         state = comfy.utils.state_dict_prefix_replace(state, {"clip_l.": "conditioner.embedders.0."})
     else:
@@ -101,10 +105,10 @@ def _sd35_shapes() -> State:
         autoencoder = AutoencoderKL(ddconfig=VAE | {"z_channels": 16}, embed_dim=16).half()
     kept = {name: value for name, value in autoencoder.state_dict().items() if "quant_conv" not in name}
     state |= config.process_vae_state_dict_for_saving(kept)
-    return state | config.process_clip_state_dict_for_saving(_texts(SD35))
+    return state | config.process_clip_state_dict_for_saving(text_weights(SD35))
 
 
-def _texts(family: str) -> State:
+def text_weights(family: str) -> State:
     """Weights of the text encoders by the host's names."""
     folders = {"clip_l": (comfy.sd1_clip, "sd1_clip_config.json")}
     if family != SD15:
@@ -134,7 +138,7 @@ def lora_shapes(family: str) -> State:
         if ".attn" in key and key.endswith(".weight") and unet[key].ndim == 2:
             add("lora_unet_" + name.removesuffix(".weight").replace(".", "_"), unet[key])
     prefixes = {"clip_l": "lora_te" if family == SD15 else "lora_te1", "clip_g": "lora_te2"}
-    for key, weight in _texts(family).items():
+    for key, weight in text_weights(family).items():
         encoder, _, layer = key.removesuffix(".weight").partition(".transformer.")
         if "_proj" in layer and key.endswith(".weight") and "layers" in layer:
             add(f"{prefixes[encoder]}_{layer.replace('.', '_')}", weight)
@@ -156,14 +160,15 @@ def write(path: Path, state: State) -> Path:
     header, end = {}, 0
     for name, tensor in state.items():
         begin, end = end, end + tensor.numel() * tensor.dtype.itemsize
-        kind = {torch.float16: "F16", torch.int64: "I64"}[tensor.dtype]
+        kind = _KINDS[tensor.dtype]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for values in _values(state):
-            file.write(values.contiguous().numpy().tobytes())
+        for values, tensor in zip(_values(state), state.values(), strict=True):
+            plain = values.to(tensor.dtype).contiguous().view(-1)
+            file.write(plain.view(torch.uint8).numpy().tobytes())
     return path
 
 
@@ -177,8 +182,8 @@ def _values(state: State) -> Iterator[torch.Tensor]:
             yield torch.arange(count).view(tensor.shape)
         elif tensor.ndim < 2 and name.endswith("alpha"):
             yield torch.full(tensor.shape, float(RANK), dtype=torch.float16)
-        elif tensor.ndim < 2:
-            yield torch.full(tensor.shape, float(name.endswith("weight")), dtype=torch.float16)
+        elif tensor.ndim < 2 or name.endswith("gamma"):
+            yield torch.full(tensor.shape, float(name.endswith(_ONES)), dtype=torch.float16)
         else:
             spread = (pool * _scale(name, tensor)).half()
             yield spread.roll(-at).repeat(math.ceil(count / _POOL))[:count].view(tensor.shape)

@@ -21,14 +21,14 @@ from ..demo.launcher.client import FAILURES, Client, Prompt
 from ..demo.launcher.files import read_json, write_json
 from ..demo.launcher.host import Host, HostError, prepare
 from ..demo.launcher.serve import has_gpu
-from . import checkpoints, gpu, photos, rehearsal_prompts
+from . import checkpoints, gpu, photos, rehearsal_prompts, transformer_files
 from .kept import cache_folder
 from .report import Report, Target, machine
 
 GIB = 2**30
 TIMEOUT = 7200.0
 ON_A_CPU = ("--bf16-unet", "--bf16-vae")
-"""Options of ComfyUI for SDXL: weights take half the memory of float32, in which a CPU still computes."""
+"""Options of ComfyUI for large networks: weights take half the memory of float32, in which a CPU still computes."""
 _COMPLAINTS = re.compile(r".*(?:lora key not loaded|not load|missing|unexpected|invalid value|left over keys).*", re.I)
 _HARMLESS = re.compile(r"torchaudio|Failed to import|comfy-aimdo|comfy_kitchen|missing.*(?:xformers|triton)", re.I)
 NOTES = (
@@ -83,12 +83,13 @@ class Outcomes:
 def run(quick: bool, only: str = "") -> Report:
     """Runs the workflows whose names contain `only`. quick: those for SD 1.5 alone.
 
-    Those of SD 3.5, whose file is not of true size, run only if they are asked for.
+    Those of transformers, whose files are not of true size, run only if they are asked for.
     """
     rows: list[dict[str, Any]] = []
     figures: dict[str, float | None] = {}
     said: dict[str, dict[str, str]] = {}
-    whole = (checkpoints.SD15, checkpoints.SDXL, *((checkpoints.SD35,) if only else ()))
+    reduced = (checkpoints.SD35, *transformer_files.FAMILIES)
+    whole = (checkpoints.SD15, checkpoints.SDXL, *(reduced if only else ()))
     for family in (checkpoints.SD15,) if quick else whole:
         prompts = {name: prompt for name, prompt in rehearsal_prompts.workflows(family).items() if only in name}
         outcomes = dict(rehearse(family, prompts))
@@ -112,18 +113,26 @@ def prepare_files(family: str, wanted: set[str], base: Path, longest: int | None
     """
     prepare(base)
     models, made = base / "models", cache_folder() / "rehearsal" / "files"
-    for folder, file, shapes in (
-        ("checkpoints", checkpoints.CHECKPOINTS[family], checkpoints.shapes),
-        ("loras", checkpoints.LORAS[family], checkpoints.lora_shapes),
-        ("embeddings", checkpoints.EMBEDDING, lambda _: checkpoints.embedding_shapes()),
-    ):
-        if not (made / file).is_file():
+    for folder, file, shapes in _files(family):
+        # Families may have files of one name with other contents.
+        path = made / family / file if family in transformer_files.FAMILIES else made / file
+        if not path.is_file():
             print(f"rehearsal: makes {file}", flush=True)
-            checkpoints.write(made / file, shapes(family))
-        _link(made / file, models / folder / file)
+            checkpoints.write(path, shapes())
+        _link(path, models / folder / file)
     pictures = photos.write(base / "input", longest)
     for name in wanted - {path.name for path in pictures}:
         shutil.copy2(pictures[0], base / "input" / name)
+
+
+def _files(family: str) -> tuple[transformer_files.File, ...]:
+    if family in transformer_files.FAMILIES:
+        return transformer_files.FAMILIES[family].files
+    return (
+        transformer_files.File("checkpoints", checkpoints.CHECKPOINTS[family], lambda: checkpoints.shapes(family)),
+        transformer_files.File("loras", checkpoints.LORAS[family], lambda: checkpoints.lora_shapes(family)),
+        transformer_files.File("embeddings", checkpoints.EMBEDDING, checkpoints.embedding_shapes),
+    )
 
 
 def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Outcome]]:
@@ -139,7 +148,8 @@ def rehearse(family: str, prompts: dict[str, Prompt]) -> Iterator[tuple[str, Out
     if len(done) == len(prompts):
         return
     prepare_files(family, wanted, base, None if on_gpu else rehearsal_prompts.SIDE)
-    arguments = ON_A_CPU if family == checkpoints.SDXL and not on_gpu else ()
+    large = family == checkpoints.SDXL or family in transformer_files.FAMILIES
+    arguments = ON_A_CPU if large and not on_gpu else ()
     try:
         with Host(
             Path(os.environ["COMFYUI_PATH"]), base, cpu=not on_gpu, arguments=arguments, ready_within=600

@@ -10,9 +10,10 @@ from typing import Any
 from ..demo.launcher.client import Prompt
 from .checkpoints import CHECKPOINTS
 from .photos import NAMES
+from .transformer_files import FAMILIES
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
-SIDES = {"sd15": 512, "sdxl": 1024, "sd35": 1024}
+SIDES = {"sd15": 512, "sdxl": 1024, "sd35": 1024, **{name: family.side for name, family in FAMILIES.items()}}
 SIDE, STEPS, PICTURES = 128, 4, 2
 _MOST = {
     "steps": STEPS,
@@ -30,9 +31,10 @@ _SCHEDULERS = {"ddim_uniform": "normal"}
 
 
 def workflows(family: str) -> dict[str, Prompt]:
-    """API graphs of the shipped workflows that load this family's checkpoint, by name."""
+    """API graphs of the shipped workflows that load this family's checkpoint or network, by name."""
+    file = FAMILIES[family].network.name if family in FAMILIES else CHECKPOINTS[family]
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(WORKFLOWS.glob("*.json"))}
-    return {name: prompt for name, prompt in found.items() if CHECKPOINTS[family] in set(_strings(prompt))}
+    return {name: prompt for name, prompt in found.items() if file in set(_strings(prompt))}
 
 
 def pictures(prompt: Prompt) -> set[str]:
