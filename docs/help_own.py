@@ -16,7 +16,7 @@ from .help_pictures import Picture
 
 DEMO_ONLY = ("jedi", "demo_model", "demo_subject", "correspondence", "keep_best", "same_subject")
 """Workflows about the demo's own models, or with its judge."""
-DEMO_NOUN = "red striped fish"
+DEMO_NOUN = "fish"
 DEMO_BLOCKS = ("output2-5", "output3", "output4, output5")
 """Blocks that were chosen for the demo's network."""
 PERSONAL, REFERENCES, TEXT, PLAIN, NEUTRAL, WORD = range(6)
@@ -86,6 +86,7 @@ class Own:
             made[f"{number}.lora"] = {"class_type": "LoraLoaderModelOnly", "inputs": lora}
             model = [f"{number}.lora", 0]
         token = self.options.token or noun
+        token = token if noun in token.split() else f"{token} {noun}"  # one word is looked up in every text
         text, plain = (f"a photo of a {words} {scene}".strip() for words in (token, noun))
         return {
             PERSONAL: model,
@@ -93,7 +94,7 @@ class Own:
             TEXT: text,
             PLAIN: plain,
             NEUTRAL: f"a photo of a {token}",
-            WORD: token,
+            WORD: noun,
         }
 
     def fit(self, node: dict[str, Any], replaced: dict[str, dict[int, Any]]) -> None:
@@ -103,8 +104,7 @@ class Own:
             if isinstance(value, list) and value[0] in replaced:
                 inputs[name] = replaced[value[0]][value[1]]
             elif isinstance(value, str):
-                value = "paper" if value in DEMO_BLOCKS else value.replace(DEMO_NOUN, noun).replace("sks fish", noun)
-                inputs[name] = value.replace("fish", noun)
+                inputs[name] = "paper" if value in DEMO_BLOCKS else value.replace(DEMO_NOUN, noun)
         if node["class_type"] == "LikenessSubjectPrompt":
             inputs["token"] = self.options.token if self.options.lora else ""
         if node["class_type"] == "EmptyLatentImage":
