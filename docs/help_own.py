@@ -104,7 +104,8 @@ class Own:
             if isinstance(value, list) and value[0] in replaced:
                 inputs[name] = replaced[value[0]][value[1]]
             elif isinstance(value, str):
-                inputs[name] = "paper" if value in DEMO_BLOCKS else value.replace(DEMO_NOUN, noun)
+                usual = "all" if name == "layout_blocks" else "paper"
+                inputs[name] = usual if value in DEMO_BLOCKS else value.replace(DEMO_NOUN, noun)
         if node["class_type"] == "LikenessSubjectPrompt":
             inputs["token"] = self.options.token if self.options.lora else ""
         if node["class_type"] == "EmptyLatentImage":

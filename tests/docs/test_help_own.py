@@ -40,6 +40,7 @@ def test_nothing_of_the_demo_is_left(picture):
             if node["class_type"] == "EmptyLatentImage":
                 assert (node["inputs"]["width"], node["inputs"]["height"]) == (512, 512)
     assert all(node in found for node, _ in shown)
+    assert not [node for node in found.values() if node["inputs"].get("layout_blocks") == "paper"]
     for node in found.values():
         text, word = (node["inputs"].get(name) for name in ("text", "word"))
         if isinstance(text, str) and isinstance(word, str):
