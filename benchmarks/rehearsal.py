@@ -37,6 +37,8 @@ NOTES = (
     f"On a CPU the workflows are shortened to {rehearsal_prompts.SIDE} pixels, photographs included, and to "
     f"{rehearsal_prompts.STEPS} steps and {rehearsal_prompts.PICTURES} pictures, with SDXL's weights in bfloat16; on a "
     "GPU they run as they are shipped.",
+    "Transformers, asked for with --only, have few blocks. For Z-Image, Krea 2 and Flux.2 a CLIP stands in for the "
+    "language model, whose depth the host fixes; Flux.1's T5 takes 5 GiB of memory, Qwen-Image's encoder 7.",
     "The photographs have odd sizes; one is turned by a tag, one transparent, on a GPU one of 12 megapixels.",
     "passed: every output is a picture of finite, unequal pixels, and ComfyUI's log has no unknown or missing weights.",
     "seconds: of this run alone, in which other programs may have used the cores too.",
