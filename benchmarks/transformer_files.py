@@ -1,7 +1,7 @@
 """Files of diffusion transformers for rehearsals: the names, keys and loaders of real ones, few blocks, random weights.
 
 The host fixes the depth of a text encoder by its kind, so none can be cut. Where a network takes any width of text, a
-CLIP of Stable Diffusion stands in for the language model; others have their own encoder, in fp8.
+CLIP of Stable Diffusion stands in for the language model. Others have their own encoder, in fp8.
 """
 
 from __future__ import annotations
