@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -244,4 +245,9 @@ def noise_levels(window: Window, count: int, model_sampling: ModelSampling, node
     percents = [start + (i + 0.5) * (end - start) / count for i in range(count)]
     low, high = float(model_sampling.sigma_min), float(model_sampling.sigma_max)
     found = {min(max(float(model_sampling.percent_to_sigma(p)), low), high) for p in percents}
+    if not all(math.isfinite(sigma) and sigma > 0 for sigma in found):
+        raise ValueError(
+            f"{node}: expected a model with noise levels above 0, got {high:g} to {low:g}; change the node before it "
+            "that sets the model's sampling, such as its shift."
+        )
     return tuple(sorted(found, reverse=True))

@@ -17,7 +17,7 @@ from .family import Options
 from .notices import Notices
 from .rows import Row
 from .shown import Shown
-from .window import Window
+from .window import Window, no_effect
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -67,6 +67,7 @@ class RunState:
         self._memory: dict[Hashable, Any] = {}
         self._lock = threading.Lock()
         self._endings: list[Callable[[], None]] = []
+        self._reports: list[Callable[[], None]] = []
         self._acted: dict[Patch, bool] = {}
 
     @staticmethod
@@ -113,10 +114,16 @@ class RunState:
         self._acted[patch] = self._acted.get(patch, False) or acted
 
     def report(self) -> None:
-        """Warns of every patch whose window contained no noise level of the run."""
+        """Warns of every patch whose window contained no noise level of the run, and of what patches have noticed."""
         for patch, acted in self._acted.items():
             if not acted:
                 notices_of_patch(patch).tell(no_effect(patch.window))
+        for act in self._reports:
+            act()
+
+    def at_report(self, act: Callable[[], None]) -> None:
+        """Calls `act` when the run has ended without an error."""
+        self._reports.append(act)
 
     def at_end(self, act: Callable[[], None]) -> None:
         """Calls `act` when the run ends, even by an error."""
@@ -124,7 +131,7 @@ class RunState:
 
     def close(self) -> None:
         """Ends the run and drops its memory, so that remaining references to this object hold no tensors."""
-        endings, self._endings = self._endings, []
+        endings, self._endings, self._reports = self._endings, [], []
         self._memory.clear()
         self._acted.clear()
         self._guider = None
@@ -262,14 +269,6 @@ class Telling(Protocol):
 def notices_of_patch(patch: Patch | Guidance) -> Notices:
     """A patch's Notices, or new ones that write to the log alone."""
     return patch.notices if isinstance(patch, Telling) else Notices(patch.node)
-
-
-def no_effect(window: Window) -> str:
-    """The sentence for a window that contains no noise level of a run."""
-    return (
-        f"no effect on this run, because none of its noise levels lies between start_percent {window.start_percent:g} "
-        f"and end_percent {window.end_percent:g}; widen them."
-    )
 
 
 @runtime_checkable

@@ -54,6 +54,14 @@ class Window:
 ALWAYS = Window()
 
 
+def no_effect(window: Window) -> str:
+    """The sentence for a window that contains no noise level of a run."""
+    return (
+        f"no effect on this run, because none of its noise levels lies between start_percent {window.start_percent:g} "
+        f"and end_percent {window.end_percent:g}; widen them."
+    )
+
+
 def steps_before(percent: float, levels: Sequence[float], model_sampling: ModelSampling) -> int:
     """The number of steps that begin before a fraction of sampling.
 

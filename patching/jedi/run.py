@@ -18,8 +18,7 @@ from ..features.references import Reference
 from ..host.blocks import Block, Layer, layers_of
 from ..host.families import family_of
 from ..host.notices import Notices
-from ..host.run import no_effect
-from ..host.window import ALWAYS, Window
+from ..host.window import ALWAYS, Window, no_effect
 from .coupling import Chunks, Coupling
 from .format import JointFormat
 from .members import Member

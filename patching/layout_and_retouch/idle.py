@@ -13,6 +13,7 @@ from .settings import FORK, NONE, Layout, RetouchSettings
 if TYPE_CHECKING:
     from comfy.samplers import CFGGuider
 
+    from ..host.notices import Notices
     from .mask import SubjectMask
     from .run import RetouchRun
 
@@ -99,6 +100,32 @@ def idle_steps(run: RetouchRun, sigmas: Sequence[float], continued: bool, refere
             f"after the steps before lambda_2 {settings.lambda_2}; lower start_percent or raise {name_2}."
         )
     return told
+
+
+def expected_parts(run: RetouchRun, references: int) -> set[str]:
+    """The parts that a run about to start has steps of, by the names of `RetouchRun.met`. references: their number."""
+    inside = [s for s in run.levels if s > 0 and run.window.contains(s)]
+    parts = {"late": references > 0, "blends": run.mask_blends}
+    return {part for part, used in parts.items() if used and any(getattr(run, part)(s) for s in inside)}
+
+
+def tell_unmet(run: RetouchRun, expected: set[str], notices: Notices) -> None:
+    """Tells of an expected part in none of whose steps the model was called.
+
+    Some samplers, such as dpm_fast, take steps of their own.
+    """
+    missing, settings = expected - run.met, run.settings
+    if not missing:
+        return
+    what, name, step, widget = (
+        ("reference", "lambda_2", settings.lambda_2, settings.names[0])
+        if "late" in missing
+        else ("mask", "lambda_3", settings.lambda_3, settings.names[1])
+    )
+    notices.tell(
+        f"no effect of the {what}, because the model was never called from step {name} {step} on; lower {widget}, "
+        "raise the sampler's steps, or choose a sampler that keeps to the schedule."
+    )
 
 
 def counted_steps(settings: RetouchSettings, steps: int, masked: bool) -> str:

@@ -32,7 +32,7 @@ from .checks import (
     check_trajectory,
     warn_of_idle_weights,
 )
-from .idle import counted_steps, first_mask, idle_steps, unused_guidance
+from .idle import counted_steps, expected_parts, first_mask, idle_steps, tell_unmet, unused_guidance
 from .looking import late_alone, reference_looks, view_of
 from .mask import SubjectMask
 from .path import path_of, reached, starting_noise
@@ -153,6 +153,7 @@ class Retouch:
             check_layout(run, self._blended_levels(run))
         Live(self.notices).steps(run.kind_of(s) for s in levels if s > 0)
         state.recall((self, "run"), lambda: run)
+        state.at_report(partial(tell_unmet, run, expected_parts(run, len(self.lending.references)), self.notices))
         # Mixing two noises lowers their variance, so below strength 1 the run keeps its own.
         if source is None or settings.early_swap == NONE or settings.strength < 1 or levels[0] not in early:
             return noise
@@ -218,7 +219,7 @@ class Retouch:
             run.start_mask(self.mask, call.x.device, pixels_per_latent(call.model.latent_format))
             call.state.at_end(run.finish_mask)
         run.refuse_parts(call)
-        step = self._late if run.late(call.sigma) else self._early
+        step = self._late if run.enters(call.sigma) else self._early
         if run.mask is not None and run.mask.mask.follows and run.blends_next(call.sigma):
             tap = run.mask.tap(self.lending.family, self.mask_blocks)
             return step(run, call, lambda c: tap(c, forward))

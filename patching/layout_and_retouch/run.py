@@ -51,6 +51,8 @@ class RetouchRun:
     mask_blends: bool = False
     vanilla: VanillaFeatures | None = None
     mask: MaskRun | None = None
+    met: set[str] = field(default_factory=set)
+    """What the sampler's calls have met: late and blends, the methods of this name."""
     _latest: dict[bool, tuple[tuple, Made]] = field(default_factory=dict)
     _digest: str = ""
 
@@ -58,6 +60,11 @@ class RetouchRun:
     def steps(self) -> tuple[float, ...]:
         """The noise levels on which lambda_2 and lambda_3 count steps: the layout's where it has been sampled."""
         return self.levels if self.path is None else self.path.steps
+
+    def enters(self, sigma: float) -> bool:
+        """Notes the parts that a call of the sampler lies in; True from step lambda_2 on."""
+        self.met |= {part for part in ("late", "blends") if getattr(self, part)(sigma)}
+        return self.late(sigma)
 
     def late(self, sigma: float) -> bool:
         """True from step lambda_2 on."""

@@ -105,7 +105,16 @@ class UREMDGuidance:
         self.log.start(run.levels, len(noise), live)
         state.at_end(self.log.finish)
         state.recall((self, "run"), lambda: run)
+        state.at_report(lambda: self._report(run))
         return noise
+
+    def _report(self, run: GuidanceRun) -> None:
+        """Warns of a run that no step of the sampler has guided."""
+        if run.levels and not run.moves:
+            self.notices.tell(
+                "no effect on this run, because the model was called in none of the guided steps; raise the sampler's "
+                "steps, choose a sampler that keeps to the schedule, or let no other node answer in these steps."
+            )
 
     def _earlier(self, sigmas: list[float], model_sampling: ModelSampling) -> tuple[float, ...]:
         """The noise levels of the runs that a run without noise continues, by which `every` counts on."""

@@ -44,6 +44,8 @@ class GuidanceRun:
     prompts: frozenset
     mask: torch.Tensor | None = None
     earlier: tuple[float, ...] = ()
+    moves: int = 0
+    """Number of latents that were moved."""
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
     _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
     _latest: dict[Part, _Moved] = field(default_factory=dict)
@@ -161,6 +163,7 @@ class GuidanceRun:
             latent = latent - step_of_gradient(free, found, step.sigma, size, kind=settings.step, loss=loss).to(latent)
         self.log.note_shift(latent - step.x, step.x)
         self._latest[part] = _Moved(step.sigma, step.x, latent)
+        self.moves += 1
         return latent
 
     def _gradient(

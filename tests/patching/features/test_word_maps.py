@@ -1,6 +1,7 @@
 """LikenessAttentionMaps on tiny real U-Nets with ComfyUI's real tokenizers."""
 
 import comfy.model_management
+import comfy.model_sampling
 import comfy.sd1_clip
 import comfy.sdxl_clip
 import pytest
@@ -162,6 +163,16 @@ def test_interrupt_stops_it_and_the_next_run_works(clip):
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         maps(model, clip, levels=3)
     assert maps(model, clip).heatmaps.amax() == 1
+
+
+def test_a_model_without_noise_is_refused(clip):
+    """A shift of 0 gives a flow model the noise level 0 throughout."""
+    model = tiny_model("sd1").clone()
+    sampling = type("Sampling", (comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST), {})()
+    sampling.set_parameters(shift=0.0)
+    model.add_object_patch("model_sampling", sampling)
+    with pytest.raises(ValueError, match="expected a model with noise levels above 0, got nan to 0; change"):
+        maps(model, clip)
 
 
 def test_noise_levels_lie_in_the_window():

@@ -81,6 +81,17 @@ def test_neutral_values_say_nothing(case):
     assert not told_by(NEUTRAL[case])
 
 
+def test_a_sampler_with_steps_of_its_own_says_what_it_has_left_out():
+    """With two steps asked for, dpm_fast takes one."""
+
+    def fast(steps):
+        return lambda model: run(model, sampler="dpm_fast", steps=steps)
+
+    (told,) = told_by({}, fast(2))
+    assert "the model was never called from step lambda_2 1" in told
+    assert not told_by({"lambda_2": 0, "lambda_3": 0}, fast(2)) and not told_by({}, fast(4))
+
+
 def in_two(model):
     samples, noise = torch.zeros(1, 4, 8, 8), comfy.sample.prepare_noise(torch.zeros(1, 4, 8, 8), 3)
     for first, last in ((0, 1), (1, STEPS)):

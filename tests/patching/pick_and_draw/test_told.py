@@ -11,6 +11,7 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     clip_of,
     encoded,
     guided,
+    levels,
     made,
     model_of,
     palette,
@@ -35,6 +36,16 @@ def told(run=True, given=None, layout=None, positive=None, **changes):
     )
     same = run and torch.equal(sampled(patched, positive=positive), sampled(model, positive=positive))
     return notices.sentences, same
+
+
+def test_a_sampler_that_skips_the_guided_steps_is_told():
+    """With two steps asked for, dpm_fast takes one."""
+    model, notices = model_of(), Notices("Subject Guidance")
+    schedule = levels(model, 2)
+    late = {"appearance_start": 0.4, "appearance_end": 1.0, "layout_weight": 0.0}
+    patched, _ = guided(model, palette(model), None, notices=notices, **late)
+    sampled(patched, schedule=schedule, sampler="dpm_fast")
+    assert any("the model was called in none of the guided steps" in s for s in notices.sentences), notices.sentences
 
 
 @pytest.mark.parametrize(
