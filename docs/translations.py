@@ -22,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
 LANGUAGES = ("zh", "zh-TW", "ja", "ko", "fr", "es", "ru", "de", "pt-BR")
+PAGED = ("zh", "ja")
+"""Languages that have a translation of every help page."""
 PAGES = ROOT / "web" / "docs"
 """Help pages: NODE.md in English, and NODE/LANGUAGE.md."""
 FILES = ("nodeDefs.json", "main.json", "commands.json")
@@ -150,6 +152,13 @@ def stale_pages(language: str, folder: Path = LOCALES) -> list[str]:
     return [node for node, (english, _) in pages(language).items() if digest(english) not in made]
 
 
+def page_problems(language: str) -> list[str]:
+    """Sentences on the help pages that a language lacks or has out of date."""
+    lacking = sorted({path.stem for path in PAGES.glob("*.md")} - pages(language).keys()) if language in PAGED else []
+    found = [(node, "missing") for node in lacking] + [(node, "stale") for node in stale_pages(language)]
+    return [f"{language}: help page {node}: {word}" for node, word in found]
+
+
 def page_faults(english: str, text: str) -> list[str]:
     """Parts of a help page that its translation lost: headings, rows, pictures, code, numbers."""
     found = []
@@ -274,7 +283,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if given.add or given.check:
         found = [line for language in ([given.add[0]] if given.add else LANGUAGES) for line in problems(language)]
-        found += [f"{language}: help page {node}: stale" for language in LANGUAGES for node in stale_pages(language)]
+        found += [line for language in LANGUAGES for line in page_problems(language)]
         print("\n".join(found) or "complete")
         return 1 if found else 0
     load_pack()
