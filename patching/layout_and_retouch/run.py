@@ -52,7 +52,7 @@ class RetouchRun:
     vanilla: VanillaFeatures | None = None
     mask: MaskRun | None = None
     met: set[str] = field(default_factory=set)
-    """What the sampler's calls have met: late and blends, the methods of this name."""
+    """Parts that the sampler's calls have met: late and blends, the methods of this name."""
     _latest: dict[bool, tuple[tuple, Made]] = field(default_factory=dict)
     _digest: str = ""
 
