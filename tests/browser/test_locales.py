@@ -1,10 +1,11 @@
-"""The editor in Chinese: titles, sockets and widgets of the nodes, and an English sentence that names a node."""
+"""The editor in Chinese: titles, sockets, widgets and help pages, and an English sentence that names a node."""
 
 import json
 from pathlib import Path
 
 import pytest
 from likeness.tests.browser import frontend
+from likeness.tests.browser.test_help import LOADED, MEASURED, OPEN
 
 CHINESE = json.loads((Path(__file__).resolve().parents[2] / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
 _MADE = """kind => {
@@ -33,7 +34,7 @@ _REFUSED = """([said, file]) => {
 
 @pytest.fixture(scope="module")
 def chinese(chromium, stocked_host):
-    page = frontend.open_front_end(chromium, stocked_host.client.address, locale="zh-CN")
+    page = frontend.open_front_end(chromium, stocked_host.client.address, 1280, 800, locale="zh-CN")
     page.evaluate("() => { app.canvas.pause_rendering = true; app.graph.clear(); }")
     return page
 
@@ -56,3 +57,11 @@ def test_a_sentence_finds_its_translated_node(chinese):
     folder = chinese.evaluate("async () => (await app.api.getExtensions()).find(path => path.endsWith('/live.js'))")
     file = f"/host/custom_nodes/{folder.split('/')[-2]}/patching/palette.py"
     assert chinese.evaluate(_REFUSED, [sentence, file]) == sentence
+
+
+@pytest.mark.parametrize("kind", ["LikenessSampler", "LikenessMetrics"])
+def test_a_help_page_is_in_chinese_and_fits(chinese, kind):
+    chinese.evaluate(OPEN, kind)
+    chinese.wait_for_function(LOADED, arg=CHINESE[kind]["display_name"], timeout=60_000)
+    found = chinese.evaluate(MEASURED)
+    assert found["wide"] == [] and found["rows"] > 3 and all(width for _, width in found["pictures"])
