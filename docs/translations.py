@@ -4,7 +4,7 @@ python docs/translations.py                  writes locales/en/nodeDefs.json; ne
 python docs/translations.py --check          names what is missing, stale, surplus or damaged in every language
 python docs/translations.py --todo ja        prints {English: ""} of the texts that ja lacks or has out of date
 python docs/translations.py --add ja FILE    adds the translations of a file that --todo began
-python docs/translations.py --pages ja       notes that the help pages in ja are made from the present English ones
+python docs/translations.py --pages ja       notes that all pages in ja are made from the present English ones
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ PAGED = ("zh", "ja")
 """Languages that have a translation of every help page."""
 PAGES = ROOT / "web" / "docs"
 """Help pages: NODE.md in English, and NODE/LANGUAGE.md."""
+DOCS = ROOT / "docs"
+"""Tutorials: NAME.md in English, and LANGUAGE/NAME.md beside it."""
 FILES = ("nodeDefs.json", "main.json", "commands.json")
 SOURCES = "sources.json"
 """Per language the digests of the English texts that its translations were made from."""
@@ -141,13 +143,14 @@ def sources(language: str, folder: Path = LOCALES) -> set[str]:
 
 
 def pages(language: str) -> dict[str, tuple[str, str]]:
-    """{node: (English help page, translation)} of the help pages that a language has."""
-    found = {path.parent.name: path.read_text(encoding="utf-8") for path in PAGES.glob(f"*/{language}.md")}
-    return {node: ((PAGES / f"{node}.md").read_text(encoding="utf-8"), text) for node, text in sorted(found.items())}
+    """{node or NAME.md: (English page, translation)} of the help pages and tutorials that a language has."""
+    files = [(path.parent.name, PAGES / f"{path.parent.name}.md", path) for path in PAGES.glob(f"*/{language}.md")]
+    files += [(path.name, path.parents[1] / path.name, path) for path in DOCS.rglob(f"{language}/*.md")]
+    return {name: (old.read_text("utf-8"), new.read_text("utf-8")) for name, old, new in sorted(files)}
 
 
 def stale_pages(language: str, folder: Path = LOCALES) -> list[str]:
-    """Nodes whose English help page has changed since its translation."""
+    """Names of the pages whose English has changed since its translation."""
     made = sources(language, folder)
     return [node for node, (english, _) in pages(language).items() if digest(english) not in made]
 
@@ -156,18 +159,19 @@ def page_problems(language: str) -> list[str]:
     """Sentences on the help pages that a language lacks or has out of date."""
     lacking = sorted({path.stem for path in PAGES.glob("*.md")} - pages(language).keys()) if language in PAGED else []
     found = [(node, "missing") for node in lacking] + [(node, "stale") for node in stale_pages(language)]
-    return [f"{language}: help page {node}: {word}" for node, word in found]
+    return [f"{language}: page {node}: {word}" for node, word in found]
 
 
 def page_faults(english: str, text: str) -> list[str]:
-    """Parts of a help page that its translation lost: headings, rows, pictures, code, numbers."""
+    """Parts of a page that its translation lost: headings, rows, pictures, links, code, commands, numbers."""
     found = []
+    english, text = (re.sub(r"\]\((?:\.\./)*(?:[a-z]{2}/)?", "](", page) for page in (english, text))
     for name, part in (("headings", r"^#+ "), ("rows", r"^\|"), ("list items", r"^(?:\*|\d+\.) ")):
         counts = [len(re.findall(part, page, re.MULTILINE)) for page in (english, text)]
         if counts[0] != counts[1]:
             found.append(f"has {counts[1]} {name} in place of {counts[0]}")
-    for part in (r"`[^`]+`", r"\]\([^)]+\)", r"(?<![\w.,])\d+(?:\.\d+)?"):
-        lost = sorted({match for match in re.findall(part, english) if match not in text})
+    for part in (r"`[^`\n]+`", r"^```\w*\n[\s\S]*?^```", r"\]\([^)]+\)", r"^ {4}\S.*$", r"(?<![\w.,])\d+(?:\.\d+)?"):
+        lost = sorted({match for match in re.findall(part, english, re.MULTILINE) if match not in text})
         found += [f"lacks {', '.join(lost)}"] if lost else []
     return found + [f"needs a space after {part}" for part in unclosed(text)]
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 FOLDER = ROOT / "docs" / "tutorials"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+TRANSLATED = sorted(path for path in FOLDER.parent.rglob("*/*.md") if path.parent.name in ("zh", "ja"))
 COMMANDS = {name: re.findall(r"^ {4}python run\.py (.+)$", page, re.MULTILINE) for name, page in PAGES.items()}
 
 
@@ -132,6 +133,25 @@ def test_links_lead_to_files(name):
     assert links
     for link in links:
         assert (FOLDER / link.partition("#")[0]).exists(), link
+
+
+@pytest.mark.parametrize("path", TRANSLATED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_translation_has_the_workflows_and_commands_of_the_english_page(path):
+    page = path.read_text(encoding="utf-8")
+    english = (path.parents[1] / path.name).read_text(encoding="utf-8")
+    for part in (r"\*(\d+ [^*]+)\*", r"^ {4}(\S.*)$"):
+        assert re.findall(part, page, re.MULTILINE) == re.findall(part, english, re.MULTILINE)
+    for link in re.findall(r"\]\(([^)]+)\)", page):
+        assert (path.parent / link.partition("#")[0]).exists(), link
+
+
+def test_the_index_leads_to_every_translation():
+    for language in {path.parent.name for path in TRANSLATED}:
+        assert f"]({language}/README.md)" in PAGES["README"]
+        index = (FOLDER / language / "README.md").read_text(encoding="utf-8")
+        listed = {(FOLDER / language / link).resolve() for link in re.findall(r"\]\(([^)]+)\)", index)}
+        made = {path for path in TRANSLATED if path.parent.name == language and path.name != "README.md"}
+        assert listed >= made, made - listed
 
 
 def test_the_index_lists_every_tutorial():
