@@ -10,6 +10,7 @@ import pytest
 from likeness.benchmarks import photos, rehearsal, rehearsal_prompts
 from likeness.benchmarks.checkpoints import SD15, SD35, SDXL
 from likeness.benchmarks.rehearsal import Outcome, Outcomes, PeakRam
+from likeness.benchmarks.transformer_files import KREA2
 from PIL import Image
 
 PASSED = Outcome(1.0, 2.0, "", "said")
@@ -119,10 +120,11 @@ def test_photographs_are_as_people_have_them(tmp_path):
 
 
 @pytest.mark.full
-def test_one_photograph_becomes_a_picture_of_a_transformer():
-    """Names, loader, text encoders and autoencoder are those of SD 3.5 medium; its network is narrow."""
-    name = "96 SD 3.5 medium - your photos in new scenes"
-    ((found, outcome),) = rehearsal.rehearse(SD35, {name: rehearsal_prompts.workflows(SD35)[name]})
+@pytest.mark.parametrize(("family", "name"), [(SD35, "96 SD 3.5 medium"), (KREA2, "92 Krea 2 Turbo")])
+def test_one_photograph_becomes_a_picture_of_a_transformer(family, name):
+    """Names and loaders are those of real files; the networks are narrow."""
+    name = f"{name} - your photos in new scenes"
+    ((found, outcome),) = rehearsal.rehearse(family, {name: rehearsal_prompts.workflows(family)[name]})
     assert found == name and not outcome.wrong
 
 
