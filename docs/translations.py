@@ -178,7 +178,7 @@ def page_faults(english: str, text: str) -> list[str]:
 
 def unclosed(page: str) -> list[str]:
     """Emphasized parts that Markdown does not see: they end with punctuation, and a letter follows at once."""
-    parts = re.finditer(r"(\*{1,2})(?! )([^*\n]+)\1(.?)", re.sub(r"^\* |^```[\s\S]*?^```", "", page, flags=re.MULTILINE))
+    parts = re.finditer(r"(\*{1,2})(?! )([^*\n]+)\1(.?)", re.sub(r"(?m)^\* |^```[\s\S]*?^```", "", page))
     return [part[0] for part in parts if not part[2][-1].isalnum() and part[3].isalnum()]
 
 
