@@ -29,6 +29,9 @@ PAGES = ROOT / "web" / "docs"
 DOCS = ROOT / "docs"
 """Tutorials: NAME.md in English, and LANGUAGE/NAME.md beside it."""
 FILES = ("nodeDefs.json", "main.json", "commands.json")
+FOLDERS = ("ComfyUI-Likeness", "comfyui-likeness", "likeness")
+NAMED = {"templateWorkflows": {"category": dict.fromkeys(FOLDERS, "Likeness")}}
+"""Part of main.json that is the same in every language: the pack's name, by the names of its folder."""
 SOURCES = "sources.json"
 """Per language the digests of the English texts that its translations were made from."""
 SAME = {"CLIP", "VAE", "CFG", "Likeness", "Latent", "Checkpoint", "Checkpoint (ckpt_name)"}
@@ -81,7 +84,7 @@ def read(language: str, folder: Path = LOCALES) -> dict[tuple[str, ...], str]:
         path = folder / language / name
         if path.exists():
             found |= flat(json.loads(path.read_text(encoding="utf-8")), (name,))
-    return found
+    return {key: text for key, text in found.items() if key[1] not in NAMED}
 
 
 def dump(path: Path, content: object) -> None:
@@ -216,7 +219,7 @@ def add(language: str, new: dict[str, str], folder: Path = LOCALES) -> None:
         raise SystemExit(f"no node has this text now: {sorted(strangers)[0]}")
     for name in FILES:
         texts = {key[1:]: known[text] for key, text in english.items() if key[0] == name and text in known}
-        dump(folder / language / name, nested(texts))
+        dump(folder / language / name, nested(texts) | (NAMED if name == "main.json" else {}))
     of_pages = {digest(page) for page, _ in pages(language).values()} & sources(language, folder)
     dump(folder / language / SOURCES, sorted({*map(digest, known), *of_pages}))
 
@@ -242,10 +245,9 @@ def schemas() -> dict:
                 inputs[f"{entry.id}_{member}"] = {"name": member, "tooltip": entry.tooltip}
         outputs = {}
         for number, output in enumerate(found.outputs):
-            name = output.display_name or output.id
             # The front end takes the name of the type where both are equal.
-            named = {} if name == output.io_type else {"name": name}
-            outputs[str(number)] = {**named, "tooltip": output.tooltip}
+            name = {"name": output.display_name or output.id}
+            outputs[str(number)] = {**(name if name["name"] != output.io_type else {}), "tooltip": output.tooltip}
         tree[found.node_id] = {
             "display_name": found.display_name,
             "description": found.description,
@@ -276,8 +278,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if given.todo:
         known = translated(given.todo)
-        wanted = {text: "" for text in read("en").values() if text not in known}
-        print(json.dumps(wanted, ensure_ascii=False, indent=1))
+        print(json.dumps({text: "" for text in read("en").values() if text not in known}, ensure_ascii=False, indent=1))
         return 0
     if given.add:
         add(given.add[0], json.loads(Path(given.add[1]).read_text(encoding="utf-8")))

@@ -37,6 +37,12 @@ def test_every_category_is_translated():
     assert named.keys() == {part for n in node_classes() for part in n.GET_SCHEMA().category.split("/")[1:]}
 
 
+@pytest.mark.parametrize("language", ("en", *LANGUAGES))
+def test_the_packs_name_stays(language):
+    texts = json.loads((LOCALES / language / "main.json").read_text(encoding="utf-8"))
+    assert {name: texts[name] for name in TOOL["NAMED"]} == TOOL["NAMED"]
+
+
 def test_texts_of_the_scripts_are_there():
     texts = json.loads((LOCALES / "en" / "main.json").read_text(encoding="utf-8"))["likeness"]
     said = [
