@@ -10,7 +10,7 @@ from ..patching.host.failures import leaving_nothing
 from ..patching.host.prompt import PERSONALIZED, WORDINGS, text_and_word
 from ..patching.host.window import Window, check_order
 from ..patching.host.words import check_word
-from ._api import FIXED, MAPS, io, prompt_input, schema, ui, window_inputs
+from ._api import FIXED, MAPS, TELLS, io, notices, output, prompt_input, schema, ui, window_inputs
 from ._sampling import seed_input
 from ._validate import check, in_range, linked, valid
 
@@ -33,6 +33,7 @@ class LikenessAttentionMaps(io.ComfyNode):
                 "cross-attention to the word's tokens while the model denoises the noised picture."
             ),
             is_output_node=True,
+            hidden=TELLS,
             inputs=[
                 io.Model.Input(
                     "model",
@@ -156,7 +157,7 @@ class LikenessAttentionMaps(io.ComfyNode):
         wording: str = PERSONALIZED,
         **widgets,
     ) -> io.NodeOutput:
-        said = text_and_word(subject_prompt, wording, text, word)
+        told, said = notices(cls), text_and_word(subject_prompt, wording, text, word)
         maps = word_maps(
             model,
             clip,
@@ -166,8 +167,9 @@ class LikenessAttentionMaps(io.ComfyNode):
             window=Window(start_percent, end_percent),
             levels=noise_levels,
             vae=vae,
+            notices=told,
             **widgets,
         )
-        return io.NodeOutput(
-            maps.heatmaps, maps.preview, "\n".join(maps.groups), ui=ui.PreviewImage(maps.preview, cls=cls)
+        return output(
+            told, maps.heatmaps, maps.preview, "\n".join(maps.groups), shown=ui.PreviewImage(maps.preview, cls=cls)
         )

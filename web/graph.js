@@ -1,5 +1,8 @@
-/** Finds nodes of the workflow, also inside subgraphs. */
+/** Finds nodes of the workflow, also inside subgraphs, and the folder that the pack is installed in. */
 import { app } from "../../scripts/app.js";
+
+/** The name of the pack's folder, by which the server knows it. */
+export const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
 
 /** The node of an id of the server, which names the subgraphs around it. */
 export function nodeOf(id) {

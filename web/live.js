@@ -1,7 +1,7 @@
 /** Draws on a node what its run is doing: the kind of each step, curves, and a small map; and says what it refused. */
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { nodeOf, nodesOf } from "./graph.js";
+import { FOLDER, nodeOf, nodesOf } from "./graph.js";
 import { say, titleOf } from "./texts.js";
 
 const ROW = 18;
@@ -113,8 +113,6 @@ function draw(node) {
   }
   node.setDirtyCanvas?.(true, true);
 }
-
-const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
 
 /** Tells whether the pack itself has raised an error: the last of its frames is in the pack's folder. */
 function isOurs(traceback) {

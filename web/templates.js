@@ -1,8 +1,7 @@
 /** Lists the pack's workflows in the template browser by their numbers; the server lists files as its disk does. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-
-const FOLDER = decodeURIComponent(new URL(import.meta.url).pathname.split("/extensions/")[1].split("/")[0]);
+import { FOLDER } from "./graph.js";
 
 app.registerExtension({
   name: "Likeness.Templates",

@@ -15,6 +15,8 @@ from ..host.attach import attach
 from ..host.blocks import Block, Layer, check_names, parse
 from ..host.checks import check_vae, given_clip, image_latent
 from ..host.families import discover, family_of
+from ..host.live import Live
+from ..host.notices import Notices
 from ..host.passes import Denoise, noise_levels, run_pass
 from ..host.previews import captioned, pictures_of
 from ..host.run import Call
@@ -38,6 +40,9 @@ _GROUPS: dict[str, Callable[[Block, tuple[int, int]], str]] = {
 GROUPINGS = TOGETHER, PART, SIZE, BLOCK = tuple(_GROUPS)
 MAP_WINDOW, MAP_LEVELS = Window(0.2, 0.8), 4
 """Noise levels that a map is averaged over, where no widget states them: this many, evenly in this part of sampling."""
+
+_READING = "attention to the word"
+"""The name of every step, and of the map, in the node's drawing."""
 
 
 def group_of(group_by: str, block: Block, size: tuple[int, int]) -> str:
@@ -74,6 +79,11 @@ class _SummedMaps:
             )
         self.sums[layer] = maps if known is None else known + maps
 
+    def heat(self) -> torch.Tensor:
+        """The first image's map of all layers up to now, [1, height, width] in 0..1."""
+        maps = [m[:1] for m in self.sums.values()]
+        return min_max(mean_heatmap(maps, max(map(size_of, maps), key=math.prod)))
+
 
 def word_maps(
     model: ModelPatcher,
@@ -89,12 +99,14 @@ def word_maps(
     seed: int,
     vae: VAE | None = None,
     node: str = NODE,
+    notices: Notices | None = None,
 ) -> WordMaps:
     """The maps of `word` in `text` over the pictures of a LATENT.
 
     group_by: one of GROUPINGS. levels: number of noise levels, evenly spread over the window, at which the picture is
     noised and denoised once. vae: decodes the pictures for the preview; without it they are approximated from the
-    latent. Raises ValueError without a CLIP, for a word outside the text, unknown blocks, and an empty LATENT.
+    latent. notices: those of the node that shows the first picture's map while it grows. Raises ValueError without a
+    CLIP, for a word outside the text, unknown blocks, and an empty LATENT.
     """
     clip = given_clip(clip, node)
     check_names(blocks, node, needed=True)
@@ -108,11 +120,15 @@ def word_maps(
     tap = CrossAttentionTap(
         node, family, chosen, sink, tokens=where.tokens, prompt_length=where.prompt_length, conditional=True
     )
-    source = noised_source(model, latent, seed, node)
+    source, live = noised_source(model, latent, seed, node), Live(notices or Notices(node))
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
+        live.steps([_READING] * len(sigmas))
         for sigma in sigmas:
             denoise(source.at(sigma).to(clean), sigma)
+            if live.listening:
+                live.map(_READING, sink.heat())
+        live.finish()
 
     run_pass(attach(model, tap), conditioning, samples, sigmas, observe)
     pictures = pictures_of(model, latent, vae)

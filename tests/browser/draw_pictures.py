@@ -12,10 +12,10 @@ import runpy
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDE, GAP, LINE = 192, 4, 18
+SIDE, GAP, LETTERS = 192, 4, 26
 PICTURES = 4
 
 
@@ -54,16 +54,20 @@ def given() -> Image.Image:
 
 
 def composed(pictures: list[Image.Image]) -> Image.Image:
-    """The given photo on the left and the drawn pictures in rows of two, with a line that says who drew them."""
+    """The given photo on the left and the drawn pictures in rows of two.
+
+    The words under the photo say who drew them, in letters that are read on a card of a third of this size.
+    """
     place = SIDE + GAP
-    canvas = Image.new("RGB", (3 * place - GAP, 2 * place + LINE), "white")
+    canvas = Image.new("RGB", (3 * place - GAP, 2 * place - GAP), "white")
     canvas.paste(pictures[0].resize((SIDE, SIDE), Image.Resampling.LANCZOS), (0, place // 2))
     for index, picture in enumerate(pictures[1:]):
         spot = ((index % 2 + 1) * place, index // 2 * place)
         canvas.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), spot)
-    pen = ImageDraw.Draw(canvas)
-    pen.text((2, place // 2 - 14), "photo", fill="black")
-    pen.text((2, 2 * place + 2), f"demo model, {pictures[1].width} pixels", fill="black")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(LETTERS)
+    pen.text((SIDE / 2, place // 2 - 8), "photo", fill="black", font=font, anchor="md")
+    words = "right: drawn by\nthe demo model"
+    pen.text((SIDE / 2, place // 2 + SIDE + 8), words, fill="black", font=font, anchor="ma", align="center")
     return canvas
 
 

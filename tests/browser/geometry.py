@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from likeness.tests.browser.graphs import frontend_graph
+from likeness.tests.browser.graphs import frontend_graph, view
 from likeness.tests.browser.graphs.layout import Box
 from likeness.tests.browser.graphs.sizes import PREVIEW, SAMPLERS
 
@@ -24,6 +24,16 @@ _RECORD = """() => {
 _DRAW = """async () => {
   for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
   app.canvas.draw(true, true);
+}"""
+_OPENED = """() => {
+  const { scale, offset } = app.canvas.ds, { clientWidth, clientHeight } = app.canvas.canvas;
+  return { size: [clientWidth, clientHeight], ds: { scale, offset: Array.from(offset) } };
+}"""
+_WHOLE = """() => {
+  const boxes = app.graph.nodes.map(node => node.boundingRect);
+  const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])));
+  const [right, bottom] = [0, 1].map(side => Math.max(...boxes.map(box => box[side] + box[2 + side])));
+  app.canvas.ds.fitToBounds([left, top, right - left, bottom - top]);
 }"""
 _LOOK = """() => {
   const { graph, canvas } = app;
@@ -97,10 +107,22 @@ def record(page) -> None:
     page.evaluate(_RECORD)
 
 
+def show_all(page) -> None:
+    """Moves the shown graph so that all of it is seen: a link out of sight is not drawn."""
+    page.evaluate(_WHOLE)
+
+
 def show(page, graph: dict[str, Any]) -> Seen:
     """Opens a graph as the template browser does, and looks at it."""
     frontend_graph.open_graph(page, graph)
     return look(page)
+
+
+def opened(page) -> tuple[float, Box]:
+    """The scale of the shown graph, and the part of it that no bar covers, before anything has moved it."""
+    found = page.evaluate(_OPENED)
+    assert found["size"] == list(view.WINDOW)
+    return found["ds"]["scale"], view.visible(found["ds"])
 
 
 def look(page) -> Seen:

@@ -8,6 +8,7 @@ from likeness.tests.browser.graphs.app_mode import extra
 NUMBERED = [name for name in workflows.TEMPLATES if name[0] in "01234"]
 SHOWN = {
     "0 Demo, no download - use one photo": ["Text (prompt)", "Subject", "Likeness"],
+    "0 Demo, no download - draw a LoRA in new layouts": ["Text (prompt)", "Token", "Subject", "Likeness"],
     "4 Draw a consistent character in four scenes (SD 1.5)": [
         "Prefix of each line",
         "Text (prompt)",
@@ -28,7 +29,9 @@ def test_widgets_and_results_are_declared(name):
     shown = {(kinds[node], widget) for node, widget in declared["inputs"]}
     assert shown & {("LikenessSubjectPrompt", "text"), ("LikenessPromptList", "text")}
     assert shown & {("LikenessSampler", "likeness"), ("JointImageSampler", "strength")}
-    assert ("LoadImage", "image") in shown or name[0] == "0"
+    assert ("LikenessDemoSubject", "subject") in shown if name[0] == "0" else ("LoadImage", "image") in shown
+    learned = {entry["inputs"].get("token", "") for entry in workflows.api(name).values()} - {""}
+    assert (("LikenessSubjectPrompt", "token") in shown) == bool(learned)
     assert [kinds[node] for node in declared["outputs"]] == ["SaveImage"]
 
 

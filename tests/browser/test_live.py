@@ -77,6 +77,18 @@ def test_a_refusal_is_on_its_node_and_first_in_a_toast(ran):
     assert ran.evaluate("() => window.toasts[0]") == said
 
 
+def test_the_map_of_a_word_is_drawn(ran, client):
+    frontend.to_prompt(ran, workflows.ui("attention_maps"))
+    frontend.shorten(ran)
+    ran.evaluate("() => app.queuePrompt(0, 1)")
+    done = """() => app.graph.nodes.filter(node => node.type === "LikenessAttentionMaps")
+      .every(node => node.likenessLive?.maps["attention to the word"] && node.imgs?.length)"""
+    ran.wait_for_function(done, timeout=300_000)
+    drawn = live(ran, "LikenessAttentionMaps")
+    ((kind, count),) = drawn["steps"]
+    assert kind == "attention to the word" and count == drawn["step"] > 1
+
+
 _IN_SUBGRAPH = """() => {
   const palette = app.graph.nodes.find(node => node.type === "AppearancePalette");
   palette.widgets = palette.widgets.filter(widget => widget.name !== "likeness_kept");

@@ -9,6 +9,7 @@ import pytest
 from likeness.nodes import node_classes
 from likeness.tests import workflows
 from likeness.tests.browser import frontend, geometry
+from likeness.tests.browser.graphs import view
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = workflows.NAMES + workflows.TEMPLATES
@@ -17,6 +18,11 @@ FILES = {
     *("LoraLoader", "LoraLoaderModelOnly", "LoadImage", "LoadImageMask"),
 }
 """Loaders of a user's own files, which the front end marks until they are there."""
+START = {
+    *("MarkdownNote", "CLIPTextEncode", "PrimitiveString", "PrimitiveStringMultiline"),
+    *("LikenessSubjectPrompt", "LikenessPromptList", "LikenessSubject", "LikenessDemoSubject"),
+}
+"""What a reader needs first: the note, the subject and the prompts."""
 
 
 def test_every_ui_workflow_has_an_api_twin():
@@ -26,6 +32,8 @@ def test_every_ui_workflow_has_an_api_twin():
 
 @pytest.fixture(scope="module")
 def recorded(page):
+    page.set_viewport_size(dict(zip(("width", "height"), view.WINDOW, strict=True)))
+    page.wait_for_function("width => app.canvas.canvas.clientWidth === width", arg=view.WINDOW[0])
     geometry.record(page)
     return page
 
@@ -40,7 +48,15 @@ def test_workflow_loads_is_seen_whole_and_exports_to_its_api_twin(recorded, name
     )
     asked = set() if name.startswith("0") or name in workflows.NAMES else FILES
     assert set(missing) <= asked
+    scale, shown = geometry.opened(page)
+    geometry.show_all(page)
     seen = geometry.look(page)
+    assert scale >= view.SCALES[0] - 0.001
+    if name in workflows.NAMES:
+        boxes = seen.boxes()
+        assert not [
+            node["title"] for key, node in seen.nodes.items() if node["type"] in START and not shown.holds(boxes[key])
+        ]
     assert seen.overlaps() == [] and seen.hidden_links() == [] and seen.cut() == []
 
 

@@ -89,25 +89,20 @@ class Demo(Files):
         return made[0], made[1], made[2]
 
     def personalize(self, checkpoint: Sequence[Link]) -> tuple[Link, Link]:
-        made = node(
-            "LikenessDemoSubject", "The demo's LoRA", model=checkpoint[0], subject="nemo", strength=0.8, scene=""
-        )
-        return self._kept(made)[0], checkpoint[1]
+        return self._kept(self._subject("The demo's LoRA and photos", checkpoint[0], 0.8))[0], checkpoint[1]
 
     def photos(self, count: int) -> list[Node]:
-        subject = node(
-            "LikenessDemoSubject",
-            "The demo's subject",
-            model=self.loaders[-1][0],
-            subject="nemo",
-            strength=0.0,
-            scene="",
-        )
+        last = self.loaders[-1]
+        known = last.kind == "LikenessDemoSubject"
+        subject = last if known else self._subject("The demo's subject", last[0], 0.0)
         shown = [
             node("ImageFromBatch", f"Picture {number}", image=subject[1], batch_index=number - 1, length=1)
             for number in range(1, count + 1)
         ]
-        return [subject, *shown]
+        return shown if known else [subject, *shown]
+
+    def _subject(self, title: str, model: Link, strength: float) -> Node:
+        return node("LikenessDemoSubject", title, model=model, subject="nemo", strength=strength, scene="")
 
     def place(self) -> list[Node]:
         empty = node("SolidMask", value=0.0, width=self.size, height=self.size)

@@ -16,8 +16,8 @@ GUTTER = (70, 110)
 """Least and most pixels between two columns, in which links rise and fall."""
 FAR = 600
 """Pixels that a link rises or falls between two columns without a bend."""
-WIDTH = 1980
-"""Pixels of a graph that opens at 60 % in a window of 1600."""
+WIDTHS = (1980, 2490)
+"""Pixels of a graph that opens at 60 % in a window of 1600: as a template, with a margin, and with a stored view."""
 LANE = 20
 """Pixels between two links that run side by side over or under the columns."""
 
@@ -45,6 +45,11 @@ class Box:
         """True where both share an area."""
         apart = self.right <= other.x or other.right <= self.x or self.bottom <= other.y or other.bottom <= self.y
         return not apart
+
+    def holds(self, other: Box) -> bool:
+        """True where all of another one is inside, but for a pixel."""
+        above = self.x <= other.x + 1 and self.y <= other.y + 1
+        return above and other.right <= self.right + 1 and other.bottom <= self.bottom + 1
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,10 @@ def place(groups: Sequence[Group], sizes: Mapping[str, Size], wires: Iterable[Wi
 
 
 def _gutter(widths: Sequence[float]) -> float:
-    """The widest gutter with which the columns fit into WIDTH; the widest of all, if none does."""
+    """The widest gutter with which the columns fit into the first possible of WIDTHS; the widest of all, if none is."""
     least, most = GUTTER
-    found = (WIDTH - sum(widths)) / max(1, len(widths) - 1)
-    return min(most, found) if found >= least else most
+    found = [(width - sum(widths)) / max(1, len(widths) - 1) for width in WIDTHS]
+    return next((min(most, gutter) for gutter in found if gutter >= least), most)
 
 
 def _bends(

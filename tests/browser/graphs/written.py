@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import app_mode, derived
+from . import app_mode, derived, view
 from .layout import Bend, Box, Group, Size, Wire, place, text_height
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ def laid_out(graph: dict[str, Any], plan: Plan, room: Mapping[str, Size]) -> dic
     for name, node in shown.items():
         room[name] = replace(room[name], width=max(room[name].width, 60 + LETTER * len(node["_meta"]["title"] or "")))
     _lay_out(graph, [Group("", last, [[note]]), *groups], room, links)
+    if plan.groups is None:
+        if not view.fits(graph):
+            _lay_out(graph, [Group("", 0, [[note]]), *groups], room, links)
+        graph["extra"]["ds"] = view.of(graph)
     for inner in graph.get("definitions", {}).get("subgraphs", []):
         _lay_out_subgraph(inner, list(plan.inside), room)
     graph["extra"] |= app_mode.extra(plan.name, plan.prompt)

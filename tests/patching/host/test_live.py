@@ -4,16 +4,20 @@ import base64
 import sys
 from types import SimpleNamespace
 
+import comfy.sd1_clip
 import pytest
 import torch
+from likeness.patching.features.word_maps import word_maps
 from likeness.patching.host.live import EVENT, Live
 from likeness.patching.host.notices import Notices
+from likeness.patching.host.window import Window
 from likeness.patching.layout_and_retouch.settings import FORK, NONE
 from likeness.patching.pick_and_draw import reading
 from likeness.tests.patching.editor import executing
+from likeness.tests.patching.features.test_word_maps import Clip
 from likeness.tests.patching.layout_and_retouch.retouch_runs import layout, mask, reference, retouched, run
 from likeness.tests.patching.pick_and_draw.guidance_runs import guided, model_of, palette, recorded, sampled
-from likeness.tests.patching.tiny_models import tiny_model
+from likeness.tests.patching.tiny_models import latent, tiny_model
 
 
 class Server:
@@ -116,3 +120,16 @@ def test_a_mask_that_follows_draws_what_it_follows(server):
     run(retouched(model, [reference(model)], layout=path, mask=shown, early_swap=NONE, lambda_2=1, lambda_3=1))
     drawn = {value["name"] for node, kind, value in server.sent if kind == "map" and node == "8"}
     assert drawn == {"mask of this step", "attention to the word"}
+
+
+def test_the_map_of_a_word_is_drawn_while_it_grows(server):
+    model, clip = tiny_model("sd1"), Clip(comfy.sd1_clip.SD1Tokenizer())
+    options = {"text": "a red cat", "word": "cat", "blocks": "input1", "group_by": "together", "window": Window(0, 1)}
+    unheard = word_maps(model, clip, latent(2), levels=3, seed=0, **options)
+    assert not server.sent
+    found = word_maps(model, clip, latent(2), levels=3, seed=0, notices=Notices("Maps", "7"), **options)
+    assert torch.equal(found.heatmaps, unheard.heatmaps)
+    assert server.of("steps") == [[["attention to the word", 3]]] and {node for node, *_ in server.sent} == {"7"}
+    first, _, last = [base64.b64decode(drawn["pixels"]) for drawn in server.of("map")]
+    y, x = divmod(int(found.heatmaps[0].argmax()), 64)
+    assert first != last and last.index(255) == y // 8 * 8 + x // 8
