@@ -30,6 +30,7 @@ _OPENED = """() => {
   return { size: [clientWidth, clientHeight], ds: { scale, offset: Array.from(offset) } };
 }"""
 _WHOLE = """() => {
+  for (const node of app.graph.nodes) node.updateArea();  // only drawing does so by itself
   const boxes = app.graph.nodes.map(node => node.boundingRect);
   const [left, top] = [0, 1].map(side => Math.min(...boxes.map(box => box[side])));
   const [right, bottom] = [0, 1].map(side => Math.max(...boxes.map(box => box[side] + box[2 + side])));

@@ -15,7 +15,7 @@ HUGGING_FACE = "https://huggingface.co"
 class Files:
     """Loaders of one graph's files. size: the training resolution. models: groups of loaders, made when asked for.
 
-    trained: what a note says of training on sets.
+    trained: what a note says of training on sets. choose: what it asks for first.
     """
 
     label: str
@@ -37,6 +37,7 @@ class Files:
         "A checkpoint that was not trained on sets follows the photo less faithfully; *Load Joint Checkpoint* loads "
         "one that was."
     )
+    choose: str = "Choose your files on the left, write the prompt, press **Run**."
     loaders: list[Node] = field(default_factory=list)
 
     def load(self, joint: bool = False) -> tuple[Link, Link, Link]:
@@ -152,6 +153,7 @@ def demo() -> Files:
         # A few words more keep the place, which the tiny model forgets with the paper's.
         target_prompt="whole",
         scenes=("on the beach", "in the snow", "in the city", "on the grass"),
+        choose="Press **Run**. Then change the words after the subject, and run again.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .declared import Graph, Node, node
 from .files import Files
-from .parts import CHOOSE, FIRST, files_and_photos, likeness, result, subject, subject_prompt
+from .parts import FIRST, files_and_photos, likeness, result, subject, subject_prompt
 
 
 def story(files: Files) -> Graph:
@@ -34,8 +34,8 @@ def story(files: Files) -> Graph:
     return Graph(
         f"4 Draw a consistent character in four scenes ({files.label})",
         "Draws four scenes together, so that all show one subject (JeDi).\n\n"
-        f"{CHOOSE} **prefix** names the subject; each line is a scene.\n\nWithout the photo, the scenes agree on a new "
-        f"subject: disconnect **references**. {files.trained}\n\n{files.settings}",
+        f"{files.choose} **prefix** names the subject; each line is a scene.\n\nWithout the photo, the scenes agree on "
+        f"a new subject: disconnect **references**. {files.trained}\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [scenes, latent], "Subject": [empty, reference]},
@@ -62,9 +62,9 @@ def drawn_place(files: Files) -> Graph:
     return Graph(
         f"5 Put the subject where you draw ({files.label})",
         "The subject goes where a picture is white (Pick-and-Draw).\n\n"
-        f"{CHOOSE}\n\nDraw white on black in any program, and load it in *Where the subject goes*. To draw inside "
-        "ComfyUI, add the node *Painter* and connect its MASK instead.\n\nWhere the subject does not follow, draw a "
-        f"larger area, or one that suits the scene.\n\n{files.settings}",
+        f"{files.choose}\n\nDraw white on black in any program, and load it in *Where the subject goes*. To draw "
+        "inside ComfyUI, add the node *Painter* and connect its MASK instead.\n\nWhere the subject does not follow, "
+        f"draw a larger area, or one that suits the scene.\n\n{files.settings}",
         [
             {"Models": files.loaders, "Photo": pictures, "Place": place[:FIRST]},
             {"Prompt": [prompt, latent], "Subject": [*place[FIRST:], shown]},
@@ -85,8 +85,8 @@ def textual_inversion(files: Files) -> Graph:
     return Graph(
         f"6 Add a photo to a textual inversion ({files.label})",
         "A learned word takes the subject's place, and a photo adds what the word has missed "
-        f"(Layout-and-Retouch).\n\n{CHOOSE} **token** is embedding: and the name of your file in models/embeddings."
-        f"\n\n{files.settings}",
+        f"(Layout-and-Retouch).\n\n{files.choose} **token** is embedding: and the name of your file in "
+        f"models/embeddings.\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
@@ -133,7 +133,7 @@ def comparison(files: Files) -> Graph:
     return Graph(
         f"7 Compare all methods on one seed ({files.label})",
         "The LoRA alone, Pick-and-Draw, Layout-and-Retouch and JeDi, from the same noise: four pictures in this "
-        f"order.\n\n{CHOOSE}\n\nThe samplers are in *All methods*; double-click it to change their settings."
+        f"order.\n\n{files.choose}\n\nThe samplers are in *All methods*; double-click it to change their settings."
         f"\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
@@ -164,7 +164,7 @@ def refinement(files: Files) -> Graph:
     return Graph(
         f"8 Refine in a second pass ({files.label})",
         "Draws a picture, enlarges it, and draws the second half of the steps again with the same subject.\n\n"
-        f"{CHOOSE}\n\n**denoise** of *Second pass*: lower keeps more of the first.\n\n{files.settings}",
+        f"{files.choose}\n\n**denoise** of *Second pass*: lower keeps more of the first.\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
@@ -192,7 +192,7 @@ def batch(files: Files) -> Graph:
     return Graph(
         f"9 Draw a batch of prompts ({files.label})",
         "One picture per line, one after the other, each as if it stood alone. What the photo gives is computed "
-        f"once.\n\n{CHOOSE} **prefix** names the subject in braces; each line is a scene.\n\n{files.settings}",
+        f"once.\n\n{files.choose} **prefix** names the subject in braces; each line is a scene.\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [lines, prompt, latent], "Subject": [shown]},

@@ -10,7 +10,6 @@ from .files import Files
 
 FIRST = 2
 """Nodes with pictures that stand below the models; further ones stand in the next column."""
-CHOOSE = "Choose your files on the left, write the prompt, press **Run**."
 
 
 def subject_prompt(clip: Link, text: Any, token: str = "", vanilla_clip: Link | None = None) -> Node:

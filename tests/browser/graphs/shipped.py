@@ -7,7 +7,7 @@ from collections.abc import Callable
 from . import more_workflows, transformers
 from .declared import Graph
 from .files import REAL, Files, demo
-from .parts import CHOOSE, files_and_photos, likeness, result, subject, subject_prompt
+from .parts import files_and_photos, likeness, result, subject, subject_prompt
 
 BRACES = "The subject stands in braces, with its article."
 AREA = (
@@ -35,8 +35,8 @@ def lora(files: Files) -> Graph:
     return Graph(
         f"1 Draw a LoRA or DreamBooth subject in new layouts ({files.label})",
         "A LoRA knows your subject, and repeats the layouts of its photos. Here the checkpoint draws the layout, and "
-        f"the LoRA and a photo give the subject its look (Layout-and-Retouch).\n\n{CHOOSE} {BRACES} **token** holds "
-        "the words that the LoRA learned.\n\n**likeness**: how much the photo counts; 0 is the LoRA alone. "
+        f"the LoRA and a photo give the subject its look (Layout-and-Retouch).\n\n{files.choose} {BRACES} **token** "
+        "holds the words that the LoRA learned.\n\n**likeness**: how much the photo counts; 0 is the LoRA alone. "
         "**target_prompt**: *neutral* is our reading of the paper; *whole* keeps a place that the picture loses."
         f"\n\n{AREA}\n\n{files.settings}",
         [
@@ -58,8 +58,8 @@ def photos(files: Files, count: int, name: str) -> Graph:
     return Graph(
         f"{name} ({files.label})",
         f"Guides the checkpoint towards the subject of {'a photo' if count == 1 else 'three photos'} "
-        f"(Pick-and-Draw).\n\n{CHOOSE} {BRACES}\n\n**likeness**: how much the photos count; 0 is the checkpoint alone. "
-        f"**method**: joint draws by shared attention instead (JeDi).\n\n{AREA}\n\n{files.settings}",
+        f"(Pick-and-Draw).\n\n{files.choose} {BRACES}\n\n**likeness**: how much the photos count; 0 is the checkpoint "
+        f"alone. **method**: joint draws by shared attention instead (JeDi).\n\n{AREA}\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
@@ -86,9 +86,9 @@ def new_scenes(files: Files) -> Graph:
     return Graph(
         "",
         "Draws the subject of a photo in new scenes: the picture's attention looks at the photo too "
-        f"(Layout-and-Retouch, stage 2, without a layout).\n\n{CHOOSE} {BRACES} More photos: **images** of *Subject*."
-        "\n\n**likeness**: how much the photo counts; 0 is the model alone. *Layer Probe* tells which blocks of your "
-        f"model suit *Reference Retouch*, the same with all its widgets.\n\n{AREA}\n\n{files.settings}",
+        f"(Layout-and-Retouch, stage 2, without a layout).\n\n{files.choose} {BRACES} More photos: **images** of "
+        "*Subject*.\n\n**likeness**: how much the photo counts; 0 is the model alone. *Layer Probe* tells which blocks "
+        f"of your model suit *Reference Retouch*, the same with all its widgets.\n\n{AREA}\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
             {"Prompt": [prompt, latent], "Subject": [shown]},
