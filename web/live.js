@@ -128,13 +128,12 @@ function upstream(node, found = new Set()) {
   return found;
 }
 
-/** The nodes that an error of a run names: the failed one, or those before it with the title of the sentence. */
+/** The nodes of an error of a run: the failed one, if it is ours, and those before it with the title of the sentence. */
 function namedBy(failed, sentence) {
-  if (failed?.constructor.likeness) return [failed];
-  const title = sentence.split(": ")[0];
+  const own = failed?.constructor.likeness ? [failed] : [], title = sentence.split(": ")[0];
   const named = nodesOf().filter(node => node.constructor.likeness && titleOf(node) === title);
   const before = upstream(failed), near = named.filter(node => before.has(node));
-  return near.length ? near : named;
+  return [...new Set([...own, ...(near.length || own.length ? near : named)])];
 }
 
 /** Shows a refusal on its nodes, and in a toast that begins with the sentence. */

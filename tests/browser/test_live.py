@@ -77,18 +77,6 @@ def test_a_refusal_is_on_its_node_and_first_in_a_toast(ran):
     assert ran.evaluate("() => window.toasts[0]") == said
 
 
-def test_the_map_of_a_word_is_drawn(ran, client):
-    frontend.to_prompt(ran, workflows.ui("attention_maps"))
-    frontend.shorten(ran)
-    ran.evaluate("() => app.queuePrompt(0, 1)")
-    done = """() => app.graph.nodes.filter(node => node.type === "LikenessAttentionMaps")
-      .every(node => node.likenessLive?.maps["attention to the word"] && node.imgs?.length)"""
-    ran.wait_for_function(done, timeout=300_000)
-    drawn = live(ran, "LikenessAttentionMaps")
-    ((kind, count),) = drawn["steps"]
-    assert kind == "attention to the word" and count == drawn["step"] > 1
-
-
 _IN_SUBGRAPH = """() => {
   const palette = app.graph.nodes.find(node => node.type === "AppearancePalette");
   palette.widgets = palette.widgets.filter(widget => widget.name !== "likeness_kept");
@@ -96,8 +84,8 @@ _IN_SUBGRAPH = """() => {
     .find(node => node.type === "AppearancePalette");
   app.api.dispatchEvent(new CustomEvent("execution_success", { detail: {} }));
 }"""
-_ERROR = """([said, file]) => app.api.dispatchEvent(new CustomEvent("execution_error", { detail: {
-  prompt_id: "1", node_id: app.graph.nodes.find(node => node.type === "KSampler").id, node_type: "KSampler",
+_ERROR = """([said, file, kind]) => app.api.dispatchEvent(new CustomEvent("execution_error", { detail: {
+  prompt_id: "1", node_id: app.graph.nodes.find(node => node.type === kind).id, node_type: kind,
   executed: [], exception_message: said, exception_type: "ValueError", current_inputs: {}, current_outputs: {},
   traceback: ['  File "/host/execution.py", line 1, in execute\\n', `  File "${file}", line 2, in check\\n`] } }))"""
 
@@ -105,10 +93,14 @@ _ERROR = """([said, file]) => app.api.dispatchEvent(new CustomEvent("execution_e
 def test_an_error_of_a_run_is_on_the_node_that_it_names(ran):
     sentence = "Appearance Palette: expected more, got less; change it."
     folder = ran.evaluate("async () => (await app.api.getExtensions()).find(path => path.endsWith('/live.js'))")
-    ran.evaluate(_ERROR, [sentence, "/host/custom_nodes/another-pack/nodes.py"])
+    ran.evaluate(_ERROR, [sentence, "/host/custom_nodes/another-pack/nodes.py", "KSampler"])
     assert (live(ran, "AppearancePalette") or {}).get("refused") != sentence
-    ran.evaluate(_ERROR, [sentence, f"/host/custom_nodes/{folder.split('/')[-2]}/patching/palette.py"])
+    ours = f"/host/custom_nodes/{folder.split('/')[-2]}/patching/palette.py"
+    ran.evaluate(_ERROR, [sentence, ours, "KSampler"])
     assert live(ran, "AppearancePalette")["refused"] == sentence
+    other = sentence.replace("more", "most")
+    ran.evaluate(_ERROR, [other, ours, "UREMDGuidance"])
+    assert live(ran, "AppearancePalette")["refused"] == live(ran)["refused"] == other
 
 
 def test_progress_belongs_to_the_node_that_runs(ran):
@@ -123,7 +115,7 @@ def test_progress_belongs_to_the_node_that_runs(ran):
 
 
 def test_kept_features_are_released_inside_a_subgraph(ran, client):
-    """The last test of the page, whose graph it changes."""
+    """Put last among those of this graph, which it changes."""
     frontend.to_prompt(ran, workflows.ui("uremd_guidance"))
     frontend.shorten(ran)
     ran.evaluate("() => app.queuePrompt(0, 1)")
@@ -131,3 +123,15 @@ def test_kept_features_are_released_inside_a_subgraph(ran, client):
     assert json.loads(client.get("/likeness/kept"))["bytes"] > 0
     ran.evaluate(_IN_SUBGRAPH)
     ran.wait_for_function("() => inner.widgets.find(widget => widget.name === 'likeness_kept')", timeout=60_000)
+
+
+def test_the_map_of_a_word_is_drawn(ran, client):
+    frontend.to_prompt(ran, workflows.ui("attention_maps"))
+    frontend.shorten(ran)
+    ran.evaluate("() => app.queuePrompt(0, 1)")
+    done = """() => app.graph.nodes.filter(node => node.type === "LikenessAttentionMaps")
+      .every(node => node.likenessLive?.maps["attention to the word"])"""
+    ran.wait_for_function(done, timeout=300_000)
+    drawn = live(ran, "LikenessAttentionMaps")
+    ((kind, count),) = drawn["steps"]
+    assert kind == "attention to the word" and count == drawn["step"] > 1

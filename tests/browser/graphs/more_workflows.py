@@ -195,8 +195,8 @@ def batch(files: Files) -> Graph:
         f"once.\n\n{files.choose} **prefix** names the subject in braces; each line is a scene.\n\n{files.settings}",
         [
             *files_and_photos(files, pictures),
-            {"Prompt": [lines, prompt, latent], "Subject": [shown]},
-            {"Draw": [sampler]},
+            {"Prompt": [lines, prompt], "Subject": [shown]},
+            {"Draw": [latent, sampler]},
             {"Result": result(sampler[0], checkpoint[2], "batch")},
         ],
     )

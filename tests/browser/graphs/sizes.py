@@ -11,14 +11,10 @@ FILE = Path(__file__).with_name("sizes.json")
 CHOICES = ("attention", "guidance", "lambdas_by", "layout", "method", "source", "switch_by")
 """Widgets that hide or show others."""
 LEAST = {
-    "AdaptiveMask": (340, 460),
-    "AppearancePalette": (340, 520),
     "CLIPTextEncode": (320, 110),
-    "LayoutTemplate": (340, 560),
-    "LikenessAttentionMaps": (340, 460),
     "LikenessLossCurves": (420, 320),
     "LikenessPromptList": (340, 232),
-    "LikenessSegment": (340, 440),
+    "LikenessSubject": (340, 240),
     "LikenessSubjectPrompt": (340, 220),
     "LoadImage": (300, 306),
     "LoadImageMask": (300, 306),
@@ -28,6 +24,19 @@ LEAST = {
     "SaveImage": (320, 320),
 }
 """Width and height of nodes that show a picture or a text, at least."""
+PICTURED = (
+    "AdaptiveMask",
+    "AppearancePalette",
+    "LayoutTemplate",
+    "LikenessAttentionMaps",
+    "LikenessCorrespondence",
+    "LikenessKeepBest",
+    "LikenessLayerProbe",
+    "LikenessSegment",
+)
+"""Nodes that show a picture of theirs below their widgets after a run."""
+PICTURE = 190
+"""Height of that picture."""
 SAMPLERS = ("JointImageSampler", "KSampler", "LikenessSampler", "SamplerCustomAdvanced", "StepBlendedSampler")
 PREVIEW = 200
 """Height of the preview that a sampler shows below its widgets while it draws."""
@@ -42,5 +51,7 @@ def size(kind: str, own: list[float], shown: tuple[float, float] = (0, 0)) -> Si
     """The size of a node in a graph. own: its measured one. shown: another least size that the graph declares."""
     width, height, modern = own
     least = [max(pair) for pair in zip(LEAST.get(kind, (300, 0)), shown, strict=True)]
-    height = max(height, least[1])
-    return Size(max(width, least[0]), height, max(height, modern) + PREVIEW * (kind in SAMPLERS))
+    shown_below = PICTURE * (kind in PICTURED)
+    height = max(height + shown_below, least[1])
+    room = max(height, modern + shown_below) + PREVIEW * (kind in SAMPLERS)
+    return Size(max(width, least[0], 340 * (kind in PICTURED)), height, room)
