@@ -18,8 +18,10 @@ from ..demo.launcher.host import Host
 from .host_options import METHODS, PLAIN, Pictures, reseeded, run_of, shorter
 from .report import Report, Target
 
-SAVING = ("store_reference", "store_layout", "save_template")
+SAVING = ("store_reference", "store_layout")
 """Workflows that save a file."""
+LARGE = {"record_blocks": "all", "blocks": "all"}
+"""Inputs that make their files large, so that saving takes a while."""
 RUNS, INTERRUPTS, KILLS = 50, 20, 5
 MOST_TRIES = 10
 """Runs in which the moment of an interrupt or a kill may be missed, before it is given up."""
@@ -129,7 +131,7 @@ def interrupted(runs: Runs, prompts: dict[str, Prompt], count: int) -> int:
 
 def killed(host: Host, runs: Runs, count: int, rng: random.Random) -> tuple[int, list[str]]:
     """Kills the server while it saves and starts it again: the number of kills, and the half files they left."""
-    done, half, prompts = 0, [], {name: shorter(name) for name in SAVING}
+    done, half, prompts = 0, [], {name: _large(shorter(name)) for name in SAVING}
     output = host.base / "output"
     for name, prompt in prompts.items():
         runs.check(name, prompt)
@@ -144,6 +146,12 @@ def killed(host: Host, runs: Runs, count: int, rng: random.Random) -> tuple[int,
         half += [f"{path.name} cannot be read" for path in half_files(output)]
         runs.check(name, prompts[name], " after a kill")
     return done, half
+
+
+def _large(prompt: Prompt) -> Prompt:
+    for node in prompt.values():
+        node["inputs"] |= {name: value for name, value in LARGE.items() if name in node["inputs"]}
+    return prompt
 
 
 def kill_while_saving(host: Host, prompt: Prompt, output: Path, rng: random.Random) -> bool:
