@@ -141,7 +141,7 @@ def _seeds(prompt: Prompt) -> Iterator[tuple[dict[str, Any], str, int]]:
 def differences(usual: Mapping[str, Pictures], found: Mapping[str, Pictures]) -> tuple[dict[str, float], float]:
     """Mean difference of each workflow's pictures, in levels of 255, and the largest of any pixel."""
     apart = {
-        name: np.stack([np.abs(a - b) for a, b in zip(usual[name], found[name], strict=True)])
+        name: np.concatenate([np.abs(a - b).ravel() for a, b in zip(usual[name], found[name], strict=True)])
         for name in usual
         if name in found
     }

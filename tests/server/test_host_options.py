@@ -37,3 +37,9 @@ def test_failed_runs_are_told(client, prompt):
             node["inputs"]["steps"] = -1
     found, (sentence,) = host_options.pictures(client, {"wrong": wrong})
     assert not found and sentence.startswith("wrong: ")
+
+
+def test_pictures_of_several_sizes_are_compared():
+    usual = {"a": [np.zeros((2, 2, 3)), np.zeros((4, 1, 3))]}
+    found = {"a": [np.zeros((2, 2, 3)), np.full((4, 1, 3), 8.0)]}
+    assert host_options.differences(usual, found) == ({"a": 4.0}, 8.0)
