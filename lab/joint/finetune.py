@@ -146,7 +146,7 @@ def train(
     encoded, without = encode(work, sets, source, settings.resolution)
     mixed, start = [], 0
     for part in sources:
-        mixed.append(sorted(encoded[start : start + len(part)], key=_fewer))
+        mixed.append(largest_first(encoded[start : start + len(part)]))
         start += len(part)
     unet, sigmas, without = source.joint_unet(device), source.sigmas.to(device), without.to(device)
     optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=1e-2)
@@ -188,6 +188,11 @@ def train(
 def _fewer(encoded: Encoded) -> int:
     """Key of an order with the largest sets first."""
     return -encoded.members
+
+
+def largest_first(encoded: Sequence[Encoded]) -> list[Encoded]:
+    """The order of a source's sets that `drawn` takes."""
+    return sorted(encoded, key=_fewer)
 
 
 def drawn(

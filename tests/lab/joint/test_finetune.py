@@ -18,7 +18,7 @@ from likeness.demo.world.scene import render
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.lab.joint import command
 from likeness.lab.joint.checkpoint import PREFIX, check_output, open_source
-from likeness.lab.joint.finetune import Settings, check_sizes, drawn, encode, train
+from likeness.lab.joint.finetune import Settings, check_sizes, drawn, encode, largest_first, train
 from likeness.lab.joint.sets import find_sets, write_set
 from likeness.patching.jedi.format import JointFormat
 from likeness.tests.lab.joint import tiny_checkpoint
@@ -135,7 +135,7 @@ def test_a_step_draws_members_of_sets_that_are_large_enough(checkpoint, folder, 
     three = encoded[1].read([0, 1, 2], CPU)[0]
     dropped = []
     for step in range(20):
-        clean, texts, members = drawn([encoded], without, settings, Random(step), CPU)
+        clean, texts, members = drawn([largest_first(encoded)], without, settings, Random(step), CPU)
         assert members == 3 and clean.shape == (6, 4, 8, 8)
         for one in clean.split(3):  # all of the only set with three, in any order
             assert sorted(int((three == row).flatten(1).all(1).nonzero()) for row in one) == [0, 1, 2]
