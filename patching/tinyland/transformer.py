@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
-NODE = "Demo Transformer"
+TITLE = "Demo Transformer"
 FILE = "transformer.safetensors"
 KIND = "tinyland_transformer"
 """Metadata key of its weights, with the facts of their training."""
@@ -65,7 +65,7 @@ def load(
 
     Raises FileNotFoundError for a missing file, ValueError for a truncated one or another model's.
     """
-    with naming(NODE, folder):
-        parts, weights = Parts.read(folder, NODE), read_weights(folder / FILE, KIND, NODE)[0]
+    with naming(TITLE, folder):
+        parts, weights = Parts.read(folder, TITLE), read_weights(folder / FILE, KIND, TITLE)[0]
         model = parts.model(TransformerConfig(dict(TRANSFORMER_CONFIG)), weights, dtype)
         return model, parts.clip(embedding_directory), parts.vae()
