@@ -158,6 +158,8 @@ def main(options: argparse.Namespace) -> None:
     from likeness.demo.launcher.host import Host
     from likeness.docs import help_pictures
 
+    if unknown := set(options.nodes) - help_pictures.PICTURES.keys():
+        sys.exit(f"expected ids of nodes with pictures, got {', '.join(sorted(unknown))}: see help_pictures.py.")
     own = own_files(options) if options.checkpoint else None
     out = options.out or (ROOT / "help_pictures" if own else ASSETS)
     out.mkdir(parents=True, exist_ok=True)

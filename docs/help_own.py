@@ -12,7 +12,7 @@ from ..demo.own import command
 from ..demo.own.checkpoint import Checkpoint, open_checkpoint
 from ..demo.own.lora import check_lora
 from ..demo.own.photos import photos_in
-from .help_pictures import Picture
+from .help_panels import Picture
 
 DEMO_ONLY = ("jedi", "demo_model", "demo_subject", "correspondence", "keep_best", "same_subject")
 """Workflows about the demo's own models, or with its judge."""

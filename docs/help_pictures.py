@@ -1,58 +1,13 @@
-"""List of the pictures on the help pages: what draws each, and why a node has none. Standard library alone.
+"""List of the pictures on the help pages, and what draws each. Standard library alone.
 
 `draw_help.py` beside it draws them from the demo's workflows; the tests compare the pages with this list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from .help_panels import Panel, Picture, batch, dial, row
 
 PHOTO = "The photograph"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of a row. shown: "NODE" or "NODE.OUTPUT" of the workflow; changes: {"NODE.INPUT": value}.
-
-    batch: pictures of its empty latents. picture: which one of the node's pictures is shown.
-    """
-
-    workflow: str
-    shown: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    picture: int = 0
-    batch: int = 1
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One file: a row of panels and the sentence under it. dial: the input that its panels vary, else empty."""
-
-    file: str
-    caption: str
-    panels: tuple[Panel, ...]
-    dial: str = ""
-
-
-def row(name: str, caption: str, *panels: Panel) -> Picture:
-    """The first picture of a node: what goes in, without the node, with the node."""
-    return Picture(f"{name}.webp", caption, panels)
-
-
-def dial(name: str, workflow: str, shown: str, entry: str, values: Sequence[Any], caption: str = "", **more) -> Picture:
-    """A row over one input; each panel has its value for a label. more: changes of all panels."""
-    changes = more.pop("changes", {})
-    panels = [Panel(workflow, shown, {**changes, entry: value}, label=str(value), **more) for value in values]
-    return Picture(f"{name}_dial.webp", caption, tuple(panels), entry.partition(".")[2])
-
-
-def batch(workflow: str, shown: str, count: int, batch: int) -> tuple[Panel, ...]:
-    """The first pictures of a batch."""
-    return tuple(Panel(workflow, shown, picture=index, batch=batch) for index in range(count))
-
 
 PICTURES: dict[str, tuple[Picture, ...]] = {
     "LikenessSampler": (
@@ -327,35 +282,3 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
     ),
 }
 """{node: its pictures, the one of the first screen first}."""
-
-STORED = "it reads or writes a file, and changes no picture"
-NO_PICTURE = {
-    "LikenessSavePalette": STORED,
-    "LikenessLoadPalette": STORED,
-    "LikenessSaveReference": STORED,
-    "LikenessLoadReference": STORED,
-    "LikenessSaveTemplate": STORED,
-    "LikenessLoadTemplate": STORED,
-    "LikenessSaveTrajectory": STORED,
-    "LikenessLoadTrajectory": STORED,
-    "LikenessRecordedTrajectory": "it hands on a guider's run, and changes no picture",
-    "LikenessLoadJointCheckpoint": "it needs a checkpoint trained on sets, which the pack does not bundle as a file",
-    "LikenessMetrics": "it gives networks for Likeness Score",
-    "LikenessScore": "it gives numbers; Keep the Best shows pictures by their scores",
-    "LikenessSegment": "it needs a Segment Anything checkpoint, which the pack does not bundle",
-}
-"""Nodes without a picture, with the reason."""
-
-NO_DIAL = {
-    "LikenessSubjectPrompt": "its widgets are texts",
-    "LikenessDemoModel": "it has no widgets",
-    "LikenessDemoJointModel": "it has no widgets",
-    "LikenessPromptList": "its widgets are texts",
-    "LikenessCutOut": "its limits drop instances, and change none",
-    "LikenessSameSubject": "its threshold drops instances, and changes none",
-    "LikenessAssembleSet": "its size scales the picture alone",
-    "LikenessKeepBest": "its number says how many pictures are kept",
-    "LikenessLayerProbe": "its widgets choose what is measured",
-    "LikenessLossCurves": "it has no widgets",
-}
-"""Nodes with a picture and no row over a dial, with the reason."""

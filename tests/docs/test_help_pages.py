@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from comfy_api.latest import io
 from likeness.docs import draw_help
-from likeness.docs.help_pictures import NO_DIAL, NO_PICTURE, PICTURES
+from likeness.docs.help_pictures import PICTURES
+from likeness.docs.help_without import NO_DIAL, NO_PICTURE
 from likeness.nodes import node_classes
 from likeness.tests import workflows
 from likeness.tests.titles import TITLES
