@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..demo.launcher.client import FAILURES, Client, Interrupted, Progress, Prompt
 from ..demo.launcher.host import Host
-from .host_options import METHODS, PLAIN, Pictures, reseeded, run_of, shorter
+from .host_options import METHODS, PLAIN, Pictures, alike, reseeded, run_of, shorter
 from .report import Report, Target
 
 SAVING = ("store_reference", "store_layout")
@@ -59,7 +58,7 @@ class Runs:
             self.wrong.append(f"{name}{when}: {error}")
             return
         first = self._first.setdefault(name, found)
-        if not found or not all(np.array_equal(*pair) for pair in zip(first, found, strict=True)):
+        if not found or not alike(first, found):
             self.wrong.append(f"{name}{when}: another picture")
 
     def interrupt(self, prompt: Prompt, seconds: float) -> bool:

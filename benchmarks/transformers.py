@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..demo import judge
+from ..demo.training.transformer_subjects import NAMES as PERSONAL
 from ..demo.world.subjects import SUBJECTS
 from ..patching.features.positions import BESIDE, INDEX, SAME
 from ..patching.tinyland import model as tinyland
@@ -33,8 +34,6 @@ from .transformers_comparison import (
 )
 from .transformers_costs import IDLE, costs_of
 
-PERSONAL = ("nemo", "taxi")
-"""Subjects that have a LoRA for the transformer."""
 _OTHERS = ("amanita", "twinkle", "valentine", "rubik", "cottage", "bouncer")
 _SIGNS = (
     "identity_append_above_plain",

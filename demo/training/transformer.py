@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-import comfy.model_management
 import comfy.ops
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ import torch.nn.functional as F
 from comfy.ldm.lumina.model import NextDiT
 from safetensors.torch import load_file
 
+from ...patching.host.dit_grad import training
 from ...patching.tinyland.transformer import FILE, SHIFT, TRANSFORMER_CONFIG
 from ..launcher.files import digest
 from ..world.captions import caption
@@ -82,17 +81,6 @@ def predictor(network: torch.nn.Module) -> denoiser.Predictor:
         return network(noisy, times, context, context.shape[1], transformer_options=options)
 
     return predict
-
-
-@contextlib.contextmanager
-def with_gradients() -> Iterator[None]:
-    """Makes the host use functions with a backward pass, as its own trainer does."""
-    before = comfy.model_management.in_training
-    comfy.model_management.in_training = True
-    try:
-        yield
-    finally:
-        comfy.model_management.in_training = before
 
 
 def drawn_times(n: int, device: torch.device) -> torch.Tensor:
@@ -175,6 +163,6 @@ def train(work: Path, steps: int, autoencoder: AutoencoderKL, device: torch.devi
         weight = denoiser.subject_weight(pool.masks(np.array(indices)), device)
         return flow_loss(predict, latents[indices], context, weight)
 
-    with with_gradients():
+    with training():
         trainer.run(loss_of_step)
     return network

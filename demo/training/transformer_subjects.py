@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
+from ...patching.host.dit_grad import training
 from ...patching.tinyland.subject import TRANSFORMER_SUBJECT, of_transformer
 from ...patching.tinyland.transformer import FILE
 from ..launcher.files import commit, digest
@@ -59,7 +60,7 @@ def train(work: Path, name: str, steps: int, autoencoder: AutoencoderKL, device:
         log_every=1,
     )
     batch_of = _batches(subject, work, autoencoder, device)
-    with transformer.with_gradients():
+    with training():
         trainer.run(lambda step: transformer.flow_loss(transformer.predictor(network), *batch_of(Random(step))))
     tensors = {}
     for path, adapter in adapters.items():

@@ -6,16 +6,11 @@
 import json
 import re
 
+from likeness.docs.help_pictures import NO_PICTURE
 from likeness.tests import workflows
 
 ROOT = workflows.FOLDER.parent
 CATEGORIES = {f"Likeness/{name}" for name in ("Sample", "Subject", "Guide", "Maps and masks", "Files", "Demo")}
-UNPICTURED = {
-    "LikenessRecordedTrajectory": "hands on what a sampler has recorded",
-    "LikenessScore": "gives numbers",
-    "LikenessSegment": "needs a file of Segment Anything",
-}
-"""Nodes without a picture on their help page, and why; those for files draw nothing either."""
 MEASURED = json.loads((ROOT / "tests" / "browser" / "graphs" / "sizes.json").read_text(encoding="utf-8"))
 USED = {name: {entry["class_type"] for entry in workflows.api(name).values()} for name in workflows.NAMES}
 
@@ -40,5 +35,4 @@ def test_a_node_lacks_nothing(node):
     found = row(schema)
     print(f"| {schema.display_name} | {' | '.join(found.values())} |")
     lacking = {column for column, cell in found.items() if not cell}
-    drawn = schema.category != "Likeness/Files" and schema.node_id not in UNPICTURED
-    assert lacking == (set() if drawn else {"picture"})
+    assert lacking == ({"picture"} if schema.node_id in NO_PICTURE else set())

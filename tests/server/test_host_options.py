@@ -39,6 +39,12 @@ def test_failed_runs_are_told(client, prompt):
     assert not found and sentence.startswith("wrong: ")
 
 
+def test_pictures_are_alike_where_number_and_pixels_are():
+    black, white = np.zeros((2, 2, 3)), np.ones((2, 2, 3))
+    assert host_options.alike([black, white], [black, white])
+    assert not host_options.alike([black], [white]) and not host_options.alike([black], [black, black])
+
+
 def test_pictures_of_several_sizes_are_compared():
     usual = {"a": [np.zeros((2, 2, 3)), np.zeros((4, 1, 3))]}
     found = {"a": [np.zeros((2, 2, 3)), np.full((4, 1, 3), 8.0)]}

@@ -21,6 +21,7 @@ from likeness.demo.training import (
     transformer_subjects,
 )
 from likeness.demo.training.loop import write_weights
+from likeness.patching.host.dit_grad import training
 from likeness.patching.host.families import discover, training_resolution
 from likeness.patching.tinyland import subject as demo_subject
 from likeness.patching.tinyland import transformer as host_side
@@ -45,7 +46,7 @@ class FewScenes:
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """Weights of text encoder and autoencoder, and a transformer of one block, whose trainer takes tiny batches."""
+    """Weights of text encoder and autoencoder, and a transformer of two blocks, whose trainer takes tiny batches."""
     folder = tmp_path / "weights"
     model = denoiser.Denoiser(CPU)
     tensors = {f"model.diffusion_model.{k}": v for k, v in model.unet.state_dict().items()}
@@ -105,7 +106,7 @@ def test_the_host_predicts_as_the_trainer_does(weights):
     torch.testing.assert_close(context, encoded, rtol=0.05, atol=0.05)  # of the trainer's bfloat16
     noisy, time = torch.randn(2, 4, 16, 16), torch.tensor([0.3, 0.8])
     text = encoded.expand(2, -1, -1)
-    with torch.no_grad(), transformer.with_gradients():
+    with torch.no_grad(), training():
         velocity = transformer.predictor(network)(noisy, time, text)
     with torch.inference_mode():
         clean = model.model.apply_model(noisy, time, c_crossattn=text, num_tokens=text.shape[1])
