@@ -129,8 +129,9 @@ def _train_transformer(options: argparse.Namespace, steps: int, device: torch.de
         write_weights(
             tensors, WEIGHTS / FILE, _metadata(steps, {}) | {KIND: json.dumps({"base": transformer.origin()})}
         )
+    # Without --only, --steps is the network's, and would be far too many for a LoRA.
+    own = options.steps if options.only and options.steps else DEFAULT_STEPS["subjects"]
     for name in [options.only] if options.only else transformer_subjects.NAMES:
-        own = options.steps or DEFAULT_STEPS["subjects"]
         transformer_subjects.train(options.work, name, own, autoencoder, device)
 
 

@@ -69,7 +69,8 @@ def weights(tmp_path, monkeypatch):
     return folder
 
 
-def test_the_trainer_writes_what_the_host_loads(weights, tmp_path):
+def test_the_trainer_writes_what_the_host_loads(weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(command.DEFAULT_STEPS, "subjects", 1)
     options = argparse.Namespace(work=tmp_path / "work", steps=2, only=None)
     command._train_transformer(options, 2, CPU)
     assert not comfy.model_management.in_training
@@ -84,6 +85,7 @@ def test_the_trainer_writes_what_the_host_loads(weights, tmp_path):
         path = demo_subject.of_transformer(name, weights)
         tensors, metadata = read_weights(path, demo_subject.TRANSFORMER_SUBJECT)
         assert json.loads(metadata[demo_subject.TRANSFORMER_SUBJECT])["name"] == name
+        assert metadata["steps"] == "1"  # of the LoRA, not of the network
         assert len(tensors) == 2 * 2 * 5
         personal = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 0.0)[0]
         assert personal is not None and len(personal.patches) == 10
