@@ -82,11 +82,12 @@ class Environment:
         return not self.version or (self.comfyui / "main.py").is_file()
 
     def _is_current(self) -> bool:
-        return read_json(self.folder / "ready.json").get("lock") == digest(*self._locks())
+        known = read_json(self.folder / "ready.json")
+        return known.get("lock") == digest(*self._locks(known.get("recipe", {})))
 
-    def _locks(self) -> list[Path]:
-        """Files of what is installed, in their order."""
-        return [self.lock] if self.index or not self.first else [self.first, self.lock]
+    def _locks(self, recipe: dict[str, list[str]]) -> list[Path]:
+        """Files of what a recipe installs, in their order; torch of an index of its own is in none."""
+        return [self.lock] if "index" in recipe or not self.first else [self.first, self.lock]
 
     def _update(self) -> None:
         """Installs changed locks upon the rest.
@@ -99,7 +100,7 @@ class Environment:
         remove(ready)
         print("Updating the packages", flush=True)
         try:
-            for lock in self._locks():
+            for lock in self._locks(known["recipe"]):
                 self._install_locked(lock)
         except NoNetwork:
             self._finish(known)
@@ -110,7 +111,7 @@ class Environment:
             raise
         finally:
             remove(self.folder / "tmp")
-        self._finish({**known, "lock": digest(*self._locks())})
+        self._finish({**known, "lock": digest(*self._locks(known["recipe"]))})
 
     def _finish(self, facts: dict[str, object]) -> None:
         write_json(self.folder / "ready.json", facts)
@@ -139,7 +140,7 @@ class Environment:
             for left in ("tmp", "download", "ComfyUI.part"):
                 remove(self.folder / left)
         seconds = round(time.monotonic() - started)
-        self._finish({"recipe": self.recipe, "lock": digest(*self._locks()), "seconds": seconds})
+        self._finish({"recipe": self.recipe, "lock": digest(*self._locks(self.recipe)), "seconds": seconds})
         print(f"Installed in {seconds} s.", flush=True)
 
     def _check_disk(self) -> None:
