@@ -18,7 +18,7 @@ def sheet(page):
     page.evaluate("() => { app.canvas.pause_rendering = false; app.queuePrompt(0, 1); }")
     page.wait_for_function(_RAN, timeout=300_000)
     page.evaluate(
-        f"() => {{ app.canvas.selectItems([{_NODE}]); app.canvas.fitViewToSelectionAnimated({{ duration: 1 }}); }}"
+        f"() => {{ app.canvas.ds.scale = 1; app.canvas.centerOnNode({_NODE}); app.canvas.setDirty(true, true); }}"
     )
     page.wait_for_function(f"() => {_NODE}.likenessSheet.image.getBoundingClientRect().width > 200")
     yield page
