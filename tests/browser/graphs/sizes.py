@@ -24,6 +24,8 @@ LEAST = {
     "SaveImage": (320, 320),
 }
 """Width and height of nodes that show a picture or a text, at least."""
+ANY = (300, 0)
+"""The same of any other node."""
 PICTURED = (
     "AdaptiveMask",
     "AppearancePalette",
@@ -50,7 +52,7 @@ def measured() -> dict[str, list[float]]:
 def size(kind: str, own: list[float], shown: tuple[float, float] = (0, 0)) -> Size:
     """The size of a node in a graph. own: its measured one. shown: another least size that the graph declares."""
     width, height, modern = own
-    least = [max(pair) for pair in zip(LEAST.get(kind, (300, 0)), shown, strict=True)]
+    least = [max(pair) for pair in zip(LEAST.get(kind, ANY), shown, strict=True)]
     shown_below = PICTURE * (kind in PICTURED)
     height = max(height + shown_below, least[1])
     room = max(height, modern + shown_below) + PREVIEW * (kind in SAMPLERS)
