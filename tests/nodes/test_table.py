@@ -6,7 +6,7 @@
 import json
 import re
 
-from likeness.docs.help_pictures import NO_PICTURE
+from likeness.docs.help_without import NO_PICTURE
 from likeness.tests import workflows
 
 ROOT = workflows.FOLDER.parent
