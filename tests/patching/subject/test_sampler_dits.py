@@ -64,7 +64,7 @@ def test_photographs_alone_change_the_picture(dit):
     assert "retouch (Layout-and-Retouch)" in report
 
 
-@pytest.mark.parametrize("dit", ["flux", "qwen"])
+@pytest.mark.parametrize("dit", ["flux", "qwen"], indirect=True)
 @pytest.mark.parametrize("method", ["joint", "palette guidance"])
 def test_other_methods(dit, method):
     found, report = sampled(dit, method)
@@ -72,7 +72,7 @@ def test_other_methods(dit, method):
     assert method != "joint" or f"coupled in {'single0-2' if dit == 'flux' else 'late'} blocks" in report
 
 
-@pytest.mark.parametrize("dit", ["flux", "zimage", "anima"])
+@pytest.mark.parametrize("dit", ["flux", "zimage", "anima"], indirect=True)
 def test_a_retouch_follows_the_vanilla_models_layout(dit):
     personalized = tiny_dits.tiny_dit(dit, seed=4)
     given = {"personalized_model": personalized, "layout": "vanilla template", "subject_prompt": prompt_of()}
