@@ -127,22 +127,8 @@ def _network(side: int) -> Network:
     return random_network("narrow SD 1.5", "", NARROW_CONFIG, torch.float32, side // 8, STEPS)
 
 
-def _batch(network: Network, count: int) -> Network:
-    """The network with a latent of several pictures."""
-    return _Batched(**{f.name: getattr(network, f.name) for f in dataclasses.fields(network)}, count=count)
-
-
-@dataclass(frozen=True)
-class _Batched(Network):
-    count: int = 1
-
-    @property
-    def latent(self) -> dict[str, torch.Tensor]:
-        return {"samples": torch.zeros(self.count, 4, self.side, self.side)}
-
-
 def _retouched(network: Network, references: int = 1, batch: int = 1) -> Callable[[], object]:
-    network = _batch(network, batch)
+    network = dataclasses.replace(network, count=batch)
     _, trajectory = layout(network, "paper", 0)
     lent = References(tuple(_reference(network, seed) for seed in range(references)))
     patched = retouch(
@@ -158,7 +144,7 @@ def _reference(network: Network, seed: int) -> Reference:
 
 
 def _guided(network: Network, batch: int) -> Callable[[], object]:
-    network = _batch(network, batch)
+    network = dataclasses.replace(network, count=batch)
     known = dataclasses.replace(
         pick_and_draw_costs.palette(network), references=References((_reference(network, SEED),))
     )

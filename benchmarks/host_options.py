@@ -76,6 +76,7 @@ def run(quick: bool) -> Report:
             found, failed = drawn(arguments)
             said += [f"{name}: {sentence}" for sentence in failed]
             means, largest = differences(usual, found)
+            said += [f"{name}: {workflow}: another number of pictures" for workflow in found.keys() - means.keys()]
             rows.append({"name": name} | {workflow: [mean] for workflow, mean in means.items()})
             if kind != "narrow" and means:
                 worst = largest if kind == "exact" else max(means.values())
@@ -148,7 +149,7 @@ def differences(usual: Mapping[str, Pictures], found: Mapping[str, Pictures]) ->
     apart = {
         name: np.concatenate([np.abs(a - b).ravel() for a, b in zip(usual[name], found[name], strict=True)])
         for name in usual
-        if name in found
+        if usual[name] and len(usual[name]) == len(found.get(name, ()))
     }
     largest = max((float(values.max()) for values in apart.values()), default=0.0)
     return {name: float(values.mean()) for name, values in apart.items()}, largest

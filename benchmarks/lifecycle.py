@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..demo.launcher.client import FAILURES, Client, Interrupted, Progress, Prompt
 from ..demo.launcher.host import Host
 from .host_options import METHODS, PLAIN, Pictures, alike, reseeded, run_of, shorter
+from .processes import status_bytes
 from .report import Report, Target
 
 SAVING = ("store_reference", "store_layout")
@@ -22,6 +23,7 @@ SAVING = ("store_reference", "store_layout")
 LARGE = {"record_blocks": "all", "blocks": "all"}
 """Inputs that make their files large, so that saving takes a while."""
 RUNS, INTERRUPTS, KILLS = 50, 20, 5
+MIB = 2**20
 MOST_TRIES = 10
 """Runs in which the moment of an interrupt or a kill may be missed, before it is given up."""
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -84,7 +86,7 @@ def run(quick: bool) -> Report:
     rng = random.Random(0)
     with Host(Path(os.environ["COMFYUI_PATH"])) as host:
         runs = Runs(host.client, rng)
-        growth = long_life(runs, prompts, RUNS // share, lambda: resident(host.pid))
+        growth = long_life(runs, prompts, RUNS // share, lambda: status_bytes(host.pid, "VmRSS"))
         interrupts = interrupted(runs, prompts, max(1, INTERRUPTS // share))
         kills, half = killed(host, runs, max(1, KILLS // share), rng)
     figures = {
@@ -110,7 +112,7 @@ def long_life(
         if index + 1 == max(1, count // 5):
             early = memory()
     late = memory()
-    return None if early is None or late is None else late - early
+    return None if early is None or late is None else (late - early) / MIB
 
 
 def interrupted(runs: Runs, prompts: dict[str, Prompt], count: int) -> int:
@@ -195,10 +197,3 @@ def half_files(folder: Path) -> Sequence[Path]:
         except (SafetensorError, OSError):
             found.append(path)
     return found
-
-
-def resident(process: int) -> float | None:
-    """Resident MiB of a process, where the system tells."""
-    status = Path(f"/proc/{process}/status")
-    lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), None)

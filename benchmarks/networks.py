@@ -61,7 +61,7 @@ NARROW_SDXL_CONFIG = {**SDXL_CONFIG, "model_channels": 64, "context_dim": 768, "
 
 @dataclass(frozen=True)
 class Network:
-    """Vanilla model, the same with a LoRA, their text encoder and prompts, and the size of the timed run."""
+    """Vanilla model, the same with a LoRA, their text encoder and prompts, and size and pictures of the timed run."""
 
     name: str
     prefix: str
@@ -74,6 +74,7 @@ class Network:
     positive: list
     personalized_positive: list
     negative: list
+    count: int = 1
 
     @property
     def text(self) -> str:
@@ -81,7 +82,7 @@ class Network:
 
     @property
     def latent(self) -> dict[str, torch.Tensor]:
-        return {"samples": torch.zeros(1, 4, self.side, self.side)}
+        return {"samples": torch.zeros(self.count, 4, self.side, self.side)}
 
 
 def tiny_network(weights: Path, steps: int) -> Network:

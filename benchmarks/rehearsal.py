@@ -23,6 +23,7 @@ from ..demo.launcher.host import Host, HostError, prepare
 from ..demo.launcher.serve import has_gpu
 from . import checkpoints, gpu, photos, rehearsal_prompts, transformer_files
 from .kept import cache_folder
+from .processes import PROCESSES, status_bytes
 from .report import Report, Target, machine
 
 GIB = 2**30
@@ -196,20 +197,16 @@ def _faults(client: Client, records: list[dict[str, str]]) -> Iterator[str]:
 class PeakRam:
     """Peak of a process's resident memory from now on, where the system counts it, as Linux does."""
 
-    def __init__(self, pid: int, processes: Path = Path("/proc")):
-        self._folder, self._counts = processes / str(pid), True
+    def __init__(self, pid: int, processes: Path = PROCESSES):
+        self._pid, self._processes, self._counts = pid, processes, True
         try:
-            (self._folder / "clear_refs").write_text("5", encoding="ascii")
+            (processes / str(pid) / "clear_refs").write_text("5", encoding="ascii")
         except OSError:  # another system, or no right to start the count anew
             self._counts = False
 
     def peak(self) -> float | None:
         """Bytes; None where the system does not tell."""
-        status = self._folder / "status"
-        if not self._counts or not status.is_file():
-            return None
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-        return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+        return status_bytes(self._pid, "VmHWM", self._processes) if self._counts else None
 
 
 def _link(source: Path, target: Path) -> None:

@@ -94,7 +94,8 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
             for name in names:
                 with timed(name):
                     pictures = drawn.sample((name,), grid, kept)[name]
-                scores[name] = grid.score(pictures, eye) | {"apart": apart(grid, pictures, eye)}
+                far = apart(grid, pictures, eye)
+                scores[name] = grid.score(pictures, eye) | ({} if far is None else {"apart": far})
                 if names is ROWS:
                     for subject, some in zip(grid.subjects, pictures[:, 0, :2], strict=True):
                         shown[subject.name] += [*some]
@@ -124,10 +125,10 @@ def sheet(shown: Mapping[str, list[np.ndarray]]) -> Image.Image:
     return contact_sheet(list(shown.items()), [("reference", 1), *((name, 2) for name in ROWS)])
 
 
-def apart(grid: Grid, pictures: np.ndarray, eye: judge.Judge) -> np.ndarray:
+def apart(grid: Grid, pictures: np.ndarray, eye: judge.Judge) -> np.ndarray | None:
     """Distances [subjects, prompts, seeds] of the subject's center to the one in the reference.
 
-    A picture without a subject counts as the mean of the others.
+    A picture without a subject counts as the mean of the others; None where no picture has one.
     """
     found = []
     for subject, images in zip(grid.subjects, pictures, strict=True):
@@ -136,15 +137,16 @@ def apart(grid: Grid, pictures: np.ndarray, eye: judge.Judge) -> np.ndarray:
         found.append(np.linalg.norm(looked.center - center, axis=1).reshape(images.shape[:2]))
     values = np.stack(found)
     if np.isnan(values).all():
-        return np.zeros_like(values)
+        return None
     return np.where(np.isnan(values), np.nanmean(values), values)
 
 
-def signs(scores: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Paired differences between rows: the mean and the ends of its interval."""
+def signs(scores: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float | None]:
+    """Paired differences between rows: the mean and the ends of its interval; None for what a row lacks."""
 
-    def above(metric: str, first: str, second: str) -> np.ndarray:
-        return scores[first][metric] - scores[second][metric]
+    def above(metric: str, first: str, second: str) -> np.ndarray | None:
+        both = scores[first].get(metric), scores[second].get(metric)
+        return None if both[0] is None or both[1] is None else both[0] - both[1]
 
     stated = {
         "identity_append_above_plain": above("identity", f"{APPENDED}, {BESIDE}", PLAIN),
@@ -159,4 +161,8 @@ def signs(scores: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
             for metric in ("identity", "apart", "prompt"):
                 first, second = f"{method}, {place}", f"{method}, {SAME}"
                 stated[f"{metric}_{method}_{place}_above_{SAME}"] = above(metric, first, second)
-    return {key: value for name, found in stated.items() for key, value in interval_figures(name, found).items()}
+    figures: dict[str, float | None] = {}
+    for name, found in stated.items():
+        unknown = dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+        figures |= unknown if found is None else interval_figures(name, found)
+    return figures

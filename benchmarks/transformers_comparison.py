@@ -30,6 +30,7 @@ from ..patching.layout_and_retouch.switch import Switch
 from ..patching.pick_and_draw import settings as guidance
 from ..patching.pick_and_draw.build import guide
 from ..patching.pick_and_draw.build_palette import Picture, build_palette
+from ..patching.pick_and_draw.palette import Palette
 from ..patching.tinyland import subject as demo_subject
 from ..patching.tinyland import transformer
 from ..patching.tinyland.model import read_weights
@@ -84,7 +85,7 @@ class Drawn:
         self.model, self.clip, self.vae = transformer.load(self.weights, None, generate.DTYPE)
         self.encode = generate.TextEncoder(self.clip)
         self._references: dict[str, References] = {}
-        self._guided: dict[tuple[str, str], ModelPatcher] = {}
+        self._palettes: dict[str, Palette] = {}
 
     def references(self, subject: PersonalSubject) -> References:
         """First pictures of the subject, with a caption that names its class alone."""
@@ -170,9 +171,8 @@ class Drawn:
             pictures=1,
         )
 
-    def _guide(self, subject: PersonalSubject, text: str) -> ModelPatcher:
-        """The MODEL guided by the appearance loss."""
-        if (subject.name, text) not in self._guided:
+    def _palette(self, subject: PersonalSubject) -> Palette:
+        if subject.name not in self._palettes:
             r, noun = self.recipe, subject.subject.name
             picture = Picture(
                 text=neutral_caption(noun),
@@ -185,23 +185,28 @@ class Drawn:
             made = build_palette(
                 self.model, self.clip, picture, source=NOISED, seed=0, weight=1.0, blocks=r.blocks, window=ALWAYS
             )
-            widgets = guidance.Widgets(
-                text=text,
-                word=noun,
-                appearance_weight=1.0,
-                appearance_start=r.appearance_window[0],
-                appearance_end=r.appearance_window[1],
-                layout_weight=0.0,
-                layout_start=0.0,
-                layout_end=0.0,
-                layout_blocks=r.blocks,
-                direction="gen_to_ref",
-                step="relative",
-                step_size=r.step_size,
-                iterations=1,
-                every=1,
-                threshold=r.threshold,
-                map_blocks=r.blocks,
-            )
-            self._guided[subject.name, text] = guide(self.model, self.clip, made.palette, None, widgets)[0]
-        return self._guided[subject.name, text]
+            self._palettes[subject.name] = made.palette
+        return self._palettes[subject.name]
+
+    def _guide(self, subject: PersonalSubject, text: str) -> ModelPatcher:
+        """The MODEL guided by the appearance loss."""
+        r = self.recipe
+        widgets = guidance.Widgets(
+            text=text,
+            word=subject.subject.name,
+            appearance_weight=1.0,
+            appearance_start=r.appearance_window[0],
+            appearance_end=r.appearance_window[1],
+            layout_weight=0.0,
+            layout_start=0.0,
+            layout_end=0.0,
+            layout_blocks=r.blocks,
+            direction="gen_to_ref",
+            step="relative",
+            step_size=r.step_size,
+            iterations=1,
+            every=1,
+            threshold=r.threshold,
+            map_blocks=r.blocks,
+        )
+        return guide(self.model, self.clip, self._palette(subject), None, widgets)[0]

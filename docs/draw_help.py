@@ -142,10 +142,10 @@ def composed(panels: list[tuple[Image.Image, str]]) -> Image.Image:
 
 
 def own_files(options: argparse.Namespace):
-    import torch
     from comfy.cli_args import args
+    from likeness.demo.launcher.serve import has_gpu
 
-    args.cpu = not torch.cuda.is_available()  # must be set before ComfyUI looks for a device
+    args.cpu = not has_gpu()  # must be set before ComfyUI looks for a device
     from likeness.docs import help_own
 
     return help_own.Own.of(options)

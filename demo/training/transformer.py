@@ -64,20 +64,15 @@ def load_weights(network: NextDiT, device: torch.device) -> NextDiT:
     return network
 
 
-def split_attention(_function, q, k, v, _heads, *_arguments, **_options) -> torch.Tensor:
-    """Attention over [rows, heads, tokens, d] by two batched products: with gradients, the fastest way on a CPU."""
-    rows, heads, n, d = q.shape
-    q, k, v = (t.flatten(0, 1) for t in (q, k, v))
-    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=d**-0.5)
-    mixed = torch.bmm(torch.softmax(scores, -1, dtype=q.dtype), v)
-    return mixed.view(rows, heads, n, d).transpose(1, 2).reshape(rows, n, heads * d)
+def _split_attention(_function, q, k, v, _heads, *_arguments, **_options) -> torch.Tensor:
+    return denoiser.split_attention(q, k, v)
 
 
 def predictor(network: torch.nn.Module) -> denoiser.Predictor:
     """Function of noisy latents, times [n] and contexts that predicts the velocity."""
 
     def predict(noisy: torch.Tensor, times: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        options = {"optimized_attention_override": split_attention} if noisy.device.type == "cpu" else {}
+        options = {"optimized_attention_override": _split_attention} if noisy.device.type == "cpu" else {}
         return network(noisy, times, context, context.shape[1], transformer_options=options)
 
     return predict

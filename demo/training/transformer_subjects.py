@@ -85,13 +85,13 @@ def _batches(subject: PersonalSubject, work: Path, autoencoder: AutoencoderKL, d
 
     def batch(rng: Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows = [rng.randrange(len(own)) for _ in range(BATCH)]
-        chosen = [rng.choice(alike) for _ in range(BATCH)] if alike else []
-        latents, contexts, weights = own[rows], personal, own_weight[rows]
-        if chosen:
-            others = encode([caption(scenes[i], rng) for i in chosen])
-            prior = denoiser.subject_weight(pool.masks(np.array(chosen)), device)
-            latents = torch.cat([latents, everything[chosen]])
-            contexts, weights = torch.cat([contexts, others]), torch.cat([weights, prior])
-        return latents, contexts, weights
+        chosen = [rng.choice(alike) for _ in range(BATCH)]
+        others = encode([caption(scenes[i], rng) for i in chosen])
+        prior = denoiser.subject_weight(pool.masks(np.array(chosen)), device)
+        return (
+            torch.cat([own[rows], everything[chosen]]),
+            torch.cat([personal, others]),
+            torch.cat([own_weight[rows], prior]),
+        )
 
     return batch

@@ -43,7 +43,7 @@ class Blip2:
             ) from error
         if said["missing_keys"]:
             raise Problem(f"Expected the whole BLIP-2 in {self.folder}, got one without {min(said['missing_keys'])}.")
-        return network.eval().to(self.device), processor
+        return network.to(self.device), processor
 
     @torch.inference_mode()
     def answer(self, text: str, seed: int, picture: bytes | None = None) -> str:

@@ -43,6 +43,7 @@ def trained(random_weights, monkeypatch):
     write_weights(lora, demo_subject.of_transformer("nemo", random_weights), facts)
     yield random_weights
     (random_weights / transformer.FILE).unlink()
+    demo_subject.of_transformer("nemo", random_weights).unlink()
 
 
 def drawn_of(weights, steps=2):
@@ -103,5 +104,7 @@ def test_pictures_without_a_subject_count_as_the_mean_of_the_others(monkeypatch)
         def look(self, _images):
             return type("Verdict", (), {"center": centers.pop(0)})
 
-    found = transformers.apart(grid, np.zeros((1, 1, 2, 128, 128, 3), np.uint8), Eye())
-    np.testing.assert_allclose(found, [[[0.4, 0.4]]])
+    pictures = np.zeros((1, 1, 2, 128, 128, 3), np.uint8)
+    np.testing.assert_allclose(transformers.apart(grid, pictures, Eye()), [[[0.4, 0.4]]])
+    centers += [np.array([[0.5, 0.5]]), np.full((2, 2), np.nan)]
+    assert transformers.apart(grid, pictures, Eye()) is None

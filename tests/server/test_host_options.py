@@ -49,3 +49,5 @@ def test_pictures_of_several_sizes_are_compared():
     usual = {"a": [np.zeros((2, 2, 3)), np.zeros((4, 1, 3))]}
     found = {"a": [np.zeros((2, 2, 3)), np.full((4, 1, 3), 8.0)]}
     assert host_options.differences(usual, found) == ({"a": 4.0}, 8.0)
+    assert host_options.differences(usual, {"a": found["a"][:1]}) == ({}, 0.0)
+    assert host_options.differences({"a": []}, {"a": []}) == ({}, 0.0)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from likeness.benchmarks import host_options, lifecycle
+from likeness.benchmarks.lifecycle import MIB
 from likeness.demo.launcher.client import Progress
 from safetensors.torch import save_file
 
@@ -23,7 +24,7 @@ def prompts():
 
 def test_runs_are_compared_and_interrupted(client, prompts):
     runs = lifecycle.Runs(client, random.Random(0))
-    assert lifecycle.long_life(runs, prompts, 3, memory=iter([10.0, 14.0]).__next__) == 4.0
+    assert lifecycle.long_life(runs, prompts, 3, memory=iter([10.0 * MIB, 14.0 * MIB]).__next__) == 4.0
     assert lifecycle.interrupted(runs, prompts, 1) == 1
     assert not runs.wrong
     (name,) = prompts

@@ -7,7 +7,6 @@ import json
 
 import comfy.model_management
 import comfy.sd
-import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import generate
@@ -26,22 +25,13 @@ from likeness.patching.host.families import discover, training_resolution
 from likeness.patching.tinyland import subject as demo_subject
 from likeness.patching.tinyland import transformer as host_side
 from likeness.patching.tinyland.model import read_weights
+from likeness.tests.demo.training.black_pool import BlackPool
 
 CPU = torch.device("cpu")
 
 
-class FewScenes:
-    """A pool whose pictures are empty."""
-
+class FewScenes(BlackPool):
     scene_of = staticmethod(pool.scene_of)
-
-    def __init__(self, _work, count):
-        self.count = count
-
-    def masks(self, indices):
-        masks = np.zeros((len(indices), 128, 128), np.uint8)
-        masks[:, 40:90, 30:80] = 255
-        return masks
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from likeness.kernels.jedi import MASK_FIRST
 from likeness.lab.joint.command import main
 from likeness.lab.joint.recomputed import recomputed
 from likeness.patching.jedi.format import JointFormat
+from likeness.tests.demo.training.black_pool import BlackPool
 
 CPU = torch.device("cpu")
 T = torch.tensor
@@ -157,18 +158,6 @@ def test_a_step_draws_sets_of_one_size_with_captions_of_their_own_scenes():
         shown = [scenes.scene_of_set(int(i), 0) for i in indices]
         assert all(scene.subject.name in text for scene, text in zip(shown, captions, strict=True) if text)
     assert np.mean(dropped) == pytest.approx(tinyland.TEXT_DROPOUT, abs=0.04)
-
-
-class BlackPool:
-    """Pictures with a subject in the middle."""
-
-    def __init__(self, _work, count, **_settings):
-        self.count = count
-
-    def masks(self, indices):
-        masks = np.zeros((len(indices), 128, 128), np.uint8)
-        masks[:, 40:88, 40:88] = 255
-        return masks
 
 
 @pytest.fixture
