@@ -25,7 +25,7 @@ BENCHMARKS = {
     "lifecycle": "a ComfyUI that runs for long, is interrupted, and is killed while it saves",
     "fuzz": "random graphs over all nodes: pictures or one sentence, and nothing left behind",
 }
-OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count"), "rehearsal": ("only",)}
+OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count", "seconds"), "rehearsal": ("only",)}
 """Options that a benchmark takes besides --quick, by the names of its arguments."""
 
 
@@ -46,9 +46,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--json", dest="json_file", type=Path, metavar="FILE", help="also write the JSON to FILE; gpu goes on from it"
     )
-    parser.add_argument("--seconds", type=float, metavar="S", help="gpu: time to measure in (510, with --quick 240)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="gpu: time to measure in (510, with --quick 240); fuzz: to draw graphs in",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
-    parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (500)")
+    parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5000)")
     parser.add_argument("--only", metavar="WORDS", help="rehearsal: workflows whose name contains these words")
     options = parser.parse_args(arguments)
     own = chosen_options(parser, options)

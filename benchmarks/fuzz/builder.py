@@ -72,6 +72,9 @@ class Builder:
     def rarely(self) -> bool:
         return self.draw(st.integers(0, 7)) == 7
 
+    def seldom(self) -> bool:
+        return self.draw(st.integers(0, 2)) == 2
+
     def number(self, low: int, high: int) -> int:
         return self.draw(st.integers(low, high))
 
@@ -108,6 +111,11 @@ class Builder:
             node, name = self.one_of(*places)
             type_, options = widgets_of(self.schemas[self.prompt[node]["class_type"]])[name]
             self.prompt[node]["inputs"][name] = self.draw(values(name, type_, options))
+
+
+def families_of(schemas: dict[str, Any]) -> tuple[str, ...]:
+    """The families of FuzzModel that the host has."""
+    return tuple(schemas["FuzzModel"]["input"]["required"]["family"][0])
 
 
 def widgets_of(schema: dict[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from ...demo.launcher.client import Prompt
 from ..kept import cache_folder, code_of
 from ..report import Report, write_json
 from .figures import COUNT, NOTES, TARGETS, figures
-from .graphs import Case, cases
+from .graphs import Case, cases, is_ours, kinds_of
 from .oracle import HANG, Fault, Oracle, Verdict
 from .reduction import reduced
 from .server import Server, serving
@@ -41,8 +43,10 @@ class _Found(Exception):
 class Judge:
     """Verdicts on cases, each made once. A fault whose signature is known does not count again."""
 
-    def __init__(self, oracle: Callable[[Case], Verdict], kept: Path | None = None):
-        """kept: file of verdicts that an earlier run made and this one adds to, so that it can resume."""
+    def __init__(self, oracle: Callable[[Case], Verdict], kept: Path | None = None, seconds: float = math.inf):
+        """kept: file of verdicts that an earlier run made and this one adds to, so that it can resume. seconds: after
+        which no new graph is run."""
+        self._end = time.monotonic() + seconds
         self._oracle, self._kept = oracle, kept
         self._earlier = _read_verdicts(kept) if kept else {}
         self._verdicts: dict[str, Verdict] = {}
@@ -50,6 +54,8 @@ class Judge:
         self.found: dict[str, tuple[Fault, Case]] = {}
         """Each new fault with its smallest case, by signature."""
         self.runs = 0
+        self.kinds: Counter[str] = Counter()
+        """Number of graphs with each class of node, and with each family of models."""
         self._shrinking: str | None = None
         self._until = 0.0
 
@@ -59,8 +65,11 @@ class Judge:
         if key not in self._verdicts:
             if self._shrinking and time.monotonic() > self._until:
                 return  # shrunk for long enough; seen graphs keep their verdicts
+            if time.monotonic() > self._end:
+                return
             self._verdicts[key] = self._verdict(key, case)
             self.runs += 1
+            self.kinds.update(kinds_of(case))
             if self.runs % _REPORT_EVERY == 0:
                 print(f"{self.runs} graphs, {len(self.found)} faults", flush=True)
         fault = self._verdicts[key].fault
@@ -86,6 +95,11 @@ class Judge:
                 with self._kept.open("a", encoding="utf-8") as file:
                     file.write(json.dumps([name, dataclasses.asdict(verdict)]) + "\n")
         return self._earlier[name]
+
+    @property
+    def ended(self) -> bool:
+        """True once no new graph is run."""
+        return time.monotonic() > self._end
 
     def reduce(self, fault: Fault, case: Case, schemas: dict[str, Any]) -> tuple[Fault, Case]:
         """Makes the graph of a new fault smaller; the fault counts as known from now on."""
@@ -128,8 +142,8 @@ def search(
         new = _first_fault(judge, schemas, round_seed, left)
         if new is not None:
             found(*judge.reduce(*new, schemas))
-        elif judge.runs == runs:
-            return  # all graphs that it draws are known
+        elif judge.runs == runs or judge.ended:
+            return  # all graphs that it draws are known, or the time is over
         left -= max(1, judge.runs - runs)
         round_seed += 1
 
@@ -164,12 +178,12 @@ def _first_fault(judge: Judge, schemas: dict[str, Any], round_seed: int, count: 
     return None
 
 
-def run(quick: bool, seed: int = 0, count: int | None = None) -> Report:
-    """Runs a campaign against the ComfyUI of this environment."""
+def run(quick: bool, seed: int = 0, count: int | None = None, seconds: float = math.inf) -> Report:
+    """Runs a campaign against the ComfyUI of this environment. seconds: after which it draws no further graph."""
     count = count or (QUICK_COUNT if quick else COUNT)
     folder = cache_folder() / "fuzz"
     with serving(Path(os.environ["COMFYUI_PATH"])) as server:
-        judge = Judge(Oracle(server), kept_verdicts(folder))
+        judge = Judge(Oracle(server), kept_verdicts(folder), seconds)
 
         def found(fault: Fault, case: Case) -> None:
             path = folder / f"{seed}-{len(judge.found)}.json"
@@ -177,8 +191,11 @@ def run(quick: bool, seed: int = 0, count: int | None = None) -> Report:
             print(f"{fault.signature}\n    {path}", flush=True)
 
         search(judge, server.schemas, seed, count, found)
+        ours = [kind for kind in server.schemas if is_ours(kind)]
     rows = [{"name": signature, "nodes": [float(len(case.prompt))]} for signature, (_, case) in judge.found.items()]
-    return Report("fuzz", rows, figures(judge.verdicts, [fault for fault, _ in judge.found.values()]), TARGETS, NOTES)
+    faults = [fault for fault, _ in judge.found.values()]
+    found = figures(judge.verdicts, faults, {kind: judge.kinds[kind] for kind in ours})
+    return Report("fuzz", rows, found, TARGETS, NOTES, entries={"graphs_with": dict(sorted(judge.kinds.items()))})
 
 
 def replay(path: Path, server: Server) -> Fault | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..report import Target
 from .oracle import FAILURE, HANG, LEAK, PICTURE, REFUSAL, SENTENCE, Fault, Verdict
@@ -24,12 +24,14 @@ FAULTS = {
     LEAK: _OTHER,
 }
 """Figure of each kind of fault."""
-COUNT = 500
+COUNT = 5000
 TARGETS = {"prompts": Target("at least", COUNT)} | dict.fromkeys(FAULTS.values(), Target("at most", 0))
 NOTES = (
+    "rarest_node: number of graphs with the node of ours that is in the fewest. The JSON has the number of each node "
+    "and of each family of models.",
     "prompts: different graphs, valid or nearly so, those tried while shrinking included. Each ran after its plain "
-    "twin and, unless refused, before it again. A third ran also after a graph that differs in one place, and again "
-    "on a server that had forgotten everything.",
+    "twin and, unless refused, before it samples again. A third ran also after a graph that differs in one place, "
+    "and again on a server that had forgotten everything.",
     "pictures, sentences, refusals: ends of these graphs. A sentence of a node of ours names the cause while the graph "
     "runs; a refusal comes when it is queued.",
     "host_failures: ComfyUI alone fails alike, without a node of ours.",
@@ -38,8 +40,8 @@ NOTES = (
 )
 
 
-def figures(verdicts: Sequence[Verdict], faults: Sequence[Fault]) -> dict[str, float]:
-    """Figures of the verdicts on all graphs, and of the faults, each counted once."""
+def figures(verdicts: Sequence[Verdict], faults: Sequence[Fault], graphs: Mapping[str, int]) -> dict[str, float]:
+    """Figures of the verdicts on all graphs, and of the faults, each counted once. graphs: number with each node."""
     ended = Counter(verdict.ended for verdict in verdicts)
     alone = sum(verdict.ended == FAILURE and verdict.fault is None for verdict in verdicts)
     kinds = Counter(FAULTS[fault.kind] for fault in faults)
@@ -50,5 +52,6 @@ def figures(verdicts: Sequence[Verdict], faults: Sequence[Fault]) -> dict[str, f
         "refusals": ended[REFUSAL],
         "host_failures": alone,
         "renewed_plain_runs": sum(verdict.renewed for verdict in verdicts),
+        "rarest_node": min(graphs.values(), default=0),
     } | {name: kinds[name] for name in dict.fromkeys(FAULTS.values())}
     return {name: float(count) for name, count in found.items()}

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ...demo.launcher.client import Prompt
-from . import parts
-from .builder import BRACED, TEXTS, WORDS, Builder, Draw
-from .parts import DEMO, TINY, Scene, encoded, latent, negative, patched, picture, positive, sampled
+from . import inputs, parts
+from .builder import BRACED, TEXTS, Builder, Draw, families_of
+from .parts import DEMO, JOINT, Scene, encoded, latent, negative, patched, picture, positive, sampled
 from .prompts import Link, nodes_of
 
 RETOUCH, GUIDANCE = "MultiSourceAttnSwap", "UREMDGuidance"
@@ -32,16 +32,23 @@ class Case:
     before: Prompt | None = None
 
 
+def kinds_of(case: Case) -> set[str]:
+    """Classes of the nodes in a case's graph, and its family of models."""
+    kinds = {entry["class_type"] for entry in case.prompt.values()}
+    drawn = {entry["inputs"].get("family", "") for entry in case.prompt.values() if entry["class_type"] == "FuzzModel"}
+    return kinds | (drawn or {JOINT if "LikenessLoadJointCheckpoint" in kinds else DEMO})
+
+
 @st.composite
 def cases(draw: Draw, schemas: dict[str, Any], methods: tuple[str, ...] = ()) -> Case:
     b = Builder(draw, schemas)
-    method = b.one_of(*(methods or METHODS))
-    s = parts.scene(b, b.one_of(DEMO, *TINY) if method != "set" else b.one_of(DEMO, DEMO, *TINY))
+    method = b.one_of(*(methods or (*METHODS, "set")))
+    s = parts.scene(b, b.one_of(DEMO, DEMO, *((JOINT, DEMO) * 3 if method == "set" else ()), *families_of(b.schemas)))
     made = METHODS[method](b, s)
     b.add("FuzzResult", latent=made)
     ours = [node for node, entry in b.prompt.items() if is_ours(entry["class_type"])]
     for node in ours:
-        _connect(b, node)
+        inputs.connect(b, node)
     before = None
     if (patches := nodes_of(b.prompt, RETOUCH, GUIDANCE)) and b.rarely():
         node = b.one_of(*patches)
@@ -55,14 +62,6 @@ def cases(draw: Draw, schemas: dict[str, Any], methods: tuple[str, ...] = ()) ->
     return Case(b.prompt, before)
 
 
-def _connect(b: Builder, node: str) -> None:
-    """Connects the scene's Subject Prompt, where it has one and this node takes one."""
-    inputs = b.schemas[b.prompt[node]["class_type"]]["input"].get("optional", {})
-    made = [prompt for prompt in nodes_of(b.prompt, "LikenessSubjectPrompt") if int(prompt) < int(node)]
-    if made and inputs.get("subject_prompt", [""])[0] == "LIKENESS_PROMPT" and b.maybe():
-        b.prompt[node]["inputs"]["subject_prompt"] = [made[0], 4]
-
-
 def is_ours(kind: str) -> bool:
     return kind.startswith("Likeness") or kind in (RETOUCH, GUIDANCE, *SETS, *BLENDED, *_OTHERS)
 
@@ -73,7 +72,7 @@ _OTHERS = ("AdaptiveMask", "AppearancePalette", "LayoutTemplate")
 def _retouch(b: Builder, s: Scene) -> Link:
     model = _swapped(b, s, patched(b, s, s.model))
     made = _sample(b, s, model)
-    return _looked(b, s, b.add("BasicGuider", model=model, conditioning=encoded(b, s)), made) if b.rarely() else made
+    return _looked(b, s, b.add("BasicGuider", model=model, conditioning=encoded(b, s)), made) if b.seldom() else made
 
 
 def _guidance(b: Builder, s: Scene) -> Link:
@@ -92,74 +91,38 @@ def _sample(b: Builder, s: Scene, model: Link) -> Link:
     return sampled(b, s, patched(b, s, model, 1), (positive(b, s), negative(b, s)), latent(b, s))
 
 
-def _subject(b: Builder, s: Scene) -> Link:
-    """One to three photographs, with masks or without."""
-    asked: dict[str, Any] = {"images.image0": picture(b, s)}
-    if b.maybe():
-        asked["images.image1"] = b.add("FuzzImage", width=60, height=45, count=1, seed=9)
-    if b.maybe():
-        asked["masks.mask0"] = _mask(b, s)
-    return b.add("LikenessSubject", **asked)
-
-
-def _reference(b: Builder, s: Scene) -> Link:
-    asked: dict[str, Any] = {"image": picture(b, s), "vae": s.vae, "conditioning": encoded(b, s, TEXTS[1])}
-    asked["source"] = b.one_of("inverted", "noised")
-    if b.maybe():
-        asked["mask"] = _mask(b, s)
-    made = b.add("LikenessReference", **asked)
-    if b.rarely():
-        sigmas = b.add("BasicScheduler", model=s.model, denoise=1.0)
-        made = b.add("LikenessSaveReference", reference=made, model=s.model, sigmas=sigmas, blocks="all")
-    return b.add("LikenessReference", **asked | {"seed": 9, "more": made}) if b.rarely() else made
-
-
-def _mask(b: Builder, s: Scene) -> Link:
-    if b.maybe():
-        pixels = b.add("FuzzImage", width=s.width, height=s.height, count=1, seed=6)
-        return b.add("ImageToMask", image=pixels, channel="red")
-    value = b.one_of(1.0, 0.0) if b.rarely() else 1.0
-    return b.add("SolidMask", value=value, width=s.width, height=s.height)
-
-
-def _saved(b: Builder, kind: str, made: Link) -> Link:
-    """The same, saved to a file on the way or not."""
-    return b.add(f"LikenessSave{kind.capitalize()}", **{kind: made}) if b.one_of(False, False, True) else made
-
-
 def _swapped(b: Builder, s: Scene, model: Link) -> Link:
     steps = b.common["steps"]
-    asked: dict[str, Any] = {"model": model, "reference": _reference(b, s), "early_swap": b.one_of("none", "fork")}
+    asked: dict[str, Any] = {
+        "model": model,
+        "reference": inputs.reference(b, s),
+        "early_swap": b.one_of("none", "fork"),
+    }
     asked |= {
         "lambda_2": steps // 2,
         "lambda_3": steps // 2 + b.one_of(0, 1),
         "mode": b.one_of("banked", "batched", "sequential"),
     }
     asked |= {"attention": b.one_of("replace", "append"), "blocks": b.one_of("all", "paper", "decoder", "middle0")}
-    if b.rarely():
-        asked["blocks"] = _probed(b, s)
-    kind = b.one_of("nothing", "sampler", "guider", "reference") if b.maybe() else "nothing"
+    if b.seldom():
+        asked["blocks"] = inputs.probed(b, s)
+    kind = b.one_of("nothing", "nothing", "sampler", "guider", "reference", "loaded")
     if kind == "sampler":
-        asked["layout"] = _saved(b, "trajectory", [_blended_sampler(b, s)[0], 1])
+        asked["layout"] = inputs.saved(b, s, "trajectory", [_blended_sampler(b, s)[0], 1])
     elif kind == "guider":
         guided = _blended_guider(b, s)
         made = parts.custom(b, s, s.model, guided, latent(b, s))
-        asked["layout"] = b.add("LikenessRecordedTrajectory", guider=guided, latent=made)
+        made = b.add("LikenessRecordedTrajectory", guider=guided, latent=made)
+        asked["layout"] = inputs.saved(b, s, "trajectory", made)
+    elif kind == "loaded":
+        asked["layout"] = inputs.loaded(b, s, "trajectory")
     elif kind == "reference":
-        asked["layout"] = _reference(b, s)
+        asked["layout"] = inputs.reference(b, s)
     if b.maybe():
-        asked["mask"] = _mask(b, s) if b.maybe() else _adaptive_mask(b, s)
+        asked["mask"] = inputs.mask(b, s) if b.maybe() else inputs.adaptive_mask(b, s)
     if kind == "nothing":
         asked |= {"lambda_2": b.one_of(0, 1), "lambda_3": 1}
     return b.add(RETOUCH, **asked)
-
-
-def _adaptive_mask(b: Builder, s: Scene) -> Link:
-    asked: dict[str, Any] = {"text": s.text, "word": s.word, "clip": s.clip, "subject_mask": _mask(b, s)}
-    asked["blocks"] = "all"
-    if b.maybe():
-        asked["heatmap"] = _maps_of(b, s)
-    return b.add("AdaptiveMask", **asked)
 
 
 def _guided(b: Builder, s: Scene, model: Link) -> Link:
@@ -168,11 +131,11 @@ def _guided(b: Builder, s: Scene, model: Link) -> Link:
     if kind != "template":
         made: dict[str, Any] = {"model": s.model, "clip": s.clip, "text": TEXTS[1], "word": s.word}
         made |= {"vae": s.vae, "source": b.one_of("inverted", "noised")}
-        made |= {"subject": _subject(b, s)} if b.rarely() else {"image": picture(b, s)}
-        asked["palette"] = _saved(b, "palette", b.add("AppearancePalette", **made))
+        made |= {"subject": inputs.subject(b, s)} if b.rarely() else {"image": picture(b, s)}
+        asked["palette"] = inputs.saved(b, s, "palette", b.add("AppearancePalette", **made))
     if kind != "palette":
         made = {"model": s.vanilla, "clip": s.clip, "text": TEXTS[1], "word": s.word, "negative": encoded(b, s, "")}
-        asked["template"] = _saved(b, "template", b.add("LayoutTemplate", **made, latent=latent(b, s)))
+        asked["template"] = inputs.saved(b, s, "template", b.add("LayoutTemplate", **made, latent=latent(b, s)))
     asked |= {"appearance_start": 0.0, "appearance_end": 1.0, "layout_end": 1.0, "step_size": 0.1}
     return b.add(GUIDANCE, **asked)
 
@@ -202,13 +165,13 @@ def _set(b: Builder, s: Scene) -> Link:
     asked: dict[str, Any] = {"model": patched(b, s, model), "negative": encoded(b, s, "")}
     asked["blocks"] = b.one_of("all", "decoder", "middle0")
     asked["positive"] = positive(b, s)
-    if b.maybe():
+    if s.family != JOINT and b.maybe():
         lines = "\n".join(("a photo of a fish in the snow", "a photo of a fish at night")[: b.one_of(2, 1)])
         asked["positive"] = b.add("LikenessPromptList", clip=s.clip, text=lines)
     if b.maybe():
         size = {"width": s.width, "height": s.height, "count": 1, "seed": 5}
         pixels = b.add("FuzzImage", **size)
-        asked["references"] = _reference(b, s) if b.maybe() else b.add("VAEEncode", pixels=pixels, vae=s.vae)
+        asked["references"] = inputs.reference(b, s) if b.maybe() else b.add("VAEEncode", pixels=pixels, vae=s.vae)
         if b.maybe():
             asked["caption"] = encoded(b, s, TEXTS[1])
     if b.maybe():
@@ -225,37 +188,21 @@ def _looked(b: Builder, s: Scene, guided: Link, made: Link) -> Link:
     return made
 
 
-def _maps_of(b: Builder, s: Scene) -> Link:
-    model = patched(b, s, s.model, 1)
-    pixels = b.add("FuzzImage", width=s.width, height=s.height, count=s.batch, seed=7)
-    looked_at = latent(b, s) if b.rarely() else b.add("VAEEncode", pixels=pixels, vae=s.vae)
-    word = b.one_of(*WORDS) if b.rarely() else s.word
-    asked = {"model": model, "clip": s.clip, "latent": looked_at, "text": s.text, "word": word}
-    return b.add("LikenessAttentionMaps", **asked)
-
-
-def _probed(b: Builder, s: Scene) -> Link:
-    """Names of the blocks that follow content."""
-    pixels = b.add("FuzzImage", width=s.width, height=s.height, count=1, seed=8)
-    asked = {"model": patched(b, s, s.model, 1), "positive": encoded(b, s), "blocks": b.one_of("all", "decoder")}
-    return b.add("LikenessLayerProbe", **asked, latent=b.add("VAEEncode", pixels=pixels, vae=s.vae))
-
-
 def _maps(b: Builder, s: Scene) -> Link:
     """Attention maps as the mask of a retouch's reference, or of the latent's noise."""
-    start = b.add("SetLatentNoiseMask", samples=latent(b, s), mask=_maps_of(b, s))
+    start = b.add("SetLatentNoiseMask", samples=latent(b, s), mask=inputs.maps_of(b, s))
     return sampled(b, s, s.model, (encoded(b, s), negative(b, s)), start)
 
 
 def _likeness(b: Builder, s: Scene) -> Link:
     prompt = b.add("LikenessSubjectPrompt", clip=s.clip, text=BRACED, token=b.one_of("", "sks fish"))
-    asked: dict[str, Any] = {"model": s.vanilla, "vae": s.vae, "subject": _subject(b, s), "latent": latent(b, s)}
-    if s.family == DEMO and b.rarely():
+    asked: dict[str, Any] = {"model": s.vanilla, "vae": s.vae, "subject": inputs.subject(b, s), "latent": latent(b, s)}
+    if s.family == DEMO and b.seldom():
         asked["model"] = b.add("LikenessDemoJointModel")
     elif b.maybe():
         asked["personalized_model"] = patched(b, s, s.model)
     if b.rarely():
-        asked |= {"layout": "drawn mask", "mask": _mask(b, s)}
+        asked |= {"layout": "drawn mask", "mask": inputs.mask(b, s)}
     return b.add("LikenessSampler", **asked, subject_prompt=[prompt[0], 4])
 
 
@@ -265,7 +212,7 @@ def _best(b: Builder, s: Scene) -> Link:
     images = b.add("VAEDecode", samples=made, vae=s.vae)
     asked: dict[str, Any] = {"images": images, "references": picture(b, s)}
     if b.maybe():
-        asked["mask"] = _mask(b, s)
+        asked["mask"] = inputs.mask(b, s)
     judge = b.add("LikenessMetrics", identity="tinyland-judge", prompt="none")
     scores = b.add("LikenessScore", metrics=judge, **asked)
     kept = b.add("LikenessKeepBest", images=images, scores=scores, keep=b.number(1, 2), latent=made)
@@ -277,7 +224,7 @@ def _members(b: Builder, s: Scene) -> Link:
     made = sampled(b, s, patched(b, s, s.model), (positive(b, s), negative(b, s)), latent(b, s))
     images = b.add("VAEDecode", samples=made, vae=s.vae)
     asked = {"parts": b.one_of("each mask", "each connected part"), "border": b.one_of("keep", "drop")}
-    cuts = b.add("LikenessCutOut", image=images, masks=_mask(b, s), **asked, minimum_area=0.0)
+    cuts = b.add("LikenessCutOut", image=images, masks=inputs.mask(b, s), **asked, minimum_area=0.0)
     judge = b.add("LikenessMetrics", identity="tinyland-judge", prompt="none")
     same = b.add("LikenessSameSubject", metrics=judge, images=cuts, threshold=b.one_of(0.5, -1.0))
     whole = b.add("LikenessAssembleSet", images=same, captions=b.one_of("", TEXTS[1]), size=64)

@@ -12,7 +12,7 @@ from ...demo.launcher.client import Prompt
 from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
 from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
 from .server import REJECTED, WITHHELD, Outcome, Server
-from .twins import run_with, runs, twins
+from .twins import again, run_with, runs, twins
 
 LEAK, HANG = "memory leak", "no end"
 PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
@@ -60,7 +60,7 @@ class Oracle:
 
     def __init__(self, server: Server, renewed_every: int = RENEWED_EVERY):
         """renewed_every: number of cases after which a plain run is repeated in a new process."""
-        self._server, self._every, self._since = server, renewed_every, 0
+        self._server, self._every, self._since, self._repeats = server, renewed_every, 0, 0
         schemas = server.schemas.items()
         self._titles = {schema.get("display_name", "").partition(" (")[0] for name, schema in schemas if is_ours(name)}
 
@@ -108,7 +108,7 @@ class Oracle:
         fault = self._of_error(prompt, found) if found.error else self._of_picture(prompt, found, before)
         if fault is not None:
             return Verdict(self._ended(found), fault)
-        after = server.run(plain_prompt)
+        after = self._repeated(plain_prompt)
         if found.leaks or after.leaks:
             fault = Fault(LEAK, _blame(prompt, found), found.error)
         elif after.ended != before.ended and not self._remembers(case):
@@ -122,6 +122,11 @@ class Oracle:
         server.restart()
         fault = self._of_repetition(case, plain_prompt, after, "plain run not as in a new process")
         return Verdict(self._ended(found), fault, renewed=True)
+
+    def _repeated(self, prompt: Prompt) -> Outcome:
+        """Samples a prompt again on the same models, where the host would answer from its cache."""
+        self._repeats += 1
+        return self._server.run(again(prompt, self._repeats))
 
     def _of_repetition(self, case: Case, prompt: Prompt, found: Outcome, kind: str) -> Fault | None:
         """Runs a prompt again, on a server that has forgotten the earlier run."""
@@ -137,7 +142,7 @@ class Oracle:
         """True where core's own nodes give another picture after the case's graphs, all without our nodes."""
         graphs = [graph for graph in (case.prompt, case.before, case.prompt) if graph and runs(graph)]
         self._server.forget()
-        ended = [self._server.run(twins(graph, runs(graph)[-1])[-1]).ended for graph in graphs]
+        ended = [self._repeated(twins(graph, runs(graph)[-1])[-1]).ended for graph in graphs]
         return bool(ended) and ended[0] != ended[-1]
 
     def _fails_alone(self, prompt: Prompt, found: Outcome, fresh: bool = False) -> bool:

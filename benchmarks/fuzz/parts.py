@@ -8,7 +8,10 @@ from typing import Any
 from .builder import BRACED, TEXTS, Builder
 from .prompts import Link
 
-DEMO, TINY = "demo", ("sd1", "sd2", "sdxl")
+DEMO, UNETS, JOINT = "demo", ("sd1", "sd2", "sdxl"), "joint file"
+"""The demo model; U-Nets of random weights, as are the transformers; a joint checkpoint without a text encoder."""
+AUTOENCODERS = {"flux2": "packed"} | dict.fromkeys(("qwen", "krea2", "anima"), "video")
+"""FuzzVAE's format for a transformer, where it is not that of images."""
 PATCHES: dict[str, tuple[dict[str, Any], ...]] = {
     "FreeU_V2": ({},),
     "HyperTile": ({"tile_size": 128, "swap_size": 2, "max_depth": 0, "scale_depth": False},),
@@ -19,6 +22,8 @@ PATCHES: dict[str, tuple[dict[str, Any], ...]] = {
     "RescaleCFG": ({},),
     "ModelSamplingDiscrete": ({"sampling": "v_prediction"}, {"sampling": "x0"}, {"zsnr": True}, {"sampling": "lcm"}),
     "ModelSamplingSD3": ({},),
+    "ModelSamplingAuraFlow": ({},),
+    "ModelSamplingFlux": ({"width": 64, "height": 64},),
     "ContextWindowsManual": ({"context_length": 1, "context_overlap": 0}, {"context_length": 2, "context_overlap": 1}),
     "DifferentialDiffusion": ({},),
     "CFGZeroStar": ({},),
@@ -66,7 +71,7 @@ class Scene:
 
 def scene(b: Builder, family: str) -> Scene:
     """Draws the model, the prompt and the size, and the values that all nodes share."""
-    b.common |= {"steps": b.one_of(2, 2, 3, 4), "cfg": b.one_of(4.0, 1.0, 7.5), "seed": b.number(0, 3)}
+    b.common |= {"steps": b.one_of(2, 2, 2, 3, 3, 4, 1), "cfg": b.one_of(4.0, 1.0, 7.5), "seed": b.number(0, 3)}
     widgets = b.schemas["KSampler"]["input"]["required"]
     samplers = [name for name in widgets["sampler_name"][0] if family == DEMO or name != ADAPTIVE]
     sampler = b.one_of("euler", *samplers) if b.maybe() else "euler"
@@ -75,7 +80,7 @@ def scene(b: Builder, family: str) -> Scene:
     b.common["noise_seed"] = b.common["seed"]
     # Tiny models have the training resolution of their family, at which every run would take minutes.
     own, fitted = "own size", "training resolution"
-    b.common |= {"size": b.one_of(own, fitted) if family == DEMO else own, "inversion_steps": b.one_of(3, 8)}
+    b.common |= {"size": b.one_of(own, fitted) if family == DEMO else own, "inversion_steps": b.one_of(2, 3, 4)}
     width, height = b.one_of(*SIZES) if b.one_of(False, False, True) else SIZES[0]
     demo = b.add("LikenessDemoModel")
     clip, vae = [demo[0], 1], [demo[0], 2]
@@ -83,8 +88,12 @@ def scene(b: Builder, family: str) -> Scene:
     if family == DEMO:
         vanilla = demo
         model = b.add("LikenessDemoSubject", model=demo, strength=0.8, scene="", subject="nemo")
+    elif family == JOINT:
+        vanilla = model = b.add("LikenessLoadJointCheckpoint")
     else:
-        channels = 9 if b.rarely() else 4
+        channels = 9 if family in UNETS and b.rarely() else 4
+        if family not in UNETS:
+            vae = b.add("FuzzVAE", format=AUTOENCODERS.get(family, "image"))
         vanilla = b.add("FuzzModel", family=family, seed=0, channels=channels)
         model = b.add("FuzzModel", family=family, seed=1, channels=channels)
     word = "fish"
@@ -102,6 +111,8 @@ def patched(b: Builder, s: Scene, model: Link, most: int = 2) -> Link:
 
 
 def encoded(b: Builder, s: Scene, text: str | None = None) -> Link:
+    if s.family == JOINT:
+        return b.add("FuzzText", text=s.text if text is None else text)
     if text is None and b.one_of(False, False, True):
         return b.add("LikenessSubjectPrompt", clip=s.clip, text=BRACED, token="sks fish")
     return b.add("CLIPTextEncode", text=s.text if text is None else text, clip=s.clip)

@@ -18,6 +18,7 @@ import aiohttp
 from ...demo.launcher import host as hosting
 from ...demo.launcher.client import Client, Failed, Prompt, Rejected, Turn
 from .prompts import nodes_of
+from .stock import stock
 
 REJECTED = "rejected"
 """Kind of the outcome of a prompt that was refused before it ran."""
@@ -134,6 +135,14 @@ class Server:
         self._client.run(_NOTHING)  # the host frees after a prompt, not at once
 
 
+def write_files(server: Server) -> None:
+    """Makes the files that drawn graphs load."""
+    for prompt in stock(server.schemas):
+        outcome = server.run(prompt)
+        if outcome.error:
+            raise RuntimeError(f"expected files for the fuzzed graphs, got: {outcome.error}")
+
+
 @contextmanager
 def serving(comfyui: Path) -> Iterator[Server]:
     """Starts a ComfyUI with the pack and the fuzzer's nodes; it ends with the block."""
@@ -141,5 +150,7 @@ def serving(comfyui: Path) -> Iterator[Server]:
         base = Path(folder)
         hosting.prepare(base)
         shutil.copytree(NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
-        with hosting.Host(comfyui, base=base) as host:
-            yield Server(host)
+        with hosting.Host(comfyui, base=base, arguments=("--disable-api-nodes",)) as host:
+            server = Server(host)
+            write_files(server)
+            yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,18 @@ def run_with(prompt: Prompt, node: str) -> str | None:
     if node in nodes_of(prompt, _MAPS):
         return node
     return next((run for run in runs(prompt) if node in ancestors(prompt, run)), None)
+
+
+def again(prompt: Prompt, number: int) -> Prompt:
+    """The prompt with each run's latent behind a node of this number, so that the host samples anew."""
+    made = copy.deepcopy(prompt)
+    for run in (*runs(prompt), *nodes_of(prompt, _MAPS)):
+        for name in ("latent", "latent_image"):
+            if name in links_of(made[run]):
+                inputs = {"latent": made[run]["inputs"][name], "number": number}
+                made[f"{run} again"] = {"class_type": "FuzzAgain", "inputs": inputs}
+                made[run]["inputs"][name] = [f"{run} again", 0]
+    return made
 
 
 def twins(prompt: Prompt, run: str) -> list[Prompt]:

@@ -147,7 +147,8 @@ def test_figures_count_graphs_and_faults():
     fault = Fault("no effect without a word", "UREMDGuidance")
     made = [Verdict("picture"), Verdict("picture", fault), Verdict("sentence", renewed=True), Verdict("failure")]
     made += [Verdict("refusal"), Verdict("failure", Fault("no end"))]
-    found = figures(made, [fault, Fault("no end"), Fault("raw error"), Fault("raw refusal")])
+    graphs = {"UREMDGuidance": 4, "AdaptiveMask": 2}
+    found = figures(made, [fault, Fault("no end"), Fault("raw error"), Fault("raw refusal")], graphs)
     assert {name: count for name, count in found.items() if count} == {
         "prompts": 6,
         "pictures": 2,
@@ -155,6 +156,7 @@ def test_figures_count_graphs_and_faults():
         "refusals": 1,
         "host_failures": 1,
         "renewed_plain_runs": 1,
+        "rarest_node": 2,
         "hangs": 1,
         "raw_tracebacks": 2,
         "silent_no_effects": 1,

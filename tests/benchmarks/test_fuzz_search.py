@@ -5,7 +5,7 @@ import torch
 from hypothesis import strategies as st
 from likeness.benchmarks.fuzz import campaign
 from likeness.benchmarks.fuzz.graphs import Case
-from likeness.benchmarks.fuzz.host_nodes import FAMILIES, FuzzModel
+from likeness.benchmarks.fuzz.host_nodes import FAMILIES, NAMES, FuzzModel, FuzzVAE
 from likeness.benchmarks.fuzz.oracle import Fault, Verdict
 from likeness.benchmarks.fuzz.reduction import reduced
 
@@ -90,6 +90,14 @@ def test_shrinking_ends(monkeypatch):
         judge(Case(FIRST))
 
 
+def test_a_campaign_ends_in_time(monkeypatch):
+    asked = []
+    monkeypatch.setattr(campaign, "cases", lambda _: st.sampled_from([Case(FIRST), Case(SECOND), Case(THIRD)]))
+    judge = campaign.Judge(lambda case: asked.append(case) or Verdict("picture"), seconds=0.0)
+    campaign.search(judge, {}, 3, 50, lambda *_: None)
+    assert judge.ended and not asked and not judge.verdicts
+
+
 def test_a_graph_without_end_is_not_shrunk():
     """Every try would wait as long again."""
     asked = []
@@ -147,6 +155,34 @@ def test_a_signal_stops_a_campaign(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         campaign.search(campaign.Judge(oracle), {}, 3, 5, lambda *_: None)
     assert len(asked) == 1
+
+
+def test_graphs_of_each_kind_are_counted():
+    judge = campaign.Judge(lambda _: Verdict("picture"))
+    tiny = {"1": {"class_type": "FuzzModel", "inputs": {"family": "flux"}}}
+    for prompt in (FIRST, SECOND, tiny, FIRST):
+        judge(Case(prompt))
+    assert judge.kinds == {"First": 1, "Second": 1, "FuzzModel": 1, "flux": 1, "demo": 2}
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_a_model_is_made_of_every_family(family):
+    (first,), (same,), (other,) = (FuzzModel().make(family, seed, 4) for seed in (0, 0, 1))
+    weights = [
+        sum(w.double().abs().sum() for w in made.model.diffusion_model.parameters()) for made in (first, same, other)
+    ]
+    assert weights[0] == weights[1] != weights[2] and torch.isfinite(weights[0])
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"), [("image", (2, 16, 8, 8)), ("packed", (2, 128, 4, 4)), ("video", (1, 16, 1, 8, 8))]
+)
+def test_an_autoencoder_fits_its_latents(form, shape):
+    (vae,) = FuzzVAE().make(form)
+    with torch.inference_mode():
+        latents = vae.encode(torch.rand(2, 64, 64, 3))
+        pixels = vae.decode(latents)
+    assert latents.shape == shape and latents.std() > 0.1 and pixels.shape[-3:] == (64, 64, 3) and pixels.std() > 0.01
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,7 +7,7 @@ from likeness.benchmarks.fuzz.graphs import Case
 from likeness.benchmarks.fuzz.oracle import Oracle, plain
 from likeness.benchmarks.fuzz.prompts import nodes_of
 from likeness.benchmarks.fuzz.server import Outcome
-from likeness.benchmarks.fuzz.twins import runs, twins
+from likeness.benchmarks.fuzz.twins import again, runs, twins
 
 WIDGETS = {"seed": 0, "steps": 3, "cfg": 7.5, "scheduler": "normal", "denoise": 1.0}
 FACTS = {"deviations": [1.0], "shape": [1, 4, 8, 8]}
@@ -42,7 +42,7 @@ MISSING = "'NoneType' object has no attribute 'shape'"
 
 
 def classes(prompt):
-    return {entry["class_type"] for entry in prompt.values()}
+    return {entry["class_type"] for entry in prompt.values()} - {"FuzzAgain"}
 
 
 class Host:
@@ -85,6 +85,37 @@ def test_twins_have_no_node_of_ours():
     assert personalized[inputs["positive"][0]]["inputs"]["text"] == "a fish" and inputs["positive"][1] == 0
     (twin,) = twins(FORKED, "8")
     assert classes(twin) == core
+
+
+def test_every_run_of_a_repeated_graph_samples_anew():
+    made = again(FORKED, 7)
+    assert [made[made["6"]["inputs"]["latent"][0]], made[made["8"]["inputs"]["latent_image"][0]]] == [
+        node("FuzzAgain", latent=["5", 0], number=7)
+    ] * 2
+    assert FORKED["6"]["inputs"]["latent"] == ["5", 0]
+
+
+def test_what_is_left_behind_shows_behind_the_cache_of_the_host():
+    """The server answers an equal prompt from its cache, and ours changes what comes after it."""
+
+    class Caching(Host):
+        def __init__(self, dirty):
+            super().__init__(lambda *_: False)
+            self.dirty, self.cache, self.touched = dirty, {}, False
+
+        def run(self, prompt):
+            key = str(prompt)
+            if key not in self.cache:
+                self.touched |= self.dirty and PATCH in classes(prompt)
+                made = super().run(prompt)
+                self.cache[key] = Outcome(made.facts | {"hash": f"{made.hash} {self.touched}"})
+            return self.cache[key]
+
+        def forget(self):
+            self.touched = False
+
+    kinds = [Oracle(Caching(dirty))(Case(FORKED)).fault for dirty in (False, True)]  # pyright: ignore[reportArgumentType]
+    assert [kind and kind.kind for kind in kinds] == [None, "something is left behind"]
 
 
 @pytest.mark.parametrize(

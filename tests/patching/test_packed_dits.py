@@ -7,6 +7,7 @@ import comfy.ops
 import pytest
 import torch
 from likeness.benchmarks.fuzz.host_nodes import patcher_of
+from likeness.benchmarks.fuzz.host_nodes.transformers import KINDS, sizes_of
 from likeness.patching.layout_and_retouch.settings import APPEND
 from likeness.tests.patching import tiny_dits
 from likeness.tests.patching.kinds import PackedOps
@@ -63,7 +64,7 @@ LOADERS = {"gguf": PackedOps, "nf4": FourBitOps}
 
 
 def filled(dit: str, operations: type | None, weights: dict):
-    kind, sizes = tiny_dits._CONFIGS[dit]
+    kind, sizes = KINDS[dit][0], sizes_of(dit, tiny_dits.WIDTH_TEXT, tiny_dits.WIDTH_POOLED)
     config = kind(dict(sizes))
     config.custom_operations = operations
     config.set_inference_dtype(torch.float32, torch.float32)

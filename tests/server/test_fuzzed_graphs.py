@@ -3,16 +3,10 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from likeness.benchmarks.fuzz.builder import sockets
-from likeness.benchmarks.fuzz.graphs import METHODS, cases, is_ours
+from likeness.benchmarks.fuzz.builder import families_of, sockets
+from likeness.benchmarks.fuzz.graphs import METHODS, cases, is_ours, kinds_of
 from likeness.benchmarks.fuzz.prompts import is_link, links_of
 from likeness.benchmarks.fuzz.twins import runs, twins
-
-SOLITARY = {
-    # Loaders of files that another run has saved, and nodes that need a downloaded model.
-    *("LikenessLoadPalette", "LikenessLoadReference", "LikenessLoadTemplate", "LikenessLoadTrajectory"),
-    *("LikenessLoadJointCheckpoint", "LikenessSegment"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +14,7 @@ def schemas(client):
     return client.object_info()
 
 
-DEMO = {"LikenessDemoModel", "LikenessDemoSubject", "LikenessDemoJointModel"}
+MODELS = {"LikenessDemoModel", "LikenessDemoSubject", "LikenessDemoJointModel", "LikenessLoadJointCheckpoint"}
 
 
 def check_form(prompt, schemas):
@@ -43,13 +37,14 @@ def test_drawn_graphs_are_well_formed(schemas):
     def check(method, data):
         case = data.draw(cases(schemas, (method,)))
         check_form(case.prompt, schemas)
-        seen.update(entry["class_type"] for entry in case.prompt.values())
+        seen.update(kinds_of(case))
         assert any(is_link(v) for v in case.prompt[max(case.prompt, key=int)]["inputs"].values())
         for twin in [twin for run in runs(case.prompt) for twin in twins(case.prompt, run)]:
             check_form(twin, schemas)
-            assert {entry["class_type"] for entry in twin.values() if is_ours(entry["class_type"])} <= DEMO
+            assert {entry["class_type"] for entry in twin.values() if is_ours(entry["class_type"])} <= MODELS
 
     for method in METHODS:
         check(method=method)
     ours = {name for name in schemas if is_ours(name)}
-    assert ours - seen <= SOLITARY, ours - seen - SOLITARY
+    assert ours <= seen, ours - seen
+    assert set(families_of(schemas)) <= seen

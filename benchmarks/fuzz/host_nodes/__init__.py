@@ -5,86 +5,30 @@ The fuzzer copies this folder into the custom nodes of its own ComfyUI.
 
 from __future__ import annotations
 
+import functools
+import gc
 import hashlib
+import importlib
 import json
-import math
+from pathlib import Path
 
 import comfy.model_management
-import comfy.supported_models
+import folder_paths
 import torch
-from comfy.model_base import BaseModel, ModelType
+from comfy.model_base import BaseModel
 from comfy.model_patcher import CoreModelPatcher
+from safetensors.torch import save_file
+
+from .autoencoders import FORMATS, random_autoencoder
+from .transformers import KINDS, random_transformer
+from .unets import FAMILIES, WIDTH_SD1, configured, one_level_checkpoint, random_model
 
 WIDTH_TEXT = 128
 """Width of the demo model's text encoder, which all tiny models of the nodes share."""
 _WIDTH = 64
 """Channels of FuzzModel: two or more per group of normalization, as in real models. Torch refuses a single value."""
-_COMMON = {
-    "image_size": 32,
-    "out_channels": 4,
-    "model_channels": 32,
-    "use_spatial_transformer": True,
-    "legacy": False,
-}
-_FOUR_LEVELS = {
-    **_COMMON,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1] * 9 + [0] * 3,
-    "transformer_depth_middle": 1,
-}
-
-
-class _SD1(comfy.supported_models.SD15):
-    unet_extra_config = {"num_heads": 4, "num_head_channels": -1}
-    shape = _FOUR_LEVELS | {"use_linear_in_transformer": False}
-
-
-class _SD2(comfy.supported_models.SD20):
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 16, "attn_precision": torch.float32}
-    shape = _FOUR_LEVELS | {"use_linear_in_transformer": True}
-
-    def model_type(self, state_dict, prefix=""):
-        return ModelType.V_PREDICTION
-
-
-class _SDXL(comfy.supported_models.SDXL):
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 16}
-    shape = _COMMON | {
-        "num_res_blocks": [2, 2, 2],
-        "channel_mult": [1, 2, 2],
-        "transformer_depth": [0, 0, 1, 1, 2, 2],
-        "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
-        "transformer_depth_middle": 2,
-        "use_linear_in_transformer": True,
-        "num_classes": "sequential",
-    }
-
-
-FAMILIES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL}
-
-
-def configured(kind: type, text: int, pooled: int) -> dict:
-    """A family's configuration for text features of these widths, of tokens and pooled."""
-    sizes = {"in_channels": 4, "context_dim": text}
-    return kind.shape | sizes | ({"adm_in_channels": 6 * 256 + pooled} if "num_classes" in kind.shape else {})
-
-
-def random_model(kind: type, config: dict, seed: int, dtype: torch.dtype = torch.float32) -> BaseModel:
-    """A model of random weights; eps-prediction for sd1 and sdxl, v-prediction for sd2."""
-    made = kind(config)
-    made.set_inference_dtype(dtype, None)
-    base = made.get_model({}, "", device=comfy.model_management.unet_offload_device())
-    generator = torch.Generator().manual_seed(seed)
-    for name, weight in base.diffusion_model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if weight.dim() > 1:  # the output has about unit variance
-            value = noise / math.sqrt(weight[0].numel()) * (0.2 if name == "out.2.weight" else 1.0)
-        else:
-            value = 0.1 * noise + float(name.endswith("weight"))
-        weight.data.copy_(value)
-    return base
+NAMES = (*FAMILIES, *(name for name, (kind, _) in KINDS.items() if kind is not None))
+"""Families that this host has."""
 
 
 def patcher_of(base: BaseModel) -> CoreModelPatcher:
@@ -102,16 +46,97 @@ class FuzzModel:
     def INPUT_TYPES(cls):  # noqa: N802 - the host's name
         return {
             "required": {
-                "family": (list(FAMILIES),),
+                "family": (list(NAMES),),
                 "seed": ("INT", {"default": 0}),
                 "channels": ("INT", {"default": 4}),
             }
         }
 
     def make(self, family: str, seed: int, channels: int):
+        if family in KINDS:
+            return (patcher_of(random_transformer(family, WIDTH_TEXT, WIDTH_TEXT, seed)),)
         kind = FAMILIES[family]
         config = configured(kind, WIDTH_TEXT, WIDTH_TEXT) | {"in_channels": channels, "model_channels": _WIDTH}
+        config["channel_mult"] = [1] * len(config["channel_mult"])
         return (patcher_of(random_model(kind, config, seed)),)
+
+
+class FuzzVAE:
+    """An autoencoder of random weights for the latents of the transformers."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("VAE",), "make", "fuzz"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"format": (list(FORMATS),)}}
+
+    def make(self, format: str):
+        return (random_autoencoder(format),)
+
+
+class FuzzText:
+    """Random features of a text, for the joint checkpoint of FuzzFiles, which has no text encoder."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CONDITIONING",), "make", "fuzz"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"text": ("STRING", {"default": ""})}}
+
+    def make(self, text: str):
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        features = torch.randn(1, 8, WIDTH_SD1, generator=torch.Generator().manual_seed(seed))
+        return ([[features, {"pooled_output": features[:, 0]}]],)
+
+
+class FuzzFiles:
+    """Writes the files of random weights that Segment Subject and Load Joint Checkpoint need, where there are none."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "write", "fuzz", True
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {}}
+
+    def write(self):
+        import nodes  # the host's, which is not to be had without a server
+
+        package = nodes.NODE_CLASS_MAPPINGS["LikenessSegment"].__module__.rpartition(".nodes.")[0]
+        segmenter = importlib.import_module(f"{package}.patching.layout_and_retouch.segmenter")
+        joint = importlib.import_module(f"{package}.patching.jedi.format")
+        order = importlib.import_module(f"{package}.kernels.jedi").MASK_FIRST
+        sizes = segmenter.Sizes(width=32, depth=2, heads=2, global_blocks=(1,), tokens=16, patch=16)
+        torch.manual_seed(0)
+        state = {name: value.half() for name, value in segmenter.build(sizes).state_dict().items()}
+        folder = Path(folder_paths.models_dir)
+        for kind in ("sams", "checkpoints"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        segments, checkpoint = folder / "sams" / "sam_vit_b_01ec64.pth", folder / "checkpoints" / "joint.safetensors"
+        if not segments.exists():
+            torch.save(state, segments)
+        if not checkpoint.exists():
+            save_file(one_level_checkpoint(), checkpoint, metadata=joint.JointFormat(order).metadata())
+        return {"ui": {"text": ["written"]}}
+
+
+class FuzzAgain:
+    """The same latent, under a number that keeps the host from answering from its cache."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("LATENT",), "passed", "fuzz"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"latent": ("LATENT",), "number": ("INT", {"default": 0})}}
+
+    def passed(self, latent: dict, number: int):
+        return (latent,)
+
+
+@functools.cache
+def _settle() -> None:
+    """Keeps what a started server holds out of its collections, each of which would take longer than a tiny model's
+    run."""
+    gc.freeze()
 
 
 class FuzzImage:
@@ -139,6 +164,7 @@ class FuzzResult:
         return {"required": {"latent": ("LATENT",)}}
 
     def show(self, latent: dict):
+        _settle()
         samples = latent["samples"].float().cpu().contiguous()
         facts = {
             "hash": hashlib.sha256(samples.numpy().tobytes()).hexdigest(),
@@ -149,4 +175,6 @@ class FuzzResult:
         return {"ui": {"text": [json.dumps(facts)]}}
 
 
-NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (FuzzModel, FuzzImage, FuzzResult)}
+NODE_CLASS_MAPPINGS = {
+    kind.__name__: kind for kind in (FuzzModel, FuzzVAE, FuzzText, FuzzFiles, FuzzAgain, FuzzImage, FuzzResult)
+}
