@@ -194,8 +194,8 @@ def run(quick: bool, seed: int = 0, count: int | None = None, seconds: float = m
         ours = [kind for kind in server.schemas if is_ours(kind)]
     rows = [{"name": signature, "nodes": [float(len(case.prompt))]} for signature, (_, case) in judge.found.items()]
     faults = [fault for fault, _ in judge.found.values()]
-    found = figures(judge.verdicts, faults, {kind: judge.kinds[kind] for kind in ours})
-    return Report("fuzz", rows, found, TARGETS, NOTES, entries={"graphs_with": dict(sorted(judge.kinds.items()))})
+    counted = figures(judge.verdicts, faults, {kind: judge.kinds[kind] for kind in ours})
+    return Report("fuzz", rows, counted, TARGETS, NOTES, entries={"graphs_with": dict(sorted(judge.kinds.items()))})
 
 
 def replay(path: Path, server: Server) -> Fault | None:

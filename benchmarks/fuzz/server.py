@@ -28,6 +28,8 @@ NODES = Path(__file__).with_name("host_nodes")
 """Custom nodes that the fuzzed graphs use beside those of the pack."""
 _TEXT_EVENT = 3
 _TIMEOUT = 600.0
+_READY_WITHIN = 1800.0
+"""Seconds: a campaign runs beside other programs, at a low priority."""
 _NOTHING: Prompt = {
     "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16, "batch_size": 1}},
     "2": {"class_type": "FuzzResult", "inputs": {"latent": ["1", 0]}},
@@ -150,7 +152,7 @@ def serving(comfyui: Path) -> Iterator[Server]:
         base = Path(folder)
         hosting.prepare(base)
         shutil.copytree(NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
-        with hosting.Host(comfyui, base=base, arguments=("--disable-api-nodes",)) as host:
+        with hosting.Host(comfyui, base=base, arguments=("--disable-api-nodes",), ready_within=_READY_WITHIN) as host:
             server = Server(host)
             write_files(server)
             yield server

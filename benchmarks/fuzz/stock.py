@@ -9,7 +9,7 @@ from ...demo.launcher.client import Prompt
 from .builder import Builder
 from .parts import AUTOENCODERS, DEMO, UNETS
 
-FAMILIES = (DEMO, "sd1", "sdxl", "flux", "qwen")
+FAMILIES = (DEMO, "sd1", "flux")
 """Families with saved files; a graph of another family tries them, too."""
 _TEXT, _WORD = "a photo of a fish", "fish"
 

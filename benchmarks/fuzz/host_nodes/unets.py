@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import comfy.model_management
 import comfy.ops
@@ -76,7 +77,7 @@ class _SDXL(comfy.supported_models.SDXL):
 FAMILIES = {"sd1": _SD1, "sd2": _SD2, "sdxl": _SDXL}
 
 
-def configured(kind: type, text: int, pooled: int) -> dict:
+def configured(kind: type, text: int, pooled: int) -> dict[str, Any]:
     """A family's configuration for text features of these widths, of tokens and pooled."""
     sizes = {"in_channels": 4, "context_dim": text}
     return kind.shape | sizes | ({"adm_in_channels": 6 * 256 + pooled} if "num_classes" in kind.shape else {})
