@@ -23,6 +23,7 @@ from ..host.checks import check_latent, check_models
 from ..host.families import discover, family_of, presets
 from ..host.family import LATE
 from ..host.live import Live
+from ..host.loras import tell_misfits
 from ..host.notices import Notices
 from ..host.run import sampler_name
 from ..host.same import same, same_model
@@ -94,6 +95,7 @@ class StepBlendedGuider(RecordingGuider):
                 "both models have the same weights, so the prompt alone changes at the switch; for a LoRA, check that "
                 "it was made for this checkpoint."
             )
+        tell_misfits(self._given[1], "personalized_model", self.notices)
         self._final_conds = (
             personalized_positive,
             negative if personalized_negative is None else personalized_negative,

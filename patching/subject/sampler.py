@@ -6,7 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .sampler_checks import check_layout, check_method, check_models, chosen_method, is_joint, layout_of_run
+from .sampler_checks import (
+    check_layout,
+    check_method,
+    check_models,
+    chosen_method,
+    is_joint,
+    layout_of_run,
+    tell_personalized,
+)
 from .sampler_inputs import NODE, Inputs
 from .sampler_methods import GUIDERS
 from .sampler_report import Report
@@ -28,6 +36,7 @@ def draw(inputs: Inputs, method: str) -> tuple[dict, str]:
     check_layout(inputs.layout, inputs.mask is not None)
     check_method(method, inputs.layout, inputs.sampler)
     check_models(inputs, method)
+    tell_personalized(inputs)
     report = Report(inputs.subject, inputs.lasts)
     report.say(f"Method: {TITLES[method]}, {why}.")
     with _as_this_node():

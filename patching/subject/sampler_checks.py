@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..host import checks as host_checks
 from ..host.families import discover
+from ..host.loras import tell_misfits
 from ..host.same import same_model
 from ..jedi.format import ATTACHMENT, IN_CHANNELS
 from .sampler_inputs import NODE, Inputs
@@ -59,17 +60,21 @@ def chosen_method(inputs: Inputs, method: str) -> tuple[str, str]:
         return method, "as chosen on the node"
     if is_joint(inputs.target) or is_joint(inputs.model):
         return JOINT, "because the checkpoint is a joint one"
-    separate = inputs.personalized_model is not None
-    if separate and not same_model(inputs.model, inputs.target):
+    if not same_model(inputs.model, inputs.target):
         return RETOUCH, "because a personalized model is connected"
-    if separate:
+    if inputs.personalized:
+        return RETOUCH, "because the prompt has a learned token"
+    return PALETTE, "because the photographs alone show the subject"
+
+
+def tell_personalized(inputs: Inputs) -> None:
+    """Warns of a personalized model that computes the same as the vanilla one, and of a LoRA that does not fit."""
+    if inputs.personalized_model is not None and same_model(inputs.model, inputs.target):
         inputs.notices.tell(
             "personalized_model computes the same as model, so it adds nothing; connect the model behind the subject's "
             "LoRA, made for this checkpoint, or disconnect personalized_model."
         )
-    if inputs.personalized:
-        return RETOUCH, "because the prompt has a learned token"
-    return PALETTE, "because the photographs alone show the subject"
+    tell_misfits(inputs.target, "model" if inputs.personalized_model is None else "personalized_model", inputs.notices)
 
 
 def check_models(inputs: Inputs, method: str) -> None:

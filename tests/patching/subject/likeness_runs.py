@@ -83,12 +83,12 @@ def reference(prompt, inversion_steps: int = 50, source: str = "inverted"):
     return LikenessReference.execute(PHOTO, vae(), prompt.neutral_conditioning, mask=mask(8 * SIDE), **widgets).args[0]
 
 
-def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
+def by_palette_nodes(prompt, step_size: float, layout: str = "vanilla template", masked: bool = True) -> torch.Tensor:
     """Appearance Palette, Layout Template, Subject Guidance and KSampler."""
-    model, clip = models()["vanilla"], clip_of()
+    model = models()["vanilla"]
     palette = AppearancePalette.execute(
         model=model,
-        clip=clip,
+        clip=clip_of(),
         source="inverted",
         seed=0,
         threshold=0.3,
@@ -97,14 +97,21 @@ def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
         map_blocks="paper",
         image=PHOTO,
         vae=vae(),
-        mask=mask(8 * SIDE),
+        mask=mask(8 * SIDE) if masked else None,
         size=OWN_SIZE,
+        saliency="average" if masked else "per_level",
         subject_prompt=prompt,
         **WINDOW,
     ).args[0]
-    template = LayoutTemplate.execute(
-        model=model,
-        clip=clip,
+    template = None if layout == "own layout" else template_by_node(prompt, layout)
+    return by_ksampler(guided_by_node(model, prompt, palette, template, step_size), prompt.personalized_conditioning)
+
+
+def template_by_node(prompt, layout: str):
+    """Layout Template of the vanilla model, or of the drawn mask."""
+    return LayoutTemplate.execute(
+        model=models()["vanilla"],
+        clip=clip_of(),
         negative=prompt.negative_conditioning,
         latent=empty(),
         text="",
@@ -113,12 +120,17 @@ def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
         blocks="all",
         start_percent=0.0,
         end_percent=0.3,
+        mask=drawn() if layout == "drawn mask" else None,
         subject_prompt=prompt,
         **SAMPLING,
     ).args[0]
-    guided = UREMDGuidance.execute(
+
+
+def guided_by_node(model, prompt, palette, template, step_size: float):
+    """The MODEL of Subject Guidance."""
+    return UREMDGuidance.execute(
         model=model,
-        clip=clip,
+        clip=clip_of(),
         text="",
         word="",
         palette=palette,
@@ -139,7 +151,6 @@ def by_palette_nodes(prompt, step_size: float) -> torch.Tensor:
         threshold=0.3,
         map_blocks="paper",
     ).args[0]
-    return by_ksampler(guided, prompt.personalized_conditioning)
 
 
 def by_retouch_nodes(prompt, positive: list, strength: float) -> torch.Tensor:
@@ -202,6 +213,25 @@ def by_retouch_nodes(prompt, positive: list, strength: float) -> torch.Tensor:
         strength=strength,
     ).args[0]
     return by_ksampler(retouched, positive)
+
+
+def by_reference_alone(prompt, strength: float, layout: str) -> torch.Tensor:
+    """Reference Retouch without a layout, Subject Guidance towards a drawn mask, and KSampler."""
+    model = MultiSourceAttnSwap.execute(
+        model=models()["personalized"],
+        reference=reference(prompt),
+        early_swap="none",
+        lambdas_by="percent",
+        lambda_2_percent=0.2,
+        lambda_3_percent=0.2,
+        blocks="paper",
+        attention="replace",
+        mode="banked",
+        strength=strength,
+    ).args[0]
+    if layout == "drawn mask":
+        model = guided_by_node(model, prompt, None, template_by_node(prompt, layout), 0.05 * strength)
+    return by_ksampler(model, prompt.personalized_conditioning)
 
 
 def by_joint_node(model: str, prompt, strength: float, references: bool = True) -> torch.Tensor:

@@ -5,18 +5,21 @@ import torch
 from likeness.patching.host.same import same_model
 from likeness.tests.patching.pick_and_draw.guidance_runs import model_of
 from likeness.tests.patching.subject.likeness_runs import (
+    PHOTO,
+    SAMPLING,
     by_joint_node,
-    by_ksampler,
     by_palette_nodes,
+    by_reference_alone,
     by_retouch_nodes,
+    drawn,
     empty,
     models,
     sampled,
 )
-from likeness.tests.patching.subject.subjects import prompt_of
+from likeness.tests.patching.subject.subjects import photo, prompt_of, subject_of
 from likeness.tests.patching.two_models import add_lora
 
-from nodes import ConditioningAverage
+from nodes import ConditioningAverage, KSampler
 
 pytestmark = pytest.mark.usefixtures("as_the_host_runs")
 METHODS = {
@@ -37,6 +40,20 @@ def test_a_retouch_is_that_of_the_expert_nodes():
     found, report = sampled(personalized="personalized")
     assert torch.equal(found, by_retouch_nodes(prompt, prompt.neutral_conditioning, 1.0))
     assert "Layout-and-Retouch" in report and "personalized model" in report
+
+
+@pytest.mark.parametrize("layout", ["own layout", "drawn mask"])
+def test_other_layouts_are_those_of_the_expert_nodes(layout):
+    given = {"layout": layout, "mask": drawn() if layout == "drawn mask" else None}
+    guided, _ = sampled(likeness=0.5, **given)
+    assert torch.equal(guided, by_palette_nodes(prompt_of(token=False), 0.025, layout))
+    retouched, _ = sampled(personalized="personalized", likeness=0.5, **given)
+    assert torch.equal(retouched, by_reference_alone(prompt_of(), 0.5, layout))
+
+
+def test_a_photograph_without_a_mask_has_the_palette_s_own_of_each_noise_level():
+    found, _ = sampled(subject=subject_of(PHOTO), likeness=0.5, layout="own layout")
+    assert torch.equal(found, by_palette_nodes(prompt_of(token=False), 0.025, "own layout", masked=False))
 
 
 def test_models_and_latent_stay_as_they_were():
@@ -62,12 +79,22 @@ def test_a_set_is_that_of_the_joint_sampler(model):
     assert "JeDi" in report
 
 
-@pytest.mark.parametrize("given", [{}, {"personalized": "personalized"}, {"method": "joint"}])
-def test_likeness_0_is_ksampler_s_picture(given):
-    personal = given.get("personalized")
-    prompt = prompt_of(token=personal is not None)
-    expected = by_ksampler(models()[personal or "vanilla"], prompt.personalized_conditioning)
-    assert torch.equal(sampled(**given, likeness=0.0)[0], expected)
+@pytest.mark.parametrize("personal", [None, "personalized"])
+@pytest.mark.parametrize("method", [*METHODS, "automatic"])
+def test_likeness_0_is_ksampler_s_picture(personal, method):
+    """Also of a batch, of a part of the noise schedule and of a part of the picture."""
+    prompt, model = prompt_of(token=personal is not None), models()[personal or "vanilla"]
+    hole = {"noise_mask": drawn(), "samples": torch.cat([photo(seed, 8, 8, 4).movedim(3, 1) for seed in (1, 2)])}
+    for latent, denoise in ((empty(), 1.0), (hole, 0.6)):
+        found, _ = sampled(
+            personalized=personal, method=method, likeness=0.0, latent=latent, denoise=denoise, layout="own layout"
+        )
+        sampling = {**SAMPLING, "sampler_name": SAMPLING["sampler"], "latent_image": latent, "denoise": denoise}
+        del sampling["sampler"]
+        (expected,) = KSampler().sample(
+            model, positive=prompt.personalized_conditioning, negative=prompt.negative_conditioning, **sampling
+        )
+        assert torch.equal(found, expected["samples"])
 
 
 def test_likeness_0_of_a_joint_checkpoint_is_a_picture_without_references():

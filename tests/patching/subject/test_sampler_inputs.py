@@ -48,8 +48,9 @@ def test_automatic_chooses_by_the_models(given, method, why):
     assert chosen == method and why in reason
 
 
-def test_a_personalized_model_that_is_none_is_told(caplog):
-    chosen_method(inputs(personalized="vanilla"), "automatic")
+@pytest.mark.parametrize("method", ["automatic", "retouch"])
+def test_a_personalized_model_that_is_none_is_told(method, caplog):
+    sampled(personalized="vanilla", method=method, likeness=0.0)
     assert "computes the same as model" in caplog.text
 
 
