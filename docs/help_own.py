@@ -17,7 +17,7 @@ from .help_panels import Picture
 DEMO_ONLY = ("jedi", "demo_model", "demo_subject", "correspondence", "keep_best", "same_subject")
 """Workflows about the demo's own models, or with its judge."""
 DEMO_NOUN = "fish"
-DEMO_BLOCKS = ("output2-5", "output3", "output4, output5")
+DEMO_BLOCKS = ("demo", "output2-5", "output3", "output4, output5")
 """Blocks that were chosen for the demo's network."""
 PERSONAL, REFERENCES, TEXT, PLAIN, NEUTRAL, WORD = range(6)
 """Outputs of Demo Subject."""

@@ -1,4 +1,4 @@
-"""API graphs of the methods for the user's files, with the settings of the papers."""
+"""API graphs of the methods for the user's files, with the papers' settings and the layout's shortcut, fork."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _retouch(made: _Graph) -> Prompt:
     layout = _layout(made)
     image = made.add("layout.picture", "VAEDecode", samples=[layout, 0], vae=made.vae)
     heatmap = made.maps("layout.maps", [layout, 0])
-    widgets = {"attention": "per_step", "text": "", "word": "", "blocks": "decoder", "threshold": 0.3}
+    widgets = {"attention": "per_step", "text": "", "word": "", "blocks": "decoder", "threshold": 0.1}
     widgets |= {"minimum_area": 0.005, "metric": "L2", "core": "both", "background": 0.0, "resolution": "latent"}
     links = {"heatmap": heatmap, "clip": made.clip, "image": [image, 0], "subject_prompt": ["prompt", 4]}
     made.add("mask", "AdaptiveMask", **widgets, **links)
@@ -202,8 +202,9 @@ def _palette(made: _Graph) -> Prompt:
 
 def _joint(made: _Graph) -> Prompt:
     """A set without any training. More than four photographs would take the memory of a large batch."""
-    widgets = {"guidance": "joint", "image_cfg": made.wish.cfg, "strength": 1.0, "blocks": "decoder"}
+    widgets = {"guidance": "joint", "image_cfg": made.wish.cfg, "strength": 1.0, "blocks": "automatic"}
     widgets |= {"reference_noise": "fresh", "channel_order": "automatic", "start_percent": 0.0, "end_percent": 1.0}
     links = {"model": made.model, "positive": ["prompt", 0], "negative": ["prompt", 3], "latent": ["latent", 0]}
-    references = made.references("noised", range(min(4, len(made.wish.photos))))
-    return made.save(made.add("joint", "JointImageSampler", **made.run(**widgets, **links), references=references))
+    links["references"] = made.references("noised", range(min(4, len(made.wish.photos))))
+    links["caption"] = [made.add("caption", "CLIPTextEncode", text="", clip=made.clip), 0]
+    return made.save(made.add("joint", "JointImageSampler", **made.run(**widgets, **links)))

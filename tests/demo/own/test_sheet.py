@@ -15,6 +15,7 @@ from PIL import Image
 
 CORE = {
     "CheckpointLoaderSimple": ("MODEL", "CLIP", "VAE"),
+    "CLIPTextEncode": ("CONDITIONING",),
     "LoraLoader": ("MODEL", "CLIP"),
     "EmptyLatentImage": ("LATENT",),
     "KSampler": ("LATENT",),
@@ -59,6 +60,21 @@ def test_the_pack_s_nodes_accept_every_widget_and_link(method):
         listed = found.GET_SCHEMA().is_input_list
         answer = found.validate_inputs(**{name: [value] if listed else value for name, value in given.items()})
         assert answer is True, answer
+
+
+@pytest.mark.parametrize("method", graphs.METHODS)
+def test_settings_of_the_demo_s_network_are_left_to_the_demo(method):
+    """Block names and the mask's threshold are the nodes' own."""
+    pack = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in node_classes()}
+    for node in graph(method, WISH).values():
+        inputs = node["inputs"]
+        if node["class_type"] in pack:
+            defaults = {entry.id: getattr(entry, "default", None) for entry in pack[node["class_type"]].inputs}
+            for name in {"threshold", "map_blocks", "layout_blocks"} & inputs.keys():
+                assert inputs[name] == defaults[name], (node["class_type"], name)
+    if method == graphs.JOINT:
+        joint = graph(method, WISH)["joint"]["inputs"]
+        assert joint["blocks"] == "automatic" and graph(method, WISH)[joint["caption"][0]]["inputs"]["text"] == ""
 
 
 @pytest.fixture

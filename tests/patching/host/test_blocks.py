@@ -1,5 +1,7 @@
 """Texts that choose blocks, and the blocks of every family's network."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from likeness.patching.host.blocks import Block, Layer, check_names, parse, text_of
 from likeness.patching.host.families import discover, family_of, presets
 from likeness.patching.tinyland import model as tinyland
+from likeness.tests import workflows
 from likeness.tests.patching.tiny_models import BLOCKS
 
 SD1 = tuple(
@@ -64,6 +67,14 @@ def test_demo_is_what_the_demo_s_network_states_and_refused_on_others(model):
         assert tuple(block.name for block in found) == expected
         with pytest.raises(ValueError, match=r"all(, paper)?, got 'demo'; change layout_blocks"):
             parse("demo", discover(model, "Node"), "Node", presets(model, name, "Node"), "layout_blocks")
+
+
+def test_shipped_workflows_name_no_blocks_of_the_demo_s_network():
+    """On another checkpoint the same names are other layers; demo is refused there."""
+    for name in (*workflows.NAMES, *workflows.TEMPLATES):
+        for node in workflows.api(name).values():
+            texts = {key: value for key, value in node["inputs"].items() if "blocks" in key and isinstance(value, str)}
+            assert not [value for value in texts.values() if re.search(r"\d", value)], (name, texts)
 
 
 @pytest.mark.parametrize(("options", "known"), [({"paper": True}, True), ({"demo": True}, True), ({}, False)])
