@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +29,9 @@ WITHHELD = "withheld"
 """Kind of the outcome of a prompt in which a node has stopped what is behind it, without an error."""
 NODES = Path(__file__).with_name("host_nodes")
 """Custom nodes that the fuzzed graphs use beside those of the pack."""
+SERVING = "serving.pid"
+"""File in the base directory that asks host_nodes/spares.py for fresh processes, and names the one that serves."""
+_NEXT = getattr(signal, "SIGUSR1", None)
 _TEXT_EVENT = 3
 _TIMEOUT = 600.0
 _READY_WITHIN = 1800.0
@@ -128,8 +134,17 @@ class Server:
         return Outcome(texts={node: text for node, text in self._client.texts.items() if text}, leaks=leaks, **found)
 
     def restart(self) -> None:
-        self._host.stop()
-        self._host.start()
+        """Makes another process serve."""
+        serving = self._host.base / SERVING
+        if _NEXT is None or not serving.exists() or not self._host.running:
+            self._host.stop()
+            self._host.start()
+            return
+        before = serving.read_text(encoding="utf-8")
+        os.kill(self._host.pid, _NEXT)
+        while self._host.running and serving.read_text(encoding="utf-8") == before:
+            time.sleep(0.01)
+        self._host.await_answer()
 
     def forget(self) -> None:
         """Makes the host drop everything that it has cached, models included."""
@@ -152,6 +167,7 @@ def serving(comfyui: Path) -> Iterator[Server]:
         base = Path(folder)
         hosting.prepare(base)
         shutil.copytree(NODES, base / "custom_nodes" / "likeness_fuzz", ignore=shutil.ignore_patterns("__pycache__"))
+        (base / SERVING).touch()
         with hosting.Host(comfyui, base=base, arguments=("--disable-api-nodes",), ready_within=_READY_WITHIN) as host:
             server = Server(host)
             write_files(server)

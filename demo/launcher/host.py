@@ -160,7 +160,7 @@ class Host:
         environment |= {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
         keeper = [sys.executable, "-I", "-S", str(KEEPER)] if self._kept else []
         with self.log.open("wb") as log:
-            process = self._process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*keeper, *self.command()],
                 cwd=self.comfyui,
                 env=environment,
@@ -168,8 +168,15 @@ class Host:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self.await_answer()
+
+    def await_answer(self) -> None:
+        """Waits until the started server answers. Raises HostError if it ends or stays silent too long."""
+        process = self._process
         deadline = time.monotonic() + self.ready_within
         while not self._answers():
+            if process is None:
+                raise HostError("ComfyUI does not run.")
             if process.poll() is not None:  # another thread may have stopped it
                 raise HostError(
                     f"ComfyUI ended with code {process.returncode} while starting; its last lines:\n{self.last_lines()}"

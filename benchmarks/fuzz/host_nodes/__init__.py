@@ -20,6 +20,7 @@ from comfy.model_patcher import CoreModelPatcher
 from safetensors.torch import save_file
 
 from .autoencoders import FORMATS, random_autoencoder
+from .spares import hold
 from .transformers import KINDS, random_transformer
 from .unets import FAMILIES, WIDTH_SD1, configured, one_level_checkpoint, random_model
 
@@ -178,3 +179,8 @@ class FuzzResult:
 NODE_CLASS_MAPPINGS = {
     kind.__name__: kind for kind in (FuzzModel, FuzzVAE, FuzzText, FuzzFiles, FuzzAgain, FuzzImage, FuzzResult)
 }
+
+_SERVING = Path(folder_paths.base_path) / "serving.pid"
+"""The fuzzer makes it where it wants fresh processes."""
+if _SERVING.exists():
+    hold(_SERVING)  # the host has imported its own nodes, and starts nothing before those of others
