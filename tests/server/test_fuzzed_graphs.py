@@ -32,7 +32,7 @@ def check_form(prompt, schemas):
 def test_drawn_graphs_are_well_formed(schemas):
     seen = set()
 
-    @settings(max_examples=80, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def check(method, data):
         case = data.draw(cases(schemas, (method,)))
