@@ -30,6 +30,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--data", type=Path, required=True, help="a folder with a folder of photos for each subject")
     one.add_argument("--methods", required=True, help="names and workflows in API format, separated by commas")
     one.add_argument("--checkpoint", default="", help="a file, or its name in ComfyUI's models")
+    one.add_argument("--transformer", action="store_true", help="the checkpoint is a transformer's, such as SD 3.5")
+    one.add_argument("--network", default="", help="in place of a checkpoint: a transformer's file, or its name")
+    one.add_argument("--text-encoders", default="", help="with --network: one to three files, separated by commas")
+    one.add_argument("--clip-type", default="", help="with --network: the type of CLIP Loader, such as lumina2 or flux")
+    one.add_argument("--vae", default="", help="with --network: a file, or its name in ComfyUI's models")
     one.add_argument("--joint-checkpoint", default="", help="a checkpoint trained on sets, for jedi")
     one.add_argument("--loras", type=Path, help="a folder with SUBJECT.safetensors for each subject")
     one.add_argument("--embeddings", type=Path, help="a folder with SUBJECT.safetensors or .pt for each subject")
@@ -91,6 +96,7 @@ def plan_step(options: argparse.Namespace) -> None:
         facts = {**chosen.facts, "images_per_prompt": options.images_per_prompt}
         chosen = protocol.checked(facts, options.protocol)
     methods = given.names(options.methods)
+    separate = given.separate(options)
     weights = given.Weights.of(options, methods)
     made = plan.make(
         options.out,
@@ -102,6 +108,7 @@ def plan_step(options: argparse.Namespace) -> None:
         weights=weights.hashes,
         folders=weights.folders,
         only=given.names(options.only),
+        separate=separate,
     )
     for sentence in [] if options.remote else weights.add_own(made):
         print(sentence)

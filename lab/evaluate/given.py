@@ -12,6 +12,7 @@ from ...demo.launcher.files import Problem
 from ...patching.evaluation.weights import digest
 from . import templates
 from .plan import Plan
+from .separate import ENCODERS, FOLDERS, Separate
 
 
 def names(text: str) -> list[str]:
@@ -52,18 +53,20 @@ class Weights:
         models = options.models or Path(os.environ["COMFYUI_PATH"]) / "models"
         slots = set().union(*(templates.load(method).names for method in methods))
         folders, files, hashes = {"models": str(models.resolve())}, {}, {}
-        for slot, given in (("checkpoint", options.checkpoint), ("joint_checkpoint", options.joint_checkpoint)):
+        named = _named(options)
+        if options.network:
+            slots = slots - {"checkpoint"} | (named.keys() - {"checkpoint", "joint_checkpoint"})
+        for slot, (given, option, kind) in named.items():
             if slot not in slots:
                 continue
-            option = f"--{slot.replace('_', '-')}"
             if not given:
-                raise Problem(f"The methods {', '.join(methods)} need a checkpoint: name it with {option}.")
+                raise Problem(f"The methods {', '.join(methods)} need a {_what(slot)}: name it with {option}.")
             if options.remote:
                 files[slot] = given
                 continue
-            path = _checkpoint(given, models / "checkpoints", option)
-            if path.parent.resolve() != (models / "checkpoints").resolve():
-                folders[f"checkpoints{len(files)}"] = str(path.parent.resolve())
+            path = _file(given, models / kind, option, _what(slot))
+            if path.parent.resolve() != (models / kind).resolve():
+                folders[f"{kind}{len(files)}"] = str(path.parent.resolve())
             files[slot] = path.name
             hashes[slot] = digest(path)
         own = {}
@@ -101,8 +104,42 @@ class Weights:
         return said
 
 
-def _checkpoint(given: str, folder: Path, option: str) -> Path:
+def separate(options: argparse.Namespace) -> Separate | None:
+    """Files that the options name; None for a U-Net's checkpoint. Raises Problem for options that do not fit."""
+    encoders, others = names(options.text_encoders), ("text_encoders", "clip_type", "vae")
+    if not options.network:
+        if given := [f"--{name.replace('_', '-')}" for name in others if getattr(options, name)]:
+            raise Problem(f"{given[0]} is for a network in a file of its own: name that with --network.")
+        return Separate(0, "") if options.transformer else None
+    if options.checkpoint:
+        raise Problem("--network and --checkpoint are both given: leave one of them out.")
+    if not 1 <= len(encoders) <= len(ENCODERS):
+        raise Problem(f"--text-encoders names {len(encoders)} files, and ComfyUI loads one to three: change it.")
+    if not options.clip_type and len(encoders) < len(ENCODERS):
+        raise Problem("--clip-type is missing: name the type of CLIP Loader, such as lumina2 for Z-Image.")
+    return Separate(len(encoders), options.clip_type)
+
+
+def _named(options: argparse.Namespace) -> dict[str, tuple[str, str, str]]:
+    """The file that is given for each slot, its option, and its folder of models."""
+    named = {
+        slot: (getattr(options, slot), f"--{slot.replace('_', '-')}", "checkpoints")
+        for slot in ("checkpoint", "joint_checkpoint")
+    }
+    for slot in ("network", "vae"):
+        named[slot] = getattr(options, slot), f"--{slot}", FOLDERS[slot]
+    for slot, given in zip(ENCODERS, names(options.text_encoders), strict=False):
+        named[slot] = given, "--text-encoders", FOLDERS[slot]
+    return named
+
+
+def _what(slot: str) -> str:
+    """Noun of a slot's file."""
+    return "checkpoint" if slot.endswith("checkpoint") else "VAE" if slot == "vae" else slot.replace("_", " ")
+
+
+def _file(given: str, folder: Path, option: str, what: str) -> Path:
     path = next((path for path in (Path(given).expanduser(), folder / given) if path.is_file()), None)
     if path is None:
-        raise Problem(f"There is no checkpoint {given}, also not in {folder}: change {option}.")
+        raise Problem(f"There is no {what} {given}, also not in {folder}: change {option}.")
     return path

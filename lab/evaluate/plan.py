@@ -13,6 +13,7 @@ from ...demo.launcher.files import Problem, write_json
 from ..farm.task import key_of
 from . import subjects, templates
 from .protocol import Protocol
+from .separate import FOLDERS, Separate
 from .subjects import SLOT, Subject
 from .templates import REFERENCES, Graph, Template
 
@@ -85,7 +86,7 @@ class Plan:
         embedding = f"embedding:{subject.name}"
         photos = [uploaded(subject.photos[i].file, subject.photos[i].hash) for i in job.inputs]
         return {
-            **{name: self.facts["files"].get(name, "") for name in ("checkpoint", "joint_checkpoint")},
+            **{name: self.facts["files"].get(name, "") for name in ("checkpoint", "joint_checkpoint", *FOLDERS)},
             "lora": f"{subject.name}.safetensors",
             "prompt": prompt.replace(SLOT, subject.words),
             "class_prompt": prompt.replace(SLOT, subject.noun),
@@ -157,11 +158,12 @@ def make(
     folders: Mapping[str, str],
     only: Sequence[str] = (),
     replace: Mapping[str, str] | None = None,
+    separate: Separate | None = None,
 ) -> Plan:
     """Plan of these methods on the subjects in `data`; nothing is written.
 
     files: names of the checkpoints for the slots. weights: hash of a slot's file, or of each subject's. folders:
-    places of weights for our own server. replace: node classes to exchange.
+    places of weights for our own server. replace: node classes to exchange. separate: files in place of a checkpoint.
     Raises Problem.
     """
     if not methods:
@@ -178,6 +180,7 @@ def make(
                 key: {**node, "class_type": (replace or {}).get(node["class_type"], node["class_type"])}
                 for key, node in template.graph.items()
             }
+            graph = graph if separate is None else separate.graph(graph)
             if name in rows:
                 raise Problem(f"--methods gives {name} twice: leave one out, or give your own file another name.")
             rows[name] = {"method": template.name, "dial": dial, "graph": graph}

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from ...demo.launcher.files import ROOT, Problem
+from .separate import ENCODERS
 
 FOLDER = ROOT / "workflows" / "evaluate"
 SLOTS = {
     "checkpoint": "the file given with --checkpoint",
     "joint_checkpoint": "the file given with --joint-checkpoint",
+    "network": "the file given with --network",
+    **dict.fromkeys(ENCODERS, "a file given with --text-encoders"),
+    "vae": "the file given with --vae",
     "lora": "the subject's file in --loras",
     "prompt": "the prompt with token and class: a sks dog in the snow",
     "class_prompt": "the prompt with the class alone: a dog in the snow",

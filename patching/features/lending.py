@@ -16,6 +16,7 @@ import torch
 
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
+from ..host.checks import refuse_reference_latents
 from ..host.family import KEYS, Family
 from ..host.identity import identity_in_run, network_options
 from ..host.notices import Notices
@@ -66,10 +67,11 @@ class Lending:
         """The lender of a run that is about to start; inverts the references where no earlier run did.
 
         sigmas: the noise levels at which `lender` is used. notices: of the patch's node. Call it in the patch's
-        `prepare`.
+        `prepare`. Raises ValueError for prompts with which lent keys have no known place.
         """
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
+        refuse_reference_latents(self.family, guider.conds, self.node)
         patched, identity = guider.model_patcher, identity_in_run(guider)
         plain = network_options(patched.model_options["transformer_options"], patched.wrappers)
         features = RunFeatures(self.family, identity, self.mode == BANKED, plain)
@@ -167,7 +169,9 @@ class Lender:
             if missing := tuple(side for side in sides if side not in parts):
                 rows = self.reference_rows(call, i, missing)
                 tokens = self.tokens_of(reference, call.x.device)
-                made = self.features.read(call, forward, layers=layers, sources=rows, kind=kind, tokens=tokens)
+                made = self.features.read(
+                    call, forward, layers=layers, sources=rows, kind=kind, node=self.settings.node, tokens=tokens
+                )
                 for side, features in made.items():
                     self.features.keep(call, whole[side], features)
                 parts |= made

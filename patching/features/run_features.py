@@ -12,6 +12,7 @@ from ..host.blocks import Layer
 from ..host.family import Family, Options
 from ..host.identity import Identity, hooks_of, is_plain, network_options
 from ..host.passes import call_arguments
+from ..host.reached import check_read
 from ..host.rows import indices, take
 from ..host.run import Call, Forward
 from ..host.same import same
@@ -106,9 +107,13 @@ class RunFeatures:
         layers: Sequence[Layer],
         sources: Sequence[SourceRows],
         kind: str,
+        node: str,
         tokens: ChosenTokens | None = None,
     ) -> dict[bool, Features]:
-        """Runs the rows of one role in calls of their own and reads their features, by side of guidance."""
+        """Runs the rows of one role in calls of their own and reads their features, by side of guidance.
+
+        Raises ValueError, naming `node`, where a call does not reach all layers.
+        """
         made: dict[bool, Features] = {s.conditional: {} for s in sources}
         tap = self.family.tap_self_attention_output if kind == OUTPUT else self.family.tap_lent
         for part in calls_of(call, sources):
@@ -122,6 +127,8 @@ class RunFeatures:
                         features[layer] = picked if chosen is None else picked[:, chosen]
 
             forward(replace(part, options=tap(part.options, layers, read)))
+        for features in made.values():
+            check_read(layers, features, node)
         return made
 
     def known(

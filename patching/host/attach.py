@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import comfy.model_patcher
@@ -15,6 +16,7 @@ from .failures import leaving_nothing, without_circles
 from .family import LATENT, Options
 from .notices import Notices
 from .predictions import Answering, Prediction
+from .reached import note_reached
 from .rows import Row, conditional_chunks, rows_of_call
 from .run import KEY, Call, Demanding, Guidance, Patch, Prepared, RunInputs, RunState, Step, Telling, sampler_name
 from .shown import Shown, shown_areas, shown_images
@@ -213,14 +215,19 @@ class _PatchedCalls:
             model=executor.class_obj,
             shown=shown,
         )
-        return patch(call, lambda c: _run(executor, c))
+        return patch(call, partial(_run, executor, patch, transformer_options))
 
 
-def _run(executor, call: Call) -> torch.Tensor:
-    """Runs a call by position, as the host calls its wrappers: those of other packs may count on it."""
+def _run(executor, patch: Patch, before: Options, call: Call) -> torch.Tensor:
+    """Runs a call by position, as the host calls its wrappers: those of other packs may count on it.
+
+    before: the options that the patch has got.
+    """
     rest = dict(call.arguments)
     first = [rest.pop(name, None) for name in ("c_concat", "c_crossattn", "control")]
-    return executor(call.x, call.t, *first, {**call.options, LATENT: tuple(call.x.shape)}, **rest)
+    made = executor(call.x, call.t, *first, {**call.options, LATENT: tuple(call.x.shape)}, **rest)
+    note_reached(call.state, patch, before, call.options)
+    return made
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,6 +90,15 @@ def text_of(blocks: Collection[Block], available: Sequence[Block]) -> str:
     return " ".join(run[0].name + (f"-{run[-1].number}" if len(run) > 1 else "") for run in runs)
 
 
+def names_of(layers: Iterable[Layer]) -> str:
+    """The names of the layers' blocks for a message, with ranges for neighbors."""
+    blocks = {Block(layer.kind, layer.number, 1) for layer in layers}
+    last = {kind: max(b.number for b in blocks if b.kind == kind) for kind in {b.kind for b in blocks}}
+    kinds = [kind for kind in (*KINDS, *TRANSFORMER_KINDS) if kind in last]
+    numbered = [Block(kind, number, 1) for kind in kinds for number in range(last[kind] + 1)]
+    return text_of(blocks, numbered).replace(" ", ", ")
+
+
 def parse(
     text: str,
     available: Sequence[Block],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
+    from .family import Family
 
 _TEXT_WIDTHS = ("context_dim", "context_in_dim", "cap_feat_dim", "joint_attention_dim")
 """Names of the width of text features in the host's configurations: of U-Nets, Flux, Z-Image and Qwen-Image."""
@@ -68,6 +70,19 @@ def check_text(model: ModelPatcher, conditioning: list, what: str, node: str) ->
         raise ValueError(
             f"{node}: expected a {what} made with this model's own text encoder, whose features are {width} wide, got "
             f"{got}; connect a {what} made with a checkpoint of this model's family."
+        )
+
+
+def refuse_reference_latents(family: Family, conds: Mapping[str, list | None], node: str) -> None:
+    """Raises ValueError for prompts with reference latents in a network where these come before the picture.
+
+    conds: the guider's conditionings. Such references move the picture and the prompt's words to unknown places.
+    """
+    entries = [entry for found in conds.values() for entry in found or ()]
+    if family.places_by_text and any(entry.get("reference_latents") for entry in entries):
+        raise ValueError(
+            f"{node}: expected prompts without reference latents for a {family.name} model, whose picture they move, "
+            "got some; remove the node that adds them (such as ReferenceLatent) from the sampler's prompts."
         )
 
 

@@ -85,12 +85,18 @@ class _Side:
 
 @dataclass(frozen=True, eq=False)
 class Hook:
-    """The override of one model call. previous: the one that was there."""
+    """The override of one model call. previous: the one that was there. reached: layers with acts that have run."""
 
     network: Network
     acts: tuple[Act, ...]
     previous: Callable | None = None
     side: _Side = field(default_factory=_Side)
+    reached: set[Layer] = field(default_factory=set)
+
+    @property
+    def changed(self) -> set[Layer]:
+        """The layers whose attention is changed."""
+        return {layer for act in self.acts if act.change is not None for layer in act.layers}
 
     def __call__(self, func: Callable, q, k, v, heads: int, *args, **kwargs) -> torch.Tensor:
         def beside() -> torch.Tensor:
@@ -102,6 +108,7 @@ class Hook:
         acts = [act for act in self.acts if layer in act.layers and act.crosses == crosses]
         if layer is None or not acts:
             return beside()
+        self.reached.add(layer)
         tokens = self.network.tokens(options, lengths[0])
         # SD3 gives its values as [rows, tokens, heads, channels].
         flat: list[torch.Tensor] = [t.transpose(1, 2).flatten(2) if split else t.flatten(2) for t in (q, k, v)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from ...kernels.jedi import arranged
 from ..host.blocks import Layer
 from ..host.family import LATENT, Family, Options
+from ..host.reached import Reached
 from ..host.shown import Shown, shown_images
 from .coupling import Coupling, PerPrompt
 from .format import JointFormat
@@ -45,8 +46,8 @@ class CoupledCalls:
     """APPLY_MODEL wrapper: couples the pictures of sets in the calls of a pass.
 
     layers: whose self-attention is coupled. shape: [rows, channels, height, width] of the sets' latents.
-    changes: by the index of a prompt in the pass; other prompts stay uncoupled. Raises ValueError for a call without
-    all pictures of the sets in full: they could not look at each other.
+    changes: by the index of a prompt in the pass; other prompts stay uncoupled. reached: takes note of every call.
+    Raises ValueError for a call without all pictures of the sets in full: they could not look at each other.
     """
 
     node: str
@@ -54,6 +55,7 @@ class CoupledCalls:
     layers: tuple[Layer, ...]
     shape: tuple[int, ...]
     changes: Mapping[int, Coupling]
+    reached: Reached = field(default_factory=Reached)
 
     def __call__(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         options, family = transformer_options, self.family
@@ -65,7 +67,9 @@ class CoupledCalls:
         if change is not None:
             options = family.change_self_attention({**options, LATENT: tuple(x.shape)}, self.layers, change)
         # By position, as the host calls its wrappers.
-        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        made = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        self.reached.note(transformer_options, options)
+        return made
 
     def _check(self, x: torch.Tensor, options: Options, prompts: int) -> None:
         count, batch = len(x) / prompts, self.shape[0]

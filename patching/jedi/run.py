@@ -18,6 +18,7 @@ from ..features.references import Reference
 from ..host.blocks import Block, Layer, layers_of
 from ..host.families import family_of
 from ..host.notices import Notices
+from ..host.reached import Reached
 from ..host.window import ALWAYS, Window, no_effect
 from .coupling import Chunks, Coupling
 from .format import JointFormat
@@ -104,6 +105,7 @@ class JointRun:
         self._clean: torch.Tensor | None = None
         self._last: tuple[float, torch.Tensor, torch.Tensor] | None = None
         self._coupled = self._has_blended = False
+        self.reached = Reached()
 
     def couples(self, sigma: float) -> bool:
         """True if pictures are coupled at a noise level."""
@@ -115,6 +117,7 @@ class JointRun:
 
     def report(self, notices: Notices) -> None:
         """Warns if coupling or query blending was asked for but never took place."""
+        self.reached.tell(notices)
         s, window = self.settings, self.settings.window
         if window.start_percent > window.end_percent:
             notices.tell(

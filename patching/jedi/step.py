@@ -167,7 +167,7 @@ class SetStep:
     def _coupled(self, changes: dict[int, Coupling]) -> dict:
         """Options that couple the prompts of the given indices."""
         run, node = self._run, self._guider.node
-        calls = CoupledCalls(node, run.family, run.settings.layers, tuple(self._rows.shape), changes)
+        calls = CoupledCalls(node, run.family, run.settings.layers, tuple(self._rows.shape), changes, run.reached)
         return with_first(self._options, WrappersMP.APPLY_MODEL, KEY, calls)
 
     def _coupling(self, name: str) -> Coupling:

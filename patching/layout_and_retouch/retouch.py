@@ -16,6 +16,7 @@ from ..features.source_rows import aligned, call_with
 from ..features.trajectory import Trajectory
 from ..host.attach import bare
 from ..host.blocks import Block, Layer, layers_of
+from ..host.checks import check_latent
 from ..host.identity import identity_in_run
 from ..host.live import Live
 from ..host.notices import Notices
@@ -95,8 +96,9 @@ class Retouch:
         """Checks the run, prepares layout and references, and returns the noise to start from.
 
         noise: [images, channels, height, width], replaced by the layout's where the run follows a layout. Raises
-        ValueError for a layout or mask that does not fit the run.
+        ValueError for a video, and for a layout or mask that does not fit the run.
         """
+        check_latent(noise, self.node, guider.model_patcher)
         images, (height, width) = len(noise), noise.shape[-2:]
         levels = tuple(float(s) for s in sigmas[:-1])
         sampling: ModelSampling = guider.model_patcher.get_model_object("model_sampling")
@@ -204,8 +206,7 @@ class Retouch:
         if not run.forks(prediction.sigma):
             return predict(prediction)
         prediction.state.note(self, True)
-        x = prediction.x
-        answer = path.answer(prediction.sigma).each(lambda t: t.to(x).expand_as(x))
+        answer = path.answer(prediction.sigma).each(lambda t: t.to(prediction.x).expand_as(prediction.x))
         if strength < 1:
             watched, sides = prediction.watched()
             denoised = predict(watched)
@@ -262,8 +263,7 @@ class Retouch:
 
     def _late(self, run: RetouchRun, call: Call, forward: Forward) -> torch.Tensor:
         """A step from lambda_2 on, which borrows from the references and blends the layout in under the mask."""
-        targets = len(call.x)
-        blends = run.mask is not None and run.path is not None and run.blends(call.sigma)
+        targets, blends = len(call.x), run.mask is not None and run.path is not None and run.blends(call.sigma)
         # Features of the vanilla model are read from the layout's bank in every mode.
         if self.settings.mode == BATCHED and not (blends and run.of_vanilla(call.sigma)):
             rows = run.layout_rows(call, call.flags, own=False) if blends else []

@@ -16,6 +16,7 @@ from ..features.source_rows import SourceRows, aligned, calls_of
 from ..features.trajectory import Trajectory
 from ..host.blocks import Layer, layers_of
 from ..host.live import Live
+from ..host.reached import check_read
 from ..host.rows import take
 from ..host.run import Call, Forward
 from ..host.window import SigmaWindow
@@ -181,6 +182,7 @@ class RetouchRun:
             )
             options = family.change_cross_attention(options, layers, note_cross) if cross else options
             forward(replace(part, options=options))
+        check_read(layers, hidden, NODE)
         texts = {
             layer: (
                 take(torch.cat([n for n, _ in parts]), order),
@@ -205,7 +207,7 @@ class RetouchRun:
             if self.of_vanilla(call.sigma):
                 self.refuse_vanilla(call.sigma)
             rows = self.layout_rows(call, missing)
-            made = features.read(call, forward, layers=layers, sources=rows, kind=OUTPUT)
+            made = features.read(call, forward, layers=layers, sources=rows, kind=OUTPUT, node=NODE)
             for flag in missing:
                 parts[flag] = made[flag]
                 self._keep(call, flag, made[flag])

@@ -10,6 +10,7 @@ import comfy.sampler_helpers
 import torch
 
 from ..features.references import keep_for
+from ..host.checks import check_latent, refuse_reference_latents
 from ..host.frozen_refusals import refuse_cached, refuse_compiled
 from ..host.identity import identity_in_run
 from ..host.live import Live
@@ -69,6 +70,8 @@ class UREMDGuidance:
         model = guider.model_patcher
         refuse_compiled(model, self.node)
         refuse_cached(model, self.node)
+        refuse_reference_latents(self.settings.family, guider.conds, self.node)
+        check_latent(noise, self.node, model)
         if self.template is not None:
             self.template.check(noise, self.node)
         state = RunState.of(guider.model_options["transformer_options"])

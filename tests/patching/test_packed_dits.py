@@ -10,6 +10,8 @@ from likeness.benchmarks.fuzz.host_nodes import patcher_of
 from likeness.benchmarks.fuzz.host_nodes.transformers import KINDS, sizes_of
 from likeness.patching.layout_and_retouch.settings import APPEND
 from likeness.tests.patching import tiny_dits
+from likeness.tests.patching.dit_verbs import borrowed, together
+from likeness.tests.patching.host.test_dit_gradients import stored_in
 from likeness.tests.patching.kinds import PackedOps
 from likeness.tests.patching.layout_and_retouch.retouch_dit_runs import close, far, reference, retouched, run
 from likeness.tests.patching.pick_and_draw.guidance_runs import guided, made, sampled, square
@@ -104,4 +106,19 @@ def test_borrowing_and_gradients_are_those_of_the_same_weights_in_full(dit, load
     lent = [run(retouched(model, [reference(dit)], attention=APPEND), dit) for model in (packed, full)]
     close(lent[0], lent[1])
     assert far(lent[0], plain)
+    sets = [together(model, dit) for model in (packed, full)]
+    close(sets[0], sets[1])
+    assert far(sets[0], together(full, dit, 0.0))
     close(guided_run(packed, dit), guided_run(full, dit))
+
+
+@pytest.mark.parametrize("dit", ["flux", "zimage", "qwen"], indirect=True)
+def test_borrowing_and_sets_with_weights_stored_in_fp8(dit):
+    """They are those of the same weights in full."""
+    stored = stored_in(dit, torch.float8_e4m3fn)
+    weights = {name: weight.float() for name, weight in stored.model.diffusion_model.state_dict().items()}
+    full = stored_in(dit, torch.float32, weights)
+    for method in (borrowed(APPEND), together):
+        found, expected = method(stored, dit), method(full, dit)
+        close(found, expected)
+        assert far(found, method(stored, dit, 0.0))

@@ -1,7 +1,9 @@
 """The hook in the attention of tiny diffusion transformers of nine families."""
 
+import importlib
 import math
 
+import comfy.model_base
 import pytest
 import torch
 from likeness.kernels.attention import rotated
@@ -132,6 +134,31 @@ def test_another_override_is_kept(dit):
     assert bool(refiners) == (dit in WITH_REFINERS)
 
 
+class Refined:
+    """Another override, which keeps the outputs of attention outside of the blocks."""
+
+    def __init__(self):
+        self.outputs = []
+
+    def __call__(self, func, *args, **kwargs):
+        output = func(*args, **kwargs)
+        if kwargs["transformer_options"].get("block_index") is None:
+            self.outputs.append(output)
+        return output
+
+
+@pytest.mark.parametrize("dit", WITH_REFINERS, indirect=True)
+def test_refiners_and_fusions_are_untouched(dit):
+    model, found = tiny_dit(dit), []
+    for change in (False, True):
+        seen, given = Refined(), model.clone()
+        given.model_options["transformer_options"]["optimized_attention_override"] = seen
+        run(changed(given, Turned()) if change else given, dit, steps=1, cfg=1.0)
+        found.append(seen.outputs)
+    assert len(found[0]) == len(found[1]) > 0
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_two_changes_of_a_layer_are_refused():
     model = tiny_dit("flux")
     with pytest.raises(ValueError, match=r"expected one node that changes the attention of double0, got 2; change"):
@@ -168,6 +195,27 @@ def test_a_family_without_a_row_is_refused_by_name():
     other = tiny_model("sd1")
     other.object_patches = {"diffusion_model": torch.nn.Linear(1, 1)}
     with pytest.raises(ValueError, match=r"Test: expected a U-Net image model .* or a transformer \(Flux\.1, .*got "):
+        family_of(other, "Test")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "base"),
+    [
+        ("hidream.model", "HiDreamImageTransformer2DModel", "HiDream"),
+        ("wan.model", "WanModel", "WAN21"),
+        ("hunyuan_video.model", "HunyuanVideo", "HunyuanVideo"),
+        ("pixart.pixartms", "PixArtMS", "PixArt"),
+        ("aura.mmdit", "MMDiT", "AuraFlow"),
+    ],
+)
+def test_families_of_the_host_that_have_no_row(module, name, base):
+    network = object.__new__(getattr(importlib.import_module(f"comfy.ldm.{module}"), name))
+    torch.nn.Module.__init__(network)
+    other = tiny_model("sd1")
+    other.model, other.object_patches = object.__new__(getattr(comfy.model_base, base)), {"diffusion_model": network}
+    with pytest.raises(
+        ValueError, match=rf"or a transformer \(Flux\.1, .*\), got {base}, which is not supported yet; "
+    ):
         family_of(other, "Test")
 
 

@@ -1,0 +1,92 @@
+"""Every method on every family of diffusion transformers, against docs/transformers.md."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.model_patcher
+import pytest
+import torch
+from likeness.tests.patching import tiny_dits
+from likeness.tests.patching.dit_verbs import IN_BATCHES, PICTURES, READINGS, Warmer, network, plain, positions
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
+
+PAGE = Path(__file__).parents[2] / "docs" / "transformers.md"
+METHODS = (*PICTURES, *READINGS, "positions")
+VISIBLE = 1e-4
+"""The least relative difference of two results that counts as an effect."""
+
+
+def rows_of_page() -> dict[str, list[str]]:
+    """The cells of the first table by the families' names in `tiny_dits`."""
+    table = PAGE.read_text("utf-8").split("## ")[1]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    assert rows[0][2:] == list(METHODS)
+    return {name: row[2:] for name, row in zip(tiny_dits.DITS, rows[2:], strict=True)}
+
+
+def differs(found: torch.Tensor, other: torch.Tensor) -> bool:
+    return float((found - other).norm()) > VISIBLE * float(other.norm())
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=2e-3 * float(expected.abs().max()))
+
+
+@functools.cache
+def first_of(dit: str, without: Callable[..., torch.Tensor]) -> torch.Tensor:
+    return without(network(dit), dit)
+
+
+def facts(model) -> str:
+    return repr((model.model_options, model.wrappers, model.object_patches, sorted(model.patches)))
+
+
+@pytest.mark.parametrize("method", PICTURES)
+def test_pictures(dit, method, monkeypatch):
+    """It acts, its neutral value changes no bit, other packs' overrides act too, and nothing is left behind."""
+    assert rows_of_page()[dit][METHODS.index(method)] == "works"
+    run, without = PICTURES[method]
+    model = network(dit)
+    expected, before = first_of(dit, without), facts(model)
+    found = run(model, dit)
+    assert torch.isfinite(found).all() and found.shape == expected.shape and differs(found, expected)
+    assert torch.equal(run(model, dit, 0.0), expected)
+    assert differs(run(Warmer().on(model), dit), found)
+    assert facts(model) == before and torch.equal(without(model, dit), expected)
+    assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
+    # The sides of guidance in calls of their own, as where memory is short.
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda self, device: 0)
+    if method in IN_BATCHES:
+        close(run(model, dit, rows=5)[:1], found)
+    else:
+        close(run(model, dit), found)
+
+
+@pytest.mark.parametrize("method", READINGS)
+def test_readings(dit, method):
+    assert rows_of_page()[dit][METHODS.index(method)] == "works"
+    model, run = network(dit), READINGS[method]
+    expected, before = first_of(dit, plain), facts(model)
+    found = run(model, dit)
+    assert torch.isfinite(found).all() and found.std() > 0
+    assert differs(run(Warmer().on(model), dit), found)
+    assert facts(model) == before and torch.equal(plain(model, dit), expected)
+
+
+def test_positions(dit):
+    same, beside, index = positions(network(dit), dit)
+    if rows_of_page()[dit][METHODS.index("positions")] == "works":
+        assert differs(beside, same) and differs(index, same) and differs(beside, index)
+    else:
+        assert torch.equal(same, beside) and torch.equal(same, index)
+
+
+def test_the_page_explains_every_cell():
+    cells = {cell for row in rows_of_page().values() for cell in row}
+    reasons = set(re.findall(r"^\* \*\*(\w)\*\*", PAGE.read_text("utf-8"), re.M))
+    assert cells == {"works", *reasons}
