@@ -14,7 +14,7 @@ from ..patching.host.words import check_word
 from ..patching.pick_and_draw.build_palette import AVERAGE, PER_LEVEL, Picture, build_palette, check_pictures
 from ..patching.pick_and_draw.null_text import NULL_TEXT
 from ..patching.pick_and_draw.palette import NODE
-from ..patching.subject.borrowing import palette_pictures
+from ..patching.subject.borrowing import kept_pictures
 from ..patching.subject.prompt import caption_alone
 from ..patching.subject.sockets import check_alone
 from ._api import (
@@ -265,5 +265,5 @@ class AppearancePalette(io.ComfyNode):
             made = build_palette(model, clip, Picture(**said, **picture), **widgets)
         else:
             said = subject_prompt or caption_alone(clip, text, word, NODE)
-            made = palette_pictures(subject, model, picture.get("vae"), said, node=NODE, **widgets)
+            made = kept_pictures(subject, model, picture.get("vae"), said, node=NODE, **widgets)
         return output(told, made.palette, made.mask, made.preview, shown=ui.PreviewImage(made.preview, cls=cls))

@@ -28,11 +28,16 @@ def tell_misfits(model: ModelPatcher, name: str, told: Notices) -> None:
 
 
 def misfits(model: ModelPatcher) -> tuple[int, int]:
-    """The number of a MODEL's LoRA layers with another size than the weight that they change, and of all of them."""
+    """The number of a MODEL's LoRA layers with another size than the weight that they change, and of all of them.
+
+    Weights that their loader has packed into integers are left out, because some have the shape of the package.
+    """
     fits: list[bool] = []
     for key, patches in model.patches.items():
-        size = tuple(get_attr(model.model, key).shape)
-        fits += [_fits(patch[1], size, patch[3]) for patch in patches if isinstance(patch[1], LoRAAdapter)]
+        weight = get_attr(model.model, key)
+        if weight.is_floating_point():
+            size = tuple(weight.shape)
+            fits += [_fits(patch[1], size, patch[3]) for patch in patches if isinstance(patch[1], LoRAAdapter)]
     return fits.count(False), len(fits)
 
 

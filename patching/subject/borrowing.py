@@ -29,6 +29,18 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 
+_DEFAULTS: dict[str, Any] = {
+    "source": INVERTED,
+    "seed": 0,
+    "weight": 1.0,
+    "blocks": "paper",
+    "window": ALWAYS,
+    "features": SELF_INPUT,
+    "saliency": AVERAGE,
+}
+"""Settings of a palette that decide what is kept of it."""
+
+
 def reference_of(
     subject: Subject,
     model: ModelPatcher,
@@ -103,15 +115,30 @@ def palette_of(
 ) -> Palette:
     """Palettes as a chain of AppearancePalette gives them for the photographs, with the neutral caption.
 
-    model: the one that will be guided. widgets: those of `palette_pictures`. Kept as long as the subject, since each
-    mask costs four model calls.
+    model: the one that will be guided. widgets: those of `palette_pictures`.
     """
-    identity = identity_of(model)
-    settings = tuple(sorted(widgets.items()))
+    return kept_pictures(subject, model, vae, prompt, node=node, notices=notices, **widgets).palette
+
+
+def kept_pictures(
+    subject: Subject,
+    model: ModelPatcher,
+    vae: VAE | None,
+    prompt: SubjectPrompt,
+    *,
+    node: str = NODE,
+    notices: Notices | None = None,
+    **widgets: Any,
+) -> Made:
+    """The result of `palette_pictures`, kept as long as the subject, since each mask costs four model calls.
+
+    One with noise levels or another palette is made anew.
+    """
+    identity, given = identity_of(model), _DEFAULTS | {k: v for k, v in widgets.items() if v is not None}
     return subject.keep(
-        ("palette", identity.name, vae, prompt.clip, subject.caption(prompt), settings),
-        lambda: palette_pictures(subject, model, vae, prompt, node=node, notices=notices, **widgets).palette,
-        identity.lasts,
+        ("palette", identity.name, vae, prompt.clip, subject.caption(prompt), tuple(sorted(given.items()))),
+        lambda: palette_pictures(subject, model, vae, prompt, node=node, notices=notices, **given),
+        identity.lasts and given.keys() == _DEFAULTS.keys(),
     )
 
 

@@ -7,6 +7,7 @@ from comfy.weight_adapter import LoRAAdapter
 from likeness.patching.host.loras import misfits
 from likeness.patching.layout_and_retouch.step_blended import StepBlendedGuider
 from likeness.patching.layout_and_retouch.switch import Switch
+from likeness.tests.patching.kinds import quantized
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
 
 LINEAR, CONV = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight", "diffusion_model.out.2.weight"
@@ -53,6 +54,13 @@ def test_layers_that_the_host_leaves_out_are_counted(key, lora, part):
     model = tiny_model()
     model.patches[key] = [(1.0, lora, 1.0, part, None)]
     assert misfits(model) == (int(left_out(model, key, lora, part)), 1)
+
+
+def test_packed_weights_are_left_out():
+    """NF4 loaders give them the shape of the package."""
+    model = quantized()
+    model.patches[LINEAR] = [(1.0, adapter((OUT, 4), (4, IN + 8)), 1.0, None, None)]
+    assert misfits(model) == (0, 0)
 
 
 def behind(layers: dict[str, tuple]):

@@ -137,18 +137,14 @@ def test_the_palette_node_takes_a_subject():
     model, vae, prompt = model_of(), Averages(), prompt_of()
     subject = subject_of(photo(1), photo(2, SIDE, 2 * SIDE))
     widgets = {"seed": 0, "weight": 1.0, "blocks": "paper", "map_blocks": "paper", "threshold": 1.0}
-    made = AppearancePalette.execute(
-        model,
-        clip_of(),
-        source="noised",
-        **widgets,
-        start_percent=0.0,
-        end_percent=1.0,
-        vae=vae,
-        subject_prompt=prompt,
-        subject=subject,
-    )
-    palette, masks, preview = made.args
+    picture = {"source": "noised", "vae": vae, "subject_prompt": prompt, "subject": subject}
+    whole = {"start_percent": 0.0, "end_percent": 1.0}
+    palette, masks, preview = AppearancePalette.execute(model, clip_of(), **picture, **widgets, **whole).args
+    calls = len(vae.sizes)
+    assert AppearancePalette.execute(model, clip_of(), **picture, **widgets, **whole).args[0] is palette
+    assert palette_of(subject, model, vae, prompt, source="noised") is palette and len(vae.sizes) == calls
+    more = AppearancePalette.execute(model, clip_of(), **picture, **widgets, **whole, more=palette).args[0]
+    assert len(more.references.items) == 4
     assert len(palette.references.items) == len(masks) == len(preview) == 2
     expected = palette_of(subject, model, vae, prompt, source="noised")
     for one, other in zip(palette.references.items, expected.references.items, strict=True):
