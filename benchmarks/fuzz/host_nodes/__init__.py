@@ -57,8 +57,9 @@ class FuzzModel:
         if family in KINDS:
             return (patcher_of(random_transformer(family, WIDTH_TEXT, WIDTH_TEXT, seed)),)
         kind = FAMILIES[family]
-        config = configured(kind, WIDTH_TEXT, WIDTH_TEXT) | {"in_channels": channels, "model_channels": _WIDTH}
-        config["channel_mult"] = [1] * len(config["channel_mult"])
+        config = configured(kind, WIDTH_TEXT, WIDTH_TEXT)
+        narrow = [1] * len(config["channel_mult"])
+        config |= {"in_channels": channels, "model_channels": _WIDTH, "channel_mult": narrow}
         return (patcher_of(random_model(kind, config, seed)),)
 
 
