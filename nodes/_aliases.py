@@ -1,4 +1,8 @@
-"""Words by which the search of the graph editor finds nodes: those of a newcomer, and the papers' own."""
+"""Words by which the search of the graph editor finds nodes: those of a newcomer, and the papers' own.
+
+The search sorts by title and id alone: a node whose title has the word comes before one that has it here. Guiders have
+no newcomer's words, so that the samplers come first.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ ALIASES = {
     "LikenessDemoJointModel": "tinyland, jedi, joint checkpoint",
     "LikenessDemoSubject": "tinyland subject, personalized model, reference images",
     "LikenessLayerProbe": "layers, analyze blocks, vital layers, find blocks, rope, freeflux, stable flow",
-    "LikenessLoadJointCheckpoint": "jedi, load checkpoint, consistent character",
-    "LikenessJointGuider": "jedi, joint diffusion, consistent character, consistency, character sheet",
+    "LikenessLoadJointCheckpoint": "jedi, load checkpoint",
+    "LikenessJointGuider": "jedi, joint diffusion",
     "JointImageSampler": (
         "jedi, joint diffusion, identity, same character, consistent character, consistency, "
         "character sheet, ipadapter, reference images, story, storyboard"
@@ -50,7 +54,7 @@ ALIASES = {
         "step-blended sampler, layout and retouch, layout, composition, lora, dreambooth, personalization, "
         "two models, switch model"
     ),
-    "LikenessStepBlendedGuider": "step-blended guider, layout and retouch, lora, dreambooth, two models",
+    "LikenessStepBlendedGuider": "step-blended guider, layout and retouch, two models",
     "LikenessSubject": (
         "subject, photos, my photos, reference images, identity, face, ipadapter, character, "
         "same character, consistent character, dreambooth, pulid, instantid, my dog"

@@ -11,6 +11,7 @@ const MARGIN = 10; // of the front end around an element
 const WIDTH = 336;
 const COLORS = ["#4a4a4a", "#e27d9b", "#6fa8dc", "#7fd1ae", "#f5d76e", "#b39ddb"];
 const CURVES = { appearance: "#e27d9b", layout: "#6fa8dc" };
+const toasts = []; // of the refusals of the last prompt
 const IDLE = ["plain", "not guided", "each picture by itself"];
 
 /** The drawing of a node, made when the first of it arrives. */
@@ -43,7 +44,7 @@ function drawSteps(context, live, top) {
   context.fillStyle = "#fff";
   context.fillRect((WIDTH * live.step) / count - 1, top + 10, 2, 9);
   const parts = live.steps.map(([kind]) => say(kind)).join(", ");
-  context.fillText(live.step ? say("step %1 of %2: %3", live.step, count, say(now)) : parts, 0, top + 8, WIDTH);
+  context.fillText(live.step ? say("step %1 of %2: %3", live.step, count, say(now)) : parts, 0, top + 9, WIDTH);
 }
 
 function drawCurves(context, live, right, top) {
@@ -75,7 +76,7 @@ function drawMap(context, map, right, top) {
   context.drawImage(small, right - width * scale, top, width * scale, height * scale);
   context.fillStyle = "#ccc";
   context.textAlign = "right";
-  context.fillText(say(map.name), right, top + MAP - 2, MAPS - 4);
+  context.fillText(say(map.name), right, top + MAP - 4, MAPS - 4);
   context.textAlign = "left";
 }
 
@@ -143,15 +144,27 @@ function refuse(nodes, sentence) {
     drawingOf(node).refused = sentence;
     draw(node);
   }
-  app.extensionManager?.toast?.add({ severity: "error", summary: sentence, life: 20000 });
+  const message = { severity: "error", summary: sentence, life: 20000 };
+  app.extensionManager?.toast?.add(message);
+  toasts.push(message);
 }
 
 function forgetRefusals() {
+  for (const message of toasts.splice(0)) app.extensionManager?.toast?.remove?.(message);
   for (const node of nodesOf())
     if (node.likenessLive?.refused) {
       node.likenessLive.refused = "";
       draw(node);
     }
+}
+
+/** The sentence about the inputs that lack a link, from the server's errors; none if there are no such ones. */
+function unlinked(node, errors) {
+  const names = errors.filter(error => error.type === "required_input_missing")
+    .map(error => error.extra_info?.input_name ?? error.details);
+  const typeOf = name => node.inputs?.find(input => input.name === name)?.type ?? "a link";
+  const wanted = names.map(name => `${String(typeOf(name)).replaceAll(",", " or ")} for ${name}`).join(", ");
+  return names.length ? [`${titleOf(node)}: expected ${wanted}, got no link; connect a node that gives it.`] : [];
 }
 
 /** The sentences with which the server refused nodes before anything ran: [[nodes, sentence]]. */
@@ -161,7 +174,7 @@ function refusals(errors) {
     if (!node?.constructor.likeness) return [];
     const ours = (refused?.errors ?? []).filter(one => one.type === "custom_validation_failed");
     const said = new Set(ours.map(one => (one.details ?? "").split(" - ").slice(1).join(" - ")).filter(Boolean));
-    return [...said].map(sentence => [[node], sentence]);
+    return [...said, ...unlinked(node, refused?.errors ?? [])].map(sentence => [[node], sentence]);
   });
 }
 

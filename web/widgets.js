@@ -8,6 +8,9 @@ const SIZES = {
   LayoutTemplate: [WIDTH, 620],
   LikenessAttentionMaps: [WIDTH, 400],
   LikenessCorrespondence: [480, 420],
+  LikenessLoadJointCheckpoint: [420, 0],
+  LikenessLoadReference: [400, 0],
+  LikenessLoadTemplate: [440, 0],
   LikenessLossCurves: [420, 320],
   LikenessSegment: [WIDTH, 440],
   LikenessSubjectPrompt: [400, 440],
@@ -106,6 +109,8 @@ app.registerExtension({
     if (!node.constructor.likeness) return;
     for (const widget of node.widgets ?? []) {
       widget.advanced = !!widget.options?.advanced;
+      // The classic renderer shows no label of a text, only what stands in it while it is empty.
+      if (widget.element?.placeholder === widget.name) widget.element.placeholder = widget.label ?? widget.name;
       if (widget.type === "combo") after(widget, "callback", () => refresh(node));
     }
     after(node, "onConnectionsChange", () => refresh(node));

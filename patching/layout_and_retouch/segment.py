@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 NODE = "Segment the Subject"
-MISSING = "none found: put sam_vit_b_01ec64.pth into models/sams"
+MISSING = "none found in models/sams"
 _EXTENSIONS = {".pth", ".pt", ".safetensors"}
 
 

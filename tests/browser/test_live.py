@@ -5,11 +5,18 @@ import json
 import pytest
 from likeness.tests import workflows
 from likeness.tests.browser import frontend
+from likeness.tests.browser.graphs import frontend_graph
 
 _LIVE = """type => {
   const live = app.graph.nodes.find(node => node.type === type).likenessLive;
   return live ? JSON.stringify({ ...live, canvas: [live.canvas.width, live.canvas.height] }) : "null";
 }"""
+_NODE = "type => app.graph.nodes.find(node => node.type === type)"
+# In Nodes 2.0 the drawing stands inside the node's own element.
+_DRAWN = f"""type => {{
+  const node = ({_NODE})(type), canvas = node.likenessLive.canvas;
+  return canvas.closest(`[data-node-id="${{node.id}}"]`) && canvas.getBoundingClientRect().height > 8;
+}}"""
 _KEPT = """() => app.graph.nodes.find(node => node.type === "AppearancePalette")
   .widgets.find(widget => widget.name === "likeness_kept")"""
 _TOASTS = """() => {
@@ -60,21 +67,54 @@ def test_kept_features_are_released(ran, client):
     assert json.loads(client.get("/likeness/kept")) == {"bytes": 0}
 
 
-def test_a_refusal_is_on_its_node_and_first_in_a_toast(ran):
+@pytest.fixture(params=[False, True], ids=["classic", "modern"])
+def renderer(request, ran):
+    """The page in one renderer; true for Nodes 2.0."""
+    frontend_graph.render(ran, request.param)
+    yield request.param
+    frontend_graph.render(ran, False)
+
+
+def refused(page, kind: str, modern: bool) -> str:
+    """The sentence on a node, once it is there and first in a toast."""
+    page.wait_for_function(f"() => ({_NODE})('{kind}').likenessLive?.refused", timeout=60_000)
+    said = live(page, kind)["refused"]
+    assert page.evaluate("() => window.toasts[0]") == said
+    if modern:
+        page.wait_for_function(_DRAWN, arg=kind, timeout=60_000)
+    return said
+
+
+def test_a_refusal_is_on_its_node_and_first_in_a_toast(ran, renderer):
     ran.evaluate(_TOASTS)
-    ran.evaluate(
-        """() => {
-          const node = app.graph.nodes.find(node => node.type === "UREMDGuidance");
-          node.widgets.find(widget => widget.name === "map_blocks").value = "output8-3";
-          app.queuePrompt(0, 1);
-        }"""
-    )
-    ran.wait_for_function(
-        "() => app.graph.nodes.find(node => node.type === 'UREMDGuidance').likenessLive.refused", timeout=60_000
-    )
-    said = live(ran)["refused"]
+    set_blocks = f"""blocks => {{
+      ({_NODE})("UREMDGuidance").widgets.find(widget => widget.name === "map_blocks").value = blocks;
+    }}"""
+    before = ran.evaluate(f"() => ({_NODE})('UREMDGuidance').widgets.find(w => w.name === 'map_blocks').value")
+    ran.evaluate(set_blocks, "output8-3")
+    ran.evaluate("() => app.queuePrompt(0, 1)")
+    said = refused(ran, "UREMDGuidance", renderer)
     assert said.startswith("Subject Guidance: expected blocks") and said.endswith("change map_blocks.")
-    assert ran.evaluate("() => window.toasts[0]") == said
+    ran.evaluate(set_blocks, before)
+
+
+def test_a_missing_link_is_on_its_node_and_first_in_a_toast(ran, renderer):
+    ran.evaluate(_TOASTS)
+    ran.evaluate(f"""() => {{
+      const node = ({_NODE})("UREMDGuidance");
+      window.cut = ["model", "clip"].map(name => [name, ...[node.getInputNode(node.findInputSlot(name))]]);
+      for (const [name] of cut) node.disconnectInput(name);
+      node.likenessLive.refused = "";
+      app.queuePrompt(0, 1);
+    }}""")
+    assert refused(ran, "UREMDGuidance", renderer) == (
+        "Subject Guidance: expected MODEL for model, CLIP for clip, got no link; connect a node that gives it."
+    )
+    ran.evaluate(f"""() => {{
+      const node = ({_NODE})("UREMDGuidance");
+      for (const [name, from] of cut)
+        from.connect(from.outputs.findIndex(output => output.type === name.toUpperCase()), node, name);
+    }}""")
 
 
 _IN_SUBGRAPH = """() => {
@@ -90,15 +130,17 @@ _ERROR = """([said, file, kind]) => app.api.dispatchEvent(new CustomEvent("execu
   traceback: ['  File "/host/execution.py", line 1, in execute\\n', `  File "${file}", line 2, in check\\n`] } }))"""
 
 
-def test_an_error_of_a_run_is_on_the_node_that_it_names(ran):
-    sentence = "Appearance Palette: expected more, got less; change it."
+def test_an_error_of_a_run_is_on_the_node_that_it_names(ran, renderer):
+    ran.evaluate(_TOASTS)
+    sentence = f"Appearance Palette: expected {'more' if renderer else 'much'}, got less; change it."
     folder = ran.evaluate("async () => (await app.api.getExtensions()).find(path => path.endsWith('/live.js'))")
     ran.evaluate(_ERROR, [sentence, "/host/custom_nodes/another-pack/nodes.py", "KSampler"])
     assert (live(ran, "AppearancePalette") or {}).get("refused") != sentence
     ours = f"/host/custom_nodes/{folder.split('/')[-2]}/patching/palette.py"
     ran.evaluate(_ERROR, [sentence, ours, "KSampler"])
     assert live(ran, "AppearancePalette")["refused"] == sentence
-    other = sentence.replace("more", "most")
+    assert refused(ran, "AppearancePalette", renderer) == sentence
+    other = sentence.replace("expected", "wanted")
     ran.evaluate(_ERROR, [other, ours, "UREMDGuidance"])
     assert live(ran, "AppearancePalette")["refused"] == live(ran)["refused"] == other
 

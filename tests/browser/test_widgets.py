@@ -1,11 +1,9 @@
 """The pack's scripts in the real front end: folded and exclusive widgets, sizes, colors, suggestions."""
 
 import json
-from pathlib import Path
 
 import pytest
 from likeness.nodes import node_classes
-from likeness.tests.browser.graphs import frontend_graph
 
 SCHEMAS = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in node_classes()}
 _MADE = """kind => {
@@ -134,36 +132,3 @@ def test_sockets_have_colors_and_suggestions(page):
         "types => Object.assign(LGraphCanvas.link_type_colors, Object.fromEntries(types.map(t => [t, ''])))", ours
     )
     assert page.evaluate("type => LGraphCanvas.link_type_colors[type]", ours[0]) == found[0][0]
-
-
-_ALL = """kinds => {
-  app.graph.clear();
-  const tops = Array(8).fill(60);
-  for (const kind of kinds) {
-    const node = LiteGraph.createNode(kind), column = tops.indexOf(Math.min(...tops));
-    node.pos = [40 + 470 * column, tops[column]];
-    app.graph.add(node);
-    tops[column] += node.size[1] * 1.15 + 120;
-  }
-  Object.assign(app.canvas.ds, { scale: 1, offset: [80, 80] });
-}"""
-_CUT = """() => [...document.querySelectorAll("[data-node-id] *")].filter(
-  one => getComputedStyle(one).textOverflow === "ellipsis" && one.scrollWidth > one.clientWidth + 1
-).map(one => `${one.closest("[data-node-id]").innerText.split("\\n")[0]}: ${one.innerText}`)"""
-
-
-@pytest.mark.parametrize("modern", [False, True], ids=["classic", "modern"])
-def test_every_node_is_drawn(request, page, modern):
-    """The picture of all nodes is kept in pytest's cache folder, to be looked at."""
-    page.set_viewport_size({"width": 3900, "height": 2200})
-    frontend_graph.render(page, modern)
-    page.evaluate(_ALL, sorted(SCHEMAS))
-    page.evaluate("() => { app.canvas.pause_rendering = false; }")
-    page.wait_for_timeout(1000)
-    picture = Path(request.config.cache.mkdir("screenshots")) / f"nodes_{'modern' if modern else 'classic'}.png"
-    page.screenshot(path=picture, timeout=120_000)
-    shown = page.evaluate("() => document.querySelectorAll('[data-node-id]').length")
-    assert shown == (len(SCHEMAS) if modern else 0)
-    names_of_files = ("Load", "Segment the Subject: none found")
-    assert [text for text in page.evaluate(_CUT) if not text.startswith(names_of_files)] == []
-    frontend_graph.render(page, False)
