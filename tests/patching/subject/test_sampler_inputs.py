@@ -103,6 +103,7 @@ def test_widgets_that_work_are_accepted():
         ({"personalized": "personalized", "steps": 1}, "expected a step between 0.2 and 1 of sampling"),
         ({"layout": "drawn mask", "mask": drawn(), "denoise": 0.6}, "layout drawn mask, got none"),
         ({"layout": "drawn mask", "mask": torch.zeros_like(drawn())}, "as Layout Template, expected a mask with"),
+        ({"layout": "drawn mask", "mask": drawn().repeat(3, 1, 1)}, "expected one mask, got 3"),
         ({"latent": {"samples": torch.zeros(1, 4, 2, 16, 16)}}, "of shape [batch, channels, height, width]"),
     ],
 )
