@@ -78,8 +78,10 @@ def tell_personalized(inputs: Inputs) -> None:
 
 
 def check_models(inputs: Inputs, method: str) -> None:
-    """Raises ValueError for checkpoints that a method cannot use, for a VAE of another family, and for masks that
-    are neither one nor one per picture."""
+    """Raises ValueError for checkpoints that a method cannot use, and for a VAE of another family.
+
+    Likewise for masks that are neither one nor one per picture.
+    """
     host_checks.check_vae(inputs.target, inputs.vae, NODE)
     if inputs.mask is not None:
         masks = len(inputs.mask) if inputs.mask.ndim > 2 else 1
