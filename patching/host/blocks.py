@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .quoted import shortened
+
 KINDS = ("input", "middle", "output")
 """Kinds of a U-Net's blocks."""
 TRANSFORMER_KINDS = ("double", "single", "block")
@@ -126,7 +128,7 @@ def parse(
         if not found:
             raise ValueError(
                 f"{node}: expected blocks among {', '.join(b.name for b in available)} or one of "
-                f"{', '.join(presets)}, got '{word}'; change {widget}."
+                f"{', '.join(presets)}, got '{shortened(word)}'; change {widget}."
             )
         chosen.update(found)
     return tuple(b for b in available if b in chosen)
@@ -149,7 +151,7 @@ def check_names(
         if span is None or span[1] > span[2]:
             raise ValueError(
                 f"{node}: expected blocks such as output4, output3-8 or double3-10, or one of {', '.join(presets)}, "
-                f"got '{word}'; change {widget}."
+                f"got '{shortened(word)}'; change {widget}."
             )
 
 
@@ -162,7 +164,7 @@ def _presets(transformer: bool) -> tuple[str, ...]:
 
 
 def _range(word: str) -> tuple[str, int, int] | None:
-    match = re.fullmatch(r"(input|middle|output|double|single|block)(\d+)(?:-(\d+))?", word)
+    match = re.fullmatch(r"(input|middle|output|double|single|block)(\d{1,9})(?:-(\d{1,9}))?", word)
     return match and (match[1], int(match[2]), int(match[3] or match[2]))
 
 

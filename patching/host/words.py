@@ -11,6 +11,7 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 from .encoders import Encoder, encoders
 from .pieces import standing
+from .quoted import shortened
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -106,8 +107,8 @@ def occurrences(text: str, word: str) -> int:
 
 def _not_in_text(text: str, word: str, node: str) -> str:
     words = dict.fromkeys(re.findall(r"[^\s,.;!?()]+", _plain(text)))
-    got = f"'{word}'" if word.strip() else "none"
-    return f"{node}: expected a word of the prompt ({', '.join(words)}), got {got}; change word."
+    got = f"'{shortened(word)}'" if word.strip() else "none"
+    return f"{node}: expected a word of the prompt ({shortened(', '.join(words), 400)}), got {got}; change word."
 
 
 def _plain(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from ...kernels.jedi import CHANNELS, ORDERS
+from ..host.quoted import shortened
 
 METADATA_KEY = "likeness_joint"
 """Key in a checkpoint's safetensors metadata: a JSON object with `channel_order` and `one_is_missing`."""
@@ -29,7 +30,7 @@ class JointFormat:
 
     def __post_init__(self):
         if self.channel_order not in ORDERS:
-            raise ValueError(f"expected channel_order {' or '.join(ORDERS)}, got {self.channel_order}")
+            raise ValueError(f"expected channel_order {' or '.join(ORDERS)}, got {shortened(str(self.channel_order))}")
 
     def metadata(self) -> dict[str, str]:
         """The entry to write into a checkpoint's metadata."""
@@ -49,6 +50,6 @@ class JointFormat:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 "expected a JSON object with channel_order, and one_is_missing as true or false, under "
-                f"{METADATA_KEY}, got {text[:80]!r}"
+                f"{METADATA_KEY}, got '{shortened(text)}'"
             ) from error
         return JointFormat(order, one_is_missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zipfile
@@ -18,6 +19,7 @@ import torch
 from ...kernels.heatmaps import min_max
 from ...kernels.morphology import SCIPY
 from ..host.checks import check_count
+from ..host.quoted import shortened
 from . import segmenter
 
 if TYPE_CHECKING:
@@ -213,7 +215,7 @@ def _numbers(text: str, count: int, widget: str) -> list[tuple[float, ...]]:
         found = [tuple(float(n) for n in re.split(r"[,\s]+", g)) for g in groups]
     except ValueError:
         found = [()]
-    if any(len(g) != count for g in found):
+    if any(len(g) != count or not all(map(math.isfinite, g)) for g in found):
         example = "x,y; x,y" if count == 2 else "left,top,right,bottom"
-        raise ValueError(f"{NODE}: expected {widget} as {example} in pixels, got {text!r}; change {widget}.")
+        raise ValueError(f"{NODE}: expected {widget} as {example} in pixels, got '{shortened(text)}'; change {widget}.")
     return found

@@ -16,6 +16,7 @@ from ..host.checks import given_clip
 from ..host.families import discover, family_of
 from ..host.notices import Notices
 from ..host.passes import sample
+from ..host.quoted import shortened
 from ..host.run import Call
 from ..host.window import Window, check_window, shown_steps
 from ..host.words import find_word
@@ -171,7 +172,7 @@ def _boxes(text: str, height: int, width: int) -> torch.Tensor:
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise ValueError(
                 f"{NODE}: expected four fractions per line of boxes, left top right bottom, each between 0 and 1, got "
-                f"'{line}'; write 0.1 0.2 0.5 0.9, for example."
+                f"'{shortened(line)}'; write 0.1 0.2 0.5 0.9, for example."
             )
         mask[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = 1
     return mask

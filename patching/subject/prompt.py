@@ -11,6 +11,7 @@ import folder_paths
 
 from ..host.checks import empty_prompt, given_clip
 from ..host.prompt import SubjectPrompt, SubjectText
+from ..host.quoted import shortened
 from ..host.words import Occurrence, check_characters, find_word, occurrences
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ _ARTICLE = re.compile(r"^(?:an?|the|my|one)\s+", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embedding:([^\s,;(){}]+)")
 _INSIDE_A_WORD = re.compile(r"\w\{|\}\w")
 _MARKS = "{}()<>:|"
-_LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def word_prompt(prompt: str, token: str) -> Wordings:
     token: the learned words, such as "sks dog", which replace the words in braces except for their article; empty:
     the words in braces serve every model. Raises ValueError unless exactly one pair of braces holds a subject.
     """
-    found, said = _SUBJECT.findall(prompt), _shortened(prompt)
+    found, said = _SUBJECT.findall(prompt), shortened(prompt)
     opening, closing = prompt.count("{"), prompt.count("}")
     if len(found) != 1 or opening != 1 or closing != 1:
         got = (opening or "none") if opening == closing else f"{opening} opening and {closing} closing braces"
@@ -55,17 +55,18 @@ def word_prompt(prompt: str, token: str) -> Wordings:
     word = inside[article.end() :] if article else inside
     if _EMBEDDING.search(inside):
         raise ValueError(
-            f"{NODE}: expected the class in the braces, such as 'a dog', got '{inside}'; write the embedding into "
-            "token."
+            f"{NODE}: expected the class in the braces, such as 'a dog', got '{shortened(inside)}'; write the "
+            "embedding into token."
         )
     if not word or any(mark in inside for mark in _MARKS):
         raise ValueError(
-            f"{NODE}: expected plain words such as 'a dog' in the braces, got '{inside}'; write weights around the "
-            "braces, as in '({a dog}:1.2)'."
+            f"{NODE}: expected plain words such as 'a dog' in the braces, got '{shortened(inside)}'; write weights "
+            "around the braces, as in '({a dog}:1.2)'."
         )
     if any(mark in token.replace("embedding:", "") for mark in _MARKS) or _ARTICLE.fullmatch(f"{token} "):
         raise ValueError(
-            f"{NODE}: expected plain words such as 'sks dog', or 'embedding:name', got '{token}'; change token."
+            f"{NODE}: expected plain words such as 'sks dog', or 'embedding:name', got '{shortened(token)}'; change "
+            "token."
         )
     lead = "" if token and _ARTICLE.match(token) else article.group() if article else ""
     called = f"{lead}{token}" if token else inside
@@ -83,12 +84,6 @@ def _worded(prompt: str, subject: str, word: str) -> SubjectText:
     return SubjectText(text, Occurrence(word, occurrences(before, word)) if occurrences(text, word) > 1 else word)
 
 
-def _shortened(text: str) -> str:
-    """The text in one line, cut where a message would become too long."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
-
-
 def check_embeddings(*texts: str) -> None:
     """Raises ValueError if a text names an embedding file that ComfyUI does not have; the host only logs a warning.
 
@@ -101,7 +96,8 @@ def check_embeddings(*texts: str) -> None:
         if name not in known:
             raise ValueError(
                 f"{NODE}: expected an embedding in ComfyUI's folder models/embeddings "
-                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{name}'; change token, text or negative."
+                f"({', '.join(sorted(files)[:8]) or 'which has none'}), got '{shortened(name)}'; change token, text or "
+                "negative."
             )
 
 
