@@ -197,7 +197,7 @@ def main(arguments):
         return run_tests(install.tools_python(cache, python), variables, rest, older=version != DEFAULT_HOST)
     if command == "bench" and "fuzz" in rest:
         python = install.tools_python(cache, python)  # it draws its graphs with hypothesis
-    if command == "ray" or (command == "evaluate" and any(word.partition("=")[0] == "--ray" for word in rest)):
+    if command == "ray" or (command in ("evaluate", "s3") and any(word.partition("=")[0] == "--ray" for word in rest)):
         python = install.ray_python(cache, python)  # ComfyUI keeps its own
     return hand_over(
         [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, clean_variables(**variables)

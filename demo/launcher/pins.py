@@ -21,4 +21,4 @@ TOOLS = (
     "scikit-image==0.25.2",  # for its sample photographs
 )
 TOOLS_OF_PYTHON_3_10 = ("hypothesis==6.168.5",)  # the last version for it; instead of that above
-RAY = ("ray==2.60.0",)
+RAY = ("ray[data]==2.60.0",)

@@ -15,9 +15,7 @@ class Actor:
     def __init__(self, pack: str, maker: str, arguments: dict[str, Any]):
         """pack: folder of the pack; LIKENESS_PACK names another one on its own machine. maker: MODULE:FUNCTION of the
         pack, which gives the worker for these arguments."""
-        _alias(Path(os.environ.get("LIKENESS_PACK", pack)))
-        module, function = maker.split(":")
-        self._work = getattr(importlib.import_module(f"likeness.{module}"), function)(**arguments)
+        self._work = _made(pack, maker, arguments)
 
     def ready(self) -> dict[str, Any]:
         """Starts the server; returns the process, and the devices that Ray gave it."""
@@ -32,6 +30,24 @@ class Actor:
 
     def stop(self) -> None:
         self._work.stop()
+
+
+class Station:
+    """Worker of one part of a stream of Ray Data, for as long as its process lives. It takes a row after another."""
+
+    def __init__(self, pack: str, maker: str, arguments: dict[str, Any]):
+        """Arguments as of Actor."""
+        self._work = _made(pack, maker, arguments)
+        self._work.start()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return self._work.run(row)
+
+
+def _made(pack: str, maker: str, arguments: dict[str, Any]) -> Any:
+    _alias(Path(os.environ.get("LIKENESS_PACK", pack)))
+    module, function = maker.split(":")
+    return getattr(importlib.import_module(f"likeness.{module}"), function)(**arguments)
 
 
 def _alias(pack: Path) -> None:

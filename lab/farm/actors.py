@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
-import shutil
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -13,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...demo.launcher.files import ROOT, Problem
-from . import actor, cluster, folders
+from . import actor
 from .crew import AHEAD, Done, Event, Lost, Ready
+from .session import Session, no_gpu
 from .task import Task
 
 LIVES = 4
 """Processes that a worker may lose in a row without a picture."""
-STORE = 512 * 2**20
-"""Bytes of Ray's store on this machine: pictures on their way back, and photos on their way out."""
 PATIENCE = 60.0
 """Seconds without a worker after which the wait is told."""
 
@@ -43,49 +38,18 @@ class Actors:
         workers on one GPU; None for the CPU. Raises Problem."""
         self._maker, self._arguments, self._say = maker, arguments, say
         self._share = {"num_cpus": 1} if per_gpu is None else {"num_cpus": 0, "num_gpus": 1 / per_gpu}
-        self._folder: Path | None = None
-        cluster.secured(cluster.new_token() if address == "local" else None)
-        try:
-            import ray  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise Problem(
-                f"There is no Ray in {sys.executable}: start this with `run.py`, which installs it."
-            ) from error
-        self._ray: Any = ray
-        ray.cloudpickle.register_pickle_by_value(actor)
-        self._connect(address, size or 1)
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        self.size = size or (1 if per_gpu is None else math.floor(gpus) * per_gpu)
+        self._session = Session(address, size or 1)
+        self._ray = self._session.ray
+        self.size = size or (1 if per_gpu is None else self._session.gpus() * per_gpu)
         if not self.size:
-            self._leave()
-            raise Problem("Ray knows no GPU on its machines: add --cpu to draw on CPUs, or say --workers N to wait.")
+            self._session.leave()
+            raise no_gpu()
         self._actors: dict[int, Any] = {}
         self._hired, self._fallen = 0, Counter[int]()
         self._calls: dict[Any, tuple[int, Task | None]] = {}
         self._lent: dict[str, Any] = {}
         self._events: deque[Event] = deque()
         self._since, self._told = time.monotonic(), False
-
-    def _connect(self, address: str, size: int) -> None:
-        options: dict[str, Any] = {"address": address}
-        if address == "local":
-            self._folder = folders.new()
-            options = {
-                "address": "local",
-                "_node_ip_address": "127.0.0.1",
-                "_temp_dir": str(self._folder),
-                "num_cpus": max(size, os.cpu_count() or 1),
-                "object_store_memory": STORE,
-                "include_dashboard": False,
-            }
-        try:
-            self._ray.init(**options, namespace="likeness", log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
-            self._leave()
-            raise Problem(
-                f"Ray at {address} cannot be used ({str(error).strip().splitlines()[0]}): start it with `run.py ray "
-                "start --head`, or say --ray local."
-            ) from error
 
     def start(self) -> None:
         for number in range(self.size):
@@ -152,9 +116,4 @@ class Actors:
             self._ray.wait(ending, num_returns=len(ending), timeout=5.0)
         for found in self._actors.values():
             self._ray.kill(found, no_restart=True)
-        self._leave()
-
-    def _leave(self) -> None:
-        self._ray.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._session.leave()

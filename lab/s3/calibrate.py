@@ -13,7 +13,7 @@ from ...demo.judge.metrics import ranking_auc
 from ...demo.launcher.files import Problem
 from ...patching.evaluation.similarity import cosines
 from ..farm.records import whole
-from .assembly import Kept
+from .kept import Kept
 from .plan import Plan, Row
 from .prompts import Bank
 from .stages import Stages

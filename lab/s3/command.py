@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 
 from ...demo.launcher.files import Problem
 from ..evaluate import device
+from ..farm import options as farm
 from ..farm.servers import OwnServer, Server
-from . import calibrate, check, choices, make, makers, plan, prompts, show, smoke
+from . import calibrate, check, choices, make, makers, plan, prompts, show, smoke, stream
 from .plan import Plan
 from .stages import Stages
-from .studio import Studio
+from .steps import Steps
+from .studio import Studio, tidy
 
 _ABOUT = "a workflow of workflows/s3, or one in API format"
 
@@ -69,7 +70,10 @@ def parser() -> argparse.ArgumentParser:
     ):
         two = parts.add_parser(name, help=about)
         two.add_argument("out", type=Path)
-        two.add_argument("--server", nargs="+", default=[], metavar="HOST:PORT", help="ComfyUIs that run already")
+        if name == "make":
+            farm.add(two)
+        else:
+            two.add_argument("--server", nargs="+", metavar="HOST:PORT", help="ComfyUIs that run already")
         two.add_argument("--models", type=Path, help="ComfyUI's folder of models")
         two.add_argument("--metrics", type=Path, metavar="FOLDER", help="weights of the filter")
         two.add_argument("--cpu", action="store_true", help="draw on the CPU")
@@ -146,7 +150,7 @@ def facts(options: argparse.Namespace, stages: dict[str, dict[str, Any]]) -> dic
 
 def check_step(options: argparse.Namespace) -> None:
     made = plan.read(options.out)
-    servers = [Server(address) for address in options.server]
+    servers = [Server(address) for address in options.server or ()]
     for server in servers:
         server.start()
     said = check.run(made, servers, check.models_folder(options.models), options.metrics)
@@ -158,22 +162,58 @@ def check_step(options: argparse.Namespace) -> None:
 
 
 def make_step(options: argparse.Namespace) -> None:
+    farm.check(options)
     made = plan.read(options.out)
     chosen = _numbers(options.shards, made.shards)
     left = [number for number in chosen if not made.shard(number).is_file()]
     print(f"{made.shards} shards: {len(made.finished())} finished, {len(left)} to make now.")
     if not left:
         return
-    with ExitStack() as stack:
-        studios, after = _studios(options, made, stack)
-        bank = None
-        if makers.needs_prompts(made):
-            things = dict.fromkeys(row.thing for number in left for row in made.rows(number))
-            writer = makers.writer(made, "prompts", studios[0])
-            bank = prompts.fill(made, things, writer, lambda text: print(text, flush=True))
-        workers = _workers(made, options, studios)
-        make.run(made, workers, bank, left, options.skip_failed, after, say=lambda text: print(text, flush=True))
+    if options.ray:
+        _streamed(options, made, left)
+    else:
+        with ExitStack() as stack:
+            studios, after = _studios(options, made, stack, options.workers)
+            bank = _bank(made, left, studios[0])
+            workers = [Steps(made, stages, bank) for stages in _workers(made, options, studios)]
+            make.run(made, make.here(workers), left, options.skip_failed, after, say=_say)
     print(f"Finished: {len(made.finished())} of {made.shards} shards in {made.folder / 'shards'}.")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _bank(made: Plan, shards: Sequence[int], studio: Studio | None) -> prompts.Bank | None:
+    """Prompts of the objects of some shards; asks for those that are missing. Raises Problem."""
+    if not makers.needs_prompts(made):
+        return None
+    things = dict.fromkeys(row.thing for number in shards for row in made.rows(number))
+    return prompts.fill(made, things, makers.writer(made, "prompts", studio), _say)
+
+
+def _streamed(options: argparse.Namespace, made: Plan, left: Sequence[int]) -> None:
+    """Makes shards on Ray. Raises Problem."""
+    cpu = bool(options.cpu)
+    if cpu or options.ray == "local":  # a cluster has devices of its own
+        cpu, sentence = device.drawing(options.cpu)
+        print(sentence)
+    with ExitStack() as stack:  # a server of this machine, for prompts alone
+        asked = makers.needs_prompts(made) and made.stage("prompts")["by"] in makers.ON_SERVER
+        _bank(made, left, _studios(options, made, stack)[0][0] if asked else None)
+    with ExitStack() as stack:
+        streams = stream.Stream(
+            options.ray,
+            made,
+            models=check.models_folder(options.models),
+            metrics=options.metrics,
+            size=options.workers,
+            per_gpu=None if cpu else options.per_gpu or 1,
+        )
+        stack.callback(streams.leave)
+        for group in streams.groups:
+            print(f"  {group.workers} x {', '.join(group.steps)}")
+        make.run(made, streams, left, options.skip_failed, at_once=stream.AT_ONCE, say=_say)
 
 
 def calibrate_step(options: argparse.Namespace) -> None:
@@ -201,29 +241,25 @@ def _workers(made: Plan, options: argparse.Namespace, studios: Sequence[Studio |
 
 
 def _studios(
-    options: argparse.Namespace, made: Plan, stack: ExitStack
+    options: argparse.Namespace, made: Plan, stack: ExitStack, workers: int | None = None
 ) -> tuple[Sequence[Studio | None], Callable[[], Any]]:
-    """A studio for each server, and what tidies our own one up."""
+    """A studio for each server, and what tidies our own ones up. workers: servers of our own; without it one."""
     if not makers.needs_server(made):
         return [None], lambda: None
+    bases: list[Path] = []
     if options.server:
         servers: list[Server] = [Server(address) for address in options.server]
-        base = None
     else:
         cpu, sentence = device.drawing(options.cpu)
         print(sentence)
         base = made.folder.resolve() / "server"
-        servers = [OwnServer(base, {"models": str(check.models_folder(options.models).resolve())}, cpu=cpu)]
+        bases = [base] if workers is None else [base / str(number) for number in range(workers)]
+        models = {"models": str(check.models_folder(options.models).resolve())}
+        servers = [OwnServer(base, models, cpu=cpu) for base in bases]
     for server in servers:
         stack.callback(server.stop)
         server.start()
-    return [Studio(server) for server in servers], lambda: tidy(base)
-
-
-def tidy(base: Path | None) -> None:
-    """Removes the pictures that our own server has shown."""
-    for path in (base / "temp").iterdir() if base is not None and (base / "temp").is_dir() else ():
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return [Studio(server) for server in servers], lambda: [tidy(base) for base in bases]
 
 
 def _numbers(text: str, count: int) -> list[int]:

@@ -9,10 +9,10 @@ import os
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, closing
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,108 +22,110 @@ from ...demo.launcher.files import Problem, try_lock
 from ..evaluate.generate import duration
 from ..farm.records import whole
 from ..joint.shards import Entry, write_shard
-from .assembly import Kept, Made, assemble, thumbnail
+from .assembly import Made, thumbnail
 from .plan import Plan, Row
-from .prompts import Bank
-from .stages import Stages
-from .studio import StageFailed
+from .steps import Steps
 
 SAMPLES = 16
 """First sets of each shard that leave their pictures, and what was dropped, for the sheet."""
-Streams = Callable[[Callable[[Row], Made], Sequence[Row], int], Iterator[Made]]
-"""(function, rows, workers) -> results in the order of the rows. A cluster's scheduler can take the place of this."""
+Streams = Callable[[Sequence[Row]], Generator[Made, None, None]]
+"""Rows -> their sets, in this order."""
 
 
-def streamed(function: Callable[[Row], Made], rows: Sequence[Row], workers: int) -> Iterator[Made]:
-    """Results in the order of the rows; a few are made ahead of the one that is waited for."""
-    if workers == 1:
-        yield from map(function, rows)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        running: deque[Future[Made]] = deque()
+def here(workers: Sequence[Steps]) -> Streams:
+    """Streams of this process. Each worker has a thread; a few sets are made ahead of the one that is waited for."""
+    free: SimpleQueue[Steps] = SimpleQueue()
+    for steps in workers:
+        free.put(steps)
+
+    def one(row: Row) -> Made:
+        steps = free.get()
         try:
-            for row in rows:
-                running.append(pool.submit(function, row))
-                if len(running) >= 2 * workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
+            return steps.set(row)
         finally:
-            for left in running:
-                left.cancel()
+            free.put(steps)
+
+    def streamed(rows: Sequence[Row]) -> Generator[Made, None, None]:
+        if len(workers) == 1:
+            yield from map(one, rows)
+            return
+        with ThreadPoolExecutor(len(workers)) as pool:
+            running: deque[Future[Made]] = deque()
+            try:
+                for row in rows:
+                    running.append(pool.submit(one, row))
+                    if len(running) >= 2 * len(workers):
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+            finally:
+                for left in running:
+                    left.cancel()
+
+    return streamed
 
 
 def run(
     plan: Plan,
-    workers: Sequence[Stages],
-    bank: Bank | None,
+    streams: Streams,
     shards: Iterable[int] | None = None,
     skip: bool = False,
     after: Callable[[], Any] = lambda: None,
-    streams: Streams = streamed,
+    at_once: int = 1,
     say: Callable[[str], Any] = print,
 ) -> int:
     """Makes the shards that are not done; returns their number. Raises Problem, and the same call goes on.
 
-    workers: stages of each worker. skip: a set whose stage fails is left out. after: called when a shard is done.
+    skip: a set whose stage fails is left out. after: called when a shard is done. at_once: shards in one stream, so
+    that the next one begins while the last sets of this one are made.
     """
-    made = 0
-    for number in range(plan.shards) if shards is None else shards:
+    left, made = iter(range(plan.shards) if shards is None else shards), 0
+    while group := list(islice(left, at_once)):
         with ExitStack() as stack:
-            work = plan.folder / "work" / f"{number:06d}"
-            if plan.shard(number).is_file():
-                shutil.rmtree(work, ignore_errors=True)
-                continue
-            work.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((work / "lock").open("a+b"))
-            if not try_lock(lock):
-                say(f"shard {number}: another run makes it")
-                continue
-            if not plan.shard(number).is_file():
-                say(_shard(plan, number, work, workers, bank, skip, streams, say))
+            claimed = [number for number in group if _claimed(plan, number, stack, say)]
+            rows = [row for number in claimed for row in plan.rows(number)]
+            sets = stack.enter_context(closing(streams(rows))) if rows else iter(())
+            for number in claimed:
+                say(_shard(plan, number, sets, skip, say))
                 made += 1
-        shutil.rmtree(work, ignore_errors=True)
-        after()
+                shutil.rmtree(plan.work(number), ignore_errors=True)  # before the others need the disk
+                after()
+        for number in group:  # Windows removes no lock that is held
+            if plan.shard(number).is_file():
+                shutil.rmtree(plan.work(number), ignore_errors=True)
     return made
 
 
-def _shard(
-    plan: Plan,
-    number: int,
-    work: Path,
-    workers: Sequence[Stages],
-    bank: Bank | None,
-    skip: bool,
-    streams: Streams,
-    say: Callable[[str], Any],
-) -> str:
-    """Makes one shard, and returns a sentence on it."""
-    free: SimpleQueue[Stages] = SimpleQueue()
-    for stages in workers:
-        free.put(stages)
-    kept, started = Kept(plan, work), time.monotonic()
+def _claimed(plan: Plan, number: int, stack: ExitStack, say: Callable[[str], Any]) -> bool:
+    """True for a shard that is to be made; its lock is held until the stack ends."""
+    if plan.shard(number).is_file():
+        return False
+    work = plan.work(number)
+    work.mkdir(parents=True, exist_ok=True)
+    lock = stack.enter_context((work / "lock").open("a+b"))
+    if not try_lock(lock):
+        say(f"shard {number}: another run makes it")
+        return False
+    return not plan.shard(number).is_file()
 
-    def one(row: Row) -> Made:
-        stages = free.get()
-        try:
-            return assemble(plan, stages, bank, row, kept)
-        except StageFailed as error:
-            if not skip:
-                raise Problem(
-                    f"The set {row.id} ({row.thing}) failed in {error}: mend this and run the same command again, or "
-                    "leave such sets out with --skip-failed."
-                ) from error
-            return Made(row, "", dropped=f"failed: {error}")
-        finally:
-            free.put(stages)
 
+def _shard(plan: Plan, number: int, sets: Iterator[Made], skip: bool, say: Callable[[str], Any]) -> str:
+    """Makes one shard of the next sets, and returns a sentence on it."""
     rows, seen, dropped, reasons = plan.rows(number), set(), [], Counter()
+    started = time.monotonic()
 
     def entries() -> Iterator[Entry]:
-        for place, made in enumerate(streams(one, rows, len(workers)), 1):
+        for place, made in enumerate(islice(sets, len(rows)), 1):
+            if made.failed:
+                if not skip:
+                    raise Problem(
+                        f"The set {made.row.id} ({made.row.thing}) failed in {made.failed}: mend this and run the "
+                        "same command again, or leave such sets out with --skip-failed."
+                    )
+                made = Made(made.row, "", dropped=f"failed: {made.failed}")
             if plan.stage("collage")["by"] != "none":
                 made = _unless_seen(made, seen)
-            if place <= SAMPLES:
+            if sampled(plan, made.row):
                 whole(plan.folder / "samples" / f"{made.row.id}.json", json.dumps(sample(made)).encode())
             for instance in made.instances:
                 reasons["instances"] += 1
@@ -136,7 +138,7 @@ def _shard(
                 pace = (time.monotonic() - started) / place
                 say(f"shard {number}: {place}/{len(rows)} sets, about {duration(pace * (len(rows) - place))} left")
 
-    path = work / "shard.tar"
+    path = plan.work(number) / "shard.tar"
     count = write_shard(path, entries(), plan.facts["format_of_pictures"])
     facts = {
         "plan": plan.key,
@@ -160,6 +162,11 @@ def _unless_seen(made: Made, seen: set[tuple[str, str]]) -> Made:
         return Made(made.row, made.prompt, dropped="its collage equals an earlier one's", hash=made.hash)
     seen.add(mark)
     return made
+
+
+def sampled(plan: Plan, row: Row) -> bool:
+    """True for a set of the sheet."""
+    return row.number % plan.facts["per_shard"] < SAMPLES
 
 
 def sample(made: Made) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ from PIL import Image
 
 from ...demo.launcher.files import Problem
 from ...patching.evaluation.judge import JUDGE
-from ..evaluate import eyes
 from . import graphs
 from .endpoint import Endpoint
 from .plan import Plan
 from .prompts import Writer
-from .stages import Captions, Drawn, Embeds, Filter, Given, Stages, scene_caption, unchanged
+from .stages import STEPS, Captions, Drawn, Embeds, Filter, Given, Stages, scene_caption, unchanged
 from .studio import Studio, WorkflowWriter
 
 ON_SERVER = ("workflow",)
@@ -61,6 +60,8 @@ def embeds(plan: Plan, weights: Path | None, device: str) -> Embeds | None:
     network = plan.stage("filter")["network"]
     if plan.stage("filter")["by"] == "none":
         return None
+    from ..evaluate import eyes  # which loads torch, and servers need none
+
     if network == JUDGE:
         return _Shared(Filter(eyes.JudgeEye()))
     from ...patching.evaluation import metrics  # which loads the host
@@ -69,36 +70,43 @@ def embeds(plan: Plan, weights: Path | None, device: str) -> Embeds | None:
     return _Shared(Filter(eyes.load(wanted, eyes.folders(weights), device)))
 
 
-def in_process(plan: Plan) -> bool:
-    """True if a network runs in this process."""
-    by = [plan.stage(name)["by"] for name in ("segment", "filter", "caption")]
+def in_process(plan: Plan, names: Collection[str] = STEPS) -> bool:
+    """True if a network of these stages runs in this process."""
+    by = [plan.stage(name)["by"] for name in ("segment", "filter", "caption") if name in names]
     return bool({"detector", "network", "blip2"} & set(by))
 
 
-def shared(plan: Plan, weights: Path | None, device: str) -> dict[str, Any]:
+def shared(plan: Plan, weights: Path | None, device: str, names: Collection[str] = STEPS) -> dict[str, Any]:
     """Stages that all workers share, by name, since their networks are in this process."""
     found: dict[str, Any] = {}
-    if plan.stage("segment")["by"] == "detector":
+    if "segment" in names and plan.stage("segment")["by"] == "detector":
         from . import detected
 
         found["segment"] = detected.of(plan.stage("segment"), weights, device).segment
-    if plan.stage("caption")["by"] == "blip2":
+    if "caption" in names and plan.stage("caption")["by"] == "blip2":
         from .blip2 import Blip2
 
         found["caption"] = Captions(Blip2(Path(plan.stage("caption")["path"]), device)).caption
     return found
 
 
-def of(plan: Plan, studio: Studio | None, embed: Embeds | None, others: Mapping[str, Any] | None = None) -> Stages:
+def of(
+    plan: Plan,
+    studio: Studio | None,
+    embed: Embeds | None,
+    others: Mapping[str, Any] | None = None,
+    names: Collection[str] = STEPS,
+) -> Stages:
     """Stages of a worker.
 
-    studio: its server, or None where no stage is a workflow. others: `shared`.
+    studio: its server, or None where no stage is a workflow. others: `shared`. names: of the stages that this worker
+    does; the others are not ready.
     """
     if "tinyland" in (plan.stage(name)["by"] for name in DRAWING):
         from . import tinyland
 
         return tinyland.stages(plan, embed)
-    by = {name: plan.stage(name)["by"] for name in DRAWING}
+    by = {name: plan.stage(name)["by"] for name in DRAWING if name in names}
     given = Given(plan)
     drawn = Drawn(plan, _there(studio)) if "workflow" in by.values() else None
     functions = {
@@ -113,11 +121,16 @@ def of(plan: Plan, studio: Studio | None, embed: Embeds | None, others: Mapping[
         functions["segment"]["workflow"] = drawn.segment
         functions["inpaint"]["workflow"] = drawn.background
         functions["restyle"]["workflow"] = drawn.restyle
-    if model := writer(plan, "caption", studio):
+    if "caption" in names and (model := writer(plan, "caption", studio)):
         functions["caption"] |= dict.fromkeys(("endpoint", "workflow"), Captions(model).caption)
     ready = others or {}
-    chosen = {name: ready[name] if name in ready else functions[name][by[name]] for name in DRAWING}
+    chosen = dict.fromkeys(DRAWING, _elsewhere)
+    chosen |= {name: ready[name] if name in ready else functions[name][kind] for name, kind in by.items()}
     return Stages(chosen["collage"], chosen["segment"], embed, chosen["inpaint"], chosen["restyle"], chosen["caption"])
+
+
+def _elsewhere(*_arguments: Any) -> Any:
+    raise AssertionError("another worker does this stage")
 
 
 def _there(studio: Studio | None) -> Studio:

@@ -63,6 +63,10 @@ class Plan:
         """File of a shard."""
         return self.folder / "shards" / f"s3-{number:06d}.tar"
 
+    def work(self, number: int) -> Path:
+        """Folder of a shard that is being made."""
+        return self.folder / "work" / f"{number:06d}"
+
     @cached_property
     def _things(self) -> list[str]:
         """Objects in a random order, which a longer list of sets repeats."""

@@ -9,6 +9,7 @@ from ...demo.world.scene import CLASSES
 from ...patching.evaluation.judge import JUDGE
 from . import make, makers, plan, prompts, show
 from .plan import Plan
+from .steps import Steps
 from .tinyland import TinylandWriter
 
 SETS = 48
@@ -50,7 +51,7 @@ def run(out: Path) -> None:
     made.write()
     bank = prompts.fill(made, made.facts["objects"], TinylandWriter())
     stages = makers.of(made, None, makers.embeds(made, None, "cpu"))
-    make.run(made, [stages], bank)
+    make.run(made, make.here([Steps(made, stages, bank)]))
     print(f"written: {show.write(made)}")
     counts = show.totals(made)["counts"]
     print(", ".join(f"{name} {number}" for name, number in sorted(counts.items())))

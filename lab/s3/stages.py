@@ -21,6 +21,9 @@ from .plan import Plan, Row
 from .prompts import Writer
 from .studio import StageFailed, Studio, opened, png
 
+STEPS = ("collage", "segment", "filter", "inpaint", "restyle", "caption")
+"""Steps of a set in their order, by the names of their stages."""
+
 
 @dataclass(frozen=True)
 class Cut:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from ...demo.launcher.client import Failed, Interrupted, Rejected
 from ...demo.launcher.files import Problem
 from ..evaluate.templates import Graph, Template
-from ..farm.servers import LOST
-
-ATTEMPTS = 3
+from ..farm.attempts import Attempts, GivenUp
 
 
 class StageFailed(Exception):
@@ -39,7 +37,7 @@ class Studio:
     def __init__(self, server: Serves, timeout: float = 1800.0):
         self.server, self.timeout = server, timeout
         self._name = f"likeness_s3_{uuid.uuid4().hex}.png"  # one name for all, so that the server's folder stays small
-        self._one = threading.Lock()
+        self._one, self._attempts = threading.Lock(), Attempts(server)
 
     def picture(self, template: Template, values: Mapping[str, Any], source: bytes | None = None) -> bytes:
         """Picture of a workflow that shows one. source: PNG for its slot `picture`."""
@@ -56,33 +54,17 @@ class Studio:
         """Pictures and text that a workflow shows. Raises StageFailed for a node's error, and Problem."""
         known = {**values, "picture": self._name}
         graph = template.filled({slot: known[slot] for slot in template.names})
-        with self._one:
-            return self._run(template, graph, source)
 
-    def _run(self, template: Template, graph: Graph, source: bytes | None) -> tuple[list[bytes], str]:
-        again = False
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                if source is not None:
-                    self.server.upload(self._name, source)
-                return self.server.results(graph, template.output, self.timeout)
-            except (Failed, Rejected) as error:
-                if not again and "out of memory" in str(error).lower():
-                    again = True
-                    self.server.restart()
-                    continue
-                raise StageFailed(f"{template.name}: {error}") from error
-            except Interrupted as error:
-                raise Problem(f"{error}: run the same command again to go on.") from error
-            except LOST as error:
-                if attempt == ATTEMPTS:
-                    raise Problem(
-                        f"The server was lost {ATTEMPTS} times in {template.name} ({error}): look at its log, and run "
-                        "the same command again."
-                    ) from error
-                with suppress(*LOST):
-                    self.server.restart()
-        raise StageFailed(f"{template.name}: out of memory, also after a restart of the server")
+        def draw() -> tuple[list[bytes], str]:
+            if source is not None:
+                self.server.upload(self._name, source)
+            return self.server.results(graph, template.output, self.timeout)
+
+        try:
+            with self._one:
+                return self._attempts.run(draw)[0]
+        except GivenUp as error:
+            raise StageFailed(f"{template.name}: {error}") from error
 
 
 class WorkflowWriter:
@@ -115,3 +97,9 @@ def png(picture: Image.Image) -> bytes:
     content = io.BytesIO()
     picture.save(content, format="PNG")
     return content.getvalue()
+
+
+def tidy(base: Path | None) -> None:
+    """Removes the pictures that our own server has shown."""
+    for path in (base / "temp").iterdir() if base is not None and (base / "temp").is_dir() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -46,7 +46,7 @@ def test_the_cluster_of_kubernetes_is_whole():
     job = yaml.safe_load((FOLDER / "kuberay.yaml").read_text())
     cluster = job["spec"]["rayClusterSpec"]
     assert (job["apiVersion"], job["kind"], cluster["authOptions"]) == ("ray.io/v1", "RayJob", {"mode": "token"})
-    assert f"ray=={cluster['rayVersion']}" in RAY
+    assert f"ray[data]=={cluster['rayVersion']}" in RAY
     [workers] = cluster["workerGroupSpecs"]
     assert f"--workers {workers['replicas']}" in job["spec"]["entrypoint"]
     for group in (cluster["headGroupSpec"], workers):

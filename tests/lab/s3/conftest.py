@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from likeness.lab.s3 import make, makers, prompts, smoke
 from likeness.lab.s3.plan import Plan
+from likeness.lab.s3.steps import Steps
 from likeness.lab.s3.tinyland import TinylandWriter
 
 
@@ -26,8 +27,8 @@ def made_in(judge):
         plan = Plan(folder, facts or smoke.facts(sets=8, per_shard=4))
         plan.write()
         bank = prompts.fill(plan, plan.facts["objects"], TinylandWriter(), lambda _: None)
-        stages = [change(makers.of(plan, None, judge)) for _ in range(workers)]
-        make.run(plan, stages, bank, say=lambda _: None, **options)
+        steps = [Steps(plan, change(makers.of(plan, None, judge)), bank) for _ in range(workers)]
+        make.run(plan, make.here(steps), say=lambda _: None, **options)
         return plan
 
     return made

@@ -10,6 +10,7 @@ from likeness.demo.launcher.files import Problem
 from likeness.lab.joint.shards import facts, read_shard
 from likeness.lab.s3 import calibrate, show, smoke
 from likeness.lab.s3.plan import Plan
+from likeness.lab.s3.steps import Steps
 from likeness.lab.s3.studio import StageFailed
 from likeness.lab.s3.tinyland import Tinyland
 
@@ -27,7 +28,7 @@ def whole(tmp_path_factory, judge):
     plan = Plan(tmp_path_factory.mktemp("whole"), smoke.facts(sets=8, per_shard=4))
     plan.write()
     bank = prompts.fill(plan, plan.facts["objects"], TinylandWriter(), lambda _: None)
-    make.run(plan, [makers.of(plan, None, judge)], bank, say=lambda _: None)
+    make.run(plan, make.here([Steps(plan, makers.of(plan, None, judge), bank)]), say=lambda _: None)
     return plan
 
 
@@ -44,8 +45,8 @@ def test_shards_have_square_members_with_captions_of_their_object(whole):
 
 def test_the_filter_drops_impostors_and_nothing_else(tmp_path, judge):
     """Similarity of right instances to the others of their collage, against that of impostors."""
-    from likeness.lab.s3.assembly import _same
     from likeness.lab.s3.stages import Stages
+    from likeness.lab.s3.steps import same
 
     plan = Plan(tmp_path, smoke.facts(sets=24))
     world = Tinyland(plan)
@@ -55,7 +56,7 @@ def test_the_filter_drops_impostors_and_nothing_else(tmp_path, judge):
         cuts = world.segment(row, world.collage(row, ""))
         _, _, panel = world.truth(row)
         assert len(cuts) == 4
-        said, kept = _same(plan, stages, cuts)
+        said, kept = same(plan, stages, cuts)
         similar = np.array([one["similarity"] for one in said])
         wrong += [similar[panel]] if panel >= 0 else []
         right += [value for i, value in enumerate(similar) if i != panel]

@@ -1,11 +1,13 @@
 """Stands in for ComfyUI: a server that draws a picture from the hash of its graph, and equal graphs from its cache.
 
-Inputs of a graph: `wait` seconds, `raises` a node's error, `dies` at once. What it draws is listed in BASE/drawn.txt.
+Inputs of a graph: `wait` seconds, `raises` a node's error, `dies` at once, `side` of a real picture in a color of the
+seed. What it draws is listed in BASE/drawn.txt.
 """
 
 import argparse
 import asyncio
 import hashlib
+import io
 import json
 import os
 import sys
@@ -13,6 +15,7 @@ import uuid
 from pathlib import Path
 
 from aiohttp import web
+from PIL import Image
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--base-directory", type=Path, default=Path())
@@ -24,7 +27,12 @@ sockets, history, uploads, cache = {}, {}, {}, {}
 one_at_a_time = asyncio.Lock()
 
 
-def drawn(graph: dict) -> bytes:
+def drawn(graph: dict, inputs: dict) -> bytes:
+    if "side" in inputs:
+        content = io.BytesIO()
+        color = hashlib.sha256(str(inputs["seed"]).encode()).digest()[:3]
+        Image.new("RGB", (inputs["side"], inputs["side"]), tuple(color)).save(content, format="PNG")
+        return content.getvalue()
     return b"\x89PNG" + hashlib.sha256(json.dumps(graph, sort_keys=True).encode()).digest()
 
 
@@ -39,7 +47,7 @@ async def execute(name: str, client: str, graph: dict) -> None:
             error = {"node_id": "1", "node_type": "KSampler", "exception_message": inputs["raises"]}
             said = [["execution_error", error]]
         else:
-            picture = drawn(graph)
+            picture = drawn(graph, inputs)
             if picture not in cache:
                 cache[picture] = f"{name}.png"
                 (BASE / "output" / f"{name}.png").write_bytes(picture + uploads.get(inputs.get("image"), b""))
