@@ -7,8 +7,8 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -16,11 +16,12 @@ from typing import Any, BinaryIO
 
 from ...demo.launcher.files import Problem, try_lock
 from ...demo.launcher.install import cache_folder
+from ..farm.farm import BLAME
 from ..farm.servers import OwnServer
 from . import makers, prompts
 from .assembly import Made
 from .make import sampled
-from .plan import Plan, read
+from .plan import Plan, Row, read
 from .stages import STEPS
 from .steps import Draft, Steps
 from .studio import StageFailed, Studio, tidy
@@ -39,11 +40,13 @@ class Station:
         models: str,
         metrics: str,
         cpu: bool,
+        run: str,
     ):
         """out, key: folder of the plan, and its key. numbers: of the sets, by the places of their rows. place: folder
-        of servers; a relative one is below the cache of its machine. metrics: folder of weights, or empty."""
+        of servers; a relative one is below the cache of its machine. metrics: folder of weights, or empty. run: name of
+        this run."""
         self._out, self._key, self._numbers, self._names = out, key, numbers, steps
-        self._place, self._models, self._metrics, self._cpu = place, models, metrics, cpu
+        self._place, self._models, self._metrics, self._cpu, self._run = place, models, metrics, cpu, run
         self._problem, self._base, self._lock = "", None, None
         self._plan: Plan
         self._steps: Steps
@@ -103,7 +106,8 @@ class Station:
         if isinstance(draft, Made):
             return draft
         try:
-            draft = self._steps.taken(draft, self._names)
+            with self._counted(draft.row):
+                draft = self._steps.taken(draft, self._names)
         except StageFailed as error:
             return Made(draft.row, "", failed=str(error))
         finally:
@@ -111,6 +115,21 @@ class Station:
         if (draft.dropped or draft.members) and not sampled(self._plan, draft.row):
             draft = replace(draft, found=(), collage=None)  # only the sheet still needs them
         return draft.made(self._plan.size) if self._names[-1] == STEPS[-1] else draft
+
+    @contextmanager
+    def _counted(self, row: Row) -> Iterator[None]:
+        """Counts the attempts of this run at a set: Ray repeats one whose worker was lost for as long as it is."""
+        work = self._plan.work(row.number // self._plan.facts["per_shard"])
+        work.mkdir(parents=True, exist_ok=True)
+        path = work / f"{row.id}.{self._names[0]}-{self._run}.begun"
+        with path.open("ab") as file:
+            file.write(b".")
+        if path.stat().st_size > BLAME:
+            raise StageFailed(f"{self._names[0]}: {BLAME} workers were lost at this set")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _claimed(place: Path) -> tuple[Path, BinaryIO]:

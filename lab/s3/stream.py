@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import uuid
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,6 @@ from .plan import Plan, Row
 
 AT_ONCE = 16
 """Shards of one stream: workers start once for all of them."""
-LIVES = 3
-"""Further processes that a worker may have, and further attempts of a set whose worker was lost."""
 
 
 class Stream:
@@ -55,6 +54,7 @@ class Stream:
             "models": str(models.resolve()),
             "metrics": str(metrics.resolve()) if metrics else "",
             "cpu": per_gpu is None,
+            "run": uuid.uuid4().hex[:8],
         }
         self.groups = divided(plan, slots)
 
@@ -91,7 +91,6 @@ class Stream:
                 actor.Station,
                 fn_constructor_args=(str(ROOT), "lab.s3.station:Station", arguments),
                 compute=data.ActorPoolStrategy(size=group.workers, max_tasks_in_flight_per_actor=AHEAD),
-                ray_remote_args_fn=lambda: {"max_restarts": LIVES, "max_task_retries": LIVES},
                 **(self._share if group.draws else {"num_cpus": 0.1}),
             )
         return found
