@@ -11,7 +11,7 @@
   train   trains the demo model, or a joint model of your own, resuming where it stopped
   evaluate  the papers' evaluation on your checkpoint: plan, generate, score, report; --smoke tries it on the demo model
   s3      makes JeDi's data set of sets of one subject: plan, check, make, show, calibrate; --smoke tries it
-  ray     Ray's own commands, for a cluster that `evaluate generate --ray ADDRESS` draws on: ray start --head
+  ray     Ray's own commands, for a cluster that --ray ADDRESS draws on: ray start --head
 
 The first run installs a private ComfyUI into a cache folder; your own Python and ComfyUI stay as they are.
 

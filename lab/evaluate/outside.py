@@ -17,7 +17,7 @@ from ...demo.launcher.pythons import clean_variables
 from .subjects import opened
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
-REWARD_FILES = ("ImageReward.pt", "med_config.json")
+REWARD_FILES = ("ImageReward.pt", "med_config.json", "bert-base-uncased/vocab.txt")
 REWARD = Path(__file__).with_name("image_reward.py")
 
 
@@ -71,7 +71,8 @@ def reward_python(python: Path | None) -> Path:
     if python is None or not python.is_file():
         raise Problem(
             "ImageReward needs a Python of its own, because its package is too old for ComfyUI's: make an environment "
-            "with `pip install image-reward`, and name its Python with --image-reward-python."
+            "with `pip install image-reward 'transformers<4.56' git+https://github.com/openai/CLIP.git`, and name its "
+            "Python with --image-reward-python."
         )
     return python
 
@@ -81,9 +82,9 @@ def reward_weights(folder: Path | None) -> Path | None:
     missing = [name for name in REWARD_FILES if folder is not None and not (folder / name).is_file()]
     if missing:
         raise Problem(
-            f"Expected the weights of ImageReward ({' and '.join(REWARD_FILES)}, Apache-2.0) in {folder}, got "
-            f"no {missing[0]}: put the files of huggingface.co/THUDM/ImageReward there, or leave the metric out with "
-            "--metrics."
+            f"Expected the files of ImageReward ({', '.join(REWARD_FILES)}, Apache-2.0) in {folder}, got no "
+            f"{missing[0]}: put those of huggingface.co/THUDM/ImageReward and google-bert/bert-base-uncased there, or "
+            "leave the metric out with --metrics."
         )
     return folder
 
@@ -93,7 +94,8 @@ def image_rewards(python: Path | None, weights: Path | None, pairs: Sequence[tup
     python = reward_python(python)
     wanted = [{"picture": str(path.resolve()), "text": text} for path, text in pairs]
     done = subprocess.run(
-        [str(python), str(REWARD), str(weights or "")],
+        [str(python), str(REWARD), str(weights.resolve()) if weights else ""],
+        cwd=weights,  # the package asks for its tokenizer by a name, which is a folder there
         input=json.dumps(wanted),
         capture_output=True,
         text=True,

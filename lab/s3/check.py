@@ -34,10 +34,13 @@ KNOWN = {
     "sd-v1-5-inpainting.ckpt": "Stable Diffusion 1.5 Inpainting, 4.3 GB, CreativeML Open RAIL-M",
     "instruct-pix2pix-00-22000.safetensors": "InstructPix2Pix, 7.7 GB, MIT, huggingface.co/timbrooks/instruct-pix2pix",
     "sam3.safetensors": "SAM 3, 3.5 GB, SAM License (no military use; ask for access), huggingface.co/facebook/sam3",
-    "birefnet.safetensors": "BiRefNet, MIT, huggingface.co/ZhengPeng7/BiRefNet",
-    "qwen3vl_4b_fp8_scaled.safetensors": "Qwen3-VL 4B, Apache-2.0, huggingface.co/Comfy-Org",
+    "birefnet.safetensors": "BiRefNet, about 0.4 GB, MIT, huggingface.co/Comfy-Org/BiRefNet",
+    "qwen3vl_4b_fp8_scaled.safetensors": "Qwen3-VL 4B, about 5.2 GB, Apache-2.0, huggingface.co/Comfy-Org/Qwen3-VL",
 }
-"""Name, size where it is known, and license of the bundled workflows' files, as their publishers state them."""
+"""Name, size and license of the bundled workflows' files, as their publishers state them.
+
+Those of BiRefNet and Qwen3-VL follow from the sizes of folders that hold them.
+"""
 
 
 def models(stages: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import uuid
 from collections.abc import Generator, Sequence
@@ -40,11 +41,17 @@ class Stream:
         the CPU. Raises Problem."""
         self._plan = plan
         self._share = {"num_cpus": 1} if per_gpu is None else {"num_cpus": 0, "num_gpus": 1 / per_gpu}
+        # Ray's core would tell on the terminal how Ray Data starts its actors.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         self._session = Session(address, (size or 1) + 2)
-        slots = size or (1 if per_gpu is None else self._session.gpus() * per_gpu)
+        room = None if per_gpu is None else self._session.gpus() * per_gpu
+        slots = size or (1 if room is None else room)
         if not slots:
             self._session.leave()
             raise no_gpu()
+        if address == "local" and room is not None and slots > room:  # a cluster may grow
+            self._session.leave()
+            raise Problem(f"--workers is {slots}, and the GPUs have room for {room}: lower it, or raise --per-gpu.")
         out = plan.folder.resolve()
         place = str(out / "server") if address == "local" else key_of(str(out))
         self._arguments = {

@@ -280,11 +280,19 @@ def test_image_reward_speaks_with_another_python(tmp_path):
     )
     stub.chmod(0o755)
     (tmp_path / "ImageReward.py").write_text(
-        "class Model:\n    def score(self, text, picture):\n        return len(text) + picture.endswith('.png') / 2\n"
-        "def load(name, med_config=None):\n    print('loading', name)\n    return Model()\n"
+        "import os\nclass Model:\n    def score(self, prompt, image):\n"
+        "        return len(prompt) + image.endswith('.png') / 2\n"
+        "def load(name='ImageReward-v1.0', device='cpu', download_root=None, med_config=None):\n"
+        "    assert med_config is None or os.path.isfile(name) and os.path.isfile('bert-base-uncased/vocab.txt')\n"
+        "    print('load checkpoint from %s' % name)\n    return Model()\n"
     )
     pairs = [(tmp_path / "a.png", "abc"), (tmp_path / "b.jpg", "abcd")]
     assert outside.image_rewards(stub, None, pairs) == [3.5, 4.0]
+    weights = tmp_path / "weights"
+    for name in outside.REWARD_FILES:
+        (weights / name).parent.mkdir(parents=True, exist_ok=True)
+        (weights / name).touch()
+    assert outside.image_rewards(stub, weights, pairs) == [3.5, 4.0]
     (tmp_path / "ImageReward.py").write_text("raise ImportError('no such name')")
     with pytest.raises(Problem, match=r"ImageReward ended with code 1 \(ImportError: no such name\)"):
         outside.image_rewards(stub, None, pairs)
@@ -294,7 +302,11 @@ def test_the_folder_of_image_reward_is_checked_first(drawn, tmp_path, monkeypatc
     monkeypatch.setattr(score.Scorer, "score", lambda *_: pytest.fail("the slow part"))
     (tmp_path / "ImageReward.pt").write_bytes(b"")
     options = Options(weights=tmp_path, reward_python=tmp_path / "ImageReward.pt")
-    with pytest.raises(Problem, match=r"in .*, got no med_config\.json: put the files of huggingface\.co/THUDM"):
+    with pytest.raises(Problem, match=r"in .*, got no med_config\.json: put those of huggingface\.co/THUDM"):
         score.run(drawn, protocol.load("vico"), ["image-reward"], options)
     (tmp_path / "med_config.json").write_bytes(b"")
+    with pytest.raises(Problem, match=r"got no bert-base-uncased/vocab\.txt: put those of"):
+        outside.reward_weights(tmp_path)
+    (tmp_path / "bert-base-uncased").mkdir()
+    (tmp_path / "bert-base-uncased" / "vocab.txt").write_bytes(b"")
     assert outside.reward_weights(tmp_path) == tmp_path and outside.reward_weights(None) is None
