@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
             "compares cosines of one collage and of different ones, for the filter's threshold",
         ),
     ):
-        two = parts.add_parser(name, help=about)
+        two = parts.add_parser(name, help=about, allow_abbrev=False)  # `run.py` looks for --ray
         two.add_argument("out", type=Path)
         if name == "make":
             farm.add(two)
