@@ -74,6 +74,8 @@ def test_likeness_python_names_another(run, handed, comfyui: Path, tmp_path: Pat
     [
         (["evaluate", "generate", "out", "--ray", "local"], True),
         (["evaluate", "--smoke", "--ray=local"], True),
+        (["s3", "make", "out", "--ray", "auto"], True),
+        (["s3", "--smoke"], False),
         (["ray", "start", "--head"], True),
         (["evaluate", "generate", "out"], False),
     ],

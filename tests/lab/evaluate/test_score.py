@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -226,18 +224,6 @@ def test_networks_and_nouns_fail_before_the_slow_part(drawn, tmp_path, monkeypat
         score.run(drawn, drawn.protocol, ["judge-prompt"], Options())
 
 
-def test_the_inception_score_uses_the_device(tmp_path, monkeypatch):
-    """A stub takes the package's place, so this tests the adapter and not the metric."""
-    given = []
-    stub = types.SimpleNamespace(
-        calculate_metrics=lambda **options: given.append(options) or {"inception_score_mean": 2}
-    )
-    monkeypatch.setitem(sys.modules, "torch_fidelity", stub)
-    monkeypatch.setattr(outside, "inception_weights", lambda folders: tmp_path)
-    assert [outside.inception_score([], [], device) for device in ("cpu", "cuda")] == [2.0, 2.0]
-    assert [options["cuda"] for options in given] == [False, True]
-
-
 def test_masks_by_a_detector(drawn, monkeypatch, tmp_path):
     asked = []
 
@@ -272,41 +258,9 @@ def test_broken_scores_are_one_sentence(drawn):
         score.read(about)
 
 
-def test_image_reward_speaks_with_another_python(tmp_path):
-    """A stub takes the package's place, so this tests the adapter and not the metric."""
-    stub = tmp_path / "python"
-    stub.write_text(
-        '#!/bin/sh\nPYTHONPATH="$(dirname "$0")" exec "$REAL" "$@"\n'.replace("$REAL", __import__("sys").executable)
-    )
-    stub.chmod(0o755)
-    (tmp_path / "ImageReward.py").write_text(
-        "import os\nclass Model:\n    def score(self, prompt, image):\n"
-        "        return len(prompt) + image.endswith('.png') / 2\n"
-        "def load(name='ImageReward-v1.0', device='cpu', download_root=None, med_config=None):\n"
-        "    assert med_config is None or os.path.isfile(name) and os.path.isfile('bert-base-uncased/vocab.txt')\n"
-        "    print('load checkpoint from %s' % name)\n    return Model()\n"
-    )
-    pairs = [(tmp_path / "a.png", "abc"), (tmp_path / "b.jpg", "abcd")]
-    assert outside.image_rewards(stub, None, pairs) == [3.5, 4.0]
-    weights = tmp_path / "weights"
-    for name in outside.REWARD_FILES:
-        (weights / name).parent.mkdir(parents=True, exist_ok=True)
-        (weights / name).touch()
-    assert outside.image_rewards(stub, weights, pairs) == [3.5, 4.0]
-    (tmp_path / "ImageReward.py").write_text("raise ImportError('no such name')")
-    with pytest.raises(Problem, match=r"ImageReward ended with code 1 \(ImportError: no such name\)"):
-        outside.image_rewards(stub, None, pairs)
-
-
 def test_the_folder_of_image_reward_is_checked_first(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(score.Scorer, "score", lambda *_: pytest.fail("the slow part"))
     (tmp_path / "ImageReward.pt").write_bytes(b"")
     options = Options(weights=tmp_path, reward_python=tmp_path / "ImageReward.pt")
     with pytest.raises(Problem, match=r"in .*, got no med_config\.json: put those of huggingface\.co/THUDM"):
         score.run(drawn, protocol.load("vico"), ["image-reward"], options)
-    (tmp_path / "med_config.json").write_bytes(b"")
-    with pytest.raises(Problem, match=r"got no bert-base-uncased/vocab\.txt: put those of"):
-        outside.reward_weights(tmp_path)
-    (tmp_path / "bert-base-uncased").mkdir()
-    (tmp_path / "bert-base-uncased" / "vocab.txt").write_bytes(b"")
-    assert outside.reward_weights(tmp_path) == tmp_path and outside.reward_weights(None) is None
