@@ -5,6 +5,7 @@ A method takes a MODEL, its family and an amount: 1 acts, 0 is the neutral value
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ from likeness.tests.patching.pick_and_draw.test_guidance_dits import palette, te
 HEIGHT, WIDTH = 7, 9
 STEPS = 2
 TEXT, OTHER, NEGATIVE = (tiny_dits.conditioning(seed=seed) for seed in (10, 13, 11))
-SCHEDULE = {"steps": STEPS, "sampler": "euler", "scheduler": "simple", "denoise": 1.0, "node": "Node"}
+SCHEDULE = {"steps": 1, "sampler": "euler", "scheduler": "simple", "denoise": 1.0, "node": "Node"}
 
 
 def network(dit: str):
@@ -46,9 +47,15 @@ def empty(dit: str, rows: int = 1) -> dict:
     return {"samples": torch.zeros_like(tiny_dits.latent(dit, rows, HEIGHT, WIDTH)["samples"])}
 
 
-def plain(model, dit: str, rows: int = 1, positive: list = TEXT, negative: list = NEGATIVE) -> torch.Tensor:
+def plain(
+    model, dit: str, rows: int = 1, positive: list = TEXT, negative: list = NEGATIVE, steps: int = STEPS
+) -> torch.Tensor:
     """KSampler's pictures."""
-    return tiny_dits.run_ksampler(model, dit, positive, negative, empty(dit, rows), steps=STEPS)
+    return tiny_dits.run_ksampler(model, dit, positive, negative, empty(dit, rows), steps=steps)
+
+
+brief = functools.partial(plain, steps=1)
+"""KSampler's pictures in one step."""
 
 
 def in_turn(model, dit: str, amount: float = 1.0, positive: list = TEXT, rows: int = 1):
@@ -56,7 +63,8 @@ def in_turn(model, dit: str, amount: float = 1.0, positive: list = TEXT, rows: i
     guider = StepBlendedGuider(tiny_dits.tiny_dit(dit, SEED + 1), model, Switch(steps=round(amount)), "Node", "all")
     guider.set_blended_conds(OTHER, positive, NEGATIVE)
     guider.set_cfg(4.0)
-    return passes.sample(guider, empty(dit, rows), 3, **SCHEDULE)["samples"], guider.trajectory
+    made = passes.sample(guider, empty(dit, rows), 3, **SCHEDULE | {"steps": STEPS})
+    return made["samples"], guider.trajectory
 
 
 def two_models(model, dit: str, amount: float = 1.0, **given) -> torch.Tensor:
@@ -65,7 +73,7 @@ def two_models(model, dit: str, amount: float = 1.0, **given) -> torch.Tensor:
 
 def borrowed(attention: str, **settings) -> Callable[..., torch.Tensor]:
     def run(model, dit: str, amount: float = 1.0, **given) -> torch.Tensor:
-        return plain(retouched(model, [reference(dit)], attention=attention, strength=amount, **settings), dit, **given)
+        return brief(retouched(model, [reference(dit)], attention=attention, strength=amount, **settings), dit, **given)
 
     return run
 
@@ -135,8 +143,8 @@ def positions(model, dit: str) -> tuple[torch.Tensor, ...]:
 
 PICTURES: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]] = {
     "two models": (two_models, plain),
-    "references appended": (borrowed(APPEND), plain),
-    "references replacing": (borrowed(REPLACE), plain),
+    "references appended": (borrowed(APPEND), brief),
+    "references replacing": (borrowed(REPLACE), brief),
     "layout and mask": (layout_and_mask, plain),
     "sets": (together, apart_from_each_other),
     "guidance": (with_guidance, unguided),

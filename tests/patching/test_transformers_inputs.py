@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from likeness.patching.features.lending import BATCHED
 from likeness.patching.layout_and_retouch.settings import APPEND
 from likeness.tests.patching import dit_verbs, tiny_dits
@@ -16,8 +17,8 @@ from likeness.tests.patching.dit_verbs import (
     READINGS,
     TEXT,
     borrowed,
+    brief,
     network,
-    plain,
     together,
     with_guidance,
 )
@@ -41,6 +42,7 @@ FOUND = {
     "prompts of several lengths": "works works works",
     "weights in fp8": "works works works",
     "layers of GGUF and NF4 loaders": "works works works",
+    "torch.compile": "works works F",
 }
 """The page's cells for references, sets and guidance. The tests here, of gradients and of packed weights find them."""
 
@@ -97,7 +99,7 @@ def test_an_override_set_inside_a_block_that_asks_the_present_one(dit, method):
 def batched(model, dit: str) -> torch.Tensor:
     """A retouch whose reference is in the same call as the picture."""
     picture = reference(dit, height=dit_verbs.HEIGHT, width=dit_verbs.WIDTH)
-    return plain(retouched(model, [picture], mode=BATCHED, attention=APPEND), dit)
+    return brief(retouched(model, [picture], mode=BATCHED, attention=APPEND), dit)
 
 
 @pytest.mark.parametrize("dit", ["flux", "qwen"], indirect=True)
@@ -145,7 +147,7 @@ def test_references_of_the_host_beside_ours(dit, method):
 @pytest.mark.parametrize("method", ["index", "offset", "uxo"])
 def test_places_of_the_hosts_references_do_not_move_ours(method):
     model, edited = network("flux"), with_references(TEXT, "flux", method)
-    expected = plain(model, "flux", positive=edited)
+    expected = brief(model, "flux", positive=edited)
     nearly = borrowed(APPEND)(model, "flux", 1e-6, positive=edited)
     close(nearly, expected)
     assert far(borrowed(APPEND)(model, "flux", positive=edited), expected)
@@ -186,9 +188,25 @@ def test_videos_are_refused(dit, method, monkeypatch):
         run(network(dit), dit)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["references appended", "sets"])
+def test_a_compiled_model_gives_the_same_pictures(method):
+    run, _ = PICTURES[method]
+    compiled = network("flux")
+    set_torch_compile_wrapper(compiled, "eager")
+    close(run(compiled, "flux"), run(network("flux"), "flux"))
+
+
+def test_guidance_refuses_a_compiled_model():
+    compiled = network("flux")
+    set_torch_compile_wrapper(compiled, "eager")
+    with pytest.raises(ValueError, match=r"^Subject Guidance: expected a model without torch.compile, got a compiled"):
+        with_guidance(compiled, "flux")
+
+
 def test_prompts_of_several_lengths_in_one_set(dit):
     """Both sides of guidance then run apart, and the filling of the shorter prompt is not seen."""
     texts = [tiny_dits.conditioning(tokens=n, seed=n) for n in (7, 40)]
     found = together(network(dit), dit, 0.0, texts=texts)
-    close(found[:1], plain(network(dit), dit, positive=texts[0]))
+    close(found[:1], brief(network(dit), dit, positive=texts[0]))
     assert far(together(network(dit), dit, texts=texts), found)

@@ -3,9 +3,14 @@
 import comfy.samplers
 import pytest
 from likeness.patching.features.references import NOISED, Reference, References
+from likeness.patching.host.notices import Notices
 from likeness.patching.host.window import Window, shown_steps, steps_before
+from likeness.patching.jedi.sampling import sample_set
 from likeness.patching.layout_and_retouch.build import retouch
 from likeness.patching.layout_and_retouch.settings import NONE, PERCENT, RetouchSettings
+from likeness.tests.patching.dit_verbs import SCHEDULE, empty, guider_of_set, network
+from likeness.tests.patching.pick_and_draw.guidance_runs import PROMPT, encoded, guided
+from likeness.tests.patching.pick_and_draw.test_guidance_dits import palette
 from likeness.tests.patching.tiny_dits import conditioning, latent, run_ksampler, tiny_dit
 
 
@@ -53,6 +58,28 @@ def test_lambdas_in_percent_are_of_the_shifted_schedule(dit):
     settings = RetouchSettings(lambdas_by=PERCENT, lambda_2_percent=0.5, lambda_3_percent=0.75)
     counted = settings.counted(levels(model, 8), model.get_model_object("model_sampling"))
     assert (counted.lambda_2, counted.lambda_3) == (4, 6)
+
+
+def said_by_set(start: float) -> tuple[str, ...]:
+    guider = guider_of_set(network("flux"), cfg=1.0, start_percent=start, end_percent=0.7)
+    sample_set(guider, empty("flux"), pictures=2, seeds=[3], **SCHEDULE | {"steps": 4})
+    return guider.notices.sentences
+
+
+def said_by_guidance(start: float) -> tuple[str, ...]:
+    notices, window = Notices("Node"), {"appearance_start": start, "appearance_end": 0.7}
+    patched, _ = guided(network("flux"), palette("flux"), None, notices=notices, **window)
+    run_ksampler(patched, "flux", encoded(PROMPT), encoded(""), empty("flux"), steps=4, cfg=1.0)
+    return notices.sentences
+
+
+@pytest.mark.usefixtures("as_the_host_runs")
+def test_windows_of_sets_and_of_guidance():
+    assert "Start_percent 0.5 to end_percent 0.7: step 3 of 4." in said_by_set(0.5)
+    assert "No effect on this run, because none of its noise levels lies between" in " ".join(said_by_set(0.55))
+    assert "Appearance_start 0.5 to appearance_end 0.7: step 3 of 4." in said_by_guidance(0.5)
+    said = " ".join(said_by_guidance(0.55))
+    assert "Expected steps between appearance_start and appearance_end, got none in this run" in said
 
 
 def sentences(model) -> tuple[str, ...]:
