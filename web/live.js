@@ -162,7 +162,9 @@ function forgetRefusals() {
 function unlinked(node, errors) {
   const names = errors.filter(error => error.type === "required_input_missing")
     .map(error => error.extra_info?.input_name ?? error.details);
-  const typeOf = name => node.inputs?.find(input => input.name === name)?.type ?? "a link";
+  const place = name => node.inputs?.findIndex(input => input.name === name) ?? -1;
+  const typeOf = name => node.inputs?.[place(name)]?.type ?? "a link";
+  names.sort((one, other) => place(one) - place(other)); // the server has no order
   const wanted = names.map(name => `${String(typeOf(name)).replaceAll(",", " or ")} for ${name}`).join(", ");
   return names.length ? [`${titleOf(node)}: expected ${wanted}, got no link; connect a node that gives it.`] : [];
 }

@@ -15,7 +15,7 @@ _NODE = "type => app.graph.nodes.find(node => node.type === type)"
 # In Nodes 2.0 the drawing stands inside the node's own element.
 _DRAWN = f"""type => {{
   const node = ({_NODE})(type), canvas = node.likenessLive.canvas;
-  return canvas.closest(`[data-node-id="${{node.id}}"]`) && canvas.getBoundingClientRect().height > 8;
+  return canvas.closest(`[data-node-id="${{node.id}}"]`) && canvas.getBoundingClientRect().height > 4;
 }}"""
 _KEPT = """() => app.graph.nodes.find(node => node.type === "AppearancePalette")
   .widgets.find(widget => widget.name === "likeness_kept")"""
