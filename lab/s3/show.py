@@ -13,6 +13,8 @@ from ...demo.launcher.files import Problem, read_json
 from ..farm.records import whole
 from .plan import Plan
 
+OBJECTS = 20
+"""Objects on the sheet, those first that lost the largest share of their sets."""
 _STYLE = """
 body { font: 14px/1.4 sans-serif; margin: 2em auto; max-width: 1200px; color: #222 }
 section { border-top: 1px solid #ccc; padding: 1em 0 } h2 { font-size: 15px; margin: 0 0 .5em }
@@ -35,15 +37,25 @@ def write(plan: Plan, count: int = 40) -> Path:
 
 
 def totals(plan: Plan) -> dict[str, Any]:
-    """Counts over the finished shards: sets, instances, and the reasons of dropped sets by object."""
+    """Counts over the finished shards: sets, instances, reasons of dropped sets, and the objects that lost most."""
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    planned: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     for number in plan.finished():
         facts = read_json(plan.shard(number).with_suffix(".json"))
         counts.update({"sets": facts.get("sets", 0), **facts.get("counts", {})})
         counts["dropped sets"] += len(facts.get("dropped", ()))
         reasons.update(_kind(one["dropped"]) for one in facts.get("dropped", ()))
-    return {"counts": dict(counts), "reasons": dict(reasons.most_common(10))}
+        planned.update(row.thing for row in plan.rows(number))
+        lost.update(one["object"] for one in facts.get("dropped", ()))
+    share = {thing: lost[thing] / planned[thing] for thing in lost}
+    worst = sorted(share, key=lambda thing: (-share[thing], thing))[:OBJECTS]
+    return {
+        "counts": dict(counts),
+        "reasons": dict(reasons.most_common(10)),
+        "objects": {thing: f"{lost[thing]} of {planned[thing]} sets dropped" for thing in worst},
+    }
 
 
 def _kind(reason: str) -> str:
@@ -53,8 +65,8 @@ def _kind(reason: str) -> str:
 
 def page(samples: list[dict[str, Any]], total: dict[str, Any], plan: Plan) -> str:
     """HTML of the sheet, which needs no other file."""
-    rows = {**total["counts"], **total["reasons"]}
-    table = "".join(f"<tr><td>{_text(name)}</td><td>{number}</td></tr>" for name, number in rows.items())
+    rows = [*total["counts"].items(), *total["reasons"].items(), *total["objects"].items()]
+    table = "".join(f"<tr><td>{_text(name)}</td><td>{_text(number)}</td></tr>" for name, number in rows)
     threshold = plan.stage("filter")
     head = (
         f"{len(plan.finished())} of {plan.shards} shards; filter {threshold['network']} at {threshold['threshold']:g}"

@@ -138,6 +138,8 @@ def test_collages_without_two_of_one_subject_are_dropped_with_the_reason(tmp_pat
     assert read_shard(plan.shard(0)) == []
     said = json.loads(plan.shard(0).with_suffix(".json").read_text())["dropped"]
     assert [one["dropped"] for one in said] == ["1 of 4 instances show one subject"] * 2
+    lost = show.totals(plan)["objects"]
+    assert lost == {row.thing: "1 of 1 sets dropped" for row in plan.all_rows()}
     assert "less than 1" in said[0]["instances"][1]["dropped"] or "less than 1" in said[0]["instances"][0]["dropped"]
 
 
