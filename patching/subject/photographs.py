@@ -66,6 +66,11 @@ def _photos(name: str, image: torch.Tensor, mask: torch.Tensor | None, told: Not
             f"{name}; connect a larger one."
         )
     count = len(image)
+    if any(float(picture.amin()) == float(picture.amax()) for picture in image[..., :3]):
+        told.tell(
+            f"{name} has a picture of one color, as ComfyUI 0.18 makes of gray ones with 16 bits; save it with 8 bits, "
+            "or connect another one."
+        )
     if mask is None:
         masks = image[..., 3] if channels == 4 else None
         masks = None if masks is None or bool((masks >= 0.5).all()) else masks
