@@ -40,6 +40,10 @@ class _Found(Exception):
         super().__init__(fault.signature)
 
 
+class _Over(KeyboardInterrupt):
+    """The time of the campaign is over; hypothesis passes this on at once."""
+
+
 class Judge:
     """Verdicts on cases, each made once. A fault whose signature is known does not count again."""
 
@@ -60,13 +64,15 @@ class Judge:
         self._until = 0.0
 
     def __call__(self, case: Case) -> None:
-        """Raises _Found for a new fault."""
+        """Raises _Found for a new fault, _Over after the time of the campaign."""
         key = json.dumps([case.prompt, case.before], sort_keys=True)
         if key not in self._verdicts:
             if self._shrinking and time.monotonic() > self._until:
                 return  # shrunk for long enough; seen graphs keep their verdicts
-            if time.monotonic() > self._end:
-                return
+            if self.ended:
+                if self._shrinking:
+                    return
+                raise _Over
             self._verdicts[key] = self._verdict(key, case)
             self.runs += 1
             self.kinds.update(kinds_of(case))
@@ -175,6 +181,8 @@ def _first_fault(judge: Judge, schemas: dict[str, Any], round_seed: int, count: 
         attempt()
     except _Found as error:
         return error.fault, failing[-1]
+    except _Over:
+        return None
     return None
 
 

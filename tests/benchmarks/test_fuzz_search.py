@@ -93,11 +93,12 @@ def test_shrinking_ends(monkeypatch):
 
 
 def test_a_campaign_ends_in_time(monkeypatch):
-    asked = []
-    monkeypatch.setattr(campaign, "cases", lambda _: st.sampled_from([Case(FIRST), Case(SECOND), Case(THIRD)]))
+    drawn, asked = [], []
+    drawing = st.sampled_from([Case(FIRST), Case(SECOND), Case(THIRD)]).map(lambda case: drawn.append(case) or case)
+    monkeypatch.setattr(campaign, "cases", lambda _: drawing)
     judge = campaign.Judge(lambda case: asked.append(case) or Verdict("picture"), seconds=0.0)
     campaign.search(judge, {}, 3, 50, lambda *_: None)
-    assert judge.ended and not asked and not judge.verdicts
+    assert judge.ended and len(drawn) == 1 and not asked and not judge.verdicts
 
 
 def test_a_graph_without_end_is_not_shrunk():
