@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import comfy.model_management
@@ -58,14 +58,16 @@ def training() -> Iterator[None]:
         comfy.model_management.in_training = before
 
 
-def with_rotation(options: Options, networks: Iterable[torch.nn.Module]) -> Options:
+def rotates(network: torch.nn.Module) -> bool:
+    """True for Anima, whose options `with_rotation` has to change."""
+    return any(_class_name(module) == _ROTATING for module in network.modules())
+
+
+def with_rotation(options: Options) -> Options:
     """A call's `transformer_options` in which Anima's queries and keys are rotated by operations with a gradient.
 
-    They are rotated before all other overrides of attention, so these see what they see in a plain call. Options for
-    networks of other families are returned as they are.
+    They are rotated before all other overrides of attention, so these see what they see in a plain call.
     """
-    if not any(_class_name(module) == _ROTATING for network in networks for module in network.modules()):
-        return options
     rotation, patches = _Rotation(options["optimized_attention_override"]), options.get("patches", {})
     added = {"attn1_patch": rotation.take, "attn2_patch": rotation.leave}
     patches = {**patches, **{slot: [*patches.get(slot, ()), patch] for slot, patch in added.items()}}

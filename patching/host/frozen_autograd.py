@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,13 +12,14 @@ import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
 import comfy.samplers
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.patcher_extension import WrappersMP
 
-from .dit_grad import block_forward, is_transformer_block, training, with_rotation
+from .dit_grad import training, with_rotation
 from .family import Options
-from .frozen_blocks import Mutated, SeparateViews, Stop, copies_saved, recomputed, recomputed_jointly
-from .frozen_layers import HostTensors, frozen_forward
+from .frozen_blocks import Mutated, SeparateViews, Stop, copies_saved
+from .frozen_forwards import Forwards, Recording
+from .frozen_layers import HostTensors
+from .frozen_products import attends_by_products, attention_by_products
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -29,6 +31,8 @@ _MANY_TOKENS = 1024
 
 That cuts the memory that a gradient pass adds to a full-size network at 512x512 to a fifth.
 """
+_OF_THE_CALL = ("transformer_options", "_inside_attn_wrapper", "attn_precision")
+"""Arguments of the host's attention that do not change its result, except for the precision of scores."""
 _OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
@@ -60,6 +64,7 @@ def gradient(
     checkpointed: bool = False,
     mutable: bool = False,
     mixed: bool = False,
+    forwards: Forwards | None = None,
 ) -> Gradient | None:
     """The gradient of a loss on a model call's features, with respect to its noisy latents.
 
@@ -77,6 +82,7 @@ def gradient(
         so it is the fallback when autograd finds such a change.
     mixed: let inference tensors that are no layer's weights, such as masks, take part. That intercepts every operation,
         so it is the fallback when autograd finds such a tensor.
+    forwards: keeps the layers' forwards for further gradients of the run.
     Returns None if there is no loss. Rows whose gradient overflows the model's precision are not finite.
     Raises the host's out-of-memory error, with advice.
     Raises ValueError for a loss that is not one number per row or does not depend on the latents.
@@ -84,10 +90,13 @@ def gradient(
     """
     # The threads of multi-GPU clones record no graph.
     options = {name: value for name, value in model_options.items() if name != "multigpu_clones"}
-    networks = (model.diffusion_model, *control_networks(conds))
+    networks, forwards = (model.diffusion_model, *control_networks(conds)), forwards or Forwards()
+    shared = any(cond.get("control") is not None for cond in conds)
     inner = differentiable(model_options.get("transformer_options", {}))
     inner = inner if tap is None else tap(inner)
-    options["transformer_options"] = _stoppable(with_rotation(inner, networks))
+    options["transformer_options"] = _stoppable(
+        with_rotation(inner) if any(forwards.rotating(network) for network in networks) else inner
+    )
     # The backward pass would use the weights of the last part for all parts.
     if len({cond.get("hooks") for cond in conds}) > 1:
         raise ValueError(
@@ -103,9 +112,9 @@ def gradient(
     while True:
         try:
             with _failing(node):
-                return _differentiate(
-                    networks, x, losses_of, node, checkpointed=checkpointed, mutable=mutable, mixed=mixed
-                )
+                settings = {"checkpointed": checkpointed, "mutable": mutable, "mixed": mixed}
+                recording = functools.partial(frozen_autograd, *networks, **settings, shared=shared, forwards=forwards)
+                return _differentiate(recording, x, losses_of, node, settings)
         except _OutOfMemory:
             if checkpointed:
                 raise
@@ -136,7 +145,7 @@ def _changes_in_place(error: RuntimeError) -> bool:
 
 
 def _differentiate(
-    networks, x: torch.Tensor, losses_of: Callable, node: str, *, checkpointed: bool, mutable: bool, mixed: bool
+    recording: Callable, x: torch.Tensor, losses_of: Callable, node: str, settings: dict[str, bool]
 ) -> Gradient | None:
     """Computes the gradient with a scaled loss, so that half precision does not round it to 0.
 
@@ -144,8 +153,7 @@ def _differentiate(
     """
     found = None
     for scale in _LOSS_SCALES:
-        settings = {"checkpointed": checkpointed, "mutable": mutable, "mixed": mixed}
-        with frozen_autograd(*networks, **settings), _queue_cleared():
+        with recording(), _queue_cleared():
             latents = x.detach().to(torch.float32, copy=True).requires_grad_()
             losses = losses_of(latents)
             if losses is None:
@@ -203,11 +211,14 @@ def differentiable(options: Options) -> Options:
 
     Faster implementations have none, and an existing override need not call the function that it is given.
     """
-    return {**options, "optimized_attention_override": _pytorch_attention}
+    return {**options, "optimized_attention_override": _attention}
 
 
-def _pytorch_attention(_chosen: Callable, *args, **kwargs) -> torch.Tensor:
-    return host_attention.attention_pytorch(*args, **kwargs)
+def _attention(_chosen: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *args, **kwargs):
+    plain = not args and all(value is None for name, value in kwargs.items() if name not in _OF_THE_CALL)
+    if plain and attends_by_products(q, k, v):
+        return attention_by_products(q, k, v, heads)
+    return host_attention.attention_pytorch(q, k, v, heads, *args, **kwargs)
 
 
 def _stoppable(options: Options) -> Options:
@@ -241,34 +252,31 @@ def control_networks(conds: list[dict]) -> tuple[torch.nn.Module, ...]:
 
 @contextlib.contextmanager
 def frozen_autograd(
-    *networks: torch.nn.Module, checkpointed: bool = False, mutable: bool = False, mixed: bool = True
+    *networks: torch.nn.Module,
+    checkpointed: bool = False,
+    mutable: bool = False,
+    mixed: bool = True,
+    shared: bool = True,
+    forwards: Forwards | None = None,
 ) -> Iterator[None]:
     """Makes calls of `networks` record a graph from latents to features, even in the host's inference mode.
 
     networks: loaded by the host; their weights are constants. checkpointed: recompute all blocks of a U-Net in the
     backward pass, not only those of many tokens; those of a diffusion transformer are always recomputed. mutable: allow
-    changes in place of what the graph has saved. mixed: allow inference tensors that are no layer's weights. Take
-    gradients inside this context too.
+    changes in place of what the graph has saved. mixed: allow inference tensors that are no layer's weights. shared:
+    allow the host to add to skip connections in place. forwards: those of the run. Take gradients inside this context
+    too.
     """
-    fewest = 0 if checkpointed else _MANY_TOKENS
+    recording = Recording(0 if checkpointed else _MANY_TOKENS, mutable, mixed, shared)
+    made = [(forwards or Forwards()).of(network, recording) for network in networks]
     changed: list[torch.nn.Module] = []
-    transformers = False
     try:
-        for layer in (layer for network in networks for layer in network.modules()):
-            if "forward" in layer.__dict__:  # another pack's forward may do more than the layer's weight says
-                continue
-            if is_transformer_block(layer):
-                transformers = True
-                forward = recomputed_jointly(block_forward(layer), mutable=mutable, mixed=mixed)
-            elif isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock)):
-                forward = recomputed(layer.forward, fewest, mutable=mutable, mixed=mixed)
-            else:
-                forward = frozen_forward(layer)
-            if forward is not None:
+        for layer, forward in (pair for of in made for pair in of.forwards):
+            if "forward" not in layer.__dict__:
                 layer.__dict__["forward"] = forward
                 changed.append(layer)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(training() if transformers else contextlib.nullcontext())
+            stack.enter_context(training() if any(of.transformers for of in made) else contextlib.nullcontext())
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             if mutable:

@@ -9,7 +9,6 @@ needs no cast is used as an ordinary tensor in the same memory. The backward pas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
 
 import comfy.model_management
 import comfy.ops
@@ -17,23 +16,28 @@ import comfy.quant_ops
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .frozen_products import by_columns, has_few_positions
+
 Forward = Callable[..., torch.Tensor]
 
 
-def frozen_forward(layer: torch.nn.Module) -> Forward | None:
-    """A forward of a host layer that is differentiable with respect to its input; None for other modules."""
+def frozen_forward(layer: torch.nn.Module, shared: bool = True) -> Forward | None:
+    """A forward of a host layer that is differentiable with respect to its input; None for other modules.
+
+    shared: True where the host may modify the layer's input later, so that the graph must not keep it.
+    """
     if type(layer).__module__ != "comfy.ops":  # other packs' layers may store weights in another way
         return None
     if isinstance(layer, _NORMS):
-        return _norm(layer, layer.forward)
+        return _norm(layer, layer.forward, shared)
     if isinstance(layer, _CONVOLUTIONS):
         plain = (
             layer.padding_mode == "zeros"
             and not isinstance(layer.padding, str)
             and "_conv_forward" not in layer.__dict__
         )
-        return _linear(layer, layer.forward) if plain else None
-    return _linear(layer, layer.forward) if hasattr(layer, "in_features") else None
+        return _linear(layer, layer.forward, shared) if plain else None
+    return _linear(layer, layer.forward, shared) if hasattr(layer, "in_features") else None
 
 
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
@@ -45,7 +49,7 @@ def in_graph(x: torch.Tensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
 
 
-def _linear(layer: torch.nn.Module, original: Forward) -> Forward:
+def _linear(layer: torch.nn.Module, original: Forward, shared: bool) -> Forward:
     """The forward of a layer that is linear in its input."""
 
     def forward(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -53,18 +57,25 @@ def _linear(layer: torch.nn.Module, original: Forward) -> Forward:
             return original(x, *args, **kwargs)
         if not in_graph(x):
             return _constant(original, x)
-        if ordinary and _is_in_place(layer, x) and (function is None or x.numel() <= _SMALL):
+        if not (ordinary and _is_in_place(layer, x)):
+            return _FrozenLinear.apply(x, layer, original)
+        if function is None:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            weight, bias = _aliases(layer)
-            return torch.nn.functional.linear(x, weight, bias) if function is None else function(x, weight, bias)
-        return _FrozenLinear.apply(x, layer, original)
+            return torch.nn.functional.linear(x, *_aliases(layer))
+        if isinstance(layer, torch.nn.Conv2d) and has_few_positions(layer, x):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            return by_columns(layer, x, *_aliases(layer))
+        if shared or x.numel() > _SMALL:
+            return _FrozenLinear.apply(x, layer, original)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return function(x, *_aliases(layer))
 
     ordinary, function = _is_ordinary(layer), getattr(layer, "_conv_forward", None)
     return forward
 
 
 _SMALL = 2**15
-"""Inputs of at most this many numbers may be kept, which PyTorch's own gradient of a convolution does."""
+"""Inputs of at most this many numbers may be kept, as PyTorch's own gradient of a convolution does."""
 _ORDINARY = {
     kind.__name__: kind
     for kind in (
@@ -114,7 +125,9 @@ def _input_gradient(layer: torch.nn.Module, shape: torch.Size, slope: torch.Tens
     return result
 
 
-def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.RMSNorm, original: Forward) -> Forward:
+def _norm(
+    layer: torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.RMSNorm, original: Forward, shared: bool
+) -> Forward:
     def forward(x: torch.Tensor) -> torch.Tensor:
         if not in_graph(x):
             return _constant(original, x)
@@ -122,7 +135,7 @@ def _norm(layer: torch.nn.GroupNorm | torch.nn.LayerNorm | torch.nn.RMSNorm, ori
         if isinstance(layer, torch.nn.RMSNorm):
             return torch.nn.functional.rms_norm(x, layer.normalized_shape, weight, layer.eps)
         # The host adds ControlNet residuals to skip connections in place, after autograd has saved them here.
-        x = x.clone()
+        x = x.clone() if shared else x
         if isinstance(layer, torch.nn.GroupNorm):
             return torch.nn.functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
         return torch.nn.functional.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
@@ -147,19 +160,28 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
 
 
 def _aliases(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A layer's own weight and bias as ordinary tensors in the same memory."""
-    weight, bias = cast(torch.Tensor, layer.weight), cast("torch.Tensor | None", layer.bias)
+    """A layer's own weight and bias, which are in place, as ordinary tensors in the same memory."""
+    weight, bias = _own(layer)
+    assert weight is not None
     return _alias(weight), None if bias is None else _alias(bias)
+
+
+def _own(layer: torch.nn.Module) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    # A module's attributes take several times as long, and there are thousands of calls.
+    parameters = layer._parameters
+    return parameters.get("weight"), parameters.get("bias")
 
 
 def _is_in_place(layer: torch.nn.Module, x: torch.Tensor) -> bool:
     """True where a layer's own weight and bias are those that the host would compute with."""
-    patched = getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()) or hasattr(layer, "_v")
-    return not patched and all(
-        type(t) is torch.nn.Parameter and t.device == x.device and t.dtype == x.dtype
-        for t in (layer.weight, layer.bias)
-        if t is not None
-    )
+    if "_v" in layer.__dict__ or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()):
+        return False
+    weight, bias = _own(layer)
+    return _fits(weight, x) and (bias is None or _fits(bias, x))
+
+
+def _fits(weight: torch.Tensor | None, x: torch.Tensor) -> bool:
+    return type(weight) is torch.nn.Parameter and weight.dtype == x.dtype and weight.device == x.device
 
 
 def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:
@@ -172,7 +194,9 @@ def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:
 def _alias(result: torch.Tensor) -> torch.Tensor:
     """An ordinary tensor in the same memory: a copy of each layer's output would cost as much as a small layer."""
     alias = torch.empty(0, dtype=result.dtype, device=result.device)
-    return alias.set_(result.untyped_storage(), result.storage_offset(), result.size(), result.stride())
+    # A weight on which the host has left requires_grad set would hand it on.
+    source = result.detach() if result.requires_grad else result
+    return alias.set_(source)  # pyright: ignore[reportArgumentType]
 
 
 class HostTensors(TorchFunctionMode):

@@ -15,6 +15,7 @@ from ..host.attach import attach
 from ..host.checks import image_latent
 from ..host.dit_grad import with_rotation
 from ..host.frozen_autograd import differentiable, frozen_autograd
+from ..host.frozen_forwards import Forwards
 from ..host.frozen_refusals import refuse_cached, refuse_compiled
 from ..host.passes import Denoise, call_arguments, run_pass
 from ..host.run import Call, Forward
@@ -35,6 +36,7 @@ class _OtherText:
     node: str
     network: torch.nn.Module
     window: Window = ALWAYS
+    forwards: Forwards = field(default_factory=Forwards)
     _text: torch.Tensor | None = None
     _rest: dict = field(default_factory=dict)
 
@@ -46,7 +48,8 @@ class _OtherText:
         if self._text is None:
             return forward(call)
         arguments = {**call.arguments, **self._rest, "c_crossattn": self._text}
-        options = with_rotation(differentiable(call.options), [self.network])
+        options = differentiable(call.options)
+        options = with_rotation(options) if self.forwards.rotating(self.network) else options
         return forward(replace(call, arguments=arguments, options=options))
 
 
@@ -71,6 +74,7 @@ def null_text(
     refuse_cached(model, node)
     text, levels, count = _OtherText(node, model.model.diffusion_model), pivots.sigmas, len(pivots.sigmas) - 1
     found: list[torch.Tensor] = []
+    controlled = any("control" in rest for _, rest in reference.conditioning)
 
     def descend(denoise: Denoise, clean: torch.Tensor) -> None:
         given = call_arguments(model.model, empty, clean, conditional=False)
@@ -85,7 +89,7 @@ def null_text(
                 embedding = embedding.clone().requires_grad_()
                 optimizer = torch.optim.Adam([embedding], lr=learning_rate(i, count))
                 for _ in range(steps):
-                    with frozen_autograd(model.model.diffusion_model):
+                    with frozen_autograd(text.network, shared=controlled, forwards=text.forwards):
                         text.use(embedding.to(x.dtype), given)
                         loss = level.distance(denoise(x, high))
                         (embedding.grad,) = torch.autograd.grad(loss, embedding)

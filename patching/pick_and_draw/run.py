@@ -14,6 +14,7 @@ from ...kernels.pick_and_draw import RELATIVE, decayed, denoised_shift, step_of_
 from ..host.blocks import Layer
 from ..host.family import Options
 from ..host.frozen_autograd import gradient
+from ..host.frozen_forwards import Forwards
 from ..host.rows import conditional_chunks
 from ..host.run import KEY, Evaluate, Step
 from ..host.window import SAME_LEVEL, SigmaWindow
@@ -54,6 +55,7 @@ class GuidanceRun:
     """Set once the guider evaluates other conditionings in a call before the guided one."""
     _needs: dict[str, Any] = field(default_factory=lambda: {"checkpointed": False, "mutable": False, "mixed": False})
     """Arguments of `gradient` that an earlier gradient of the run has turned out to need."""
+    _forwards: Forwards = field(default_factory=Forwards)
 
     def __post_init__(self):
         terms, appearance = self.settings.terms, self.settings.terms.appearance
@@ -204,6 +206,7 @@ class GuidanceRun:
                 node=NODE,
                 tap=reading.tapped,
                 run=run,
+                forwards=self._forwards,
                 **self._needs,
             )
             assert found is not None

@@ -184,6 +184,7 @@ def test_control_nets_are_passed_through(count, checkpointed):
 
     found = ours(model, x, conds=controlled(model, [network] * count), checkpointed=checkpointed, run=run)
     untouched(network, before)
+    assert not found.mutable  # residuals are added to copies
     assert comfy.ops.disable_weight_init.Conv2d in frozen[0]  # with copies of its weights the result would not differ
     with torch.inference_mode(False):
         twin = ordinary_model()
