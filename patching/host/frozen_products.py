@@ -49,7 +49,10 @@ def attends_by_products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bo
 
     PyTorch computes the gradients of keys and values, too, which a text's do not need.
     """
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not (torch.is_grad_enabled() and q.requires_grad):
+    # A host may pass keys and values with their heads apart.
+    if not q.ndim == k.ndim == v.ndim == 3 or q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return False
+    if not torch.is_grad_enabled() or not q.requires_grad:
         return False
     return not (k.requires_grad or v.requires_grad) or q.shape[1] * k.shape[1] <= _FEW_SCORES
 

@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from likeness.patching.host import frozen_autograd
+from likeness.patching.host import frozen_forwards
 from likeness.patching.host.frozen_autograd import Stop, gradient
 from likeness.tests.patching import tiny_dits
 from likeness.tests.patching.host.gradients import error, sampling, untouched, weights_of
@@ -106,7 +106,7 @@ def test_equals_finite_differences(dit):
 def test_recomputing_gives_the_same(dit, monkeypatch):
     model, x = inference_dit(dit), tiny_dits.latent(dit, rows=2)["samples"]
     recomputed = ours(model, dit, x)
-    monkeypatch.setattr(frozen_autograd, "recomputed_jointly", lambda forward, **settings: forward)
+    monkeypatch.setattr(frozen_forwards, "recomputed_jointly", lambda forward, **settings: forward)
     kept = ours(model, dit, x)
     assert torch.equal(recomputed.latents, kept.latents) and torch.equal(recomputed.losses, kept.losses)
 
@@ -118,7 +118,7 @@ def test_recomputing_needs_less_memory(monkeypatch):
         with Memory(model) as memory:
             ours(model, "lumina2", x, Outputs("lumina2", last=3))
         peaks.append(memory.peak)
-        monkeypatch.setattr(frozen_autograd, "recomputed_jointly", lambda forward, **settings: forward)
+        monkeypatch.setattr(frozen_forwards, "recomputed_jointly", lambda forward, **settings: forward)
     assert peaks[0] < 0.5 * peaks[1]
 
 

@@ -62,6 +62,7 @@ def test_attention_by_products_is_for_bfloat16_and_for_gradients():
     assert not attends_by_products(q, k, k)
     q.requires_grad_()
     assert attends_by_products(q, k, k) and not attends_by_products(q.float(), k.float(), k.float())
+    assert not attends_by_products(q, k[..., None], k[..., None])  # with heads apart
     assert not attends_by_products(q, k.requires_grad_(), k)
     assert attends_by_products(q[:, :128], k[:, :512], k[:, :512])
     with torch.no_grad():
