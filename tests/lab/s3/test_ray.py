@@ -39,7 +39,8 @@ def plain(tmp_path_factory):
     def made(kind: str) -> dict[str, bytes]:
         if kind not in known:
             out = tmp_path_factory.mktemp(kind)
-            subprocess.run([sys.executable, DRIVER, str(out), kind], check=True, timeout=PATIENCE)
+            command = [sys.executable, DRIVER, str(out), kind, "--workers", "2"]
+            subprocess.run(command, check=True, timeout=PATIENCE)
             known[kind] = shards(out)
         return known[kind]
 
