@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 from likeness.tests import workflows
-from likeness.tests.browser import frontend, geometry
+from likeness.tests.browser import frontend, geometry, lay_out
 from likeness.tests.browser.graphs import after_run, frontend_graph, sizes
 from likeness.tests.browser.graphs.layout import TITLE, Box
 
@@ -35,6 +35,11 @@ def test_a_graph_has_room_for_what_a_run_shows(name):
             height = max(height, sizes.after_run(kind, known[sizes.signature(kind, entry["inputs"])]))
         boxes[str(node["id"])] = Box(x, y - TITLE + 4, width, height + TITLE - 4)
     assert outside(graph, boxes) == []
+
+
+@pytest.mark.parametrize("plan", lay_out.plans(), ids=lambda plan: plan.name)
+def test_a_stored_layout_is_the_generators(plan):
+    assert lay_out.text(lay_out.laid_out(plan)) == workflows.ui_file(plan.name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
