@@ -58,9 +58,9 @@ def training() -> Iterator[None]:
         comfy.model_management.in_training = before
 
 
-def rotates(network: torch.nn.Module) -> bool:
-    """True for Anima, whose options `with_rotation` has to change."""
-    return any(_class_name(module) == _ROTATING for module in network.modules())
+def rotates(module: torch.nn.Module) -> bool:
+    """True for attention of Anima, for which `with_rotation` has to change options."""
+    return _class_name(module) == _ROTATING
 
 
 def with_rotation(options: Options) -> Options:

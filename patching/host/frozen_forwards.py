@@ -33,7 +33,6 @@ class Made(NamedTuple):
     others: the layers with another pack's forward, which may do more than the layer's weight says.
     """
 
-    network: torch.nn.Module
     forwards: list[tuple[torch.nn.Module, Forward]]
     others: list[torch.nn.Module]
     transformers: bool
@@ -43,27 +42,29 @@ class Forwards:
     """The forwards of networks, made once for all gradients of a run. They hold modules, and no weights."""
 
     def __init__(self):
-        self._made: dict[tuple[int, Recording], Made] = {}
-        self._rotating: dict[int, tuple[torch.nn.Module, bool]] = {}
+        self._layers: dict[torch.nn.Module, list[torch.nn.Module]] = {}
+        self._made: dict[tuple[torch.nn.Module, Recording], Made] = {}
 
     def of(self, network: torch.nn.Module, recording: Recording) -> Made:
-        key = id(network), recording
-        known = self._made.get(key)
+        known = self._made.get((network, recording))
         if known is None or any("forward" not in layer.__dict__ for layer in known.others):
-            known = self._made[key] = _made(network, recording)
+            known = self._made[network, recording] = _made(self._layers_of(network), recording)
         return known
 
     def rotating(self, network: torch.nn.Module) -> bool:
         """True for a network whose rotation of queries and keys has no gradient."""
-        if id(network) not in self._rotating:
-            self._rotating[id(network)] = network, rotates(network)
-        return self._rotating[id(network)][1]
+        return any(rotates(layer) for layer in self._layers_of(network))
+
+    def _layers_of(self, network: torch.nn.Module) -> list[torch.nn.Module]:
+        if network not in self._layers:
+            self._layers[network] = [*network.modules()]
+        return self._layers[network]
 
 
-def _made(network: torch.nn.Module, recording: Recording) -> Made:
-    made = Made(network, [], [], any(is_transformer_block(layer) for layer in network.modules()))
+def _made(layers: list[torch.nn.Module], recording: Recording) -> Made:
+    made = Made([], [], any(is_transformer_block(layer) for layer in layers))
     how = {"mutable": recording.mutable, "mixed": recording.mixed}
-    for layer in network.modules():
+    for layer in layers:
         if "forward" in layer.__dict__:
             made.others.append(layer)
             continue

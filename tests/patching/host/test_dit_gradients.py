@@ -6,6 +6,7 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
+from likeness.benchmarks.fuzz.host_nodes.transformers import KINDS, sizes_of
 from likeness.patching.host import frozen_forwards
 from likeness.patching.host.frozen_autograd import Stop, gradient
 from likeness.tests.patching import tiny_dits
@@ -169,8 +170,7 @@ class Faulty(Outputs):
 
 def stored_in(family, dtype, weights=None):
     """A MODEL whose weights are stored in a type and cast to float32 for each call, as fp8 checkpoints are."""
-    kind, sizes = tiny_dits._CONFIGS[family]
-    config = kind(dict(sizes))
+    config = KINDS[family][0](sizes_of(family, tiny_dits.WIDTH_TEXT, tiny_dits.WIDTH_POOLED))
     config.set_inference_dtype(dtype, torch.float32)
     base = config.get_model({}, "", device=comfy.model_management.unet_offload_device())
     base.diffusion_model.load_state_dict(weights or inference_dit(family).model.diffusion_model.state_dict())
