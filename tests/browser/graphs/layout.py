@@ -164,8 +164,8 @@ def _bends(
         source, target = nodes[wire.source], nodes[wire.target]
         if leap > 1:
             outputs.setdefault((wire.source, wire.output), []).append(wire)
-        elif leap == 1 and abs(target.y - source.y) > FAR:
-            bends.append(Bend(columns[column_of[wire.target]].x - beside, (source.y + target.y) / 2, [wire]))
+        elif leap == 1:
+            bends += _falling(columns[column_of[wire.target]].x - beside, source.y, target.y, wire)
     taken: list[tuple[int, int, float]] = []
     for (source, _), found in outputs.items():
         first, last = column_of[source], max(column_of[wire.target] for wire in found)
@@ -184,6 +184,15 @@ def _bends(
                 if abs(nodes[wire.target].y - y) > FAR:
                     bends.append(Bend(x, (nodes[wire.target].y + y) / 2, [wire], end))
     return bends
+
+
+def _falling(x: float, start: float, end: float, wire: Wire) -> list[Bend]:
+    """Bends of a link that rises or falls between two columns, at most FAR from one to the next."""
+    count = math.ceil(abs(end - start) / FAR)
+    found: list[Bend] = []
+    for part in range(1, count):
+        found.append(Bend(x, start + (end - start) * part / count, [wire], found[-1] if found else None))
+    return found
 
 
 def _up_to(bends: list[Bend], bend: Bend, y: float) -> Bend:
