@@ -19,6 +19,8 @@ PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal
 """Ends of a graph. Sentence: of ours, while it ran. Refusal: when it was queued. Failure: nothing usable, which is a
 fault unless core's nodes fail alike without ours."""
 RENEWED_EVERY = 50
+LOADER = "LikenessDemoModel"
+"""Node of ours that stands for a checkpoint's loader: it is no cause of a failure of core's nodes after it."""
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _RAW = re.compile(
     r"size mismatch|must match the size|object has no attribute|NoneType|KeyError|IndexError|TypeError|shapes cannot|"
@@ -184,7 +186,8 @@ class Oracle:
     def _of_error(self, prompt: Prompt, found: Outcome) -> Fault | None:
         if self._is_sentence(found.error) or self._fails_alone(prompt, found):
             return None
-        if not any(is_ours(prompt[node]["class_type"]) for node in ancestors(prompt, found.at)):
+        kinds = {prompt[node]["class_type"] for node in ancestors(prompt, found.at)}
+        if not any(is_ours(kind) for kind in kinds - {LOADER}):
             return None  # no node of ours has touched what failed
         return Fault("raw error", _blame(prompt, found), found.error)
 

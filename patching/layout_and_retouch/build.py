@@ -61,11 +61,13 @@ def retouch(
         for prompt in prompts_of(source, layout_negative):
             check_text(model, prompt, "layout", NODE)
     soft = plain_mask(mask, NODE) if isinstance(mask, torch.Tensor) else mask
+    if settings.strength == 0 or not blocks:
+        return model.clone()  # neutral values stay silent, whatever else is connected
     told = notices or Notices(NODE)
     prompt_alone = vanilla_conditioning is not None and vanilla is None
     for sentence in idle_inputs(settings, source, soft, layout_negative, prompt_alone):
         told.tell(sentence)
-    if settings.strength == 0 or settings.window.empty or not blocks:
+    if settings.window.empty:
         return model.clone()
     patch = Retouch(
         settings=settings if source is not None else replace(settings, early_swap=NONE),

@@ -15,6 +15,8 @@ GUIDED = {
     "4": {"class_type": "FuzzResult", "inputs": {"latent": ["3", 0]}},
     "5": {"class_type": "LikenessLossCurves", "inputs": {"losses": ["2", 1], "latent": ["3", 0]}},
 }
+DECODED = GUIDED | {"6": {"class_type": "VAEDecode", "inputs": {"samples": ["7", 0], "vae": ["1", 2]}}}
+DECODED["7"] = {"class_type": "EmptyLatentImage", "inputs": {}}
 NEUTRAL = copy.deepcopy(GUIDED)
 NEUTRAL["2"]["inputs"]["step_size"] = 0.0
 SET = {
@@ -87,6 +89,7 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": failed("Subject Guidance: The size of tensor a must match the size of b.")}, "raw error"),
         (GUIDED, {"prompt": failed("Cut Out: expected a mask for each of 3, got 1 masks; connect masks.")}, None),
         (GUIDED, {"prompt": failed("KSampler: expected a model, got none; connect one.")}, "raw error"),
+        (DECODED, {"prompt": failed("16 must match the size of 128.", "VAEDecode", "6")}, None),
         (GUIDED, {"prompt": Outcome(kind="withheld", texts={"2": "Nothing can be cut out."})}, None),
         (GUIDED, {"prompt": Outcome(kind="withheld")}, "no effect without a word"),
         (GUIDED, {"prompt": failed("core wants 3\nrows"), "plain_one": failed("core wants 40")}, None),

@@ -42,6 +42,8 @@ NEUTRAL = {
     "lambda_2 0": {"lambda_2": 0, "lambda_3": 0},
     "strength 0": {"strength": 0.0},
     "no blocks": {"blocks": ""},
+    "strength 0 under a white mask": {"strength": 0.0, "layout": True, "mask": torch.ones(1, 8, 8)},
+    "no blocks for a reversed window": {"blocks": "", "start_percent": 0.8, "end_percent": 0.2},
     "empty window": {"start_percent": 0.5, "end_percent": 0.5},
     "no swap": {"early_swap": NONE},
     "mask at the end": {"layout": True, "mask": mask(), "lambda_3": STEPS},
