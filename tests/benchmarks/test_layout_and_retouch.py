@@ -15,6 +15,9 @@ from likeness.benchmarks.layout_and_retouch_costs import memory_ratios
 from likeness.benchmarks.memory import peak_bytes
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.patching.host.blocks import DEMO
+from likeness.patching.host.family import LATE
+from likeness.patching.tinyland.model import TUNED_BLOCKS
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=3)
@@ -65,12 +68,12 @@ def test_the_workflow_has_the_settings_that_are_measured():
     nodes = json.loads((ROOT / "workflows" / "api" / "layout_and_retouch.json").read_text(encoding="utf-8")).values()
     inputs = {node["class_type"]: node["inputs"] for node in nodes}
     recipe, swap = Recipe(), inputs["MultiSourceAttnSwap"]
-    assert {name: swap[name] for name in ("lambda_2", "lambda_3", "blocks", "attention")} == {
+    assert {name: swap[name] for name in ("lambda_2", "lambda_3", "attention")} == {
         "lambda_2": recipe.lambda_2,
         "lambda_3": recipe.lambda_3,
-        "blocks": recipe.blocks,
         "attention": recipe.attention,
     }
+    assert swap["blocks"] == DEMO and recipe.blocks.split(", ") == list(TUNED_BLOCKS[LATE])
     assert inputs["StepBlendedSampler"]["switch_step"] == recipe.switch_step
     assert (
         inputs["AdaptiveMask"]["threshold"] == recipe.threshold

@@ -14,6 +14,9 @@ from likeness.benchmarks.networks import tiny_network
 from likeness.benchmarks.pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.patching.host.blocks import DEMO
+from likeness.patching.host.family import COARSE, MAPS, MIDDLE
+from likeness.patching.tinyland.model import TUNED_BLOCKS
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,17 +152,19 @@ def test_the_workflow_has_the_settings_that_are_measured():
     nodes = json.loads((ROOT / "workflows" / "api" / "pick_and_draw.json").read_text(encoding="utf-8")).values()
     inputs = {node["class_type"]: node["inputs"] for node in nodes}
     recipe, guidance, palette = Recipe(), inputs["UREMDGuidance"], inputs["AppearancePalette"]
-    named_alike = (
-        "appearance_weight layout_weight layout_blocks direction step_size iterations every threshold map_blocks"
-    )
+    named_alike = "appearance_weight layout_weight direction step_size iterations every threshold"
     for name in named_alike.split():
         assert guidance[name] == getattr(recipe, name), name
     assert (guidance["appearance_start"], guidance["appearance_end"]) == recipe.appearance_window
     assert (guidance["layout_start"], guidance["layout_end"]) == recipe.layout_window
     assert guidance["step"] == recipe.step_kind
     assert inputs["LikenessDemoSubject"]["strength"] == recipe.strength
-    assert (palette["blocks"], palette["threshold"]) == (recipe.blocks, recipe.palette_threshold)
-    assert palette["map_blocks"] == recipe.palette_map_blocks
+    assert palette["threshold"] == recipe.palette_threshold
+    chosen = [guidance["layout_blocks"], guidance["map_blocks"], palette["blocks"], palette["map_blocks"]]
+    assert chosen == 4 * [DEMO]
+    assert recipe.layout_blocks == recipe.blocks == "output2-5" and recipe.map_blocks == recipe.palette_map_blocks
+    assert [*TUNED_BLOCKS[MAPS]] == [*TUNED_BLOCKS[MIDDLE]] == [f"output{n}" for n in range(2, 6)]
+    assert [*TUNED_BLOCKS[COARSE]] == [recipe.map_blocks]
 
 
 def test_the_kernels_costs(monkeypatch):
