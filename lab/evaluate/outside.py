@@ -94,7 +94,8 @@ def image_rewards(python: Path | None, weights: Path | None, pairs: Sequence[tup
     python = reward_python(python)
     wanted = [{"picture": str(path.resolve()), "text": text} for path, text in pairs]
     done = subprocess.run(
-        [str(python), str(REWARD), str(weights.resolve()) if weights else ""],
+        # Absolute, but not resolved: the Python of a virtual environment is a link.
+        [str(python.absolute()), str(REWARD), str(weights.resolve()) if weights else ""],
         cwd=weights,  # the package asks for its tokenizer by a name, which is a folder there
         input=json.dumps(wanted),
         capture_output=True,

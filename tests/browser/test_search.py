@@ -29,7 +29,7 @@ def test_a_word_lists_our_node_first(page, words):
 
 @pytest.mark.parametrize("words", ["face", "style", "lora", "photo"])
 def test_a_word_of_other_nodes_titles_lists_ours_too(page, words):
-    """The search sorts by title and id, then by the host's own counts of use, which has none for ours."""
+    """The search sorts by title and id, then by the host's own counts of use, which have none for ours."""
     found = page.evaluate(_FOUND, words)
     ours = [name for name, _, own in found if own]
     assert len(ours) > 2 and not found[0][2]

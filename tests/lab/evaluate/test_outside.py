@@ -3,6 +3,7 @@
 import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from likeness.demo.launcher.files import Problem
@@ -21,7 +22,7 @@ def test_the_inception_score_uses_the_device(tmp_path, monkeypatch):
     assert [options["cuda"] for options in given] == [False, True]
 
 
-def test_image_reward_speaks_with_another_python(tmp_path):
+def test_image_reward_speaks_with_another_python(tmp_path, monkeypatch):
     """A stub takes the package's place, so this tests the adapter and not the metric."""
     stub = tmp_path / "python"
     stub.write_text('#!/bin/sh\nPYTHONPATH="$(dirname "$0")" exec "$REAL" "$@"\n'.replace("$REAL", sys.executable))
@@ -43,6 +44,9 @@ def test_image_reward_speaks_with_another_python(tmp_path):
         (weights / name).touch()
     assert outside.reward_weights(weights) == weights and outside.reward_weights(None) is None
     assert outside.image_rewards(stub, weights, pairs) == [3.5, 4.0]
+    with monkeypatch.context() as here:
+        here.chdir(tmp_path)
+        assert outside.image_rewards(Path("python"), Path("weights"), pairs) == [3.5, 4.0]
     (tmp_path / "ImageReward.py").write_text("raise ImportError('no such name')")
     with pytest.raises(Problem, match=r"ImageReward ended with code 1 \(ImportError: no such name\)"):
         outside.image_rewards(stub, None, pairs)
