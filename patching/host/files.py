@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from . import file_names
 from .checks import single
 from .facts import check_finite, named, tensor
+from .quoted import shortened
 
 T = TypeVar("T")
 
@@ -85,13 +86,14 @@ class Store:
         """Raises ValueError for a prefix that leads out of the folder or makes no name of a file."""
         if not self._holds(prefix):
             raise ValueError(
-                f"{self.saver}: expected a name below output/{self.folder}, got {prefix!r}; change filename_prefix."
+                f"{self.saver}: expected a name below output/{self.folder}, got {shortened(prefix, 80)!r}; change "
+                "filename_prefix."
             )
         if not file_names.fits(prefix):
             also = file_names.ALSO_ON_WINDOWS if file_names.WINDOWS else ""
             raise ValueError(
                 f"{self.saver}: expected a name of a file, of at most {file_names.LONGEST} bytes between slashes"
-                f"{also}, got {prefix[:80]!r}; change filename_prefix."
+                f"{also}, got {shortened(prefix, 80)!r}; change filename_prefix."
             )
 
     def _holds(self, prefix: str) -> bool:

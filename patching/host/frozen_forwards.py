@@ -73,7 +73,8 @@ def _made(layers: list[torch.nn.Module], recording: Recording) -> Made:
         elif isinstance(layer, (ResBlock, host_attention.BasicTransformerBlock)):
             forward = recomputed(layer.forward, recording.fewest, **how)
         else:
-            forward = frozen_forward(layer, recording.shared)
+            # Transformers' blocks add to their own sequences in place.
+            forward = frozen_forward(layer, recording.shared or made.transformers)
         if forward is not None:
             made.forwards.append((layer, forward))
     return made

@@ -137,7 +137,7 @@ class Parser:
         try:
             self.parse(text)
         except ValueError as error:
-            assert is_sentence(str(error)), str(error)[:LONGEST]
+            assert is_sentence(str(error)), ascii(error)[:LONGEST]
             return False
         return True
 

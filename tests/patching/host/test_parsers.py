@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from likeness.tests.patching.host.parsers import PARSERS
 
 FOUND = {
+    "names": ("//" + "\udcfa" * 300, "../" + "x\n" * 300),
     "blocks": ("input" + "1" * 5000, "output0-" + "9" * 5000),
     "points": ("nan,1", "1,inf"),
 }
