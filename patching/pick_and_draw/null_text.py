@@ -74,7 +74,6 @@ def null_text(
     refuse_cached(model, node)
     text, levels, count = _OtherText(node, model.model.diffusion_model), pivots.sigmas, len(pivots.sigmas) - 1
     found: list[torch.Tensor] = []
-    controlled = any("control" in rest for _, rest in reference.conditioning)
 
     def descend(denoise: Denoise, clean: torch.Tensor) -> None:
         given = call_arguments(model.model, empty, clean, conditional=False)
@@ -89,7 +88,7 @@ def null_text(
                 embedding = embedding.clone().requires_grad_()
                 optimizer = torch.optim.Adam([embedding], lr=learning_rate(i, count))
                 for _ in range(steps):
-                    with frozen_autograd(text.network, shared=controlled, forwards=text.forwards):
+                    with frozen_autograd(text.network, forwards=text.forwards):
                         text.use(embedding.to(x.dtype), given)
                         loss = level.distance(denoise(x, high))
                         (embedding.grad,) = torch.autograd.grad(loss, embedding)

@@ -173,6 +173,19 @@ def test_null_text_inversion_follows_the_inversion_under_guidance():
         assert torch.equal(value, before[name][0]) and value.requires_grad == before[name][1]
 
 
+def test_null_text_beside_a_patch_that_changes_skip_connections_in_place():
+    def halved(h, skipped, options):
+        return h, skipped.mul_(0.5)
+
+    model = model_of()
+    reference = chosen(model, source=INVERTED).references.items[0]
+    pivots = invert(model, encoded(CAPTION), reference.latent, (3.0, 1.5), "test")
+    patched = model.clone()
+    patched.set_model_output_block_patch(halved)
+    found, plain = (null_text(each, reference, encoded(""), pivots, "test", steps=1) for each in (patched, model))
+    assert not torch.equal(found.latents[0], plain.latents[0])
+
+
 def test_a_palette_with_all_choices_is_saved_and_loaded(tmp_path, monkeypatch):
     import folder_paths
 
