@@ -30,10 +30,6 @@ class Separate:
     encoders: int
     kind: str
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("network", *ENCODERS[: self.encoders], "vae") if self.encoders else ()
-
     def graph(self, graph: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of a method's graph in which every loader of a checkpoint is one of these files.
 

@@ -105,6 +105,8 @@ def drop(page, kinds: Sequence[str], modern: bool) -> tuple[int, int]:
         bottoms[column] += height + GAP
     page.set_viewport_size({"width": round(LEFT + COLUMNS * width), "height": round(max(bottoms))})
     page.evaluate(_DROP, [list(kinds), places])
+    elements = page.evaluate("document.querySelectorAll('[data-node-id]').length")
+    assert elements == modern * len(kinds), "another renderer than the one asked for has drawn the nodes"
     return round(LEFT + COLUMNS * width), round(max(bottoms))
 
 

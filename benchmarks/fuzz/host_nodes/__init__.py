@@ -5,7 +5,6 @@ The fuzzer copies this folder into the custom nodes of its own ComfyUI.
 
 from __future__ import annotations
 
-import functools
 import gc
 import hashlib
 import importlib
@@ -134,13 +133,6 @@ class FuzzAgain:
         return (latent,)
 
 
-@functools.cache
-def _settle() -> None:
-    """Keeps what a started server holds out of its collections, each of which would take longer than a tiny model's
-    run."""
-    gc.freeze()
-
-
 class FuzzImage:
     """Pictures of random blobs."""
 
@@ -166,7 +158,6 @@ class FuzzResult:
         return {"required": {"latent": ("LATENT",)}}
 
     def show(self, latent: dict):
-        _settle()
         samples = latent["samples"].float().cpu().contiguous()
         facts = {
             "hash": hashlib.sha256(samples.numpy().tobytes()).hexdigest(),
@@ -185,3 +176,6 @@ _SERVING = Path(folder_paths.base_path) / "serving.pid"
 """The fuzzer makes it where it wants fresh processes."""
 if _SERVING.exists():
     hold(_SERVING)  # the host has imported its own nodes, and starts nothing before those of others
+# Each collection of what the host has imported would take longer than a tiny model's run.
+gc.collect()
+gc.freeze()

@@ -5,7 +5,7 @@ import json
 import pytest
 from likeness.lab.evaluate import command, templates
 from likeness.lab.evaluate import plan as plans
-from likeness.lab.evaluate.separate import Separate
+from likeness.lab.evaluate.separate import ENCODERS, Separate
 from likeness.tests import workflows
 from likeness.tests.lab.evaluate.test_command import files, plan
 
@@ -20,7 +20,7 @@ def test_a_method_loads_separate_files_in_place_of_a_checkpoint(name, encoders):
     before, separate = templates.load(name), Separate(encoders, "flux")
     graph = separate.graph(before.graph)
     made = templates.parsed(name, graph)
-    assert made.names == before.names - {"checkpoint"} | set(separate.slots)
+    assert made.names == before.names - {"checkpoint"} | {"network", "vae", *ENCODERS[:encoders]}
     links = [value for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
     assert all(node in graph for node, _ in links)
     assert not any(node["class_type"] == "CheckpointLoaderSimple" for node in graph.values())
