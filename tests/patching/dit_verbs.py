@@ -38,6 +38,15 @@ TEXT, OTHER, NEGATIVE = (tiny_dits.conditioning(seed=seed) for seed in (10, 13, 
 SCHEDULE = {"steps": 1, "sampler": "euler", "scheduler": "simple", "denoise": 1.0, "node": "Node"}
 
 
+def far(found: torch.Tensor, other: torch.Tensor) -> bool:
+    """True for a relative difference that counts as an effect."""
+    return float((found - other).norm()) > 1e-4 * float(other.norm())
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=2e-3 * float(expected.abs().max()))
+
+
 def network(dit: str):
     """A MODEL whose weights are made in inference mode, as those of guided runs."""
     return tiny_dits.tiny_dit(dit, SEED)

@@ -18,6 +18,8 @@ from likeness.tests.patching.dit_verbs import (
     TEXT,
     borrowed,
     brief,
+    close,
+    far,
     network,
     together,
     with_guidance,
@@ -52,14 +54,6 @@ def test_the_page_says_what_the_tests_find():
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines() if line[:1] == "|"]
     assert rows[0] == ["input", "references", "sets", "guidance"]
     assert {name: " ".join(cells) for name, *cells in rows[2:]} == FOUND
-
-
-def far(found: torch.Tensor, other: torch.Tensor) -> bool:
-    return float((found - other).norm()) > 1e-4 * float(other.norm())
-
-
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-2, atol=2e-3 * float(expected.abs().max()))
 
 
 class Regional:

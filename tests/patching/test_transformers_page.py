@@ -11,14 +11,22 @@ import comfy.model_patcher
 import pytest
 import torch
 from likeness.tests.patching import tiny_dits
-from likeness.tests.patching.dit_verbs import IN_BATCHES, PICTURES, READINGS, Warmer, network, plain, positions
+from likeness.tests.patching.dit_verbs import (
+    IN_BATCHES,
+    PICTURES,
+    READINGS,
+    Warmer,
+    close,
+    far,
+    network,
+    plain,
+    positions,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_the_host_runs")]
 
 PAGE = Path(__file__).parents[2] / "docs" / "transformers.md"
 METHODS = (*PICTURES, *READINGS, "positions")
-VISIBLE = 1e-4
-"""The least relative difference of two results that counts as an effect."""
 
 
 def rows_of_page() -> dict[str, list[str]]:
@@ -27,14 +35,6 @@ def rows_of_page() -> dict[str, list[str]]:
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines() if line[:1] == "|"]
     assert rows[0][2:] == list(METHODS)
     return {name: row[2:] for name, row in zip(tiny_dits.DITS, rows[2:], strict=True)}
-
-
-def differs(found: torch.Tensor, other: torch.Tensor) -> bool:
-    return float((found - other).norm()) > VISIBLE * float(other.norm())
-
-
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-2, atol=2e-3 * float(expected.abs().max()))
 
 
 @functools.cache
@@ -54,9 +54,9 @@ def test_pictures(dit, method, monkeypatch):
     model = network(dit)
     expected, before = first_of(dit, without), facts(model)
     found = run(model, dit)
-    assert torch.isfinite(found).all() and found.shape == expected.shape and differs(found, expected)
+    assert torch.isfinite(found).all() and found.shape == expected.shape and far(found, expected)
     assert torch.equal(run(model, dit, 0.0), expected)
-    assert differs(run(Warmer().on(model), dit), found)
+    assert far(run(Warmer().on(model), dit), found)
     assert facts(model) == before and torch.equal(without(model, dit), expected)
     assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
     # The sides of guidance in calls of their own, as where memory is short.
@@ -74,14 +74,14 @@ def test_readings(dit, method):
     expected, before = first_of(dit, plain), facts(model)
     found = run(model, dit)
     assert torch.isfinite(found).all() and found.std() > 0
-    assert differs(run(Warmer().on(model), dit), found)
+    assert far(run(Warmer().on(model), dit), found)
     assert facts(model) == before and torch.equal(plain(model, dit), expected)
 
 
 def test_positions(dit):
     same, beside, index = positions(network(dit), dit)
     if rows_of_page()[dit][METHODS.index("positions")] == "works":
-        assert differs(beside, same) and differs(index, same) and differs(beside, index)
+        assert far(beside, same) and far(index, same) and far(beside, index)
     else:
         assert torch.equal(same, beside) and torch.equal(same, index)
 

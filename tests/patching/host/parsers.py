@@ -27,9 +27,13 @@ LONGEST = 700
 """Characters of a sentence on a node."""
 
 
-def is_sentence(text: str) -> bool:
-    """True for one line that says what was expected; a plain bool keeps pytest from printing its parts."""
-    return "expected " in text and text.endswith(".") and "\n" not in text and len(text) < LONGEST
+def is_sentence(text: str, node: str = "") -> bool:
+    """True for one line that says what was expected, and begins with a node's name if one is given.
+
+    A plain bool keeps pytest from printing its parts.
+    """
+    begins = text.startswith(f"{node}: expected ") if node else "expected " in text
+    return begins and text.endswith(".") and "\n" not in text and len(text) < LONGEST
 
 
 def block_text(text: str) -> None:

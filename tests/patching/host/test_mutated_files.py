@@ -9,6 +9,7 @@ import pytest
 from likeness.patching.host import file_names, files
 from likeness.patching.pick_and_draw import template_file
 from likeness.tests.patching.host.mutations import mutated, parts
+from likeness.tests.patching.host.parsers import is_sentence
 from likeness.tests.patching.host.saved_files import FORMATS, given
 from safetensors import SafetensorError
 
@@ -20,11 +21,6 @@ IN_SUITE, IN_ALL = 40, 1000
 def output(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "output"))
     return tmp_path / "output"
-
-
-def is_sentence(text: str, node: str) -> bool:
-    """True for one line that names the node; a plain bool keeps pytest from printing what it was made of."""
-    return text.startswith(f"{node}: expected ") and text.endswith(".") and "\n" not in text and len(text) < 700
 
 
 def tried(form, count: int, first: int = 0) -> dict[str, list[str]]:
