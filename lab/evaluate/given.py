@@ -54,7 +54,7 @@ class Weights:
         slots = set().union(*(templates.load(method).names for method in methods))
         folders, files, hashes = {"models": str(models.resolve())}, {}, {}
         named = _named(options)
-        if options.network:
+        if options.network and "checkpoint" in slots:
             slots = slots - {"checkpoint"} | (named.keys() - {"checkpoint", "joint_checkpoint"})
         for slot, (given, option, kind) in named.items():
             if slot not in slots:

@@ -141,7 +141,9 @@ def _claimed(place: Path) -> tuple[Path, BinaryIO]:
             if path != own and try_lock(other):
                 rmtree(path.with_suffix(""), ignore_errors=True)
                 path.unlink()
-    lock = own.open("a+b")
-    while not try_lock(lock):
-        time.sleep(0.05)  # another process looks whether this one is gone
-    return own.with_suffix(""), lock
+    while True:
+        lock = own.open("a+b")
+        if try_lock(lock) and own.exists() and os.path.samestat(os.fstat(lock.fileno()), own.stat()):
+            return own.with_suffix(""), lock
+        lock.close()
+        time.sleep(0.05)  # another process looks whether this one is gone, and may have removed the file

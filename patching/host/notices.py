@@ -88,6 +88,32 @@ class Notices:
             send(text, self.node_id)
 
 
+class Heard(Notices):
+    """Passes sentences on to other notices, and knows them: what is made once and kept says them at each use."""
+
+    def __init__(self, to: Notices):
+        super().__init__(to.name)
+        self._to, self._heard = to, list[tuple[str, str]]()
+
+    def tell(self, sentence: str) -> None:
+        self._pass_on("tell", sentence)
+
+    def inform(self, sentence: str) -> None:
+        self._pass_on("inform", sentence)
+
+    def show(self, line: str) -> None:
+        self._to.show(line)
+
+    def repeat(self, to: Notices) -> None:
+        """Says all sentences again, of which notices show each once."""
+        for how, sentence in self._heard:
+            getattr(to, how)(sentence)
+
+    def _pass_on(self, how: str, sentence: str) -> None:
+        self._heard.append((how, sentence))
+        getattr(self._to, how)(sentence)
+
+
 _latest: dict[str, Notices] = {}
 """The Notices of each node's latest execution, since the editor never removes a text by itself."""
 

@@ -16,9 +16,9 @@ from ..host.checks import given_vae
 from ..host.families import family_of
 from ..host.family import KEYS, SELF_INPUT
 from ..host.identity import identity_of
-from ..host.notices import Notices
+from ..host.notices import Heard, Notices
 from ..host.prompt import SubjectPrompt
-from ..host.window import ALWAYS, Window
+from ..host.window import ALWAYS
 from ..pick_and_draw.build_palette import AVERAGE, Made, Picture, build_palette
 from ..pick_and_draw.palette import Palette
 from .masks import found_masks, given_masks
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 
-_DEFAULTS: dict[str, Any] = {
+_PALETTE: dict[str, Any] = {
     "source": INVERTED,
     "seed": 0,
     "weight": 1.0,
@@ -38,7 +38,7 @@ _DEFAULTS: dict[str, Any] = {
     "features": SELF_INPUT,
     "saliency": AVERAGE,
 }
-"""Settings of a palette that decide what is kept of it."""
+"""Settings of a palette, those of AppearancePalette, that decide what is kept of it."""
 
 
 def reference_of(
@@ -115,7 +115,7 @@ def palette_of(
 ) -> Palette:
     """Palettes as a chain of AppearancePalette gives them for the photographs, with the neutral caption.
 
-    model: the one that will be guided. widgets: those of `palette_pictures`.
+    model: the one that will be guided. widgets: those of `kept_pictures`.
     """
     return kept_pictures(subject, model, vae, prompt, node=node, notices=notices, **widgets).palette
 
@@ -130,40 +130,39 @@ def kept_pictures(
     notices: Notices | None = None,
     **widgets: Any,
 ) -> Made:
-    """The result of `palette_pictures`, kept as long as the subject, since each mask costs four model calls.
+    """The palette of all photographs, with masks and previews scaled to the first one's size.
 
-    One with noise levels or another palette is made anew.
+    widgets: AppearancePalette's from source on; those left out are of its defaults. Kept as long as the subject, since
+    each mask costs four model calls. A palette with noise levels or another palette is made anew.
     """
-    identity, given = identity_of(model), _DEFAULTS | {k: v for k, v in widgets.items() if v is not None}
-    return subject.keep(
+    identity, given = identity_of(model), _PALETTE | {k: v for k, v in widgets.items() if v is not None}
+    told = notices or Notices(node)
+
+    def make() -> tuple[Made, Heard]:
+        heard = Heard(told)
+        return _palette_pictures(subject, model, vae, prompt, node=node, notices=heard, **given), heard
+
+    made, heard = subject.keep(
         ("palette", identity.name, vae, prompt.clip, subject.caption(prompt), tuple(sorted(given.items()))),
-        lambda: palette_pictures(subject, model, vae, prompt, node=node, notices=notices, **given),
-        identity.lasts and given.keys() == _DEFAULTS.keys(),
+        make,
+        identity.lasts and given.keys() == _PALETTE.keys(),
     )
+    heard.repeat(told)
+    return made
 
 
-def palette_pictures(
+def _palette_pictures(
     subject: Subject,
     model: ModelPatcher,
     vae: VAE | None,
     prompt: SubjectPrompt,
     *,
-    source: str = INVERTED,
-    seed: int = 0,
-    weight: float = 1.0,
-    blocks: str = "paper",
-    window: Window = ALWAYS,
+    node: str,
+    notices: Notices,
     sigmas: torch.Tensor | None = None,
     more: Palette | None = None,
-    features: str = SELF_INPUT,
-    saliency: str = AVERAGE,
-    node: str = NODE,
-    notices: Notices | None = None,
+    **settings: Any,
 ) -> Made:
-    """The palette of all photographs, with masks and previews scaled to the first one's size.
-
-    The arguments from source to saliency are those of AppearancePalette.
-    """
     vae, said = given_vae(vae, node), subject.caption(prompt)
     own = subject.area == ATTENTION and all(given_masks(part) is None for part in subject.photos)
     masks = [None] * len(subject.photos) if own else found_masks(subject, model, vae, prompt, node)
@@ -185,17 +184,11 @@ def palette_pictures(
             model,
             prompt.clip,
             picture,
-            source=source,
-            seed=seed,
-            weight=weight,
-            blocks=blocks,
-            window=window,
             sigmas=sigmas if last else None,
             more=parts[-1].palette if parts else more,
-            features=features,
-            saliency=saliency,
             notices=notices,
             node=NODE,
+            **settings,
         )
         parts.append(made)
     return Made(

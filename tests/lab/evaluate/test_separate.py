@@ -72,6 +72,12 @@ def test_a_transformer_in_one_file_keeps_its_loader_and_gets_its_blocks(files):
     assert graph["1"]["inputs"] == {"ckpt_name": "sd15.safetensors"} and graph["13"]["inputs"]["blocks"] == "late"
 
 
+def test_a_joint_checkpoint_needs_none_of_the_files(transformer, tmp_path):
+    (tmp_path / "joint.safetensors").write_bytes(b"joint")
+    joint = {"--joint-checkpoint": str(tmp_path / "joint.safetensors"), "--vae": None}
+    assert plan(transformer | joint, methods="jedi").facts["files"] == {"joint_checkpoint": "joint.safetensors"}
+
+
 def test_another_file_makes_all_pictures_anew(transformer, tmp_path):
     before = plan(transformer, methods="vanilla")
     (tmp_path / "t5xxl.safetensors").write_bytes(b"other")

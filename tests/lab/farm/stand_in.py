@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from likeness.lab.farm.records import Records
 from likeness.lab.farm.task import Task, key_of
@@ -51,3 +55,45 @@ def pictures(out: Path) -> dict[str, bytes]:
     folder = Records(out).folder
     names = [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.json")]
     return {name: (folder / f"{name}.png").read_bytes() for name in names if (folder / f"{name}.png").is_file()}
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines of the processes that a process started, and of those that these started."""
+    parents, lines = {}, {}
+    for place in Path("/proc").iterdir():
+        try:
+            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            lines[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, ValueError):
+            continue
+    found, new = set(), {pid}
+    while new := {child for child, parent in parents.items() if parent in new} - found:
+        found |= new
+    return {child: lines[child] for child in found}
+
+
+@contextlib.contextmanager
+def drivers(folder: Path, command: Callable[..., list[str]]) -> Iterator[Any]:
+    """A function that starts the driver of a command, and whose `processes` are those that the latest one has started.
+
+    All of them are killed at the end.
+    """
+    started: list[subprocess.Popen] = []
+    known: dict[int, str] = {}
+
+    def run(*arguments: str) -> subprocess.Popen:
+        with (folder / f"driver{len(started)}.log").open("w") as output:
+            started.append(subprocess.Popen(command(*arguments), stdout=output, stderr=output))
+        return started[-1]
+
+    def processes() -> dict[int, str]:
+        known.update(descendants(started[-1].pid))
+        return dict(known)
+
+    run.processes = processes
+    yield run
+    for pid in [*known, *(one.pid for one in started)]:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    for one in started:
+        one.wait()

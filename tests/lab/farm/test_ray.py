@@ -3,14 +3,12 @@
 import contextlib
 import os
 import signal
-import subprocess
-from pathlib import Path
 
 import psutil
 import pytest
 from likeness.demo.launcher.install import cache_folder
 from likeness.lab.farm.records import Records
-from likeness.tests.lab.farm.stand_in import FAKE, alive, pictures, until
+from likeness.tests.lab.farm.stand_in import FAKE, alive, drivers, pictures, until
 
 PYTHON = next(iter(sorted(cache_folder().glob("ray-*/venv/bin/python"))), None)
 pytestmark = [
@@ -20,44 +18,13 @@ pytestmark = [
 COUNT, PATIENCE = 16, 500.0
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Command lines of the processes that a process started, and of those that these started."""
-    parents, lines = {}, {}
-    for place in Path("/proc").iterdir():
-        try:
-            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            lines[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (OSError, ValueError):
-            continue
-    found, new = set(), {pid}
-    while new := {child for child, parent in parents.items() if parent in new} - found:
-        found |= new
-    return {child: lines[child] for child in found}
-
-
 @pytest.fixture
 def start(tmp_path):
     """Function that starts a driver with two workers; what it started is killed at the end."""
-    started, known = [], {}
-
-    def run():
-        command = [str(PYTHON), str(FAKE.parent / "driver.py"), str(tmp_path), str(COUNT)]
-        command += ["--wait", "0.3", "--ray", "local", "--workers", "2"]
-        output = (tmp_path / f"driver{len(started)}.log").open("w")
-        started.append(subprocess.Popen(command, stdout=output, stderr=output))
-        return started[-1]
-
-    def processes():
-        known.update(descendants(started[-1].pid))
-        return dict(known)
-
-    run.processes = processes
-    yield run
-    for pid in [*known, *(one.pid for one in started)]:
-        if alive(pid):
-            os.kill(pid, signal.SIGKILL)
-    for one in started:
-        one.wait()
+    command = [str(PYTHON), str(FAKE.parent / "driver.py"), str(tmp_path), str(COUNT)]
+    command += ["--wait", "0.3", "--ray", "local", "--workers", "2"]
+    with drivers(tmp_path, lambda: command) as run:
+        yield run
 
 
 def named(processes, text):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from likeness.demo.launcher.install import cache_folder
 from likeness.lab.joint.shards import read_shard
-from likeness.tests.lab.farm.stand_in import alive, until
-from likeness.tests.lab.farm.test_ray import descendants, named
+from likeness.tests.lab.farm.stand_in import alive, drivers, until
+from likeness.tests.lab.farm.test_ray import named
 from likeness.tests.lab.s3.driver import PER_SHARD, SETS
 
 PYTHON = next(iter(sorted(cache_folder().glob("ray-*/venv/bin/python"))), None)
@@ -50,25 +50,8 @@ def plain(tmp_path_factory):
 @pytest.fixture
 def start(tmp_path):
     """Function that starts a driver on Ray; what it started is killed at the end."""
-    started, known = [], {}
-
-    def run(kind: str) -> subprocess.Popen:
-        output = (tmp_path / f"driver{len(started)}.log").open("w")
-        command = [str(PYTHON), DRIVER, str(tmp_path), kind, *RAY]
-        started.append(subprocess.Popen(command, stdout=output, stderr=output))
-        return started[-1]
-
-    def processes() -> dict[int, str]:
-        known.update(descendants(started[-1].pid))
-        return dict(known)
-
-    run.processes = processes
-    yield run
-    for pid in [*known, *(one.pid for one in started)]:
-        if alive(pid):
-            os.kill(pid, signal.SIGKILL)
-    for one in started:
-        one.wait()
+    with drivers(tmp_path, lambda kind: [str(PYTHON), DRIVER, str(tmp_path), kind, *RAY]) as run:
+        yield run
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,14 @@ from likeness.tests.patching.two_models import add_lora
 SIDE = 8
 SAMPLING = {"seed": 5, "steps": 3, "cfg": 4.0, "sampler": "euler", "scheduler": "normal"}
 WINDOW = {"start_percent": 0.0, "end_percent": 1.0}
+RETOUCH = {
+    "lambdas_by": "percent",
+    "lambda_2_percent": 0.2,
+    "lambda_3_percent": 0.2,
+    "blocks": "paper",
+    "attention": "replace",
+    "mode": "banked",
+}
 PHOTO = photo(1, 8 * SIDE, 8 * SIDE)
 """One tensor for all tests, with which its inversions are kept."""
 
@@ -204,12 +212,7 @@ def by_retouch_nodes(prompt, positive: list, strength: float) -> torch.Tensor:
         mask=soft,
         vanilla_model=vanilla,
         early_swap="qkv_both",
-        lambdas_by="percent",
-        lambda_2_percent=0.2,
-        lambda_3_percent=0.2,
-        blocks="paper",
-        attention="replace",
-        mode="banked",
+        **RETOUCH,
         strength=strength,
     ).args[0]
     return by_ksampler(retouched, positive)
@@ -221,12 +224,7 @@ def by_reference_alone(prompt, strength: float, layout: str) -> torch.Tensor:
         model=models()["personalized"],
         reference=reference(prompt),
         early_swap="none",
-        lambdas_by="percent",
-        lambda_2_percent=0.2,
-        lambda_3_percent=0.2,
-        blocks="paper",
-        attention="replace",
-        mode="banked",
+        **RETOUCH,
         strength=strength,
     ).args[0]
     if layout == "drawn mask":

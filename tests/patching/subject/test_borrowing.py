@@ -7,8 +7,10 @@ from likeness.patching.features.references import OWN_SIZE, TRAINING_SIZE
 from likeness.patching.host.families import preset
 from likeness.patching.host.family import COARSE
 from likeness.patching.host.identity import identity_of
+from likeness.patching.host.notices import Notices
 from likeness.patching.jedi.build import Widgets, joint_guider
 from likeness.patching.jedi.sampling import sample_set
+from likeness.patching.pick_and_draw.build_palette import PER_LEVEL
 from likeness.patching.subject.borrowing import members_of, palette_of, reference_of
 from likeness.tests.patching.pick_and_draw.guidance_runs import clip_of, model_of
 from likeness.tests.patching.subject.subjects import SIDE, Averages, mask, photo, prompt_of, subject_of
@@ -140,6 +142,14 @@ def test_a_set_is_that_of_the_joint_sampler():
         **{name: [value] for name, value in widgets.items()},
     )
     assert torch.equal(found["samples"], expected.args[0]["samples"])
+
+
+def test_a_kept_palette_says_again_what_it_has_said():
+    given = (subject_of(photo(1), masks={"mask0": mask()}), model_of(), Averages(), prompt_of())
+    told = Notices("Node"), Notices("Node")
+    made = [palette_of(*given, source="noised", saliency=PER_LEVEL, notices=one) for one in told]
+    assert made[0] is made[1]
+    assert told[0].sentences and told[1].sentences == told[0].sentences
 
 
 def test_masks_and_palettes_are_made_once():
