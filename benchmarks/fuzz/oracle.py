@@ -133,12 +133,17 @@ class Oracle:
     def _of_repetition(self, case: Case, prompt: Prompt, found: Outcome, kind: str) -> Fault | None:
         """Runs a prompt again, on a server that has forgotten the earlier run."""
         again = self._server.run(prompt)
-        if again.ended == found.ended:
+        if again.ended == found.ended or self._refuse_apart(found, again):
             return None
         failed = bool(again.error) or not _picture(again)
         if (failed and self._fails_alone(prompt, again, fresh=True)) or self._remembers(case):
             return None
         return Fault(kind, _blame(case.prompt, found), f"{found.error} / {again.error}".strip(" /"))
+
+    def _refuse_apart(self, found: Outcome, again: Outcome) -> bool:
+        """True where two nodes of a graph refuse: which of them runs first depends on what the host has cached."""
+        said = self._is_sentence(found.error), self._is_sentence(again.error)
+        return all(said) and found.at != again.at
 
     def _remembers(self, case: Case) -> bool:
         """True where core's own nodes give another picture after the case's graphs, all without our nodes."""

@@ -24,6 +24,7 @@ SET = {
     "2": {"class_type": "JointImageSampler", "inputs": {"model": ["1", 0], "strength": 1.0, "blocks": "all"}},
     "3": {"class_type": "FuzzResult", "inputs": {"latent": ["2", 0]}},
 }
+OTHER_SENTENCE = "Subject Guidance: expected a MODEL of 4 channels, got 16; connect another."
 PLAIN, GOOD, SENTENCE = "plain", "guided", "Subject Guidance: expected a word, got none; set word."
 
 
@@ -110,6 +111,8 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": failed(SENTENCE), "later": drawn(PLAIN, leaks=1)}, "memory leak"),
         (GUIDED, {"prompt": drawn(), "fresh": drawn("new")}, "not as on a fresh server"),
         (GUIDED, {"prompt": drawn(), "fresh": failed(SENTENCE)}, "not as on a fresh server"),
+        (GUIDED, {"prompt": failed(SENTENCE), "fresh": failed(SENTENCE, at="2")}, None),
+        (GUIDED, {"prompt": failed(SENTENCE), "fresh": failed(OTHER_SENTENCE)}, "not as on a fresh server"),
         (GUIDED, {"prompt": ConnectionError("gone")}, "the server has ended"),
         (GUIDED, {"prompt": TimeoutError("slow")}, "no end"),
     ],
