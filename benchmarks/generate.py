@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from comfy.samplers import CFGGuider
 
+from ..demo.precision import fast_dtype
+
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
 BATCH = 16
 LATENT_SCALE = 8
-DTYPE = torch.bfloat16
-"""Dtype of the denoiser in the long comparisons: half the time of float32 on a CPU, and closer to what GPUs run."""
+DTYPE = fast_dtype()
+"""Dtype of the denoiser in the long comparisons: bfloat16 where it is fast, as it is closer to what GPUs run."""
+PRECISION = str(DTYPE).removeprefix("torch.")
 
 Prompt = TypeVar("Prompt")
 

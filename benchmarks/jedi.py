@@ -41,7 +41,8 @@ TARGETS = {
     "prompt_joint_1_above_text_only": Target("at least", -0.05),
 }
 NOTES = (
-    "None of the subjects, nor one like them, was in the joint model's training. The denoisers compute in bfloat16.",
+    "None of the subjects, nor one like them, was in the joint model's training. The denoisers compute in "
+    f"{generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..demo.precision import fast_dtype
+
 _ROOT = Path(__file__).resolve().parents[1]
 _APART = ("benchmarks/kept.py", "benchmarks/report.py", "demo/judge/")
 """Files and folders that score and store pictures, but draw none."""
@@ -34,10 +36,10 @@ class Kept:
         """Cache of a benchmark.
 
         module: file in benchmarks/ that draws; it and all that it imports count, but for comments, docstrings and
-        layout. settings: anything with a stable repr. parts: names of the weights in the folder `weights` that every
-        picture uses; a subject's own weights count for its pictures alone.
+        layout. settings: anything with a stable repr; the processor's precision counts, too. parts: names of the
+        weights in the folder `weights` that every picture uses; a subject's own weights count for its pictures alone.
         """
-        state = hashlib.sha256(repr(settings).encode())
+        state = hashlib.sha256(repr((settings, fast_dtype())).encode())
         for path in sorted(sources_of(_ROOT / "benchmarks" / f"{module}.py")):
             state.update(code_of(path).encode())
         for part in parts:

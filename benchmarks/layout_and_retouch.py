@@ -55,7 +55,8 @@ TARGETS = {
     **{f"{base}_identity_v_above_i_low": Target("at least", -0.02) for base in RECIPES},
 }
 NOTES = (
-    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
+    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in "
+    f"{generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",

@@ -44,7 +44,7 @@ _SUBJECTS = tuple(SUBJECTS.values())
 COMPLETE, QUICK = Grid(_SUBJECTS[1::2][:4], prompts=1, seeds=2), Grid(_SUBJECTS[1:2], prompts=1, seeds=1)
 NOTES = (
     "Defaults of Likeness Sampler and Subject with one photograph at its own size; 25 steps of euler at cfg 4, in "
-    f"bfloat16. retouch: the bundled LoRA at strength {STRENGTH:g}. joint: the demo's joint model.",
+    f"{generate.PRECISION}. retouch: the bundled LoRA at strength {STRENGTH:g}. joint: the demo's joint model.",
     "identity: cosine of the subject in a picture to its four reference renders. prompt: class and place as prompted. "
     "layout: spread of the subject over the seeds. Eight pictures tell trends, not differences of a few hundredths.",
     f"two_subjects: the second subject's identity in the right half of a picture whose left half has the first one, "

@@ -11,6 +11,7 @@ import comfy.supported_models
 import torch
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 
+from ..demo.precision import fast_dtype
 from ..demo.world.captions import PLACEHOLDER, prompt
 from ..demo.world.subjects import SUBJECTS
 from ..patching.tinyland import model as tinyland
@@ -111,8 +112,8 @@ def network(
 
 def full_size_network(side: int, steps: int) -> Network:
     """Makes a U-Net of Stable Diffusion 1.5's shape; random weights take as long as trained ones."""
-    # On a CPU every layer supports bfloat16, which is more than twice as fast as float32.
-    dtype = torch.bfloat16 if comfy.model_management.get_torch_device().type == "cpu" else torch.float16
+    # On a CPU every layer supports bfloat16, and float16 is slow.
+    dtype = fast_dtype() if comfy.model_management.get_torch_device().type == "cpu" else torch.float16
     return random_network("SD 1.5 size", "", FULL_SIZE_CONFIG, dtype, side, steps)
 
 

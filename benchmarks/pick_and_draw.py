@@ -51,7 +51,8 @@ TARGETS = {
     **{f"spread_gen_to_ref_above_{d}{end}": Target("more than", 0.0) for d in OTHER_DIRECTIONS for end in _ENDS},
 }
 NOTES = (
-    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in bfloat16.",
+    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in "
+    f"{generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",

@@ -15,6 +15,7 @@ from ..demo.world.subjects import SUBJECTS
 from ..patching.features.positions import BESIDE, INDEX, SAME
 from ..patching.tinyland import model as tinyland
 from ..patching.tinyland import transformer
+from . import generate
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .report import Report, Target, interval_figures
@@ -47,7 +48,7 @@ TARGETS = {
 }
 NOTES = (
     "The demo transformer: Z-Image's class with 6.4 M weights, flow matching, the demo's text encoder and autoencoder. "
-    "It computes in bfloat16.",
+    f"It computes in {generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. apart: distance of the "
     "subject's center to the one in the reference, in fractions of the picture. Intervals are 95 % bootstrap intervals "

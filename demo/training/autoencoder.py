@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from comfy.ldm.models.autoencoder import AutoencoderKL
 
 from ...patching.tinyland.model import AUTOENCODER_CONFIG
+from ..precision import autocast
 from .loop import Trainer, initialize
 from .pool import Pool
 
@@ -57,7 +58,7 @@ def refine_decoder(work: Path, model: AutoencoderKL, steps: int, device: torch.d
 
     def loss_of_step(step: int) -> torch.Tensor:
         images = _batch(pool, step, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             with torch.no_grad():
                 latents = moments(model, images)[0].float()
             restored = decode(model, latents + 0.03 * torch.randn_like(latents)).float()
@@ -74,7 +75,7 @@ def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
 
     def loss_of_step(step: int) -> torch.Tensor:
         images = _batch(pool, step, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             mean, log_variance = moments(model, images)
             mean, log_variance = mean.float(), log_variance.float()
             noisy = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()

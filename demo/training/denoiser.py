@@ -26,6 +26,7 @@ from ...patching.tinyland.model import (
     unet_config,
 )
 from ..launcher.files import digest, replacing
+from ..precision import autocast
 from ..world.captions import caption, vocabulary
 from .autoencoder import moments, to_tensor
 from .loop import WEIGHTS, Trainer, initialize
@@ -156,13 +157,13 @@ def denoising_loss(
     weight: torch.Tensor | None,
     velocity: bool,
 ) -> torch.Tensor:
-    """Mean squared error of the noise, or of the velocity, that `model` predicts in bfloat16. t, sigmas: [n], per
+    """Mean squared error of the noise, or of the velocity, that `model` predicts. t, sigmas: [n], per
     latent."""
     sigma = sigmas.view(-1, 1, 1, 1)
     alpha = (sigma**2 + 1).rsqrt()
     noise = torch.randn_like(latents)
     noisy = alpha * (latents + sigma * noise)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with autocast(latents.device):
         predicted = model(noisy, t.float(), context)
     target = alpha * (noise - sigma * latents) if velocity else noise
     error = F.mse_loss(predicted.float(), target, reduction="none")
@@ -189,7 +190,7 @@ def latents_of(pool: Pool, path: Path, autoencoder: AutoencoderKL, device: torch
         return torch.load(path, map_location=device, weights_only=True)
     parts = []
     for start in range(0, len(pool), 50):
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             parts.append(moments(autoencoder, to_tensor(pool.images(np.arange(start, start + 50)), device))[0].float())
     latents = torch.cat(parts)
     with replacing(path) as temporary:
@@ -233,7 +234,7 @@ def train(
         rng = Random(step)
         indices = rng.choices(range(len(latents)), shares, k=BATCH)
         captions = ["" if rng.random() < CAPTION_DROPOUT else caption(scenes[i], rng) for i in indices]
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             context = model.encode(captions, device)
         return velocity_loss(
             model, latents[indices], context, sigmas, subject_weight(pool.masks(np.array(indices)), device)

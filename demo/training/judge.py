@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ..judge.metrics import ranking_auc
 from ..judge.network import WEIGHTS, Judge, Network
 from ..launcher.files import commit
+from ..precision import autocast
 from ..world.look_alikes import GROUP, VARIANTS, VIEWS, group_of, resemblance, scene_of_group
 from ..world.scene import CLASSES, COLORS, PATTERNS, PLACES, Scene, Subject
 from .autoencoder import to_tensor
@@ -99,7 +100,7 @@ def train(work: Path, steps: int, device: torch.device) -> None:
         masks = torch.from_numpy(pool.masks(indices)).to(device).float().div(255)
         images, masks = warped(to_tensor(pool.images(indices), device), masks[:, None])
         images, masks = degrade(images), masks[:, 0]
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             logits, mask, embedding = network(images)
         loss = F.binary_cross_entropy_with_logits(mask.float()[:, 0], F.avg_pool2d(masks, 4))
         for name, wanted in targets.items():

@@ -10,16 +10,18 @@ from collections.abc import Iterable
 
 import torch
 
+from ..precision import fast_dtype
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _BETAS = (0.9, 0.99)
 
 
 def orthogonal(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """Moves the singular values of a matrix [rows, columns] near 1 by a quintic Newton-Schulz iteration in bfloat16."""
+    """Moves the singular values of a matrix [rows, columns] near 1 by a quintic Newton-Schulz iteration."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    x = (x / (x.norm() + 1e-7)).to(fast_dtype(x.device.type))
     for _ in range(iterations):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

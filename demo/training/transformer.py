@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from ...patching.host.dit_grad import training
 from ...patching.tinyland.transformer import FILE, SHIFT, TRANSFORMER_CONFIG
 from ..launcher.files import digest
+from ..precision import autocast
 from ..world.captions import caption
 from . import denoiser
 from .loop import WEIGHTS, Trainer, initialize
@@ -91,11 +92,11 @@ def flow_loss(
 ) -> torch.Tensor:
     """Mean squared error of v = noise - x0 at x_t = (1 - t) x0 + t noise (flow matching, arXiv 2210.02747, eq. 23).
 
-    weight: of the latent pixels, [n, 1, h, w]. The network computes in bfloat16.
+    weight: of the latent pixels, [n, 1, h, w].
     """
     times, noise = drawn_times(len(latents), latents.device), torch.randn_like(latents)
     noisy = torch.lerp(latents, noise, times.view(-1, 1, 1, 1))
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with autocast(latents.device):
         predicted = predict(noisy, times, context)
     return (F.mse_loss(predicted.float(), noise - latents, reduction="none") * weight).mean()
 
@@ -106,7 +107,7 @@ def encoder(device: torch.device) -> Callable[[list[str]], torch.Tensor]:
 
     @torch.no_grad()
     def encode(captions: list[str]) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             return model.encode(captions, device).float()
 
     return encode
