@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,12 @@ class JointSets:
         """Copy with the same models and other sampler settings."""
         other = copy.copy(self)
         other.settings = settings
+        return other
+
+    def with_recipe(self, **changes) -> JointSets:
+        """Copy with the same models and another recipe."""
+        other = copy.copy(self)
+        other.recipe = replace(self.recipe, **changes)
         return other
 
     def references(self, subject: PersonalSubject, count: int) -> References:

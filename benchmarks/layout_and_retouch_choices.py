@@ -25,9 +25,9 @@ from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import placeholder, word, words
 from .grid import Grid, GridPrompt, row
-from .layout_and_retouch import REPORTED
 from .layout_and_retouch_comparison import Ablation, Recipe
 from .report import Report, mean_interval
+from .samples import REPORTED
 from .timing import silence
 from .tinyland import timed
 

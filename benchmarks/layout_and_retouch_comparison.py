@@ -10,24 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from comfy.samplers import CFGGuider
 
+from ..demo import judge
 from ..demo.world.captions import neutral_caption
 from ..demo.world.subjects import PersonalSubject
-from ..kernels.layout_and_retouch import MaskRules
+from ..kernels.heatmaps import min_max
+from ..kernels.layout_and_retouch import MaskRules, thresholded
 from ..patching.features.lending import BANKED
 from ..patching.features.pictures import references
 from ..patching.features.references import INVERTED, References
 from ..patching.features.word_maps import word_maps
 from ..patching.host.window import Window
 from ..patching.layout_and_retouch.build import retouch
-from ..patching.layout_and_retouch.mask import PER_STEP, SubjectMask, build_mask
+from ..patching.layout_and_retouch.mask import PER_STEP, RECORDED, SubjectMask, build_mask
 from ..patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
 from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
 from ..patching.layout_and_retouch.switch import Switch
 from ..patching.tinyland import model as tinyland
 from . import generate
-from .bases import LORA, TEXTUAL_INVERSION, placeholder, with_lora, word, words
+from .bases import LORA, TEXTUAL_INVERSION, VANILLA, placeholder, with_lora, word, words
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 MAP_LEVELS = 4
+ATTENTION, SEGMENTER, BOTH = "attention", "segmenter", "both"
+MASKS = {"V": ATTENTION, "V_segmenter": SEGMENTER, "V_both": BOTH}
+"""Rows with a mask (appendix C.2), and what it is made of. The judge's segmentation stands for Segment Anything."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Recipe:
 
     base: personalization; strength: of its LoRA; alone_from: first step of the swap in row III; pictures: number of
     references; weight: of each. masked: borrow only the subject, found by its word's attention in the reference.
+    neutral: the target's prompt names the subject alone.
     """
 
     base: str = LORA
@@ -58,6 +65,7 @@ class Recipe:
     pictures: int = 1
     weight: float = 1.0
     masked: bool = True
+    neutral: bool = False
 
 
 class Ablation:
@@ -71,7 +79,7 @@ class Ablation:
         self._references: dict[str, References] = {}
 
     def personalized(self, subject: PersonalSubject) -> Any:
-        if self.recipe.base == TEXTUAL_INVERSION:
+        if self.recipe.base in (TEXTUAL_INVERSION, VANILLA):
             return self.model
         if subject.name not in self._personal:
             self._personal[subject.name] = with_lora(self.model, self.weights, subject, self.recipe.strength)
@@ -118,23 +126,46 @@ class Ablation:
         found = {}
         if "I" in names:
             found["I"] = self.plain(model, full, seeds)
-        if {"II", "IV", "V"} & set(names):
+        if {"II", "IV", *MASKS} & set(names):
             found["II"], trajectory = self.blended(subject, prompt, seeds, record=r.blocks)
         if "III" in names:
             alone = self.retouched(subject, None, None, early=NONE, lambda_2=r.alone_from, lambda_3=self.settings.steps)
             found["III"] = self.blended(subject, prompt, seeds, alone)[0]
-        for name in {"IV", "V"} & set(names):
-            mask = self.mask(subject, found["II"], full) if name == "V" else None
+        neutral = neutral_caption(word(r.base, subject), placeholder(r.base))
+        text = neutral if r.neutral else full
+        for name in {"IV", *MASKS} & set(names):
+            mask = self.mask(subject, found["II"], full, text, MASKS[name]) if name in MASKS else None
             patched = self.retouched(subject, trajectory, mask, early=FORK, lambda_2=r.lambda_2, lambda_3=r.lambda_3)
-            found[name] = self.plain(patched, full, seeds)
+            found[name] = self.plain(patched, text, seeds)
         return {name: found[name] for name in names}
 
-    def mask(self, subject: PersonalSubject, layout: torch.Tensor, text: str) -> SubjectMask:
-        """Mask made as in the shipped workflow: from the map of the subject's word in the layout image."""
+    def mask(
+        self,
+        subject: PersonalSubject,
+        layout: torch.Tensor,
+        text: str,
+        target_text: str | None = None,
+        kind: str = ATTENTION,
+    ) -> SubjectMask:
+        """Mask made of attention maps as in the shipped workflow, or with a segmentation of the layout image.
+
+        text, target_text: prompts of the layout and of the target, None for the same.
+        """
         r, heat = self.recipe, self.heatmaps(subject, layout, text)
-        return build_mask(
-            None, heat, PER_STEP, self.clip, text, word(r.base, subject), r.map_blocks, MaskRules(threshold=r.threshold)
-        )
+        rules, named = MaskRules(threshold=r.threshold), word(r.base, subject)
+        found = None if kind == ATTENTION else self.segmented(layout, heat)
+        if kind == SEGMENTER:
+            return build_mask(found, None, RECORDED, blocks=r.map_blocks, rules=rules)
+        seen = None if found is not None else heat
+        return build_mask(found, seen, PER_STEP, self.clip, target_text or text, named, r.map_blocks, rules)
+
+    def segmented(self, samples: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
+        """Masks [n, height, width] of the subject by the judge; by attention where the judge finds none."""
+        seen = judge.Judge.load().look(generate.decode(self.vae, samples))
+        found = torch.from_numpy(seen.mask > 0.5)
+        attended = thresholded(min_max(heat.float().cpu()), self.recipe.threshold).float()
+        attended = F.interpolate(attended[:, None], found.shape[1:], mode="nearest")[:, 0]
+        return torch.where(torch.from_numpy(seen.size > 0)[:, None, None], found.float(), attended)
 
     def heatmaps(self, subject: PersonalSubject, samples: torch.Tensor, text: str) -> torch.Tensor:
         """Heatmaps [n, height, width] in 0..1 of the subject's word in pictures."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..demo import judge
-from ..demo.world.subjects import SUBJECTS, PersonalSubject
+from ..demo.world.subjects import REPORTED, PersonalSubject
 from ..patching.features.references import OWN_SIZE
 from ..patching.host.notices import Notices
 from ..patching.subject.photographs import photographs
@@ -40,8 +40,7 @@ DIALS = {
 }
 """{name: method, target_prompt, values of likeness}. At 0, the target prompt has no effect."""
 STRENGTH = 0.6
-_SUBJECTS = tuple(SUBJECTS.values())
-COMPLETE, QUICK = Grid(_SUBJECTS[1::2][:4], prompts=1, seeds=2), Grid(_SUBJECTS[1:2], prompts=1, seeds=1)
+COMPLETE, QUICK = Grid(REPORTED[:4], prompts=1, seeds=2), Grid(REPORTED[:1], prompts=1, seeds=1)
 NOTES = (
     "Defaults of Likeness Sampler and Subject with one photograph at its own size; 25 steps of euler at cfg 4, in "
     f"{generate.PRECISION}. retouch: the bundled LoRA at strength {STRENGTH:g}. joint: the demo's joint model.",

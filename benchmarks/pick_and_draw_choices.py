@@ -27,9 +27,9 @@ from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION
 from .grid import Grid, row
-from .pick_and_draw import REPORTED
 from .pick_and_draw_comparison import APPEARANCE, BASELINE, LAYOUT, Guided, Recipe
 from .report import Report
+from .samples import REPORTED
 from .timing import silence
 from .tinyland import timed
 

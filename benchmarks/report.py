@@ -44,6 +44,21 @@ def interval_figures(name: str, values: ArrayLike) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), mean_interval(values), strict=True))
 
 
+def seed_error(values: ArrayLike) -> float:
+    """Standard error that a mean owes to its seeds alone, of the same subjects and prompts.
+
+    values: [subjects, prompts, seeds] with at least two seeds.
+    """
+    array = np.asarray(values, float)
+    _finite(array.ravel())
+    return float(np.sqrt(array.var(2, ddof=1).mean() / array.size))
+
+
+def largest_seed_error(differences: Iterable[np.ndarray]) -> dict[str, float]:
+    """Figure `largest_seed_error` of several means; those of one value per prompt have no seeds to draw."""
+    return {"largest_seed_error": max(seed_error(values) for values in differences if values.ndim == 3)}
+
+
 def median_interval(values: Iterable[float], seed: int = 0) -> list[float]:
     """Median with its 95 % percentile bootstrap interval: [median, low, high]."""
     values = _finite(values)

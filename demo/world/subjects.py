@@ -105,3 +105,5 @@ _ALL = (
 )
 SUBJECTS = {s.name: s for s in _ALL[:12]}
 HELD_OUT = {s.name: s for s in _ALL[12:]}
+TUNING, REPORTED = tuple(SUBJECTS.values())[::2], tuple(SUBJECTS.values())[1::2]
+"""Subjects that settings of the methods are chosen on, and subjects that benchmarks report."""

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import generate, grid, jedi, jedi_costs, report
+from likeness.benchmarks import generate, grid, jedi, jedi_costs, jedi_figures, report
 from likeness.benchmarks.jedi_comparison import ROWS, JointSets, Recipe
 from likeness.demo.world.subjects import SUBJECTS
 
@@ -17,23 +17,25 @@ FIRST = next(iter(SUBJECTS.values()))
 def test_quick_run(random_weights, one_level, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
-    full = jedi.FULL.grid
-    assert (
-        len(full.subjects) >= 4
-        and full.prompts >= 10
-        and full.seeds >= 8
-        and not set(full.subjects) & set(jedi.TUNED_ON)
-    )
     small = grid.Grid((FIRST,), prompts=1, seeds=2)
     monkeypatch.setattr(jedi, "QUICK", jedi.Amounts(small, small, 0))
     monkeypatch.setattr(jedi, "SCALES", (1.0, 4.0))
+    monkeypatch.setattr(jedi, "RATIOS", (0.5, 1.0))
+    shown = ("text_only", "joint_1", "joint_3", "image_first", "text_first")
+    monkeypatch.setattr(jedi, "ROWS", shown)
+    stated = {n: v for n, v in jedi_figures.STATED.items() if {*v[1:]} <= {*shown}}
+    monkeypatch.setattr(jedi_figures, "STATED", stated)
+    monkeypatch.setattr(jedi_figures, "_OTHERS", {})
     monkeypatch.setattr(jedi, "full_size_network", lambda _side, _steps: one_level)
     monkeypatch.setattr(jedi, "costs_of", lambda *_: {"joint_n4_ratio": 1.0, "joint_n4_memory_ratio": 1.0})
     with torch.inference_mode():
         result = jedi.run(quick=True, weights=random_weights)
     data = json.loads(json.dumps(result.as_dict()))
-    assert [row["name"] for row in data["rows"]] == [*ROWS, "no_image_guidance", "guidance scale 1", "guidance scale 4"]
-    assert set(result.targets) <= set(data["figures"])
+    ratios = [f"{order}, references at {ratio}" for order in ("image_first", "text_first") for ratio in ("0.5", "1")]
+    scales = ["guidance scale 1", "guidance scale 4"]
+    assert [row["name"] for row in data["rows"]] == [*shown, "no_image_guidance", *scales, *ratios]
+    assert {f"{name}{end}" for name in stated for end in ("", "_low", "_high")} <= set(data["figures"])
+    assert data["figures"]["largest_seed_error"] >= 0
     assert "joint_3" in report.table(result)
 
 
@@ -61,11 +63,14 @@ def test_uncoupled_rows_are_the_vanilla_model(random_weights):
 
 def test_figures_are_differences_of_means():
     scores = {
-        name: {m: np.array([i, i + 2.0]) for m in ("identity", "prompt", "layout")} for i, name in enumerate(ROWS)
+        name: {m: np.array([[[i, i]], [[i + 2.0, i + 2.0]]]) for m in ("identity", "prompt", "layout")}
+        for i, name in enumerate(ROWS)
     }
-    found = jedi.signs(scores)
+    found = jedi_figures.signs(scores)
     assert found["identity_joint_3_above_1"] == 2 and found["prompt_joint_above_text_first"] == -4
     assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
+    turned = jedi_figures.signs({name: {m: -v for m, v in found.items()} for name, found in scores.items()})
+    assert turned["identity_joint_3_above_1_high"] == -2 and turned["prompt_joint_above_text_first_low"] == 4
 
 
 def test_costs_of_sets(one_level, monkeypatch):

@@ -22,8 +22,8 @@ from likeness.patching.tinyland.model import TUNED_BLOCKS
 ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = generate.Settings(steps=3)
 FEW = {
-    base: replace(recipe, switch_step=1, lambda_2=1, lambda_3=2, alone_from=2)
-    for base, recipe in layout_and_retouch.RECIPES.items()
+    base: replace(layout_and_retouch.RECIPES[base], switch_step=1, lambda_2=1, lambda_3=2, alone_from=2)
+    for base in (LORA, "textual_inversion_paper")
 }
 PAIR = tuple(SUBJECTS.values())[:2]
 
@@ -41,9 +41,6 @@ def embedded(random_weights):
 def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
-    full = layout_and_retouch.FULL.grid
-    assert len(full.subjects) == len(layout_and_retouch.TUNED_ON) and full.prompts >= 10 and full.seeds >= 8
-    assert not set(full.subjects) & set(layout_and_retouch.TUNED_ON)
     small = grid.Grid(PAIR[:1], prompts=1, seeds=2)
     monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, small, 0))
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 1, 3))
@@ -53,14 +50,15 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     with torch.inference_mode():
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipes=FEW)
     data = json.loads(json.dumps(result.as_dict()))
-    names, bases = [row["name"] for row in data["rows"]], list(layout_and_retouch.RECIPES)
-    assert names[:10] == [f"{name}, {base}" for base in bases for name in layout_and_retouch.NAMES.values()]
-    assert names[10:18] == [
-        f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")
-    ]
-    assert names[18:] == [f"tau {tau} of 3" for tau in (0, 1, 3)]
-    assert set(result.targets) <= set(data["figures"])
-    assert result.picture.size[0] > 16 * 128
+    names, bases = [row["name"] for row in data["rows"]], list(FEW)
+    wanted = [f"{name}, {base}" for base in bases for name in layout_and_retouch.NAMES.values()]
+    wanted += [f"{name}, {LORA}" for name in layout_and_retouch.MASK_NAMES.values()]
+    wanted += [f"{pair}, {base}" for base in bases for pair in ("II less I", "III less II", "V less IV", "V less I")]
+    assert names == wanted + [f"tau {tau} of 3" for tau in (0, 1, 3)]
+    untested = tuple(base for base in layout_and_retouch.RECIPES if base not in FEW)
+    assert {name for name in result.targets if not name.startswith(untested)} <= set(data["figures"])
+    ends = [data["figures"][f"lora_identity_v_both_above_v{end}"] for end in ("_low", "", "_high")]
+    assert ends == sorted(ends)
     assert "V IV + adaptive mask, lora" in report.table(result)
 
 
@@ -93,10 +91,15 @@ def test_figures_are_differences_of_means():
     metrics = ("identity", "prompt", "layout")
     scores = {
         name: {m: np.array([i + k, i + k + 2.0]) for k, m in enumerate(metrics)}
-        for i, name in enumerate(layout_and_retouch.NAMES)
+        for i, name in enumerate([*layout_and_retouch.NAMES, *layout_and_retouch.MASK_NAMES])
     }
     found = layout_and_retouch.signs(layout_and_retouch.differences(scores))
     assert found["identity_v_above_iv"] == 1 and found["prompt_ii_above_iii"] == -1 and found["layout_v_above_i"] == 4
+    masks = layout_and_retouch.mask_figures(scores)
+    assert masks["identity_v_both_above_v"] == 2 and masks["prompt_v_both_above_v_segmenter_low"] == 1
+    turned = {name: {m: -values for m, values in of.items()} for name, of in scores.items()}
+    found = layout_and_retouch.signs(layout_and_retouch.differences(turned))
+    assert found["identity_v_above_iv_high"] == -1 and found["prompt_ii_above_iii_low"] == 1
 
 
 def test_rows_start_from_the_same_noise(random_weights):
@@ -107,12 +110,12 @@ def test_rows_start_from_the_same_noise(random_weights):
     torch.testing.assert_close(cell["IV"], cell["II"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("random_judge")
 def test_every_row_is_another_method(random_weights):
     with torch.inference_mode():
         ablation = Ablation(random_weights, FEW_STEPS, FEW[LORA])
-        cell = ablation.cell(
-            tuple(layout_and_retouch.NAMES), PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2]
-        )
+        names = (*layout_and_retouch.NAMES, *layout_and_retouch.MASK_NAMES)
+        cell = ablation.cell(names, PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
     for first, second in itertools.combinations(cell, 2):
         assert not torch.equal(cell[first], cell[second]), f"{first} and {second} are the same"
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from likeness.benchmarks import generate, layout_and_retouch, layout_and_retouch_choices
+from likeness.benchmarks import generate, layout_and_retouch_choices, samples
 from likeness.benchmarks.grid import Grid
 from likeness.benchmarks.layout_and_retouch_comparison import Recipe
 from likeness.demo.world.subjects import SUBJECTS
@@ -12,7 +12,7 @@ from likeness.demo.world.subjects import SUBJECTS
 @pytest.mark.usefixtures("random_judge")
 def test_rows_are_scored_and_a_fork_is_the_layout(random_weights, monkeypatch):
     bench = layout_and_retouch_choices
-    assert not set(bench.COMPLETE.subjects) & set(layout_and_retouch.TUNED_ON)
+    assert not set(bench.COMPLETE.subjects) & set(samples.TUNING)
     few_steps = generate.Settings(steps=3)
     monkeypatch.setattr(generate, "Settings", lambda: few_steps)
     monkeypatch.setattr(bench, "Recipe", lambda: Recipe(switch_step=1, lambda_2=2, lambda_3=2))

@@ -54,12 +54,9 @@ KERNEL = (
 @pytest.mark.usefixtures("random_judge")
 def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
-    complete = pick_and_draw.COMPLETE.grid
-    assert len(complete.subjects) >= 6 and complete.prompts >= 10 and complete.seeds >= 8
-    assert not set(complete.subjects) & set(pick_and_draw.TUNED_ON)
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     monkeypatch.setattr(pick_and_draw, "fine_tuned", lambda _weights, _steps: fine_tuned)
-    monkeypatch.setattr(pick_and_draw, "QUICK", pick_and_draw.Amounts(CELL, CELL, 0.0, 1))
+    monkeypatch.setattr(pick_and_draw, "QUICK", pick_and_draw.Amounts(CELL, 0.0, 1))
     ratios = ("guided_step_ratio", "guided_every_second_ratio", "guided_extra_memory_ratio")
     monkeypatch.setattr(pick_and_draw.pick_and_draw_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
     monkeypatch.setattr(pick_and_draw.pick_and_draw_costs, "memory", lambda *_: {})
@@ -74,7 +71,9 @@ def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     assert names[:16] == [f"{base}/{name}" for base in pick_and_draw.BASES for name in pick_and_draw.ROWS]
     assert set(result.targets) <= set(data["figures"])
     assert data["figures"]["uremd_matmul_ratio_4096"] is None and "not measured" in report.table(result)
-    assert len(list(tmp_path.rglob("*.npy"))) == len(pick_and_draw.BASES) + 3
+    assert names[16:19] == [f"lora/appearance, {d}" for d in ("gen_to_ref", "ref_to_gen", "max")]
+    assert {f"identity_gen_to_ref_above_max{end}" for end in ("", "_low", "_high")} <= set(data["figures"])
+    assert len(list(tmp_path.rglob("*.npy"))) == len(pick_and_draw.BASES) + 2
 
 
 def test_what_was_drawn_is_kept_for_the_same_settings_alone(tmp_path, monkeypatch):

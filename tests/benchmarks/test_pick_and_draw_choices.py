@@ -3,14 +3,14 @@
 import math
 
 import pytest
-from likeness.benchmarks import generate, pick_and_draw, pick_and_draw_choices
+from likeness.benchmarks import generate, pick_and_draw_choices, samples
 from likeness.benchmarks.grid import Grid
 from likeness.demo.world.subjects import SUBJECTS
 
 
 @pytest.mark.usefixtures("random_judge")
 def test_every_row_has_scores_and_costs(random_weights, monkeypatch):
-    assert not set(pick_and_draw_choices.COMPLETE.subjects) & set(pick_and_draw.TUNED_ON)
+    assert not set(pick_and_draw_choices.COMPLETE.subjects) & set(samples.TUNING)
     changed = {name for choice in pick_and_draw_choices.CHOICES.values() for name in choice.changes}
     assert {"source", "saliency", "features", "step_kind", "kernel_size", "decay"} <= changed
     few_steps = generate.Settings(steps=2)

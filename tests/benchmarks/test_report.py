@@ -132,3 +132,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(example, tmp_path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["example.json"] and (tmp_path / "example.json").read_text(
         encoding="utf-8"
     ) == "old"
+
+
+def test_the_error_of_seeds_is_that_of_drawing_them_anew():
+    rng = np.random.default_rng(6)
+    middle = rng.normal(size=(6, 5, 1))
+    drawn = [middle + rng.normal(0, 0.3, (6, 5, 8)) for _ in range(300)]
+    errors = [report.seed_error(values) for values in drawn]
+    assert np.mean(errors) == pytest.approx(np.std([values.mean() for values in drawn]), rel=0.15)
+    assert report.largest_seed_error([drawn[0], 3 * drawn[1], middle[..., 0]]) == {
+        "largest_seed_error": pytest.approx(3 * errors[1])
+    }

@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
-from likeness.benchmarks import generate, jedi, tinyland
+from likeness.benchmarks import generate, tinyland
 from likeness.benchmarks.grid import Grid, renders
 from likeness.benchmarks.jedi_comparison import JointSets, Recipe
 from likeness.demo import judge
 from likeness.demo.world.captions import prompt
 from likeness.demo.world.scene import render
+from likeness.demo.world.subjects import TUNING
 from likeness.patching.features.word_maps import word_maps
 from likeness.patching.host.window import Window
 from likeness.patching.tinyland import model as model_files
@@ -49,7 +50,7 @@ def test_places_and_colors_are_drawn_as_asked():
 
 def test_references_of_the_joint_model_bring_their_subject():
     sets, eye = JointSets(model_files.WEIGHTS, generate.Settings(steps=12), Recipe()), judge.Judge.load()
-    grid = Grid(jedi.TUNED_ON[:2], prompts=1, seeds=2)
+    grid = Grid(TUNING[:2], prompts=1, seeds=2)
     with_references, without = (
         grid.score(sets.sample(name, grid), eye) for name in ("joint_3", "training_free_uncoupled")
     )
