@@ -11,6 +11,7 @@ models are left out.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import io
 import json
@@ -28,6 +29,12 @@ ASSETS, KEPT = ROOT / "web" / "docs" / "assets", ROOT / "docs" / "help_pictures.
 WIDTH, GAP, LINE, FONT, MOST, QUALITY = 384, 4, 24, 18, 5, 80
 LAYOUT = 2
 """Counts up where the same panels give another picture."""
+LOADED_BY = {
+    "joint.safetensors": "LikenessDemoJointModel",
+    "transformer.safetensors": "LikenessDemoTransformer",
+    "transformer": "LikenessDemoTransformer",
+}
+"""Files and folders of weights that one kind of node alone loads."""
 GRAY = (150, 150, 150, 255)
 """A color for labels that can be read on the dark panel and on the light one."""
 
@@ -88,9 +95,17 @@ def digest_of(files: Iterator[Path]) -> str:
     return total.hexdigest()
 
 
-def demo_weights() -> str:
+@functools.cache
+def demo_weights(kinds: frozenset[str]) -> str:
+    """Digest of the demo's weights, but for those that only nodes of other kinds load."""
     folder = ROOT / "demo" / "weights"
-    return digest_of(path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return digest_of(path for path in files if LOADED_BY.get(path.relative_to(folder).parts[0]) in (None, *kinds))
+
+
+def kinds_of(picture) -> frozenset[str]:
+    """Kinds of the nodes that draw a picture."""
+    return frozenset(node["class_type"] for node in graph(picture)[0].values())
 
 
 def with_previews(found: Prompt, shown: list[tuple[str, int]], object_info: dict[str, Any]) -> Prompt:
@@ -165,7 +180,7 @@ def main(options: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "help_pictures.json" if own or options.out else KEPT
     digests = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    weights = digest_of(iter(own.files())) if own else demo_weights()
+    given = digest_of(iter(own.files())) if own else None
     change = {"change": own.change} if own else {}
     wanted = {
         picture.file: picture
@@ -173,7 +188,9 @@ def main(options: argparse.Namespace) -> None:
         for picture in pictures
         if (not options.nodes or name in options.nodes) and (own is None or own.draws(picture))
     }
-    keys = {file: digest(picture, weights, **change) for file, picture in wanted.items()}
+    keys = {
+        file: digest(picture, given or demo_weights(kinds_of(picture)), **change) for file, picture in wanted.items()
+    }
     missing = [file for file in wanted if digests.get(file) != keys[file] or not (out / file).exists()]
     if not missing:
         print("every picture is up to date")

@@ -109,12 +109,14 @@ def _train_embeddings(options: argparse.Namespace, steps: int, device: torch.dev
 
 
 def _train_joint(options: argparse.Namespace, steps: int, device: torch.device) -> None:
+    from . import denoiser
     from .jedi import tinyland
     from .loop import WEIGHTS, write_weights
 
     unet = tinyland.train(options.work, steps, load_autoencoder(device), device, options.loss_on or "all")
     tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
-    write_weights(tensors, WEIGHTS / "joint.safetensors", _metadata(steps, {}) | tinyland.metadata())
+    facts, path = _metadata(steps, {}) | tinyland.metadata(), WEIGHTS / "joint.safetensors"
+    write_weights(tensors, path, facts, eight_bit=True, base=denoiser.stored_weights())
 
 
 def _train_transformer(options: argparse.Namespace, steps: int, device: torch.device) -> None:
@@ -126,9 +128,8 @@ def _train_transformer(options: argparse.Namespace, steps: int, device: torch.de
     if not options.only:
         network = transformer.train(options.work, steps, autoencoder, device)
         tensors = {f"model.diffusion_model.{k}": v for k, v in network.state_dict().items()}
-        write_weights(
-            tensors, WEIGHTS / FILE, _metadata(steps, {}) | {KIND: json.dumps({"base": transformer.origin()})}
-        )
+        facts = _metadata(steps, {}) | {KIND: json.dumps({"base": transformer.origin()})}
+        write_weights(tensors, WEIGHTS / FILE, facts, eight_bit=True)
     # Without --only, --steps is the network's, and would be far too many for a LoRA.
     own = options.steps if options.only and options.steps else DEFAULT_STEPS["subjects"]
     for name in [options.only] if options.only else transformer_subjects.NAMES:

@@ -203,9 +203,14 @@ def weights_digest() -> str:
     return digest(WEIGHTS / "denoiser.safetensors")
 
 
+def stored_weights(device: torch.device | None = None) -> dict[str, torch.Tensor]:
+    """The pack's own weights of U-Net and text encoder."""
+    return load_file(WEIGHTS / "denoiser.safetensors", device=str(device or "cpu"))
+
+
 def load_weights(model: Denoiser, device: torch.device) -> Denoiser:
     """Puts the pack's own weights into the model."""
-    state = load_file(WEIGHTS / "denoiser.safetensors", device=str(device))
+    state = stored_weights(device)
     for module, prefix in (
         (model.unet, "model.diffusion_model."),
         (model.text, "cond_stage_model.clip_l.transformer."),

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from ...patching.tinyland.weights import pack
 from ..launcher.files import ROOT, replacing
 
 WEIGHTS = ROOT / "demo" / "weights"
@@ -158,10 +159,20 @@ def draw_curve(losses: list, path: Path, title: str) -> None:
         image.save(temporary, format="PNG")
 
 
-def write_weights(tensors: dict[str, torch.Tensor], path: Path, facts: dict) -> None:
-    """Writes fp16 safetensors with metadata."""
-    halves = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
-    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+def write_weights(
+    tensors: dict[str, torch.Tensor],
+    path: Path,
+    facts: dict,
+    eight_bit: bool = False,
+    base: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes safetensors with metadata, in fp16 or in 8 bits (`weights.pack`).
+
+    base: with eight_bit, write changes of these weights.
+    """
+    stored, entry = pack(tensors, base) if eight_bit else (tensors, {})
+    kept = {k: v.detach().to("cpu", v.dtype if eight_bit else torch.float16).contiguous() for k, v in stored.items()}
+    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()} | entry
     with replacing(path) as temporary:
-        save_file(halves, temporary, metadata=metadata)
+        save_file(kept, temporary, metadata=metadata)
         temporary.chmod(0o644)  # safetensors makes it readable only by its owner

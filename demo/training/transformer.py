@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy.ldm.lumina.model import NextDiT
-from safetensors.torch import load_file
 
 from ...patching.host.dit_grad import training
-from ...patching.tinyland.transformer import FILE, SHIFT, TRANSFORMER_CONFIG
+from ...patching.tinyland.transformer import FILE, KIND, SHIFT, TITLE, TRANSFORMER_CONFIG
+from ...patching.tinyland.weights import read_weights
 from ..launcher.files import digest
 from ..precision import autocast
 from ..world.captions import caption
@@ -60,8 +60,8 @@ def build(device: torch.device, seed: int = 0) -> NextDiT:
 
 def load_weights(network: NextDiT, device: torch.device) -> NextDiT:
     """Puts the pack's own weights into the network."""
-    state = load_file(WEIGHTS / FILE, device=str(device))
-    network.load_state_dict({k.removeprefix("model.diffusion_model."): v.float() for k, v in state.items()})
+    state = read_weights(WEIGHTS / FILE, KIND, TITLE)[0]
+    network.load_state_dict({k.removeprefix("model.diffusion_model."): v.to(device).float() for k, v in state.items()})
     return network
 
 

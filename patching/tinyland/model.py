@@ -19,12 +19,12 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
 import comfy.utils
-import safetensors
 import torch
 
 from ..host.family import COARSE, LATE, MAPS, MIDDLE
 from ..host.files import brief
 from ..jedi.format import ATTACHMENT, IN_CHANNELS, METADATA_KEY, JointFormat
+from .weights import BASE, read_weights
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -197,7 +197,7 @@ def load(
         parts = Parts.read(folder, node)
         network, channels = parts.denoiser, UNET_CONFIG["in_channels"]
         if joint:
-            network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node)
+            network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node, parts.denoiser)
             channels = IN_CHANNELS
         model = parts.model(TinylandConfig({**UNET_CONFIG, "in_channels": channels}), network, dtype)
         if joint:
@@ -231,7 +231,7 @@ class Parts:
     @classmethod
     def read(cls, folder: Path, node: str) -> Parts:
         """Raises FileNotFoundError and ValueError as `read_weights` does."""
-        denoiser, stated = read_weights(folder / "denoiser.safetensors", "tinyland", node)
+        denoiser, stated = read_weights(folder / BASE, "tinyland", node)
         autoencoder, colors = read_weights(folder / "autoencoder.safetensors", "tinyland", node)
         return cls(denoiser, autoencoder, json.loads(stated["tinyland"]) | json.loads(colors["tinyland"]))
 
@@ -269,29 +269,6 @@ class Parts:
     def vae(self) -> VAE:
         weights = _with_prefix(self.autoencoder, "first_stage_model.")
         return comfy.sd.VAE(sd=weights, config={"params": AUTOENCODER_CONFIG})
-
-
-def read_weights(path: Path, kind: str, node: str = "Demo Model") -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
-
-    kind: a key that the metadata must have. node: the node's name in messages.
-    Raises FileNotFoundError for a missing file, ValueError for a truncated one or another kind.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{node}: expected the weights {path.name} in {path.parent}, found none; reinstall the pack."
-        )
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except Exception as error:  # the reader of foreign bytes raises nothing narrower
-        raise ValueError(
-            f"{node}: expected a whole safetensors file, got {path.name} ({brief(error)}); reinstall the pack."
-        ) from error
-    if kind not in metadata:
-        raise ValueError(f"{node}: expected {kind} weights, got another model's in {path.name}; reinstall the pack.")
-    return tensors, metadata
 
 
 def _with_prefix(state_dict: dict, prefix: str) -> dict:

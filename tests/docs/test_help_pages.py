@@ -96,9 +96,9 @@ def test_the_pictures_are_those_of_the_list_and_small():
 
 
 def test_the_pictures_are_up_to_date():
-    weights = draw_help.demo_weights()
     kept = json.loads(draw_help.KEPT.read_text(encoding="utf-8"))
-    old = [file for file, picture in DECLARED.items() if kept.get(file) != draw_help.digest(picture, weights)]
+    weights = {file: draw_help.demo_weights(draw_help.kinds_of(picture)) for file, picture in DECLARED.items()}
+    old = [file for file, picture in DECLARED.items() if kept.get(file) != draw_help.digest(picture, weights[file])]
     assert not old, f"graphs or weights have changed; run python docs/draw_help.py, which draws {old}"
 
 
@@ -106,6 +106,10 @@ def test_a_change_of_graph_or_weights_draws_again():
     picture = DECLARED["LikenessSampler.webp"]
     other = DECLARED["LikenessSampler_dial.webp"]
     assert draw_help.digest(picture, "a") != draw_help.digest(picture, "b") != draw_help.digest(other, "b")
+    joint = draw_help.kinds_of(DECLARED["JointImageSampler.webp"])
+    kinds = draw_help.kinds_of(picture)
+    assert draw_help.demo_weights(kinds) == draw_help.demo_weights(kinds | {"KSampler"})
+    assert draw_help.demo_weights(kinds) != draw_help.demo_weights(kinds | joint)
 
 
 def test_equal_nodes_of_panels_run_once():

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import safetensors
 import torch
 from likeness.demo.training import command, denoiser, loop
 from likeness.demo.training.jedi import scenes, tinyland
@@ -15,7 +14,8 @@ from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 from likeness.kernels.jedi import MASK_FIRST
 from likeness.lab.joint.command import main
 from likeness.lab.joint.recomputed import recomputed
-from likeness.patching.jedi.format import JointFormat
+from likeness.patching.jedi.format import METADATA_KEY, JointFormat
+from likeness.patching.tinyland.weights import read_weights
 from likeness.tests.demo.training.black_pool import BlackPool
 
 CPU = torch.device("cpu")
@@ -210,12 +210,11 @@ def test_train_joint_writes_a_file_that_says_what_it_is(quick, monkeypatch, tmp_
         monkeypatch.setattr(args, name, getattr(args, name))
     monkeypatch.setattr(command, "load_autoencoder", lambda _device: None)
     wanted = denoiser.weights_digest()
+    stored = denoiser.stored_weights()
     monkeypatch.setattr(loop, "WEIGHTS", tmp_path)
     main(["joint", "--steps", "1", "--work", str(tmp_path / "work"), "--device", "cpu", "--loss-on", "missing"])
     path = tmp_path / "joint.safetensors"
-    with safetensors.safe_open(path, framework="pt") as file:
-        metadata, names = file.metadata(), list(file.keys())
-        tensors = {name: file.get_tensor(name) for name in names}
+    tensors, metadata = read_weights(path, METADATA_KEY, base=stored)
     assert JointFormat.of(metadata) == JointFormat(MASK_FIRST)
     assert (
         metadata["denoiser"] == wanted
@@ -224,5 +223,8 @@ def test_train_joint_writes_a_file_that_says_what_it_is(quick, monkeypatch, tmp_
         and metadata["commit"]
     )
     assert {key.removeprefix("model.diffusion_model.") for key in tensors} == set(vanilla.unet.state_dict())
-    assert {t.dtype for t in tensors.values()} == {torch.float16} and path.stat().st_size < 2**24
+    assert {t.dtype for t in tensors.values()} == {torch.float16} and path.stat().st_size < 2**23
+    changed = {k.removeprefix("model.diffusion_model."): v for k, v in tensors.items()}
+    kept = vanilla.unet.state_dict()
+    assert all((changed[k].float() - v).abs().max() < 0.01 for k, v in kept.items() if k != FIRST_LAYER)
     assert tensors["model.diffusion_model." + FIRST_LAYER].shape[1] == 9
