@@ -16,6 +16,7 @@ BENCHMARKS = {
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
     "transformers": "every method on the demo transformer, and the places of its references",
+    "peers": "the papers' methods beside their peers, each over its strength, with Pareto plots",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "growth": "the time of every method while one size grows, beside the growth of the work itself",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",

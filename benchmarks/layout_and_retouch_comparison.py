@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 MAP_LEVELS = 4
+DEFAULT_STEPS = 25
+"""Steps of the run that a recipe counts in."""
 ATTENTION, SEGMENTER, BOTH = "attention", "segmenter", "both"
 MASKS = {"V": ATTENTION, "V_segmenter": SEGMENTER, "V_both": BOTH}
 """Rows with a mask (appendix C.2), and what it is made of. The judge's segmentation stands for Segment Anything."""
@@ -66,6 +68,15 @@ class Recipe:
     weight: float = 1.0
     masked: bool = True
     neutral: bool = False
+
+    def at_steps(self, steps: int) -> Recipe:
+        """Recipe for a run of another number of steps, whose parts are as large as in the default run."""
+
+        def scaled(step: int) -> int:
+            return min(steps, max(1, round(step * steps / DEFAULT_STEPS)))
+
+        names = ("switch_step", "lambda_2", "lambda_3", "alone_from")
+        return replace(self, **{name: scaled(getattr(self, name)) for name in names})
 
 
 class Ablation:

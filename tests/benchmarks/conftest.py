@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from likeness.benchmarks import layout_and_retouch_comparison, layout_and_retouch_costs
+from likeness.benchmarks import layout_and_retouch_comparison, layout_and_retouch_costs, peers_comparison
 from likeness.benchmarks.networks import small_network
 from likeness.demo.judge.network import Judge, Network
 from likeness.demo.training import autoencoder, denoiser
@@ -31,8 +31,8 @@ def short_inversions(monkeypatch):
     """Inverts references on as many levels as a run has."""
     for module in (build_palette, layout_and_retouch_costs):
         monkeypatch.setattr(module, "Reference", functools.partial(Reference, inversion_steps=1))
-    references = functools.partial(layout_and_retouch_comparison.references, inversion_steps=1)
-    monkeypatch.setattr(layout_and_retouch_comparison, "references", references)
+    for module in (layout_and_retouch_comparison, peers_comparison):
+        monkeypatch.setattr(module, "references", functools.partial(module.references, inversion_steps=1))
 
 
 @pytest.fixture(scope="module")
