@@ -17,6 +17,7 @@ BENCHMARKS = {
     "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
     "transformers": "every method on the demo transformer, and the places of its references",
     "peers": "the papers' methods beside their peers, each over its strength, with Pareto plots",
+    "robustness": "the papers' signs with other samplers, steps and thread counts",
     "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
     "growth": "the time of every method while one size grows, beside the growth of the work itself",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
