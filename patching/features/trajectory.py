@@ -12,6 +12,8 @@ from ..host.predictions import Answer
 from ..host.window import SAME_LEVEL
 from .bank import FeatureBank
 
+NEVER = -math.inf
+"""Switch of a run in which the vanilla model made every call."""
 _TOLERANCE = 1e-4
 
 
@@ -25,7 +27,8 @@ class Trajectory:
     positive, negative: the CONDITIONING at the end of the run.
     bank: features of these latents, recorded in the run or by a later one.
     sampler: `sampler_name` of the run's sampler, empty where unknown.
-    switch_sigma: calls above this level were the vanilla model's; infinite where none were or it is unknown.
+    switch_sigma: calls above this level were the vanilla model's: infinite where none were or it is unknown, NEVER
+    where all were.
     conditional, unconditional: the answers before guidance, of the same shape; empty where the sampler had no use for
     them. schedule: the run's noise levels, one per step; starts: the call with which each step begins. Both are empty
     where unknown. seed: of the run's noise, None where unknown.

@@ -13,7 +13,7 @@ from ..host.checks import single
 from ..host.facts import layer, listed, mapped, named, number, numbers, parsed, tensor, text, truth, whole
 from ..host.files import Store, conditioning_of, conditioning_parts
 from .bank import FeatureBank, Key
-from .trajectory import Trajectory
+from .trajectory import NEVER, Trajectory
 
 SAVE, LOAD = "Save Layout", "Load Layout"
 STORE = Store(
@@ -99,7 +99,7 @@ def _run_of(facts: dict[str, str], calls: int) -> dict[str, Any]:
     known = {name: parsed(facts, name) for name in _FACTS if name in facts}
     read: dict[str, Callable[[Any], Any]] = {
         "sampler": lambda value: text(value, "sampler"),
-        "switch_sigma": lambda value: number(value, "switch_sigma", 0.0, infinite=True),
+        "switch_sigma": lambda value: value if value == NEVER else number(value, "switch_sigma", 0.0, infinite=True),
         "schedule": lambda value: numbers(value, "schedule", 0.0),
         "starts": lambda value: tuple(whole(one, "starts", end=calls) for one in listed(value, "starts")),
         "seed": lambda value: None if value is None else whole(value, "seed"),

@@ -26,6 +26,7 @@ from likeness.tests.patching.layout_and_retouch.retouch_runs import (
     run,
 )
 from likeness.tests.patching.tiny_models import conditioning, tiny_model
+from likeness.tests.patching.two_models import add_lora
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -99,6 +100,15 @@ def test_a_saved_layout_is_followed_like_the_first(output, family):
     assert torch.equal(run(retouch(model, items, loaded, None, settings)), expected)
     whole = replace(settings, lambda_2=len(loaded), lambda_3=len(loaded))
     torch.testing.assert_close(run(retouch(model, items, loaded, None, whole)), picture, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("switch", [0, STEPS])
+def test_a_layout_of_one_model_alone_is_loaded(output, switch):
+    model = tiny_model("sd1")
+    trajectory = layout(model, add_lora(model), switch=switch)[1]
+    path = saved_trajectories.save(trajectory, "layout")
+    assert math.isinf(trajectory.switch_sigma)
+    assert saved_trajectories.load(path.name).switch_sigma == trajectory.switch_sigma
 
 
 def test_a_trajectory_of_the_first_files(output):
