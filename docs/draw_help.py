@@ -17,8 +17,10 @@ import io
 import json
 import os
 import runpy
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS, KEPT = ROOT / "web" / "docs" / "assets", ROOT / "docs" / "help_pictures.json"
+SEGMENT = "LikenessSegment"
 WIDTH, GAP, LINE, FONT, MOST, QUALITY = 384, 4, 24, 18, 5, 80
 LAYOUT = 2
 """Counts up where the same panels give another picture."""
 LOADED_BY = {
-    "joint.safetensors": "LikenessDemoJointModel",
-    "transformer.safetensors": "LikenessDemoTransformer",
-    "transformer": "LikenessDemoTransformer",
+    "joint.safetensors": {"LikenessDemoJointModel", "LikenessLoadJointCheckpoint"},
+    "transformer.safetensors": {"LikenessDemoTransformer"},
+    "transformer": {"LikenessDemoTransformer"},
 }
-"""Files and folders of weights that one kind of node alone loads."""
+"""Files and folders of weights that few kinds of nodes alone load."""
 GRAY = (150, 150, 150, 255)
 """A color for labels that can be read on the dark panel and on the light one."""
 
@@ -45,6 +48,7 @@ def changed(panel, change: Callable[[Prompt], Prompt] = lambda prompt: prompt) -
     """A panel's workflow in API format, with its changes."""
     path = ROOT / "workflows" / "api" / f"{panel.workflow}.json"
     prompt = json.loads(path.read_text(encoding="utf-8"))
+    prompt |= {number: {**node, "inputs": dict(node["inputs"])} for number, node in panel.added.items()}
     for node in prompt.values():
         if node["class_type"] == "EmptyLatentImage":
             node["inputs"]["batch_size"] = panel.batch
@@ -70,19 +74,27 @@ def gathered(prompt: Prompt, number: str, found: Prompt) -> str:
     return name
 
 
+def placed(panel, entry: str, found: Prompt, **own) -> tuple[str, int]:
+    """Adds the node of "NODE.OUTPUT" of a panel's workflow, and all before it. Returns its name and the output."""
+    number, _, output = entry.partition(".")
+    return gathered(changed(panel, **own), number, found), int(output or 0)
+
+
 def graph(picture, **own) -> tuple[Prompt, list[tuple[str, int]]]:
     """One prompt for all panels, which share equal nodes, and the node and output that each panel shows."""
     found: Prompt = {}
-    shown = []
+    shown = [placed(panel, panel.shown, found, **own) for panel in picture.panels]
     for panel in picture.panels:
-        number, _, output = panel.shown.partition(".")
-        shown.append((gathered(changed(panel, **own), number, found), int(output or 0)))
+        if panel.score:
+            placed(panel, panel.score, found, **own)
     return found, shown
 
 
 def digest(picture, weights: str, **own) -> str:
     """Digest of all that decides a picture's pixels, but for the code."""
     made = [graph(picture, **own), [(panel.picture, panel.label) for panel in picture.panels], weights, LAYOUT]
+    made += [panel.part + panel.score for panel in picture.panels if panel.part or panel.score]
+    made += [graph(replace(picture, panels=(panel,)), **own) for panel in picture.first]
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -100,18 +112,28 @@ def demo_weights(kinds: frozenset[str]) -> str:
     """Digest of the demo's weights, but for those that only nodes of other kinds load."""
     folder = ROOT / "demo" / "weights"
     files = (path for path in folder.rglob("*") if path.is_file())
-    return digest_of(path for path in files if LOADED_BY.get(path.relative_to(folder).parts[0]) in (None, *kinds))
+    return digest_of(path for path in files if kinds & LOADED_BY.get(path.relative_to(folder).parts[0], kinds))
 
 
 def kinds_of(picture) -> frozenset[str]:
     """Kinds of the nodes that draw a picture."""
-    return frozenset(node["class_type"] for node in graph(picture)[0].values())
+    graphs = [graph(picture), *(graph(replace(picture, panels=(panel,))) for panel in picture.first)]
+    return frozenset(node["class_type"] for found, _ in graphs for node in found.values())
+
+
+def links(found: Prompt, node: str, output: int, object_info: dict[str, Any]) -> list[tuple[str, int]]:
+    """The outputs to preview for a node that is shown."""
+    entry = found[node]
+    if entry["class_type"] == SEGMENT:  # it needs a checkpoint; its inputs do not
+        return [tuple(entry["inputs"][name]) for name in ("image", "heatmap")]
+    kind = object_info[entry["class_type"]]["output"][output]
+    return [(node, output)] if kind in ("IMAGE", "LATENT", "MASK") else []
 
 
 def with_previews(found: Prompt, shown: list[tuple[str, int]], object_info: dict[str, Any]) -> Prompt:
     """The prompt with a preview for each node that is shown; latents are decoded, masks become pictures."""
-    prompt = dict(found)
-    for node, output in shown:
+    prompt = {name: node for name, node in found.items() if node["class_type"] != SEGMENT}
+    for node, output in (one for pair in shown for one in links(found, *pair, object_info)):
         kind, link = object_info[found[node]["class_type"]]["output"][output], [node, output]
         if kind == "LATENT":
             loader = next(n for n, entry in found.items() if "VAE" in object_info[entry["class_type"]]["output"])
@@ -125,16 +147,58 @@ def with_previews(found: Prompt, shown: list[tuple[str, int]], object_info: dict
     return prompt
 
 
-def draw(client, picture, object_info: dict[str, Any], **own) -> Image.Image:
+def draw(host, picture, object_info: dict[str, Any], **own) -> Image.Image:
     """Runs a picture's graph and lays its panels out."""
+    client = host.client
+    for panel in picture.first:
+        found, shown = graph(replace(picture, panels=(panel,)), **own)
+        client.run(with_previews(found, shown, object_info), timeout=24 * 3600)
     found, shown = graph(picture, **own)
-    result = client.run(with_previews(found, shown, object_info), timeout=24 * 3600)
-    panels = []
-    for panel, (node, output) in zip(picture.panels, shown, strict=True):
+    prompt = with_previews(found, shown, object_info)
+    scores = [placed(panel, panel.score, {}, **own) if panel.score else None for panel in picture.panels]
+    for score in filter(None, scores):
+        prompt[f"{score}.said"] = {"class_type": "PreviewAny", "inputs": {"source": list(score)}}
+    result = client.run(prompt, timeout=24 * 3600)
+
+    def image(node: str, output: int) -> Image.Image:
         records = result.images(f"{node}.{output}.shown")
         record = records[min(panel.picture, len(records) - 1)]
-        panels.append((Image.open(io.BytesIO(client.image(record))).convert("RGB"), panel.label))
+        return Image.open(io.BytesIO(client.image(record))).convert("RGB")
+
+    panels = []
+    for panel, (node, output), score in zip(picture.panels, shown, scores, strict=True):
+        made, label, seen = found[node], panel.label, links(found, node, output, object_info)
+        if panel.part:
+            name = result.text(node).splitlines()[0]
+            pixels, label = parts().stored(made["class_type"], host.base / "output", name, panel.part)
+        elif made["class_type"] == SEGMENT:
+            pixels = parts().prompted(*(image(*one) for one in seen), made["inputs"])
+        else:
+            pixels = image(node, output)
+        if score:
+            label = f"{float(result.outputs[f'{score}.said']['text'][panel.picture]):.2f}"
+        panels.append((pixels, label))
     return composed(panels)
+
+
+def parts():
+    """The module that reads files in this process."""
+    from comfy.cli_args import args
+
+    args.cpu = True  # must be set before ComfyUI looks for a device
+    from likeness.docs import help_parts
+
+    return help_parts
+
+
+def joint_checkpoint(base: Path) -> tuple[str, ...]:
+    """Fills the server's folder, with the demo's joint model among its checkpoints."""
+    from likeness.demo.launcher.host import prepare
+
+    prepare(base)
+    parts().write_joint_model(base / "models" / "checkpoints" / "joint.safetensors")
+    shutil.copy2(ROOT / "docs" / "help_loader.py", base / "custom_nodes")
+    return ()
 
 
 def composed(panels: list[tuple[Image.Image, str]]) -> Image.Image:
@@ -195,12 +259,12 @@ def main(options: argparse.Namespace) -> None:
     if not missing:
         print("every picture is up to date")
         return
-    setup, failed = {"setup": own.setup} if own else {}, []
-    with Host(comfyui, cpu=own is None or own.cpu, **setup) as host:
+    failed = []
+    with Host(comfyui, cpu=own is None or own.cpu, setup=own.setup if own else joint_checkpoint) as host:
         object_info = host.client.object_info()
         for file in missing:
             try:
-                made = draw(host.client, wanted[file], object_info, **change)
+                made = draw(host, wanted[file], object_info, **change)
             except (Failed, Rejected) as error:  # a graph's own; the others may be drawn
                 failed.append(file)
                 print(file, error, flush=True)

@@ -14,10 +14,13 @@ from ..demo.own.lora import check_lora
 from ..demo.own.photos import photos_in
 from .help_panels import Picture
 
-DEMO_ONLY = ("jedi", "demo_model", "demo_subject", "correspondence", "keep_best", "same_subject")
-"""Workflows about the demo's own models, or with its judge."""
+DEMO_ONLY = (
+    *("jedi", "demo_model", "demo_subject", "correspondence", "keep_best", "same_subject"),
+    *("load_joint_checkpoint", "save_template", "use_saved_template"),
+)
+"""Workflows about the demo's own models or subjects, or with its judge."""
 DEMO_NOUN = "fish"
-DEMO_BLOCKS = ("demo", "output2-5", "output3", "output4, output5")
+DEMO_BLOCKS = ("demo", "output2-5", "output3", "output3-4", "output4, output5")
 """Blocks that were chosen for the demo's network."""
 PERSONAL, REFERENCES, TEXT, PLAIN, NEUTRAL, WORD = range(6)
 """Outputs of Demo Subject."""
@@ -46,8 +49,8 @@ class Own:
         return [self.options.checkpoint, *self.photos, *([self.options.lora] if self.options.lora else [])]
 
     def draws(self, picture: Picture) -> bool:
-        """True where none of its workflows is about the demo's models."""
-        return not any(panel.workflow in DEMO_ONLY for panel in picture.panels)
+        """True where no panel is about the demo's models or read from a file in their shapes."""
+        return not any(panel.workflow in DEMO_ONLY or panel.part for panel in picture.panels)
 
     def setup(self, base: Path) -> tuple[str, ...]:
         arguments = command.setup(self.options)(base)
@@ -104,7 +107,8 @@ class Own:
             if isinstance(value, list) and value[0] in replaced:
                 inputs[name] = replaced[value[0]][value[1]]
             elif isinstance(value, str):
-                usual = "all" if name == "layout_blocks" else "paper"
+                reads_maps = name == "layout_blocks" or node["class_type"] == "LikenessAttentionMaps"
+                usual = "all" if reads_maps else "paper"
                 inputs[name] = usual if value in DEMO_BLOCKS else value.replace(DEMO_NOUN, noun)
         if node["class_type"] == "LikenessSubjectPrompt":
             inputs["token"] = self.options.token if self.options.lora else ""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .help_panels import Panel, Picture, batch, dial, row
+from .help_stored import STORED
 
 PHOTO = "The photograph"
 
@@ -13,7 +14,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
     "LikenessSampler": (
         row(
             "LikenessSampler",
-            f"{PHOTO}, then the same seed with likeness 0 and with likeness 1.",
+            f"{PHOTO}, then the same seed with likeness 0, the model alone, and with likeness 1.",
             Panel("likeness_sampler", "3"),
             Panel("likeness_sampler", "8", {"7.likeness": 0}),
             Panel("likeness_sampler", "8", {"7.likeness": 1}),
@@ -21,7 +22,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         dial(
             "LikenessSampler",
             *("likeness_sampler", "8", "7.likeness", (0, 0.5, 1)),
-            caption="**Likeness** from 0 to 1, palette guidance, one photograph.",
+            caption="**Likeness** from 0 to 1, with one photograph and no LoRA.",
         ),
     ),
     "LikenessSubject": (
@@ -133,7 +134,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
     "UREMDGuidance": (
         row(
             "UREMDGuidance",
-            f"{PHOTO}, then the same seed of the vanilla model, unguided and guided.",
+            f"{PHOTO}, then one seed of the vanilla model, the checkpoint without a LoRA: unguided and guided.",
             Panel("uremd_guidance", "11"),
             Panel("uremd_guidance", "22"),
             Panel("uremd_guidance", "19"),
@@ -280,5 +281,6 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
     "LikenessLossCurves": (
         row("LikenessLossCurves", "CURVES of the workflow *pick_and_draw*.", Panel("pick_and_draw", "25")),
     ),
+    **STORED,
 }
 """{node: its pictures, the one of the first screen first}."""

@@ -211,7 +211,8 @@ NOTES = {
     ),
     "segment": (
         "The subject's mask by Segment Anything, found by where its word acts. Put sam_vit_b_01ec64.pth into "
-        "models/sams first."
+        "models/sams first.\n\n**scene** names the place in the photograph: the place then has words of its own, and "
+        "the subject's word keeps to the subject."
     ),
     "attention_maps": (
         "Shows where a word of the prompt acts: the cross-attention of its tokens, as a mask and as a heatmap."

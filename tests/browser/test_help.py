@@ -45,4 +45,4 @@ def test_a_help_page_fits_the_panel(panel, name):
     panel.wait_for_function(LOADED, arg=TITLES[name], timeout=60_000)
     found = panel.evaluate(MEASURED)
     assert found["wide"] == [] and found["rows"] > 3
-    assert found["pictures"] == [[picture.file, 384] for picture in PICTURES.get(name, ())]
+    assert found["pictures"] == [[picture.file, 384] for picture in PICTURES[name]]
