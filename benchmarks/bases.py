@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 VANILLA, LORA, TEXTUAL_INVERSION, FULL = "vanilla", "lora", "textual_inversion", "full"
+CUSTOM_DIFFUSION = "custom_diffusion"
+"""Keys and values of the text tuned alone, as in Custom Diffusion (arXiv 2212.04488)."""
 
 
 def with_lora(model: ModelPatcher, weights: Path, subject: PersonalSubject, strength: float = 1.0) -> ModelPatcher:
@@ -32,7 +34,7 @@ def word(base: str, subject: PersonalSubject) -> str:
 
 def placeholder(base: str) -> str:
     """Placeholder before the class in a prompt of the subject; may be empty."""
-    return PLACEHOLDER if base in (LORA, FULL) else ""
+    return PLACEHOLDER if base in (LORA, FULL, CUSTOM_DIFFUSION) else ""
 
 
 def words(base: str, subject: PersonalSubject) -> str:

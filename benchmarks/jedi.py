@@ -6,18 +6,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..demo import judge
+from ..demo.launcher.files import digest
 from ..patching.tinyland import model as tinyland
-from . import generate, jedi_figures
+from . import extras, generate, jedi_figures
 from .chart import beside, lines, pareto
 from .grid import Grid, contact_sheet, renders, row
-from .jedi_comparison import ROWS, JointSets, Recipe
+from .jedi_comparison import COPIES, ROWS, JointSets, Recipe
 from .jedi_costs import costs_of
 from .kept import Kept
 from .networks import full_size_network, tiny_network
-from .report import Report, Target
+from .report import Report, Target, interval_figures
 from .samples import REPORTED, grid_of
 from .timing import silence
 from .tinyland import timed
@@ -37,6 +39,8 @@ NOTES = (
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",
+    "copies_1: joint_1 on a joint model that has seen sets in one place and nearly one pose, as videos and multi-view "
+    "renders are (size 0 in table 3). place_*: share of pictures in the references' place, which no prompt names.",
     "references at R: both orders of guidance with the references' scale at R times the text's, as in figure 11. "
     "largest_seed_error: standard error that seeds alone leave to the least certain of the differences with a target.",
     "Every picture is a set of its own with the references, in one place and nearly one pose. joint_N has N "
@@ -70,7 +74,12 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     eye, sets = judge.Judge.load(), JointSets(weights, generate.Settings(), recipe)
     scores, sheet = compared(sets, amounts.grid, eye, kept_of(sets))
     swept, balanced = sweep(sets, amounts.sweep, eye), ratios(sets, amounts.sweep, eye)
-    figures = jedi_figures.signs(scores)
+    figures, lacking = {}, extras.missing([extras.copies()], extras.COPIES, weights)
+    if lacking:
+        print(lacking, flush=True)
+    else:
+        scores[COPIES], figures = copied(sets, amounts.grid, eye)
+    figures |= jedi_figures.signs(scores)
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 1)):
             with timed(f"costs of {network.name}"):
@@ -82,13 +91,23 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     )
     rows = [row(name, found) for name, found in scores.items()] + swept
     rows += [entry for entries in balanced.values() for entry in entries]
-    return Report("jedi", rows, figures, TARGETS, NOTES, picture, caption)
+    notes = (*NOTES, lacking) if lacking else NOTES
+    return Report("jedi", rows, figures, TARGETS, notes, picture, caption)
 
 
-def kept_of(sets: JointSets) -> Kept:
-    """Cache of the pictures of a recipe at the sampler's settings."""
+def kept_of(sets: JointSets, *more: object) -> Kept:
+    """Cache of the pictures of a recipe at the sampler's settings. more: what else decides them."""
     parts = ("autoencoder", "denoiser", "joint")
-    return Kept.of("jedi", "jedi_comparison", (sets.settings, sets.recipe), sets.weights, parts)
+    return Kept.of("jedi", "jedi_comparison", (sets.settings, sets.recipe, *more), sets.weights, parts)
+
+
+def copied(sets: JointSets, grid: Grid, eye: judge.Judge) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Scores of the joint model of near-copies, and figures of how much oftener it draws the references' place."""
+    with silence(), timed(COPIES):
+        pictures = sets.sample(COPIES, grid, kept_of(sets, digest(extras.copies())))
+        others = sets.sample("joint_1", grid, kept_of(sets))
+    places = [jedi_figures.copied_places(grid, images, eye) for images in (pictures, others)]
+    return grid.score(pictures, eye), interval_figures("place_copies_above_joint_1", places[0] - places[1])
 
 
 def compared(sets: JointSets, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> tuple[dict, Image.Image]:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,8 +20,12 @@ from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, with_lora, words
+from .extras import copying_model
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 ROWS = (
     "text_only",
@@ -34,6 +39,8 @@ ROWS = (
     "training_free_uncoupled",
     "lora",
 )
+COPIES = "copies_1"
+"""Row of the joint model that has seen near-copies alone: one reference, as joint_1."""
 NODE = "bench"
 
 
@@ -60,6 +67,7 @@ class JointSets:
         self.model, self.clip, self.vae = tinyland.load(weights, None, generate.DTYPE)
         self.joint = tinyland.load(weights, None, generate.DTYPE, joint=True)[0]
         self.encode = generate.TextEncoder(self.clip)
+        self._copying: ModelPatcher | None = None
         self._references: dict[tuple[str, int], References] = {}
 
     def with_settings(self, settings: generate.Settings) -> JointSets:
@@ -105,6 +113,8 @@ class JointSets:
             return generate.latents(guider, seeds, self.settings)
         known = self.references(subject, int(name[-1]) if name[-1].isdigit() else 1)
         model = self.model if name.startswith("training_free") else self.joint
+        if name == COPIES:
+            model = self._copying = self._copying or copying_model(self.weights)
         text = self.encode([where.text(subject.subject.name)])
         guider = joint_guider(
             model,

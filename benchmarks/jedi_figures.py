@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..demo import judge
+from ..demo.world.scene import PLACES
+from .grid import Grid
+from .jedi_comparison import COPIES
 from .report import Target, interval_figures, largest_seed_error
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]
@@ -31,8 +35,14 @@ _OTHERS = {
     "prompt_joint_3_above_lora": ("prompt", "joint_3", "lora"),
     "layout_joint_3_above_lora": ("layout", "joint_3", "lora"),
 }
+_OF_COPIES = {
+    "identity_copies_above_joint_1": ("identity", COPIES, "joint_1"),
+    "prompt_joint_1_above_copies": ("prompt", "joint_1", COPIES),
+}
+"""Table 3: a model of near-copies alone, of size 0, copies the reference and forgets the prompt."""
 TARGETS = {
-    **{f"{name}{end}": Target("more than", 0.0) for name in STATED for end in ("", "_low")},
+    **{f"{name}{end}": Target("more than", 0.0) for name in (*STATED, *_OF_COPIES) for end in ("", "_low")},
+    "place_copies_above_joint_1": Target("more than", 0.0),
     "prompt_joint_1_above_text_only": Target("at least", -0.05),
     "largest_seed_error": Target("at most", 0.01),
 }
@@ -40,9 +50,14 @@ TARGETS = {
 
 def signs(scores: Scores) -> dict[str, float]:
     """Paired differences between rows: the mean and the ends of its interval."""
-    apart = {
-        name: scores[first][metric] - scores[second][metric]
-        for name, (metric, first, second) in (STATED | _OTHERS).items()
-    }
+    named = STATED | _OTHERS | (_OF_COPIES if COPIES in scores else {})
+    apart = {name: scores[first][metric] - scores[second][metric] for name, (metric, first, second) in named.items()}
     figures = {key: value for name, found in apart.items() for key, value in interval_figures(name, found).items()}
     return figures | largest_seed_error(apart[name] for name in STATED)
+
+
+def copied_places(grid: Grid, pictures: np.ndarray, eye: judge.Judge) -> np.ndarray:
+    """1 where a picture [subjects, prompts, seeds, ...] shows the place of the references, which no prompt names."""
+    seen = [eye.look(images.reshape(-1, *images.shape[2:])).place_index for images in pictures]
+    own = [PLACES.index(subject.place) for subject in grid.subjects]
+    return (np.array(seen) == np.array(own)[:, None]).astype(float).reshape(pictures.shape[:3])

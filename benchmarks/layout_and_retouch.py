@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from ..demo.launcher.files import digest
 from ..patching.evaluation import judge as judge_network
 from ..patching.tinyland import model as tinyland
 from . import generate
-from .bases import LORA, TEXTUAL_INVERSION
+from .bases import CUSTOM_DIFFUSION, LORA, TEXTUAL_INVERSION
 from .chart import beside, lines
+from .extras import CROSS_ATTENTION, missing, of_subjects
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .layout_and_retouch_comparison import Ablation, Recipe
@@ -48,6 +49,7 @@ PAPER = Recipe(
 TUNED = {
     LORA: Recipe(),
     TEXTUAL_INVERSION: Recipe(TEXTUAL_INVERSION, weight=3.0),
+    CUSTOM_DIFFUSION: Recipe(CUSTOM_DIFFUSION),
 }
 LITERAL = {f"{LORA}_paper": PAPER, f"{TEXTUAL_INVERSION}_paper": replace(PAPER, base=TEXTUAL_INVERSION)}
 RECIPES = TUNED | LITERAL
@@ -65,6 +67,7 @@ NOTES = (
     "intervals over whole subjects.",
     "tau is 8 of 25 steps, lambda_2 and lambda_3 are 9; the keys and values of the reference's subject are appended "
     "to the target's own. lora: at strength 0.6. textual_inversion: the reference has weight 3.",
+    "custom_diffusion: the text's keys and values tuned alone, beside pictures of the class, as in Custom Diffusion.",
     "*_paper: the paper's settings for 25 steps: tau 3, lambda_2 and lambda_3 5, keys and values of the whole "
     "reference in place of the target's own, in the paper's blocks, the target's prompt neutral, the LoRA at "
     "strength 1. What the paper leaves open is as in the nodes' defaults.",
@@ -96,12 +99,20 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
     amounts = QUICK if quick else FULL
     eye = judge.Judge.load()
     rows, apart, masked, figures, measured = [], [], [], {}, []
+    notes, drawn = list(NOTES), []
     shown = {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
         for base, recipe in recipes.items():
+            tuned = tuned_files(recipe, amounts.grid)
+            lacking = missing(tuned, CROSS_ATTENTION, weights) if tuned else ""
+            if lacking:
+                print(lacking, flush=True)
+                notes.append(lacking)
+                continue
+            drawn.append(base)
             ablation = Ablation(weights, generate.Settings(), recipe)
             with timed(base):
-                images = ablation.sample(tuple(NAMES), amounts.grid, kept_of(recipe, weights))
+                images = ablation.sample(tuple(NAMES), amounts.grid, kept_of(recipe, weights, tuned))
             scores = {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
             rows += [row(f"{NAMES[short]}, {base}", found) for short, found in scores.items()]
             found = differences(scores)
@@ -114,25 +125,34 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
                 for subject, some in zip(amounts.grid.subjects, pictures[:, 0, :2], strict=True):
                     shown[subject.name] += [*some]
             with timed(f"masks, {base}"):
-                images = ablation.sample(tuple(MASK_NAMES), amounts.grid, kept_of(recipe, weights, segmented=True))
+                images = ablation.sample(
+                    tuple(MASK_NAMES), amounts.grid, kept_of(recipe, weights, tuned, segmented=True)
+                )
             scores |= {short: amounts.grid.score(pictures, eye) for short, pictures in images.items()}
             masked += [row(f"{name}, {base}", scores[short]) for short, name in MASK_NAMES.items()]
             figures |= {f"{base}_{name}": value for name, value in mask_figures(scores).items()}
         swept = sweep(weights, recipes[LORA], amounts.sweep, eye)
     figures |= largest_seed_error(measured) | costs(quick, weights, amounts.seconds)
-    bases = [base for base in recipes if base in TUNED]
+    bases = [base for base in drawn if base in TUNED]
     sheet = contact_sheet(
         list(shown.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in bases for name in NAMES)]
     )
     picture = beside(sheet, lines(swept, TAUS, "tau, vanilla steps"))
     caption = "One prompt per line, the same seeds for every row; below, row II of the LoRA for several tau."
-    return Report("layout-and-retouch", rows + masked + apart + swept, figures, TARGETS, NOTES, picture, caption)
+    return Report("layout-and-retouch", rows + masked + apart + swept, figures, TARGETS, tuple(notes), picture, caption)
 
 
-def kept_of(recipe: Recipe, weights: Path, segmented: bool = False) -> Kept:
-    """Cache of the pictures. segmented: of rows that the judge has a hand in."""
+def tuned_files(recipe: Recipe, grid: Grid) -> list[Path]:
+    """Files that a recipe needs and the pack does not bundle."""
+    return of_subjects([s.name for s in grid.subjects]) if recipe.base == CUSTOM_DIFFUSION else []
+
+
+def kept_of(recipe: Recipe, weights: Path, tuned: Sequence[Path] = (), segmented: bool = False) -> Kept:
+    """Cache of the pictures. tuned: files beside the bundled ones. segmented: of rows that the judge has a hand in."""
     parts = ("autoencoder", "denoiser")
     settings: tuple = (generate.Settings(), recipe)
+    if tuned:
+        settings += (digest(*tuned),)
     if segmented:
         settings += (digest(judge.network.WEIGHTS, Path(judge.network.__file__), Path(judge_network.__file__)),)
     return Kept.of("layout-and-retouch", "layout_and_retouch_comparison", settings, weights, parts)

@@ -30,7 +30,8 @@ from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
 from ..patching.layout_and_retouch.switch import Switch
 from ..patching.tinyland import model as tinyland
 from . import generate
-from .bases import LORA, TEXTUAL_INVERSION, VANILLA, placeholder, with_lora, word, words
+from .bases import CUSTOM_DIFFUSION, LORA, TEXTUAL_INVERSION, VANILLA, placeholder, with_lora, word, words
+from .extras import of_subjects, with_weights
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
@@ -93,7 +94,12 @@ class Ablation:
         if self.recipe.base in (TEXTUAL_INVERSION, VANILLA):
             return self.model
         if subject.name not in self._personal:
-            self._personal[subject.name] = with_lora(self.model, self.weights, subject, self.recipe.strength)
+            (tuned,) = of_subjects([subject.name])
+            self._personal[subject.name] = (
+                with_weights(self.model, tuned)
+                if self.recipe.base == CUSTOM_DIFFUSION
+                else with_lora(self.model, self.weights, subject, self.recipe.strength)
+            )
         return self._personal[subject.name]
 
     def reference(self, subject: PersonalSubject) -> References:

@@ -28,6 +28,7 @@ from ..patching.pick_and_draw.template import Template
 from ..patching.tinyland import model as tinyland
 from . import generate
 from .bases import LORA, TEXTUAL_INVERSION, VANILLA, with_lora, word, words
+from .extras import with_weights
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
 
@@ -96,11 +97,7 @@ class Guided:
 
     def _fine_tune(self, subject: PersonalSubject) -> ModelPatcher:
         assert self.full is not None
-        tensors, _ = tinyland.read_weights(self.full(subject.name), "tinyland_subject")
-        # A patch that sets every weight shares the vanilla network, which saves memory.
-        patched = self.model.clone()
-        patched.add_patches({key.removeprefix("model."): ("set", (value,)) for key, value in tensors.items()})
-        return patched
+        return with_weights(self.model, self.full(subject.name))
 
     def palette(self, base: str, subject: PersonalSubject) -> Palette:
         r = self.recipe

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import torch
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
+COPIES = "copies"
+EXTRAS = ("cross-attention", COPIES)
+"""Parts that only benchmarks use: they are written into the work folder, and `all` leaves them out."""
 PARTS = ("autoencoder", "decoder", "denoiser", "judge", "subjects", "embeddings", "joint", "transformer")
 DEFAULT_STEPS = {
     "autoencoder": 5400,
@@ -24,18 +27,21 @@ DEFAULT_STEPS = {
     "embeddings": 400,
     "joint": 2600,
     "transformer": 20_000,
+    "cross-attention": 300,
+    "copies": 2600,
 }
 
 
 def train(options: argparse.Namespace) -> None:
     """Trains the part that the options name, or all parts.
 
-    options: part, steps (None for the default), device (None for the best), work, only, from_weights, loss_on.
+    options: part, steps (None for the default), device (None for the best), work, only, from_weights, loss_on, prior,
+    convolutions.
     """
     device = device_of(options)
     for part in PARTS if options.part == "all" else (options.part,):
         steps = options.steps or DEFAULT_STEPS[part]
-        globals()[f"_train_{part}"](options, steps, device)
+        globals()[f"_train_{part.replace('-', '_')}"](options, steps, device)
 
 
 def device_of(options: argparse.Namespace) -> torch.device:
@@ -98,7 +104,18 @@ def _train_subjects(options: argparse.Namespace, steps: int, device: torch.devic
 
     references.write()
     for name in [options.only] if options.only else personal.SUBJECTS:
-        personal.train_lora(options.work, name, steps, load_autoencoder(device), device)
+        autoencoder = load_autoencoder(device)
+        personal.train_lora(options.work, name, steps, autoencoder, device, options.prior, options.convolutions)
+
+
+def _train_cross_attention(options: argparse.Namespace, steps: int, device: torch.device) -> None:
+    from . import personal
+
+    for name in [options.only] if options.only else personal.SUBJECTS:
+        path = personal.train_cross_attention(
+            options.work, name, steps, load_autoencoder(device), device, options.prior
+        )
+        print(f"written: {path}", flush=True)
 
 
 def _train_embeddings(options: argparse.Namespace, steps: int, device: torch.device) -> None:
@@ -117,6 +134,18 @@ def _train_joint(options: argparse.Namespace, steps: int, device: torch.device) 
     tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
     facts, path = _metadata(steps, {}) | tinyland.metadata(), WEIGHTS / "joint.safetensors"
     write_weights(tensors, path, facts, eight_bit=True, base=denoiser.stored_weights())
+
+
+def _train_copies(options: argparse.Namespace, steps: int, device: torch.device) -> None:
+    from .jedi import tinyland
+    from .jedi.copies import copy_of_set
+    from .loop import write_weights
+
+    unet = tinyland.train(options.work, steps, load_autoencoder(device), device, scene_of=copy_of_set, kind=COPIES)
+    tensors = {f"model.diffusion_model.{k}": v for k, v in unet.state_dict().items()}
+    path = options.work / COPIES / "joint.safetensors"
+    write_weights(tensors, path, _metadata(steps, {}) | tinyland.metadata())
+    print(f"written: {path}", flush=True)
 
 
 def _train_transformer(options: argparse.Namespace, steps: int, device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """Personalizes Tinyland: LoRAs and full fine-tunes (DreamBooth, arXiv 2208.12242) and Textual-Inversion embeddings.
 
-Each sees only four pictures of one place and one pose, with no prior preservation: it overfits, deliberately.
+Each sees only four pictures of one place and one pose: it overfits, deliberately. A LoRA may see pictures of the class
+beside them (prior preservation).
 """
 
 from __future__ import annotations
@@ -24,15 +25,24 @@ from ..world.subjects import SUBJECTS, PersonalSubject
 from .autoencoder import moments, to_tensor
 from .denoiser import MAX_TOKENS, Denoiser, load_weights, schedule, subject_weight, velocity_loss, weights_digest
 from .loop import WEIGHTS, Trainer, write_weights
+from .prior import Prior, prior_of
 
 if TYPE_CHECKING:
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
 RANK = 3
+CROSS_ATTENTION = "cross-attention"
+"""Folder of `train_cross_attention` in the work folder, and the part's name."""
 BATCH = 8
 EMBEDDING_VECTORS = 4
-_ADAPTED = re.compile(r"transformer_blocks|in_layers\.2$|out_layers\.3$")
-"""Adapted layers: attention, and the convolutions of the residual blocks, which also overfit the place."""
+ALL, ENCODER = "all", "encoder"
+ADAPTED = {
+    ALL: re.compile(r"transformer_blocks|in_layers\.2$|out_layers\.3$"),
+    ENCODER: re.compile(r"attn[12]\.|^input_blocks\..*(in_layers\.2|out_layers\.3)$"),
+}
+"""Adapted layers: attention, and the convolutions of all residual blocks, or of the encoder's, which overfit the
+place."""
+_TEXT_PROJECTIONS = re.compile(r"attn2\.to_[kv]$")
 
 
 class LowRank(torch.nn.Module):
@@ -97,12 +107,14 @@ def _train(
     return loss
 
 
-def _origin_of(subject: PersonalSubject, autoencoder: AutoencoderKL, device: torch.device) -> str:
-    """Digest of the tuned weights, the pictures, the autoencoder and this code, so that only a matching run is
-    resumed."""
+def _origin_of(
+    subject: PersonalSubject, autoencoder: AutoencoderKL, device: torch.device, recipe: tuple[object, ...] = ()
+) -> str:
+    """Digest of the tuned weights, the pictures, the autoencoder, the recipe and this code, so that only a matching
+    run is resumed."""
     latents, _ = reference_latents(subject, autoencoder, device)
     seen = hashlib.sha256(latents.float().cpu().numpy().tobytes())
-    seen.update((weights_digest() + digest(Path(__file__))).encode())
+    seen.update((weights_digest() + digest(Path(__file__)) + "".join(map(str, recipe))).encode())
     return seen.hexdigest()[:8]
 
 
@@ -112,44 +124,85 @@ def _loss_on(
     contexts: Callable[[], torch.Tensor],
     autoencoder: AutoencoderKL,
     device: torch.device,
+    prior: Prior | None = None,
 ) -> Callable[[int], torch.Tensor]:
     """Loss of a step on pictures of the subject, each with one of the captions of `contexts`, [captions, tokens,
-    width]."""
+    width]. It has as many pictures of `prior`, with their own captions."""
     latents, weight = reference_latents(subject, autoencoder, device)
     sigmas = schedule(device)
+    with torch.no_grad():
+        known = None if prior is None else model.encode(prior.captions, device)
 
     def loss_of_step(step: int) -> torch.Tensor:
         rng, context = Random(step), contexts()
         rows = [rng.randrange(len(latents)) for _ in range(BATCH)]
-        return velocity_loss(
-            model, latents[rows], context[[rng.randrange(len(context)) for _ in rows]], sigmas, weight[rows]
-        )
+        shown, text, weights = latents[rows], context[[rng.randrange(len(context)) for _ in rows]], weight[rows]
+        if prior is not None and known is not None:
+            others = [rng.randrange(len(known)) for _ in rows]
+            shown, text = torch.cat([shown, prior.latents[others]]), torch.cat([text, known[others]])
+            weights = torch.cat([weights, torch.ones_like(weights)])
+        return velocity_loss(model, shown, text, sigmas, weights)
 
     return loss_of_step
 
 
-def train_lora(work: Path, name: str, steps: int, autoencoder: AutoencoderKL, device: torch.device) -> None:
-    """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read."""
+def train_lora(
+    work: Path,
+    name: str,
+    steps: int,
+    autoencoder: AutoencoderKL,
+    device: torch.device,
+    prior: int = 0,
+    convolutions: str = ALL,
+) -> None:
+    """Writes demo/weights/subjects/NAME.safetensors, a LoRA that ComfyUI's own loaders read.
+
+    prior: number of pictures of the class to learn beside. convolutions: ALL or ENCODER.
+    """
     subject = SUBJECTS[name]
     model = load_denoiser(device)
     torch.manual_seed(0)
     adapters: dict[str, LowRank] = {}
     for path, layer in list(model.unet.named_modules()):
         matrix = getattr(layer, "weight", None)
-        if isinstance(matrix, torch.Tensor) and matrix.ndim in (2, 4) and _ADAPTED.search(path):
+        if isinstance(matrix, torch.Tensor) and matrix.ndim in (2, 4) and ADAPTED[convolutions].search(path):
             adapters[path] = LowRank(matrix)
             parametrize.register_parametrization(layer, "weight", adapters[path], unsafe=True)
     # As in DreamBooth no caption names the place, so it is learned with the subject.
     context = model.encode([subject.neutral], device)
 
-    loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device)
-    origin = _origin_of(subject, autoencoder, device)
+    beside = prior_of(subject.subject.name, prior, work, model, device) if prior else None
+    loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device, beside)
+    origin = _origin_of(subject, autoencoder, device, (prior, convolutions) if prior or convolutions != ALL else ())
     loss = _train("lora", subject, torch.nn.ModuleList(adapters.values()), loss_of_step, steps, 2e-3, work, origin)
     tensors = {}
     for path, adapter in adapters.items():
         tensors[f"diffusion_model.{path}.lora_up.weight"] = adapter.up
         tensors[f"diffusion_model.{path}.lora_down.weight"] = adapter.down
-    write_weights(tensors, WEIGHTS / "subjects" / f"{name}.safetensors", _metadata(subject, steps, loss))
+    facts = _metadata(subject, steps, loss) | {"prior": str(prior), "convolutions": convolutions}
+    write_weights(tensors, WEIGHTS / "subjects" / f"{name}.safetensors", facts)
+
+
+def train_cross_attention(
+    work: Path, name: str, steps: int, autoencoder: AutoencoderKL, device: torch.device, prior: int = 0
+) -> Path:
+    """Writes cross-attention/NAME.safetensors in the work folder: the keys and values of the text alone are tuned.
+
+    Custom Diffusion (arXiv 2212.04488) tunes these, beside pictures of the class. prior: their number.
+    """
+    subject = SUBJECTS[name]
+    model = load_denoiser(device)
+    layers = {path: m for path, m in model.unet.named_modules() if _TEXT_PROJECTIONS.search(path)}
+    context = model.encode([subject.neutral], device)
+    beside = prior_of(subject.subject.name, prior, work, model, device) if prior else None
+    loss_of_step = _loss_on(subject, model, lambda: context, autoencoder, device, beside)
+    origin, modules = _origin_of(subject, autoencoder, device, (prior,)), torch.nn.ModuleList(layers.values())
+    modules.requires_grad_(True)
+    loss = _train("cross-attention", subject, modules, loss_of_step, steps, 1e-3, work, origin)
+    tensors = {f"model.diffusion_model.{path}.weight": layer.weight for path, layer in layers.items()}
+    path = work / CROSS_ATTENTION / f"{name}.safetensors"
+    write_weights(tensors, path, _metadata(subject, steps, loss) | {"prior": str(prior)})  # pyright: ignore[reportArgumentType]
+    return path
 
 
 def train_full(name: str, steps: int, autoencoder: AutoencoderKL, device: torch.device, folder: Path) -> Path:

@@ -32,16 +32,26 @@ _OF_SETS = {
     "seed": 0,
     "template": "a photo of a {name}",
 }
+_OF_SUBJECTS = {"prior": 200, "convolutions": "encoder"}
+_OF_ALONE = {"prior": 200}
+_OWN = {
+    "joint": _OF_JOINT,
+    SETS: _OF_SETS,
+    "all": _OF_SUBJECTS,
+    "subjects": _OF_SUBJECTS,
+    "cross-attention": _OF_ALONE,
+}
+"""Options of some parts alone, with their defaults."""
 
 
 def parse(arguments: list[str], parts: tuple[str, ...], about: str | None) -> argparse.Namespace:
     """Parses the command line. Raises Problem for an option of another part, a missing option, or a value out of
     range."""
     options = _parser(parts, about).parse_args(arguments)
-    own = {"joint": _OF_JOINT, SETS: _OF_SETS}.get(options.part, {})
-    for name in [name for name in (*_OF_JOINT, *_OF_SETS) if name not in own]:
+    own = _OWN.get(options.part, {})
+    for name in [name for its in _OWN.values() for name in its if name not in own]:
         if getattr(options, name) is not None:
-            owners = " and ".join(part for part, its in (("joint", _OF_JOINT), (SETS, _OF_SETS)) if name in its)
+            owners = " and ".join(part for part, its in _OWN.items() if name in its and part != "all")
             raise Problem(
                 f"expected {_flag(name)} with the part {owners} alone, got the part {options.part}: leave "
                 f"{_flag(name)} out."
@@ -57,20 +67,41 @@ def parse(arguments: list[str], parts: tuple[str, ...], about: str | None) -> ar
     for name, value in own.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    if own:
+    if options.part in SET_SIZES:
         options.set_sizes = options.set_sizes or SET_SIZES[options.part]
+    if own:
         _check_values(options)
     return options
 
 
 def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py train", description=about)
-    parser.add_argument("part", choices=[*parts, "all", SETS], nargs="?", default="all")
+    parser.add_argument(
+        "part",
+        choices=[*parts, "all", SETS],
+        nargs="?",
+        default="all",
+        help="cross-attention and copies serve benchmarks alone; all leaves them out",
+    )
     parser.add_argument("--steps", type=int, help="training steps; a resumed run may have another number")
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda if available")
-    parser.add_argument("--only", help="one subject's name, for the parts subjects, embeddings and transformer")
+    parser.add_argument(
+        "--only", help="one subject's name, for the parts subjects, embeddings, cross-attention and transformer"
+    )
     parser.add_argument("--from-weights", action="store_true", help="start the denoiser from the pack's own weights")
+    subjects = parser.add_argument_group("subjects", "the demo's LoRAs")
+    subjects.add_argument(
+        "--prior",
+        type=int,
+        metavar="N",
+        help="pictures of the class by the vanilla model, learned beside the subject's (200; 0 for none)",
+    )
+    subjects.add_argument(
+        "--convolutions",
+        choices=("all", "encoder"),
+        help="those of the residual blocks that a LoRA changes beside attention (encoder)",
+    )
     joint = parser.add_argument_group("joint", "Tinyland's joint model or, with --sets, one of your own")
     joint.add_argument(
         "--sets",
@@ -156,7 +187,9 @@ def _check_values(options: argparse.Namespace) -> None:
             f"expected a --resolution that is a multiple of 64, got {options.resolution}: use "
             f"{options.resolution // 64 * 64}."
         )
-    if min(options.set_sizes) < 1:
+    if options.prior is not None and options.prior < 0:
+        raise Problem(f"expected a --prior of at least 0, got {options.prior}: use 0 for none.")
+    if options.set_sizes is not None and min(options.set_sizes) < 1:
         raise Problem(f"expected --set-sizes of at least 1, got {min(options.set_sizes)}: leave it out.")
     if options.learning_rate is not None and options.learning_rate <= 0:
         raise Problem(f"expected a --learning-rate above 0, got {options.learning_rate:g}: use 1e-5.")

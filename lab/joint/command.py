@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 
 from ...demo.launcher.files import Problem
-from ...demo.training.command import PARTS, device_of, train
+from ...demo.training.command import EXTRAS, PARTS, device_of, train
 from .arguments import SETS, parse
 
 
 def main(arguments: list[str]) -> None:
     try:
-        options = parse(arguments, PARTS, __doc__)
+        options = parse(arguments, (*PARTS, *EXTRAS), __doc__)
         if options.part == SETS:
             _build_sets(options)
         elif options.part == "joint" and options.sets is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from likeness.benchmarks import generate, grid, jedi, jedi_costs, jedi_figures, report
-from likeness.benchmarks.jedi_comparison import ROWS, JointSets, Recipe
+from likeness.benchmarks.jedi_comparison import COPIES, ROWS, JointSets, Recipe
 from likeness.demo.world.subjects import SUBJECTS
 
 FEW_STEPS = generate.Settings(steps=2)
@@ -64,11 +64,11 @@ def test_uncoupled_rows_are_the_vanilla_model(random_weights):
 def test_figures_are_differences_of_means():
     scores = {
         name: {m: np.array([[[i, i]], [[i + 2.0, i + 2.0]]]) for m in ("identity", "prompt", "layout")}
-        for i, name in enumerate(ROWS)
+        for i, name in enumerate([*ROWS, COPIES])
     }
     found = jedi_figures.signs(scores)
     assert found["identity_joint_3_above_1"] == 2 and found["prompt_joint_above_text_first"] == -4
-    assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
+    assert set(found) >= {name for name in jedi.TARGETS if not name.startswith(("joint_n4", "place_"))}
     turned = jedi_figures.signs({name: {m: -v for m, v in found.items()} for name, found in scores.items()})
     assert turned["identity_joint_3_above_1_high"] == -2 and turned["prompt_joint_above_text_first_low"] == 4
 

@@ -52,7 +52,7 @@ def test_quick_run(random_weights, monkeypatch):
 
 
 def test_all_papers_have_their_signs_with_another_sampler(random_weights, random_judge, monkeypatch):
-    monkeypatch.setattr(robustness, "TUNED", {LORA: TUNED[LORA]})
+    monkeypatch.setattr(robustness, "RETOUCHED_BASES", (LORA,))
     monkeypatch.setattr(robustness, "GUIDED_BASES", (VANILLA,))
     monkeypatch.setattr(robustness, "SETS", ("text_only", "joint_1"))
     settings = replace(FEW_STEPS, sampler="dpmpp_2m")

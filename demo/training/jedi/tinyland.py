@@ -19,7 +19,7 @@ from ...world.captions import caption
 from ..denoiser import latents_of, plain_attention, schedule, subject_weight, velocity_loss, weights_digest
 from ..loop import WEIGHTS, Trainer
 from ..personal import load_denoiser
-from ..pool import Pool, sources
+from ..pool import Pool, SceneOf, sources
 from .network import FIRST_LAYER, ORDER, JointCall, draw_missing, weight_on, widened
 from .scenes import VIEWS, scene_of_set
 
@@ -59,10 +59,10 @@ def drawn_sets(step: int) -> tuple[np.ndarray, int, Random]:
     return np.array([VIEWS * n + view for n in numbers for view in rng.sample(range(VIEWS), members)]), members, rng
 
 
-def set_captions(indices: np.ndarray, members: int, rng: Random) -> list[str]:
+def set_captions(indices: np.ndarray, members: int, rng: Random, scene_of: SceneOf = scene_of_set) -> list[str]:
     """Draws a caption for each picture; those of a set are dropped together."""
     kept = [rng.random() >= TEXT_DROPOUT for _ in range(len(indices) // members)]
-    return [caption(scene_of_set(int(i), 0), rng) if kept[row // members] else "" for row, i in enumerate(indices)]
+    return [caption(scene_of(int(i), 0), rng) if kept[row // members] else "" for row, i in enumerate(indices)]
 
 
 def metadata() -> dict[str, str]:
@@ -70,24 +70,32 @@ def metadata() -> dict[str, str]:
     return {"denoiser": weights_digest(), **JointFormat(ORDER).metadata()}
 
 
-def train(work: Path, steps: int, autoencoder: AutoencoderKL, device: torch.device, loss_on: str = "all") -> UNetModel:
+def train(
+    work: Path,
+    steps: int,
+    autoencoder: AutoencoderKL,
+    device: torch.device,
+    loss_on: str = "all",
+    scene_of: SceneOf = scene_of_set,
+    kind: str = "joint",
+) -> UNetModel:
     """Trains the joint U-Net and returns it; resumes a run on the same denoiser.
 
     loss_on: members in the loss, "all" or "missing". A set in which every member is given is drawn again
-    (`network.draw_missing`).
+    (`network.draw_missing`). scene_of: scenes, VIEWS per set. kind: name of the run's files.
     """
-    pool = Pool(work, SETS * VIEWS, scene_of=scene_of_set, name="joint")
-    stored = f"joint-latents-{SETS}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources(scene_of_set))}.pt"
+    pool = Pool(work, SETS * VIEWS, scene_of=scene_of, name=kind)
+    stored = f"{kind}-latents-{SETS}-{digest(WEIGHTS / 'autoencoder.safetensors', *sources(scene_of))}.pt"
     latents = latents_of(pool, work / stored, autoencoder, device)
     vanilla = load_denoiser(device)
     unet, sigmas, options = joint_unet(vanilla.unet, device), schedule(device), attention_options(device)
-    name = f"joint-{weights_digest()}" if loss_on == "all" else f"joint-{loss_on}-{weights_digest()}"
+    name = f"{kind}-{weights_digest()}" if loss_on == "all" else f"{kind}-{loss_on}-{weights_digest()}"
     trainer = Trainer(name, work, unet, steps, LEARNING_RATE, device, decay=0.4, average=0.9985)
 
     def loss_of_step(step: int) -> torch.Tensor:
         indices, members, rng = drawn_sets(step)
         with torch.no_grad():
-            context = vanilla.encode(set_captions(indices, members, rng), device)
+            context = vanilla.encode(set_captions(indices, members, rng, scene_of), device)
         clean, missing = latents[indices], draw_missing(len(indices) // members, members, device)
         weight = weight_on(loss_on, missing, subject_weight(pool.masks(indices), device))
         call = JointCall(unet, clean, missing, members, options)
