@@ -54,8 +54,7 @@ TARGETS = {
     "largest_seed_error": Target("at most", 0.01),
 }
 NOTES = (
-    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in "
-    f"{generate.PRECISION}.",
+    f"Settings were tuned on other subjects than those of the rows. The denoiser computes in {generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
     "intervals over whole subjects.",
