@@ -28,7 +28,7 @@ Part = tuple[torch.Tensor, str]
 """Pixels [height, width, 3] in 0..1, and a label."""
 SHARP = ("output3", "output4")
 """Blocks of the demo's network whose attention to a word shows its place best."""
-POINT, BOX = (255, 255, 255), (80, 255, 110)
+POINT, BOX = (255, 255, 255), (255, 235, 0)
 
 
 def stored(kind: str, output: Path, name: str, part: str) -> tuple[Image.Image, str]:
@@ -51,9 +51,9 @@ def prompted(photo: Image.Image, heat: Image.Image, inputs: dict[str, Any]) -> I
     drawn = photo.resize((photo.width * scale, photo.height * scale), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(drawn)
     if found.box is not None:
-        pen.rectangle([float(edge) * scale for edge in found.box], outline=BOX, width=2 * scale)
+        pen.rectangle([float(edge) * scale for edge in found.box], outline=BOX, width=4 * scale)
     for x, y in found.points:
-        pen.circle((float(x + 0.5) * scale, float(y + 0.5) * scale), 3 * scale, POINT, "black", scale)
+        pen.circle((float(x + 0.5) * scale, float(y + 0.5) * scale), 5 * scale, POINT, "black", 2 * scale)
     return drawn
 
 

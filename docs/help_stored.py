@@ -171,9 +171,9 @@ STORED: dict[str, tuple[Picture, ...]] = {
     "LikenessSegment": (
         row(
             "LikenessSegment",
-            "The photograph, the heat of *fish* over it, and the point and the box that the network gets.",
+            "The photograph, the heat of *fish*, and the point and the box that the network gets.",
             Panel("segment", "11"),
-            Panel("segment", "13.1"),
+            Panel("segment", "13"),
             Panel("segment", "28"),
         ),
         dial(
