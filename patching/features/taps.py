@@ -11,6 +11,7 @@ import torch
 from ...kernels.attention import cross_attention_map, fold_repeats
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import KEYS, Family, Options
+from ..host.frozen_blocks import Stop
 from ..host.rows import indices, take
 from ..host.run import Call, Forward
 from ..host.tokens import Tokens
@@ -46,6 +47,8 @@ class Tap:
     conditional: bool | None = None
     whole: bool = False
     """True for a sink that needs all pictures of the run in every call."""
+    ends: Callable[[], bool] | None = None
+    """Called once a call has shown all layers; True ends its pass there, for readers that need no prediction."""
 
     def __post_init__(self):
         if not self.blocks:
@@ -192,6 +195,8 @@ class _Reading:
     def _record(self, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
         self.missing.discard(layer)
         self.tap.sink.record(self.call, layer, values, size)
+        if self.tap.ends is not None and not self.missing and self.call.shown.whole and self.tap.ends():
+            raise Stop
 
     def _select(self, values: torch.Tensor, positions: int) -> torch.Tensor:
         """The chosen rows of [all rows, positions, width]."""

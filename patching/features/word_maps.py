@@ -17,7 +17,7 @@ from ..host.checks import check_vae, given_clip, image_latent
 from ..host.families import discover, family_of
 from ..host.live import Live
 from ..host.notices import Notices
-from ..host.passes import Denoise, noise_levels, run_pass
+from ..host.passes import Denoise, noise_levels, run_pass, unwrapped
 from ..host.previews import captioned, pictures_of
 from ..host.run import Call
 from ..host.window import Window
@@ -118,7 +118,14 @@ def word_maps(
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
     sink = _SummedMaps()
     tap = CrossAttentionTap(
-        node, family, chosen, sink, tokens=where.tokens, prompt_length=where.prompt_length, conditional=True
+        node,
+        family,
+        chosen,
+        sink,
+        ends=(lambda: True) if unwrapped(model) else None,
+        tokens=where.tokens,
+        prompt_length=where.prompt_length,
+        conditional=True,
     )
     source, live = noised_source(model, latent, seed, node), Live(notices or Notices(node))
 

@@ -17,10 +17,12 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 
 from .checks import check_latent
+from .early_end import ending
 from .failures import without_circles
 from .family import Options
+from .frozen_blocks import Stop
 from .run import KEY, RunInputs
-from .window import ModelSampling, Window, check_order
+from .window import ALWAYS, ModelSampling, Window, check_order
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 """(noisy latents [batch, channels, height, width], sigma) -> denoised latents, without guidance.
 
+Where a reader of features ends the network's pass with Stop, the noisy latents come back.
 Latents of a model with frames, here and everywhere else, are [batch, channels, 1, height, width].
 """
 
@@ -49,10 +52,12 @@ def sample(
     scheduler: str,
     denoise: float,
     node: str,
+    only: Window = ALWAYS,
 ) -> dict:
     """KSampler's sampling with any guider: same sigmas, noise and preview. Returns a new LATENT.
 
     seed: one for the batch or one per latent. Noise added during sampling comes from the smallest.
+    only: the part of sampling whose model calls are needed; where it ends early, the LATENT means nothing.
     Raises ValueError for a latent that is not one of images.
     """
     model = guider.model_patcher
@@ -64,13 +69,16 @@ def sample(
     else:
         noise = torch.cat([_noise(one, own) for one, own in zip(samples.split(1), seed, strict=True)])
     sigmas = schedule(model, steps, sampler, scheduler, denoise)
+    chosen = comfy.samplers.sampler_object(sampler)
+    if only.end_percent < 1:
+        chosen = ending(chosen, only.resolve(model.get_model_object("model_sampling")))
     # A patched model's run collects by itself, and one collection takes longer than a step of a small model.
     patched = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
     with contextlib.nullcontext() if patched else without_circles(sampler):
         result = guider.sample(
             noise,
             samples,
-            comfy.samplers.sampler_object(sampler),
+            chosen,
             sigmas,
             denoise_mask=latent.get("noise_mask"),
             callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
@@ -126,6 +134,17 @@ def run_pass(
     run_guider(guider, samples, sigmas, function, denoise_mask)
 
 
+def unwrapped(model: ModelPatcher) -> bool:
+    """True where each call of MODEL calls its network once, so that a reader may end a pass over it.
+
+    Other nodes' wrappers may call it several times. The host's threads for several GPUs pass no Stop on.
+    """
+    options = model.model_options
+    wrappers = (model.wrappers, options.get("transformer_options", {}).get("wrappers", {}))
+    wrapped = any(found for kinds in wrappers for keys in kinds.values() for found in keys.values())
+    return not (wrapped or "model_function_wrapper" in options or model.additional_models.get("multigpu"))
+
+
 def run_guider(
     guider: CFGGuider,
     samples: torch.Tensor,
@@ -170,7 +189,10 @@ class _Denoise:
 
     def __call__(self, latents: torch.Tensor, sigma: float) -> torch.Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        denoised = self._model(latents, latents.new_full([len(latents)], sigma), **self._arguments)
+        try:
+            denoised = self._model(latents, latents.new_full([len(latents)], sigma), **self._arguments)
+        except Stop:
+            denoised = latents
         self._progress.update(1)
         return denoised
 

@@ -18,7 +18,7 @@ from ..host.notices import Notices
 from ..host.passes import sample
 from ..host.quoted import shortened
 from ..host.run import Call
-from ..host.window import Window, check_window, shown_steps
+from ..host.window import ALWAYS, Window, check_window, shown_steps
 from ..host.words import find_word
 from .template import NODE, Template
 
@@ -110,10 +110,12 @@ def record_template(
     blocks: str,
     window: Window,
     notices: Notices | None = None,
+    picture: bool = True,
 ) -> tuple[Template, dict]:
     """Samples with the vanilla model: the word's maps inside the window, and the LATENT of the template image.
 
-    notices: those of the node, for the steps of the window. Raises ValueError in one sentence.
+    notices: those of the node, for the steps of the window. picture: False to end the run with the window, where the
+    LATENT means nothing. Raises ValueError in one sentence.
     """
     recorder, tap = recorder_of(model, clip, text=text, word=word, blocks=blocks, window=window)
     guider = comfy.samplers.CFGGuider(attach(model, tap))
@@ -134,6 +136,7 @@ def record_template(
         scheduler=sampling.scheduler,
         denoise=sampling.denoise,
         node=NODE,
+        only=ALWAYS if picture else window,
     )
     return recorder.finish(), samples
 

@@ -20,7 +20,7 @@ from ..host.families import discover, family_of
 from ..host.family import KEYS, SELF_INPUT
 from ..host.identity import Identity, identity_of
 from ..host.notices import Notices
-from ..host.passes import Denoise, run_pass
+from ..host.passes import Denoise, run_pass, unwrapped
 from ..host.window import ALWAYS, Window
 from .null_text import NULL_TEXT, null_text
 from .subject import LevelReading, Subject
@@ -118,7 +118,14 @@ def fill(
         subject = palette.subject(number)
         maps = () if subject is None else parse(" ".join(subject.blocks), discover(model, node), node)
         reading = LevelReading(
-            node, family, blocks, kind=palette.kind, reference=item, subject=subject, map_blocks=maps
+            node,
+            family,
+            blocks,
+            kind=palette.kind,
+            reference=item,
+            subject=subject,
+            map_blocks=maps,
+            ends=unwrapped(model),
         )
         keys = {layer: palette.key(weights, layer, number) for layer in layers}
 

@@ -16,7 +16,7 @@ from ..host.attach import attach, bare
 from ..host.blocks import Block
 from ..host.checks import image_latent
 from ..host.families import family_of
-from ..host.passes import Denoise, run_pass
+from ..host.passes import Denoise, run_pass, unwrapped
 from ..host.previews import captioned, pictures_of
 from .subject import FeatureTap, Seen
 from .template import Template
@@ -67,13 +67,15 @@ def _features(
     sigma = float(sampling.percent_to_sigma(0.5))
     block = blocks[len(blocks) // 2]
     seen = Seen()
-    tap = FeatureTap(node, family_of(model, node), (block,), seen, kind=kind)
+    model = bare(model)
+    ends = (lambda: True) if unwrapped(model) else None
+    tap = FeatureTap(node, family_of(model, node), (block,), seen, ends=ends, kind=kind)
     noisy = noised_source(model, item.latent, item.seed, node).at(sigma)
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
         denoise(noisy.to(clean), sigma)
 
-    run_pass(attach(bare(model), tap), item.conditioning, image_latent(model, item.latent, node), [sigma], observe)
+    run_pass(attach(model, tap), item.conditioning, image_latent(model, item.latent, node), [sigma], observe)
     return seen.of[block.layers[0]]
 
 

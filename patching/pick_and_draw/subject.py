@@ -13,7 +13,7 @@ from ...kernels.heatmaps import inside
 from ...kernels.pick_and_draw import saliency_mask
 from ..features.references import Reference
 from ..features.taps import CrossAttentionTap, Tap, _Reading
-from ..host.blocks import Block, Layer
+from ..host.blocks import Block, Layer, layers_of
 from ..host.family import SELF_INPUT, Family, Options
 from ..host.run import Call
 from ..host.words import WordTokens
@@ -68,11 +68,14 @@ class LevelReading:
     reference: Reference
     subject: Subject | None = None
     map_blocks: tuple[Block, ...] = ()
+    ends: bool = False
+    """True to end each model call after the last layer that is read."""
     _features: Seen = field(default_factory=Seen)
     _maps: Seen = field(default_factory=Seen)
 
     def taps(self) -> list[Tap]:
-        taps: list[Tap] = [FeatureTap(self.node, self.family, self.blocks, self._features, kind=self.kind)]
+        ends = self._complete if self.ends else None
+        taps: list[Tap] = [FeatureTap(self.node, self.family, self.blocks, self._features, ends=ends, kind=self.kind)]
         if self.subject is not None:
             words = self.subject.words
             taps.append(
@@ -81,6 +84,7 @@ class LevelReading:
                     self.family,
                     self.map_blocks,
                     self._maps,
+                    ends=ends,
                     tokens=words.tokens,
                     prompt_length=words.prompt_length,
                 )
@@ -88,9 +92,17 @@ class LevelReading:
         return taps
 
     def picked(self, layers: Collection[Layer]) -> dict[Layer, torch.Tensor]:
-        """The subject's features in the latest model call, [1, tokens, channels] of each layer."""
+        """The subject's features in the latest model call, [1, tokens, channels] of each layer, which are forgotten."""
         found = {layer: self._features.of[layer] for layer in layers}
-        return {layer: values[:, self._tokens(size).to(values.device)] for layer, (values, size) in found.items()}
+        made = {layer: values[:, self._tokens(size).to(values.device)] for layer, (values, size) in found.items()}
+        self._features.of.clear()
+        self._maps.of.clear()
+        return made
+
+    def _complete(self) -> bool:
+        """True where the current call has shown all layers of both taps."""
+        read = len(self._features.of) == len(layers_of(self.blocks))
+        return read and len(self._maps.of) == len(layers_of(self.map_blocks))
 
     def _tokens(self, size: tuple[int, int]) -> torch.Tensor:
         """Indices of the subject's tokens at a layer of (height, width)."""

@@ -88,6 +88,7 @@ def _recorded(inputs: Inputs) -> Template:
         ),
         blocks="all",
         window=Window(0.0, TEMPLATE_END),
+        picture=False,
     )
     return template
 

@@ -109,6 +109,23 @@ def test_groups(clip, group_by, expected):
     assert list(result.groups) == expected and len(result.heatmaps) == 2 * len(expected)
 
 
+def test_a_pass_ends_with_the_last_map(clip):
+    """The word's attention needs no prediction, and so no layers after the last map."""
+    model, later = tiny_model("sd1"), []
+    wrapped = model.clone()
+    wrapped.set_model_unet_function_wrapper(lambda apply, given: apply(given["input"], given["timestep"], **given["c"]))
+    block = model.model.diffusion_model.output_blocks[9][0]
+    hook = block.register_forward_pre_hook(lambda *_: later.append(1))
+    try:
+        found, calls = [], []
+        for one in (model, wrapped):  # a wrapper may call the network again
+            found.append(maps(one, clip, image=latent(2), blocks="output3-8", levels=2).heatmaps)
+            calls.append(len(later))
+    finally:
+        hook.remove()
+    assert calls == [0, 2] and torch.equal(*found)
+
+
 def test_the_map_is_the_words_share_of_attention(clip):
     """One block, one noise level: the node's heatmap from the probabilities that the layer itself used, summed over the
     word's tokens."""

@@ -134,6 +134,7 @@ def template(
     seed=9,
     text=PROMPT,
     word="cat",
+    picture=True,
     **sampling,
 ) -> Template:
     chosen = Sampling(
@@ -158,6 +159,7 @@ def template(
         sampling=chosen,
         blocks=blocks,
         window=window,
+        picture=picture,
     )[0]
 
 

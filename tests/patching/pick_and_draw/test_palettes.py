@@ -1,21 +1,26 @@
 """Palettes: the features in them, at which levels, of how many pictures."""
 
+import contextlib
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
-from likeness.patching.features.references import INVERTED, References
+from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.host.window import ALWAYS, Window
+from likeness.patching.pick_and_draw.build_palette import AVERAGE, PER_LEVEL, build_palette
 from likeness.patching.pick_and_draw.palette import fill
 from likeness.tests.patching.pick_and_draw.guidance_runs import (
     SIDE,
     STEPS,
     Calls,
+    clip_of,
     guided,
     levels,
     made,
     model_of,
     palette,
+    picture,
     run,
     sampled,
     square,
@@ -68,6 +73,35 @@ def test_features_are_computed_once_for_weights_and_levels():
     calls.rows.clear()
     run(guided(add_lora(calls.model), given)[0])
     assert len(calls.rows) == again + STEPS  # other weights see something else
+
+
+@pytest.mark.parametrize("saliency", [AVERAGE, PER_LEVEL])
+def test_a_pass_over_a_picture_ends_with_the_last_layer_that_is_read(saliency):
+    """Another node's wrapper may call the network again with the same reader, so its passes run to their end."""
+    found = {}
+    for name, model in (("ends", model_of()), ("wrapped", Calls(model_of()).model)):
+        given = build_palette(model, clip_of(), picture(mask=None), saliency=saliency, **CHOICES).palette
+        with blocks_called(model) as called:
+            fill(given, model, levels(model)[:-1], levels(model), "test")
+        found[name] = (called, [values for _, _, values in given.references.items[0].bank.items()])
+    assert found["ends"][0] == dict.fromkeys(range(9), STEPS)
+    assert found["wrapped"][0] == dict.fromkeys(range(12), STEPS)
+    assert all(torch.equal(a, b) for a, b in zip(found["ends"][1], found["wrapped"][1], strict=True))
+
+
+CHOICES = {"source": NOISED, "seed": 5, "weight": 1.0, "blocks": "paper", "window": ALWAYS}
+
+
+@contextlib.contextmanager
+def blocks_called(model):
+    """Counts the calls of a U-Net's output blocks by their number."""
+    called = Counter()
+    with contextlib.ExitStack() as stack:
+        for number, block in enumerate(model.model.diffusion_model.output_blocks):
+            for layer in list(block.children())[:1]:
+                hook = layer.register_forward_pre_hook(lambda *_, number=number: called.update([number]))
+                stack.callback(hook.remove)
+        yield called
 
 
 def test_sigmas_compute_ahead():

@@ -1,6 +1,8 @@
 """Templates: recorded from a vanilla run or drawn."""
 
+import comfy.k_diffusion.sampling
 import comfy.sample
+import comfy.samplers
 import pytest
 import torch
 from likeness.kernels.pick_and_draw import scaled_to
@@ -13,6 +15,7 @@ from likeness.tests.patching.pick_and_draw.guidance_runs import (
     PROMPT,
     SIDE,
     WORD,
+    Calls,
     clip_of,
     encoded,
     guided,
@@ -37,6 +40,29 @@ def test_a_template_has_every_layers_map_at_every_level(family):
         assert all(m.shape[0] == 2 and m.dtype == torch.float32 and float(m.min()) >= 0 for m in maps.values())
     early = template(model, family, window=Window(0.0, 0.4), steps=3)
     assert all(len(maps) < 3 for maps in early.maps.values())
+
+
+@pytest.mark.parametrize("sampler", comfy.samplers.KSAMPLER_NAMES)
+def test_without_its_picture_a_template_has_the_same_maps(sampler):
+    model, early = model_of(), {"window": Window(0.0, 0.5), "steps": 5, "sampler": sampler}
+    whole, ended = Calls(model), Calls(model)
+    expected, found = template(whole.model, **early), template(ended.model, **early, picture=False)
+    assert expected.maps.keys() == found.maps.keys()
+    for layer, maps in expected.maps.items():
+        assert maps.keys() == found.maps[layer].keys()
+        assert all(torch.equal(m, found.maps[layer][sigma]) for sigma, m in maps.items())
+    recorded_levels = len(next(iter(found.maps.values())))
+    if sampler in ("euler", "ddim", "dpmpp_2m", "uni_pc"):  # one model call per step
+        assert len(ended.rows) == recorded_levels < len(whole.rows)
+    assert len(ended.rows) <= len(whole.rows)
+
+
+def test_another_packs_sampler_runs_to_its_end(monkeypatch):
+    stock = comfy.k_diffusion.sampling.sample_euler
+    monkeypatch.setattr(comfy.k_diffusion.sampling, "sample_euler", lambda *given, **named: stock(*given, **named))
+    calls = Calls(model_of())
+    template(calls.model, window=Window(0.0, 0.5), steps=4, picture=False)
+    assert len(calls.rows) == 4
 
 
 def test_a_template_follows_its_own_seed():
