@@ -11,7 +11,8 @@ BENCHMARKS = {
     "tinyland": "the bundled model, its judge and the overfitting of personalized models",
     "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep and its cost",
     "layout-and-retouch-choices": "ways to follow a layout, and prompts of the target, beside the paper's own",
-    "pick-and-draw": "the losses of Pick-and-Draw on four base models, and their cost",
+    "pick-and-draw": "the losses of Pick-and-Draw on four base models",
+    "pick-and-draw-costs": "the cost of Pick-and-Draw in time and memory, beside plain sampling and plain autograd",
     "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
     "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
@@ -27,7 +28,12 @@ BENCHMARKS = {
     "lifecycle": "a ComfyUI that runs for long, is interrupted, and is killed while it saves",
     "fuzz": "random graphs over all nodes: pictures or one sentence, and nothing left behind",
 }
-OPTIONS = {"gpu": ("seconds", "json_file"), "fuzz": ("seed", "count", "seconds"), "rehearsal": ("only",)}
+OPTIONS = {
+    "gpu": ("seconds", "json_file"),
+    "pick-and-draw-costs": ("seconds",),
+    "fuzz": ("seed", "count", "seconds"),
+    "rehearsal": ("only",),
+}
 """Options that a benchmark takes besides --quick, by the names of its arguments."""
 
 
@@ -52,7 +58,8 @@ def main(arguments: list[str]) -> None:
         "--seconds",
         type=float,
         metavar="S",
-        help="gpu: time to measure in (510, with --quick 240); fuzz: to draw graphs in",
+        help="gpu: time to measure in (510, with --quick 240); pick-and-draw-costs: likewise (3600, with --quick 120); "
+        "fuzz: to draw graphs in",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
     parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5000)")

@@ -23,7 +23,7 @@ from .jedi_costs import pictures
 from .layout_and_retouch_costs import layout, mask, picture
 from .memory import ShapesOnly
 from .networks import FULL_SIZE_CONFIG, NARROW_CONFIG, NARROW_SDXL_CONFIG, SDXL_CONFIG, Network, random_network
-from .pick_and_draw_costs import palette, settings, template
+from .pick_and_draw_runs import palette, settings, template
 from .report import Report, Target
 from .timing import plain, silence
 

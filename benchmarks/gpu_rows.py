@@ -23,7 +23,7 @@ from .networks import (
     random_network,
     small_network,
 )
-from .pick_and_draw_costs import guided_variants
+from .pick_and_draw_runs import guided_variants
 from .report import median_interval
 from .timing import Variant, compare
 from .uremd_costs import SIZES, random_tokens, rounds, runs_of

@@ -16,7 +16,7 @@ from ..kernels.uremd import uremd
 from ..patching.features.references import NOISED, Reference, References
 from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.settings import NONE, RetouchSettings
-from . import jedi_costs, pick_and_draw_costs
+from . import jedi_costs, pick_and_draw_runs
 from .layout_and_retouch_costs import layout, mask, picture
 from .networks import NARROW_CONFIG, Network, random_network
 from .report import Report, Target
@@ -146,11 +146,11 @@ def _reference(network: Network, seed: int) -> Reference:
 def _guided(network: Network, batch: int) -> Callable[[], object]:
     network = dataclasses.replace(network, count=batch)
     known = dataclasses.replace(
-        pick_and_draw_costs.palette(network), references=References((_reference(network, SEED),))
+        pick_and_draw_runs.palette(network), references=References((_reference(network, SEED),))
     )
-    made = pick_and_draw_costs.settings(network, 1.0, 1.0)
-    recorded = pick_and_draw_costs.template(network)
-    patched = pick_and_draw_costs.guide(network.personalized, network.clip, known, recorded, made)[0]
+    made = pick_and_draw_runs.settings(network, 1.0, 1.0)
+    recorded = pick_and_draw_runs.template(network)
+    patched = pick_and_draw_runs.guide(network.personalized, network.clip, known, recorded, made)[0]
     return _filled(lambda: plain(network, patched, network.personalized_positive))
 
 

@@ -1,4 +1,4 @@
-"""Pick-and-Draw (arXiv 2401.16762): both losses on four base models, the directions of the distance, and their cost."""
+"""Pick-and-Draw (arXiv 2401.16762): both losses on four base models, and the directions of the distance."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from PIL import Image
 from ..demo import judge
 from ..demo.world.subjects import SUBJECTS, PersonalSubject
 from ..patching.tinyland import model as tinyland
-from . import generate, pick_and_draw_costs
+from . import generate
 from .bases import FULL, LORA, TEXTUAL_INVERSION, VANILLA
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept, cache_folder, code_of, sources_of
-from .networks import full_size_network, tiny_network
 from .pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from .report import Report, Target, interval_figures, largest_seed_error
 from .samples import REPORTED, grid_of
 from .timing import silence
 from .tinyland import timed
-from .uremd_costs import SIZES, uremd_costs
 
 BASES = (LORA, TEXTUAL_INVERSION, FULL, VANILLA)
 ROWS = (BASELINE, APPEARANCE, LAYOUT, BOTH)
@@ -38,12 +36,6 @@ SIGNS = {
 }
 _ENDS = ("", "_low")
 TARGETS = {
-    "guided_step_ratio": Target("at most", 3.0),
-    "guided_every_second_ratio": Target("at most", 2.0),
-    "guided_extra_memory_ratio": Target("at most", 1.0),
-    "uremd_memory_ratio_4096": Target("at least", 5.0),
-    **{f"uremd_matmul_ratio_{tokens}": Target("at most", 2.0) for tokens in SIZES},
-    "uremd_speedup_gpu": Target("at least", 3.0),
     **{
         f"{base}_{row}_{metric}_gain{end}": Target(sense, 0.0)
         for (base, row, metric), sense in SIGNS.items()
@@ -64,24 +56,17 @@ NOTES = (
     "of their intervals. largest_seed_error: standard error that seeds alone leave to the least certain gain with a "
     "target. spread_, identity_ and prompt_gen_to_ref_above_*: lora/appearance less the same with another direction of "
     "the distance; max is the two-sided one.",
-    "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right "
-    "before or after it; palette from the decoder's middle resolution, maps from all of its resolutions but the "
-    "finest, before which a gradient pass stops; all_maps: with those of every layer, as in the paper; "
-    "guided_whole_ratio: template, inversion and features of a new reference, and a run guided with the nodes' "
-    "default windows and blocks.",
-    "guided_extra_memory_ratio: extra peak tensor memory of both losses relative to a plain run's peak.",
 )
 
 
 @dataclass(frozen=True)
 class Amounts:
     grid: Grid
-    seconds: float
     tuning_steps: int
 
 
-COMPLETE = Amounts(grid_of(), 150, 300)
-QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), 8, 20)
+COMPLETE = Amounts(grid_of(), 300)
+QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), 20)
 
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = None) -> Report:
@@ -103,13 +88,6 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     gained = gains(scores)
     stated = [gained[base, name][metric] for base, name, metric in SIGNS]
     figures: dict[str, float | None] = {**means_of(gained), **spreads, **largest_seed_error(stated)}
-    with silence():
-        for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 2 if quick else 5)):
-            with timed(f"costs of {network.name}"):
-                figures |= pick_and_draw_costs.times(network, amounts.seconds, 1 if quick else 2)
-                figures |= pick_and_draw_costs.memory(network)
-    with timed("costs of the distance"):
-        figures |= uremd_costs(quick)
     caption = "One prompt per line, the same seeds for every row."
     return Report(
         "pick-and-draw",

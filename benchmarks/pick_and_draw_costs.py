@@ -1,143 +1,103 @@
-"""Cost of Pick-and-Draw in time and memory, as ratios to plain sampling in the same run."""
+"""Cost of Pick-and-Draw (arXiv 2401.16762) in time and memory, as ratios to plain sampling and to plain autograd."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import torch
-from comfy_api.latest import io
 
-from ..nodes.uremd_guidance import UREMDGuidance
-from ..patching.host.families import family_of, preset
-from ..patching.host.family import COARSE, MIDDLE
-from ..patching.host.window import ALWAYS
 from ..patching.pick_and_draw.build import guide
-from ..patching.pick_and_draw.build_template import Sampling, record_template
-from ..patching.pick_and_draw.palette import Palette
 from ..patching.pick_and_draw.settings import Widgets
-from ..patching.pick_and_draw.template import Template
-from .layout_and_retouch_costs import picture
+from ..patching.tinyland import model as tinyland
 from .memory import peak_bytes
-from .networks import Network
-from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
+from .networks import NARROW_CONFIG, Network, full_size_network, random_network, tiny_network
+from .pick_and_draw_runs import (
+    autograd_variants,
+    guided_variants,
+    palette,
+    settings,
+    shortened_variants,
+    template,
+)
+from .report import Report, Target
+from .timing import Timing, compare, plain, seconds_of, silence
+from .tinyland import timed
+from .uremd_costs import SIZES, uremd_costs
 
-_Windows = tuple[tuple[float, float], tuple[float, float]]
-_ALL_STEPS: _Windows = ((0.0, 1.0), (0.0, 1.0))
-
-
-def settings(
-    network: Network,
-    appearance: float,
-    layout: float,
-    every: int = 1,
-    windows: _Windows = _ALL_STEPS,
-    step_size: float = 0.05,
-    all_maps: bool = False,
-) -> Widgets:
-    """Settings of both losses, each in its window, on the maps of the decoder's coarse blocks or of all blocks."""
-    layout_blocks = "all" if all_maps else " ".join(preset(network.personalized, COARSE, "bench"))
-    return Widgets(
-        text=network.text,
-        word=network.word,
-        appearance_weight=appearance,
-        appearance_start=windows[0][0],
-        appearance_end=windows[0][1],
-        layout_weight=layout,
-        layout_start=windows[1][0],
-        layout_end=windows[1][1],
-        layout_blocks=layout_blocks,
-        direction="gen_to_ref",
-        step="relative",
-        step_size=step_size,
-        iterations=1,
-        every=every,
-        threshold=0.3,
-    )
-
-
-def palette(network: Network) -> Palette:
-    """Palette of a reference without any cached features."""
-    model = network.personalized
-    text = network.personalized_positive[0][0]
-    return Palette(
-        picture(network),
-        blocks=preset(model, MIDDLE, "bench"),
-        family=family_of(model, "bench").name,
-        context=text.shape[-1],
-        window=ALWAYS,
-    )
+LAUNCH_BOUND = "launch_bound_"
+TARGETS = {
+    "guided_step_ratio": Target("at most", 3.0),
+    "guided_every_second_ratio": Target("at most", 2.0),
+    "guided_whole_ratio": Target("at most", 2.8),
+    **{f"{prefix}guided_to_autograd_ratio": Target("at most", 1.0) for prefix in ("", "tinyland_", LAUNCH_BOUND)},
+    "guided_extra_memory_ratio": Target("at most", 1.0),
+    "uremd_memory_ratio_4096": Target("at least", 5.0),
+    **{f"uremd_matmul_ratio_{tokens}": Target("at most", 2.0) for tokens in SIZES},
+    "uremd_speedup_gpu": Target("at least", 3.0),
+}
+NOTES = (
+    "guided_step_ratio: a run whose every step is guided by both losses to a plain run of the same sampler right "
+    "before or after it; palette from the decoder's middle resolution, maps from all of its resolutions but the "
+    "finest, before which a gradient pass stops; all_maps: with those of every layer, as in the paper; "
+    "guided_whole_ratio: template, inversion and features of a new reference, and a run guided with the nodes' "
+    "default windows and blocks, all of one number of steps; maps_alone: with a template that ends with its window, as "
+    "Likeness Sampler's, which shows no picture of it.",
+    "guided_to_autograd_ratio: a run whose every step is guided by both losses to one with the same losses by plain "
+    "autograd, through the whole of a copy of the network with ordinary weights. launch_bound: all blocks of Stable "
+    "Diffusion 1.5, a tenth as wide, on a picture of 64 pixels.",
+    "guided_extra_memory_ratio: extra peak tensor memory of both losses relative to a plain run's peak.",
+    "Figures without a prefix are of the U-Net of Stable Diffusion 1.5 with random weights, at the largest of 512, 256 "
+    "and 128 pixels whose rounds fit into the time; full_size_pixels says which.",
+)
+SECONDS, QUICK_SECONDS = 3600.0, 120.0
+_LARGER, _SMALLEST = (64, 32), 16
+_RUNS, _GROWTH = 60, 2.2
+"""Plain runs that the fewest rounds of a network take, and the power of the side with which their time grows."""
 
 
-def template(network: Network) -> Template:
-    sampling = Sampling(seed=SEED, steps=network.steps, cfg=CFG, sampler=SAMPLER, scheduler=SCHEDULER, denoise=1.0)
-    made, _ = record_template(
-        network.model,
-        network.clip,
-        text=network.text,
-        word=network.word,
-        negative=network.negative,
-        latent=network.latent,
-        sampling=sampling,
-        blocks="all",
-        window=ALWAYS,
-    )
-    return made
+def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIGHTS) -> Report:
+    """Measures within about `seconds`; the fewest rounds may take longer on a slow machine."""
+    budget, rows, figures = seconds or (QUICK_SECONDS if quick else SECONDS), [], {}
+    for network, share in networks(quick, weights, 0.7 * budget):
+        with silence(), timed(f"costs of {network.name}"):
+            timings = times(network, share * budget, 1 if quick else 2)
+            rows += [timing.row(network) for timing in timings]
+            figures |= {f"{network.prefix}{timing.variant.figure}": timing.ratio[0] for timing in timings}
+            if network.prefix != LAUNCH_BOUND:
+                figures |= memory(network)
+            if not network.prefix:
+                figures["full_size_pixels"] = 8 * network.side
+    with timed("costs of the distance"):
+        figures |= uremd_costs(quick)
+    return Report("pick-and-draw-costs", rows, figures, TARGETS, NOTES)
 
 
-def default_windows() -> _Windows:
-    """Default windows of the node's widgets for appearance and layout."""
-    widgets = (widget for widget in UREMDGuidance.define_schema().inputs if isinstance(widget, io.Float.Input))
-    of = {widget.id: widget.default for widget in widgets if widget.default is not None}
-    return (of["appearance_start"], of["appearance_end"]), (of["layout_start"], of["layout_end"])
+def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
+    """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
+    yield tiny_network(weights, 10), 0.15
+    yield random_network("launch-bound", LAUNCH_BOUND, NARROW_CONFIG, torch.float32, 8, 10), 0.1
+    network = full_size_network(_SMALLEST, 2 if quick else 10)
+    yield network if quick else affordable(network, seconds), 0.7
 
 
-def guided(network: Network, made: Widgets):
-    """Attaches guidance to the personalized model."""
-    return guide(network.personalized, network.clip, palette(network), template(network), made)[0]
+def affordable(network: Network, seconds: float) -> Network:
+    """The network at the largest size at which the fewest rounds take at most `seconds`, or as it is."""
+    with silence():
+        plain(network, network.personalized, network.personalized_positive, steps=1)
+        took = seconds_of(lambda: plain(network, network.personalized, network.personalized_positive, steps=1))
+    rounds = _RUNS * network.steps * took
+    fitting = (side for side in _LARGER if rounds * (side / network.side) ** _GROWTH <= seconds)
+    return replace(network, side=next(fitting, network.side))
 
 
-def guided_variants(network: Network) -> list[Variant]:
-    """Variants guided at every step or every second step, by both losses or one, and the whole method."""
-    known, recorded = palette(network), template(network)
-
-    def reference():
-        return plain(network, network.personalized, network.personalized_positive)
-
-    def sampled(made: Widgets, of=known, layout=recorded):
-        return plain(
-            network, guide(network.personalized, network.clip, of, layout, made)[0], network.personalized_positive
-        )
-
-    def variant(name: str, figure: str, made: Widgets) -> Variant:
-        return Variant(name, figure, network.personalized, lambda: sampled(made), reference)
-
-    return [
-        variant("both losses, every step", "guided_step_ratio", settings(network, 1.0, 1.0)),
-        variant("both losses, every second step", "guided_every_second_ratio", settings(network, 1.0, 1.0, every=2)),
-        variant(
-            "both losses, maps of all layers, every step",
-            "guided_all_maps_step_ratio",
-            settings(network, 1.0, 1.0, all_maps=True),
-        ),
-        variant("appearance loss, every step", "guided_appearance_step_ratio", settings(network, 1.0, 0.0)),
-        Variant(
-            "template, palette and guided run",
-            "guided_whole_ratio",
-            network.personalized,
-            lambda: sampled(
-                settings(network, 1.0, 1.0, windows=default_windows(), all_maps=True),
-                palette(network),
-                template(network),
-            ),
-            reference,
-        ),
-    ]
-
-
-def times(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
-    """Time ratios of `guided_variants`."""
-    return {
-        f"{network.prefix}{t.variant.figure}": t.ratio[0]
-        for t in compare(guided_variants(network), seconds, fewest_rounds)
-    }
+def times(network: Network, seconds: float, fewest_rounds: int = 2) -> list[Timing]:
+    """Times of a network's variants."""
+    variants = autograd_variants(network)
+    if network.prefix != LAUNCH_BOUND:
+        variants = [*guided_variants(network), *shortened_variants(network), *variants]
+    return compare(variants, seconds, fewest_rounds)
 
 
 def memory(network: Network) -> dict[str, float]:

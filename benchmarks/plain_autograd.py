@@ -6,6 +6,7 @@ The same losses, read by hooks of PyTorch's modules, in a copy of the network wi
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ class PlainGuidance:
 
     def _euler(self, model: Any, x: torch.Tensor, sigmas: torch.Tensor, extra_args: dict, **_) -> torch.Tensor:
         guider, options = model.inner_model, extra_args["model_options"]
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             x = self.moved(guider.inner_model, guider.conds["positive"], x, float(sigma), options)
             denoised = model(x, sigma.expand(len(x)), **extra_args)
             x = x + (x - denoised) / sigma * (following - sigma)
@@ -131,9 +132,7 @@ class PlainGuidance:
             parts.append((self.terms.appearance.weight, self._distance(maps, latent, sigma)))
         if self.terms.layout is not None:
             found = [maps[layer] for layer in self.layout]
-            wanted = [
-                self.template.at(layer, sigma).to(here) for layer, here in zip(self.layout, found, strict=True)
-            ]
+            wanted = [self.template.at(layer, sigma).to(here) for layer, here in zip(self.layout, found, strict=True)]
             difference = layout_loss(found, wanted, self.settings.kernel_size, self.settings.kernel_width)
             parts.append((self.terms.layout.weight, difference))
         return score(parts)

@@ -10,7 +10,7 @@ import torch
 from likeness.benchmarks import gpu_memory
 from likeness.benchmarks.memory import PeakMemory, ShapesOnly
 from likeness.benchmarks.networks import small_network
-from likeness.benchmarks.pick_and_draw_costs import guided, settings
+from likeness.benchmarks.pick_and_draw_runs import guided, settings
 from likeness.benchmarks.timing import plain, silence
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from likeness.benchmarks import generate, grid, pick_and_draw, pick_and_draw_costs, report, uremd_costs
+from likeness.benchmarks import generate, grid, pick_and_draw
 from likeness.benchmarks.bases import FULL, LORA, VANILLA
 from likeness.benchmarks.kept import Kept
-from likeness.benchmarks.networks import tiny_network
 from likeness.benchmarks.pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
@@ -44,33 +43,18 @@ def guided(random_weights, fine_tuned):
     return Guided(random_weights, FEW_STEPS, Recipe(appearance_window=(0.0, 1.0), layout_window=(0.0, 1.0)), fine_tuned)
 
 
-KERNEL = (
-    "uremd_memory_ratio_4096",
-    *(f"uremd_matmul_ratio_{tokens}" for tokens in uremd_costs.SIZES),
-    "uremd_speedup_gpu",
-)
-
-
 @pytest.mark.usefixtures("random_judge")
 def test_quick_run(random_weights, fine_tuned, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     monkeypatch.setattr(pick_and_draw, "fine_tuned", lambda _weights, _steps: fine_tuned)
-    monkeypatch.setattr(pick_and_draw, "QUICK", pick_and_draw.Amounts(CELL, 0.0, 1))
-    ratios = ("guided_step_ratio", "guided_every_second_ratio", "guided_extra_memory_ratio")
-    monkeypatch.setattr(pick_and_draw.pick_and_draw_costs, "times", lambda *_: dict.fromkeys(ratios, 1.0))
-    monkeypatch.setattr(pick_and_draw.pick_and_draw_costs, "memory", lambda *_: {})
-    monkeypatch.setattr(pick_and_draw, "full_size_network", lambda _side, steps: tiny_network(random_weights, steps))
-    monkeypatch.setattr(
-        pick_and_draw, "uremd_costs", lambda _: dict.fromkeys(KERNEL) | {"uremd_memory_ratio_4096": 8.0}
-    )
+    monkeypatch.setattr(pick_and_draw, "QUICK", pick_and_draw.Amounts(CELL, 1))
     with torch.inference_mode():
         result = pick_and_draw.run(quick=True, weights=random_weights)
     data = json.loads(json.dumps(result.as_dict()))
     names = [row["name"] for row in data["rows"]]
     assert names[:16] == [f"{base}/{name}" for base in pick_and_draw.BASES for name in pick_and_draw.ROWS]
     assert set(result.targets) <= set(data["figures"])
-    assert data["figures"]["uremd_matmul_ratio_4096"] is None and "not measured" in report.table(result)
     assert names[16:19] == [f"lora/appearance, {d}" for d in ("gen_to_ref", "ref_to_gen", "max")]
     assert {f"identity_gen_to_ref_above_max{end}" for end in ("", "_low", "_high")} <= set(data["figures"])
     assert len(list(tmp_path.rglob("*.npy"))) == len(pick_and_draw.BASES) + 2
@@ -136,17 +120,6 @@ def test_gains_are_differences_to_the_same_base():
     assert {name for name in pick_and_draw.TARGETS if name.endswith("_gain")} <= set(found)
 
 
-def test_costs_are_measured(one_level):
-    with torch.inference_mode():
-        found = pick_and_draw_costs.times(one_level, 0.0, fewest_rounds=1) | pick_and_draw_costs.memory(one_level)
-    assert {name for name in found if not value_is_plausible(found[name])} == set()
-    assert found["tinyland_guided_extra_memory_ratio"] <= found["tinyland_guided_all_maps_extra_memory_ratio"]
-
-
-def value_is_plausible(ratio: float) -> bool:
-    return 0 < ratio < 100
-
-
 def test_the_workflow_has_the_settings_that_are_measured():
     nodes = json.loads((ROOT / "workflows" / "api" / "pick_and_draw.json").read_text(encoding="utf-8")).values()
     inputs = {node["class_type"]: node["inputs"] for node in nodes}
@@ -164,23 +137,3 @@ def test_the_workflow_has_the_settings_that_are_measured():
     assert recipe.layout_blocks == recipe.blocks == "output2-5" and recipe.map_blocks == recipe.palette_map_blocks
     assert [*TUNED_BLOCKS[MAPS]] == [*TUNED_BLOCKS[MIDDLE]] == [f"output{n}" for n in range(2, 6)]
     assert [*TUNED_BLOCKS[COARSE]] == [recipe.map_blocks]
-
-
-def test_the_kernels_costs(monkeypatch):
-    """Small sizes: a square cost matrix still needs more memory than tokens of a few channels."""
-    monkeypatch.setattr(uremd_costs, "SIZES", {64: 4, 2048: 4})
-    monkeypatch.setattr(uremd_costs, "LARGEST", 2048)
-    timed = uremd_costs._seconds
-    monkeypatch.setattr(uremd_costs, "_seconds", lambda runs, _budget: timed(runs, 0.0))  # one round
-    figures = uremd_costs.uremd_costs(quick=False)
-    measured = {name: value for name, value in figures.items() if "gpu" not in name}
-    assert all(value is not None and value > 0 for value in measured.values())
-    assert {
-        f"uremd_{name}_{size}"
-        for name in ("time_ratio", "memory_ratio", "matmul_ratio", "bytes")
-        for size in (64, 2048)
-    } <= set(figures)
-    assert figures["uremd_memory_ratio_2048"] > figures["uremd_memory_ratio_64"]
-    assert {"uremd_speedup_gpu", "uremd_speedup_gpu_fp16"} <= set(figures)
-    quick = uremd_costs.uremd_costs(quick=True)
-    assert "uremd_matmul_ratio_2048" in quick and "uremd_memory_ratio_2048" not in quick
