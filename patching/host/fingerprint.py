@@ -185,6 +185,11 @@ def _module(value: Any) -> str:
     module = str(getattr(value, "__module__", ""))
     if module.startswith(f"{_PACK}."):
         return f"likeness{module.removeprefix(_PACK)}"
+    return _in_host(module)
+
+
+@functools.cache
+def _in_host(module: str) -> str:
     # The host loads `comfy_extras` under the paths of its files.
     path = Path(module)
     return ".".join(path.relative_to(_HOST).parts) if path.is_relative_to(_HOST) else module

@@ -44,6 +44,7 @@ class Forwards:
     def __init__(self):
         self._layers: dict[torch.nn.Module, list[torch.nn.Module]] = {}
         self._made: dict[tuple[torch.nn.Module, Recording], Made] = {}
+        self._rotating: dict[torch.nn.Module, bool] = {}
 
     def of(self, network: torch.nn.Module, recording: Recording) -> Made:
         known = self._made.get((network, recording))
@@ -53,7 +54,9 @@ class Forwards:
 
     def rotating(self, network: torch.nn.Module) -> bool:
         """True for a network whose rotation of queries and keys has no gradient."""
-        return any(rotates(layer) for layer in self._layers_of(network))
+        if network not in self._rotating:
+            self._rotating[network] = any(rotates(layer) for layer in self._layers_of(network))
+        return self._rotating[network]
 
     def _layers_of(self, network: torch.nn.Module) -> list[torch.nn.Module]:
         if network not in self._layers:

@@ -16,7 +16,7 @@ import comfy.quant_ops
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .frozen_products import by_columns, has_few_positions
+from .frozen_products import by_columns, has_few_positions, has_large_weight
 
 Forward = Callable[..., torch.Tensor]
 
@@ -57,20 +57,19 @@ def _linear(layer: torch.nn.Module, original: Forward, shared: bool) -> Forward:
             return original(x, *args, **kwargs)
         if not in_graph(x):
             return _constant(original, x)
-        if not (ordinary and _is_in_place(layer, x)):
-            return _FrozenLinear.apply(x, layer, original)
-        if function is None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            return torch.nn.functional.linear(x, *_aliases(layer))
-        if isinstance(layer, torch.nn.Conv2d) and has_few_positions(layer, x):
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            return by_columns(layer, x, *_aliases(layer))
-        if shared or x.numel() > _SMALL:
+        own = _in_place(layer, x) if ordinary else None
+        few = own is not None and large is not None and has_few_positions(x)
+        if own is None or (function is not None and not few and (shared or x.numel() > _SMALL)):
             return _FrozenLinear.apply(x, layer, original)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return function(x, *_aliases(layer))
+        # Autograd saves the weight of a product or a convolution, and no bias.
+        weight, bias = _alias(own[0]), _without_gradient(own[1])
+        if function is None:
+            return torch.nn.functional.linear(x, weight, bias)
+        return by_columns(large, x, weight, bias) if few and large is not None else function(x, weight, bias)
 
     ordinary, function = _is_ordinary(layer), getattr(layer, "_conv_forward", None)
+    large = layer if isinstance(layer, torch.nn.Conv2d) and has_large_weight(layer) else None
     return forward
 
 
@@ -136,9 +135,11 @@ def _norm(
             return torch.nn.functional.rms_norm(x, layer.normalized_shape, weight, layer.eps)
         # The host adds ControlNet residuals to skip connections in place, after autograd has saved them here.
         x = x.clone() if shared else x
+        # PyTorch's functions for these two take more time for checks than a small layer for its numbers.
+        cudnn = torch.backends.cudnn.enabled
         if isinstance(layer, torch.nn.GroupNorm):
-            return torch.nn.functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
-        return torch.nn.functional.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+            return torch.group_norm(x, layer.num_groups, weight, bias, layer.eps, cudnn)
+        return torch.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps, cudnn)
 
     return forward
 
@@ -150,8 +151,9 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
     """
     if layer.weight is None:
         return None, None
-    if _is_in_place(layer, x):
-        return _aliases(layer)
+    own = _in_place(layer, x)
+    if own is not None:
+        return _alias(own[0]), None if own[1] is None else _alias(own[1])
     with torch.inference_mode():
         weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)  # pyright: ignore[reportAssignmentType]
     copies = weight.detach().clone(), None if bias is None else bias.detach().clone()
@@ -159,29 +161,24 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
     return copies
 
 
-def _aliases(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A layer's own weight and bias, which are in place, as ordinary tensors in the same memory."""
-    weight, bias = _own(layer)
-    assert weight is not None
-    return _alias(weight), None if bias is None else _alias(bias)
-
-
-def _own(layer: torch.nn.Module) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _in_place(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """A layer's own weight and bias, where those are what the host would compute with; else None."""
+    if "_v" in layer.__dict__ or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()):
+        return None
     # A module's attributes take several times as long, and there are thousands of calls.
     parameters = layer._parameters
-    return parameters.get("weight"), parameters.get("bias")
+    weight, bias = parameters.get("weight"), parameters.get("bias")
+    if weight is None or not _fits(weight, x) or not (bias is None or _fits(bias, x)):
+        return None
+    return weight, bias
 
 
-def _is_in_place(layer: torch.nn.Module, x: torch.Tensor) -> bool:
-    """True where a layer's own weight and bias are those that the host would compute with."""
-    if "_v" in layer.__dict__ or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()):
-        return False
-    weight, bias = _own(layer)
-    return _fits(weight, x) and (bias is None or _fits(bias, x))
-
-
-def _fits(weight: torch.Tensor | None, x: torch.Tensor) -> bool:
+def _fits(weight: torch.Tensor, x: torch.Tensor) -> bool:
     return type(weight) is torch.nn.Parameter and weight.dtype == x.dtype and weight.device == x.device
+
+
+def _without_gradient(bias: torch.Tensor | None) -> torch.Tensor | None:
+    return bias.detach() if bias is not None and bias.requires_grad else bias
 
 
 def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:

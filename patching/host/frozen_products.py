@@ -19,15 +19,19 @@ _FEW_KEYS = 256
 """Up to so many constant keys, products take less time. At 1024 and more they take up to 1.7 times as long."""
 
 
-def has_few_positions(layer: torch.nn.Conv2d, x: torch.Tensor) -> bool:
-    """True where `by_columns` is the faster form of a convolution."""
+def has_large_weight(layer: torch.nn.Conv2d) -> bool:
+    """True for a convolution that `by_columns` may be faster for."""
+    numbers = layer.in_channels * layer.out_channels * math.prod(layer.kernel_size)
+    return layer.groups == 1 and numbers >= _LARGE_WEIGHT
+
+
+def has_few_positions(x: torch.Tensor) -> bool:
+    """True where `by_columns` is the faster form of a convolution with a large weight."""
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.ndim == 4
-        and layer.groups == 1
         and x.shape[0] * x.shape[2] * x.shape[3] <= _FEW_POSITIONS
-        and layer.in_channels * layer.out_channels * math.prod(layer.kernel_size) >= _LARGE_WEIGHT
     )
 
 
