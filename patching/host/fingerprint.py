@@ -173,7 +173,8 @@ def silent(value: Any) -> bool:
 def _spread(tensor: torch.Tensor) -> torch.Tensor:
     """Values of a tensor, evenly spread over it."""
     flat = tensor.detach().flatten()
-    return flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE].float()
+    step = max(1, len(flat) // _SAMPLE)
+    return flat[: _SAMPLE * step : step].float()
 
 
 def _starts(module: str, names: tuple[str, ...]) -> bool:

@@ -153,7 +153,10 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
         return None, None
     own = _in_place(layer, x)
     if own is not None:
-        return _alias(own[0]), None if own[1] is None else _alias(own[1])
+        weight, bias = own
+        # Autograd saves the bias of a LayerNorm, and no other norm's.
+        saved = bias is not None and isinstance(layer, torch.nn.LayerNorm)
+        return _alias(weight), _alias(bias) if saved else _without_gradient(bias)
     with torch.inference_mode():
         weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)  # pyright: ignore[reportAssignmentType]
     copies = weight.detach().clone(), None if bias is None else bias.detach().clone()
@@ -190,7 +193,7 @@ def _constant(function: Callable[..., torch.Tensor], *args) -> torch.Tensor:
 
 def _alias(result: torch.Tensor) -> torch.Tensor:
     """An ordinary tensor in the same memory: a copy of each layer's output would cost as much as a small layer."""
-    alias = torch.empty(0, dtype=result.dtype, device=result.device)
+    alias = result.new_empty(0)
     # A weight on which the host has left requires_grad set would hand it on.
     source = result.detach() if result.requires_grad else result
     return alias.set_(source)  # pyright: ignore[reportArgumentType]
