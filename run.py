@@ -3,11 +3,12 @@
 """python run.py demo | serve | test | bench | train | evaluate | s3 | ray
 
   demo    makes one personalized picture with a real ComfyUI, headless
+            --full  every bundled subject; --workers N, --ray ADDRESS or --server HOST:PORT  on several ComfyUIs
             --checkpoint FILE --photos FOLDER --subject WORD [--lora FILE]  with your own files; demo -h lists more
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
             PATH ...  these tests alone, at once; --quick  a verdict in minutes; --full  the longest tests, too
-  bench   runs one benchmark: bench NAME [--quick] [--json FILE]
+  bench   runs one benchmark: bench NAME [--quick] [--json FILE] [--workers N | --ray local|auto|ADDRESS]
   train   trains the demo model, or a joint model of your own, resuming where it stopped
   evaluate  the papers' evaluation on your checkpoint: plan, generate, score, report; --smoke tries it on the demo model
   s3      makes JeDi's data set of sets of one subject: plan, check, make, show, calibrate; --smoke tries it
@@ -197,7 +198,8 @@ def main(arguments):
         return run_tests(install.tools_python(cache, python), variables, rest, older=version != DEFAULT_HOST)
     if command == "bench" and "fuzz" in rest:
         python = install.tools_python(cache, python)  # it draws its graphs with hypothesis
-    if command == "ray" or (command in ("evaluate", "s3") and any(word.partition("=")[0] == "--ray" for word in rest)):
+    on_ray = any(word.partition("=")[0] == "--ray" for word in rest)
+    if command == "ray" or (command in ("evaluate", "s3", "bench", "demo") and on_ray):
         python = install.ray_python(cache, python)  # ComfyUI keeps its own
     return hand_over(
         [str(python), str(ROOT / "demo" / "launcher" / "launch.py"), command] + rest, clean_variables(**variables)

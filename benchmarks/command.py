@@ -37,13 +37,25 @@ OPTIONS = {
 """Options that a benchmark takes besides --quick, by the names of its arguments."""
 
 
+SPREAD = ("layout-and-retouch", "pick-and-draw", "jedi")
+"""Benchmarks that draw cell by cell, so that several processes can; each has a function `sweeps`."""
+
+
 def main(arguments: list[str]) -> None:
+    top = parser()
+    options = top.parse_args(arguments)
+    check(top, options)
+    run(options)
+
+
+def parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:26} {about}" for name, about in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="run.py bench",
         description=__doc__,
         epilog=f"benchmarks:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # `run.py` looks for --ray
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
     parser.add_argument(
@@ -64,8 +76,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
     parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5000)")
     parser.add_argument("--only", metavar="WORDS", help="rehearsal: workflows whose name contains these words")
-    options = parser.parse_args(arguments)
-    own = chosen_options(parser, options)
+    return parser
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the program for an option that the benchmark does not take."""
+    for name in {name for names in OPTIONS.values() for name in names} - {"json_file"}:
+        if getattr(options, name) is not None and name not in OPTIONS.get(options.name, ()):
+            parser.error(f"--{name} is not an option of {options.name}; leave it out.")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs a benchmark, prints it, and writes what is asked for."""
+    own = {name: getattr(options, name) for name in OPTIONS.get(options.name, ()) if getattr(options, name) is not None}
 
     import torch
 
@@ -87,17 +110,6 @@ def main(arguments: list[str]) -> None:
         written.append(report.write_json(result.as_dict(), options.json_file))
     for path in written:
         print(f"written: {path}", flush=True)
-
-
-def chosen_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, object]:
-    """Options that were given and that the benchmark takes; ends the program where it takes none of that name."""
-    own = {name for names in OPTIONS.values() for name in names}
-    given = {name: getattr(options, name) for name in own if getattr(options, name) is not None}
-    taken = OPTIONS.get(options.name, ())
-    for name in given:
-        if name not in (*taken, "json_file"):
-            parser.error(f"--{name} is not an option of {options.name}; leave it out.")
-    return {name: value for name, value in given.items() if name in taken}
 
 
 def module_of(name: str) -> str:

@@ -91,15 +91,25 @@ def pictures(
     return np.concatenate([decode(vae, latents(guide(prompts[p]), seeds[p], settings)) for p in parts])
 
 
-def latents(guider: CFGGuider, seeds: Sequence[int], settings: Settings) -> torch.Tensor:
-    """[n, channels, h, w] samples; row i starts from the noise that KSampler draws for seeds[i] alone."""
+def latents(
+    guider: CFGGuider,
+    seeds: Sequence[int],
+    settings: Settings,
+    known: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """[n, channels, h, w] samples; row i starts from the noise that KSampler draws for seeds[i] alone.
+
+    known, mask: latents that stay where the mask [n, 1, height, width] is 0, as with Set Latent Noise Mask.
+    """
     model = guider.model_patcher
     side = settings.size // LATENT_SCALE
     empty = torch.zeros(1, model.model.latent_format.latent_channels, side, side)
     noise = torch.cat([torch.as_tensor(comfy.sample.prepare_noise(empty, seed)) for seed in seeds])
     schedule = comfy.samplers.KSampler(model, settings.steps, model.load_device, settings.sampler, settings.scheduler)
     sampler = comfy.samplers.sampler_object(settings.sampler)
-    return guider.sample(noise, torch.zeros_like(noise), sampler, schedule.sigmas, disable_pbar=True, seed=seeds[0])
+    start = torch.zeros_like(noise) if known is None else known
+    return guider.sample(noise, start, sampler, schedule.sigmas, denoise_mask=mask, disable_pbar=True, seed=seeds[0])
 
 
 def decode(vae: VAE, samples: torch.Tensor) -> np.ndarray:

@@ -47,6 +47,22 @@ Cell = Callable[[PersonalSubject, GridPrompt, Sequence[int]], dict[str, torch.Te
 
 
 @dataclass(frozen=True)
+class Part:
+    """Cell of a grid by its name: a subject in one prompt, with its seeds."""
+
+    name: str
+    subject: PersonalSubject
+    prompt: GridPrompt
+    seeds: list[int]
+
+
+def drawn(names: Sequence[str], cell: Cell, vae: VAE, part: Part) -> np.ndarray:
+    """Pictures [rows, seeds, size, size, 3] uint8 of a cell."""
+    latents = cell(part.subject, part.prompt, part.seeds)
+    return np.stack([generate.decode(vae, latents[name]) for name in names])
+
+
+@dataclass(frozen=True)
 class Grid:
     """Grid of a comparison: each subject in `prompts` prompts, never in the place of its references, with `seeds`
     seeds."""
@@ -87,22 +103,23 @@ class Grid:
     ) -> dict[str, np.ndarray]:
         """Pictures of each row, as `sample` returns them; all rows of a cell are sampled together, from the same noise.
 
-        kept: cache of each subject's pictures; label: name that separates them from those of other settings.
+        kept: cache of each cell's pictures; label: name that separates them from those of other settings.
         """
-
-        def of_subject(subject: PersonalSubject) -> np.ndarray:
-            rows = []
-            for prompt, seeds in self.cells_of(subject):
-                latents = cell(subject, prompt, seeds)
-                rows.append([generate.decode(vae, latents[name]) for name in names])
-            return np.array(rows).swapaxes(0, 1)
-
         found = []
-        for subject in self.subjects:
-            name = f"{label}-{'+'.join(names)}-{subject.name}-{self.prompts}x{self.seeds}"
-            make = partial(of_subject, subject)
-            found.append(make() if kept is None else kept.array(name, make, subject.name))
-        return {name: np.stack([images[i] for images in found]) for i, name in enumerate(names)}
+        for part in self.parts(names, label):
+            make = partial(drawn, names, cell, vae, part)
+            found.append(make() if kept is None else kept.array(part.name, make, part.subject.name))
+        cells = np.stack(found).reshape(len(self.subjects), self.prompts, *found[0].shape)
+        return {name: cells[:, :, i] for i, name in enumerate(names)}
+
+    def parts(self, names: Sequence[str], label: str) -> list[Part]:
+        """Cells of these rows."""
+        rows = f"{label}-{'+'.join(names)}"
+        return [
+            Part(f"{rows}-{subject.name}-{number}of{self.prompts}x{self.seeds}", subject, prompt, seeds)
+            for subject in self.subjects
+            for number, (prompt, seeds) in enumerate(self.cells_of(subject))
+        ]
 
     def score(self, images: np.ndarray, eye: judge.Judge) -> dict[str, np.ndarray]:
         """Scores by the judge: identity and prompt [subjects, prompts, seeds], layout [subjects, prompts]."""

@@ -15,12 +15,13 @@ from ..patching.tinyland import model as tinyland
 from . import extras, generate, jedi_figures
 from .chart import beside, lines, pareto
 from .grid import Grid, contact_sheet, renders, row
-from .jedi_comparison import COPIES, ROWS, JointSets, Recipe
+from .jedi_comparison import COPIES, ROWS, S3_SETS, JointSets, Recipe, s3_joint
 from .jedi_costs import costs_of
 from .kept import Kept
 from .networks import full_size_network, tiny_network
 from .report import Report, Target, interval_figures
 from .samples import REPORTED, grid_of
+from .sweep import Sweep
 from .timing import silence
 from .tinyland import timed
 
@@ -80,6 +81,18 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     else:
         scores[COPIES], figures = copied(sets, amounts.grid, eye)
     figures |= jedi_figures.signs(scores)
+    if s3_joint().is_file():
+        with silence(), timed(S3_SETS):
+            scores[S3_SETS] = amounts.grid.score(sets.sample(S3_SETS, amounts.grid, kept_of_s3(sets)), eye)
+        for other in ("text_only", "training_free_uncoupled"):
+            found = scores[S3_SETS]["identity"] - scores[other]["identity"]
+            figures |= interval_figures(f"identity_s3_sets_above_{other}", found)
+    else:
+        print(
+            f"{S3_SETS}: left out without {s3_joint()}; make sets with `run.py s3 make FOLDER --demo-model 2000`, and "
+            f"train with `run.py train joint --sets FOLDER --checkpoint tinyland --out {s3_joint()}`.",
+            flush=True,
+        )
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 1)):
             with timed(f"costs of {network.name}"):
@@ -99,6 +112,26 @@ def kept_of(sets: JointSets, *more: object) -> Kept:
     """Cache of the pictures of a recipe at the sampler's settings. more: what else decides them."""
     parts = ("autoencoder", "denoiser", "joint")
     return Kept.of("jedi", "jedi_comparison", (sets.settings, sets.recipe, *more), sets.weights, parts)
+
+
+def kept_of_s3(sets: JointSets) -> Kept:
+    return kept_of(sets, digest(s3_joint()))
+
+
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw, by the names of the rows."""
+    amounts, sets = QUICK if quick else FULL, JointSets(weights, generate.Settings(), Recipe())
+    found = {name: sets.sweep(name, amounts.grid, kept_of(sets)) for name in ROWS}
+    if s3_joint().is_file():
+        found[S3_SETS] = sets.sweep(S3_SETS, amounts.grid, kept_of_s3(sets))
+    for scale in SCALES:
+        other = sets.with_settings(replace(sets.settings, cfg=scale))
+        found[f"guidance scale {scale:g}"] = other.sweep("joint_1", amounts.sweep, kept_of(other))
+    for order in ORDERS:
+        for ratio in RATIOS:
+            other = sets.with_recipe(**{order: ratio})
+            found[f"{order}, references at {ratio:g}"] = other.sweep(order, amounts.sweep, kept_of(other))
+    return found
 
 
 def copied(sets: JointSets, grid: Grid, eye: judge.Judge) -> tuple[dict[str, np.ndarray], dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from . import generate
 from .bases import LORA, with_lora, words
 from .extras import copying_model
 from .grid import Grid, GridPrompt, renders
-from .kept import Kept
+from .kept import Kept, cache_folder
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -41,7 +43,14 @@ ROWS = (
 )
 COPIES = "copies_1"
 """Row of the joint model that has seen near-copies alone: one reference, as joint_1."""
+S3_SETS = "joint, S3 sets"
+"""Row of a joint model that was trained on sets of `run.py s3`: one reference, as joint_1."""
 NODE = "bench"
+
+
+def s3_joint() -> Path:
+    """Place of the model of the row S3_SETS in the cache."""
+    return cache_folder() / "s3" / "joint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,11 @@ class JointSets:
         self.joint = tinyland.load(weights, None, generate.DTYPE, joint=True)[0]
         self.encode = generate.TextEncoder(self.clip)
         self._copying: ModelPatcher | None = None
+        self._s3: ModelPatcher | None = None
         self._references: dict[tuple[str, int], References] = {}
+
+    def _s3_model(self) -> ModelPatcher:
+        return tinyland.load(self.weights, None, generate.DTYPE, joint=True, joint_file=s3_joint())[0]
 
     def with_settings(self, settings: generate.Settings) -> JointSets:
         """Copy with the same models and other sampler settings."""
@@ -115,6 +128,8 @@ class JointSets:
         model = self.model if name.startswith("training_free") else self.joint
         if name == COPIES:
             model = self._copying = self._copying or copying_model(self.weights)
+        if name == S3_SETS:
+            model = self._s3 = self._s3 or self._s3_model()
         text = self.encode([where.text(subject.subject.name)])
         guider = joint_guider(
             model,
@@ -131,7 +146,14 @@ class JointSets:
     def sample(self, name: str, grid: Grid, kept: Kept | None = None) -> np.ndarray:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8 of a row."""
 
-        def cell(subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
-            return {name: self.latents(name, subject, where, seeds)}
+        return grid.sample_cells((name,), partial(self.cell, name), self.vae, kept, "jedi")[name]
 
-        return grid.sample_cells((name,), cell, self.vae, kept, "jedi")[name]
+    def cell(
+        self, name: str, subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
+        """Latents of one row by its name."""
+        return {name: self.latents(name, subject, where, seeds)}
+
+    def sweep(self, name: str, grid: Grid, kept: Kept) -> Sweep:
+        """Cells of `sample`."""
+        return Sweep((name,), partial(self.cell, name), self.vae, grid, kept, "jedi")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..demo.launcher.files import replacing
 from ..demo.precision import fast_dtype
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -51,18 +53,26 @@ class Kept:
 
         subject: name of the personalized subject whose weights the array depends on; empty: none.
         """
-        tuned = (self.weights / kind / f"{subject}.safetensors" for kind in _TUNED)
-        state = hashlib.sha256(b"".join(path.read_bytes() for path in tuned if path.exists())).hexdigest()[:8]
-        path = self.folder / f"{name}-{state}.npy"
+        path = self.path(name, subject)
         if path.exists():
             return np.load(path)
         made = make()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.save(file, made)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content_of(made))
         return made
+
+    def path(self, name: str, subject: str = "") -> Path:
+        """File of an array."""
+        tuned = (self.weights / kind / f"{subject}.safetensors" for kind in _TUNED)
+        state = hashlib.sha256(b"".join(path.read_bytes() for path in tuned if path.exists())).hexdigest()[:8]
+        return self.folder / f"{name}-{state}.npy"
+
+
+def content_of(array: np.ndarray) -> bytes:
+    """Content of an array's file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 def sources_of(path: Path) -> set[Path]:

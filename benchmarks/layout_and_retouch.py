@@ -22,6 +22,7 @@ from .layout_and_retouch_figures import differences, mask_figures, signs, stated
 from .networks import Network, full_size_network, tiny_network
 from .report import Report, Target, largest_seed_error
 from .samples import REPORTED, grid_of
+from .sweep import Sweep
 from .timing import compare, silence
 from .tinyland import timed
 
@@ -139,6 +140,25 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
     picture = beside(sheet, lines(swept, TAUS, "tau, vanilla steps"))
     caption = "One prompt per line, the same seeds for every row; below, row II of the LoRA for several tau."
     return Report("layout-and-retouch", rows + masked + apart + swept, figures, TARGETS, tuple(notes), picture, caption)
+
+
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw."""
+    amounts, settings, found = QUICK if quick else FULL, generate.Settings(), {}
+    for base, recipe in RECIPES.items():
+        tuned = tuned_files(recipe, amounts.grid)
+        if tuned and missing(tuned, CROSS_ATTENTION, weights):
+            continue
+        ablation = Ablation(weights, settings, recipe)
+        found[base] = ablation.sweep(tuple(NAMES), amounts.grid, kept_of(recipe, weights, tuned))
+        if base in TUNED:
+            kept = kept_of(recipe, weights, tuned, segmented=True)
+            found[f"masks, {base}"] = ablation.sweep(tuple(MASK_NAMES), amounts.grid, kept)
+    for tau in TAUS:
+        changed = replace(RECIPES[LORA], switch_step=tau)
+        ablation = Ablation(weights, settings, changed)
+        found[f"tau {tau}"] = ablation.sweep(("II",), amounts.sweep, kept_of(changed, weights))
+    return found
 
 
 def tuned_files(recipe: Recipe, grid: Grid) -> list[Path]:

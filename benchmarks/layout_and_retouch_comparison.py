@@ -34,6 +34,7 @@ from .bases import CUSTOM_DIFFUSION, LORA, TEXTUAL_INVERSION, VANILLA, placehold
 from .extras import of_subjects, with_weights
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -208,6 +209,10 @@ class Ablation:
             early_swap=early, lambda_2=lambda_2, lambda_3=lambda_3, blocks=r.blocks, attention=r.attention, mode=BANKED
         )
         return retouch(self.personalized(subject), self.reference(subject), layout, mask, settings)
+
+    def sweep(self, names: tuple[str, ...], grid: Grid, kept: Kept) -> Sweep:
+        """Cells of `sample`."""
+        return Sweep(names, partial(self.cell, names), self.vae, grid, kept, self.recipe.base)
 
     def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8 by row."""

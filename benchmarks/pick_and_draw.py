@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..demo import judge
+from ..demo.launcher.files import try_lock
 from ..demo.world.subjects import SUBJECTS, PersonalSubject
 from ..patching.tinyland import model as tinyland
 from . import generate
@@ -21,6 +22,7 @@ from .kept import Kept, cache_folder, code_of, sources_of
 from .pick_and_draw_comparison import APPEARANCE, BASELINE, BOTH, LAYOUT, Guided, Recipe
 from .report import Report, Target, interval_figures, largest_seed_error
 from .samples import REPORTED, grid_of
+from .sweep import Sweep
 from .timing import silence
 from .tinyland import timed
 
@@ -74,14 +76,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     recipe = recipe or Recipe()
     guided = Guided(weights, generate.Settings(), recipe, fine_tuned(weights, amounts.tuning_steps))
     eye = judge.Judge.load()
-    # This takes hours on a CPU, so each subject's pictures are cached.
-    kept = Kept.of(
-        "pick-and-draw",
-        "pick_and_draw_comparison",
-        (guided.settings, recipe, amounts.tuning_steps),
-        weights,
-        ("autoencoder", "denoiser"),
-    )
+    kept = kept_of(guided, amounts)
     scores, sheet = compared(guided, amounts.grid, eye, kept)
     rows = [row(f"{base}/{name}", found) for (base, name), found in scores.items()]
     turned, spreads = directions(guided, amounts.grid, eye, scores[LORA, APPEARANCE], kept)
@@ -98,6 +93,25 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
         sheet,
         caption,
     )
+
+
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw."""
+    amounts, recipe = QUICK if quick else COMPLETE, Recipe()
+    guided = Guided(weights, generate.Settings(), recipe, fine_tuned(weights, amounts.tuning_steps))
+    kept = kept_of(guided, amounts)
+    found = {base: guided.sweep(base, ROWS, amounts.grid, kept) for base in BASES}
+    for direction in OTHER_DIRECTIONS:
+        turned = guided.with_recipe(direction=direction)
+        found[direction] = turned.sweep(LORA, (APPEARANCE,), amounts.grid, kept)
+    return found
+
+
+def kept_of(guided: Guided, amounts: Amounts) -> Kept:
+    """Cache of each cell, since all take hours on a CPU."""
+    settings = (guided.settings, guided.recipe, amounts.tuning_steps)
+    parts = ("autoencoder", "denoiser")
+    return Kept.of("pick-and-draw", "pick_and_draw_comparison", settings, guided.weights, parts)
 
 
 def compared(guided: Guided, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> tuple[dict, Image.Image]:
@@ -162,8 +176,14 @@ def fine_tuned(weights: Path, steps: int) -> Callable[[str], Path]:
 
     def path_of(name: str) -> Path:
         path = folder / f"{name}.safetensors"
-        if not path.exists():
-            _train(SUBJECTS[name], steps, folder)
+        if path.exists():
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{name}.lock").open("a+b") as lock:
+            while not try_lock(lock):  # another process trains it
+                time.sleep(0.5)
+            if not path.exists():
+                _train(SUBJECTS[name], steps, folder)
         return path
 
     return path_of
@@ -174,7 +194,6 @@ def _train(subject: PersonalSubject, steps: int, folder: Path) -> None:
     from ..demo.training.command import load_autoencoder
 
     started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
     with torch.inference_mode(False):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         personal.train_full(subject.name, steps, load_autoencoder(device), device, folder)

@@ -31,6 +31,7 @@ from .bases import LORA, TEXTUAL_INVERSION, VANILLA, with_lora, word, words
 from .extras import with_weights
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -193,6 +194,11 @@ class Guided:
             for name in names
         }
         return {name: self.plain(model, text, seeds) for name, model in models.items()}
+
+    def sweep(self, base: str, names: tuple[str, ...], grid: Grid, kept: Kept) -> Sweep:
+        """Cells of `sample`."""
+        cell = partial(self.cell, base, names)
+        return Sweep(names, cell, self.vae, grid, kept, f"{base}-{self.recipe.direction}")
 
     def sample(self, base: str, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8 by row."""

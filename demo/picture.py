@@ -50,33 +50,52 @@ _INK, _GRAY, _GOOD = (30, 30, 36), (110, 110, 120), (22, 110, 60)
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run.py demo", description=__doc__)
-    parser.add_argument(
+    run(parser().parse_args(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="run.py demo", description=__doc__, allow_abbrev=False)  # `run.py` seeks --ray
+    made.add_argument(
         "--output", type=Path, default=Path("likeness_demo"), help="folder for picture.png and report.json"
     )
-    bundled = vars(parser.parse_args([])).keys()
-    add_arguments(parser)
-    options, defaults = parser.parse_args(arguments), vars(parser.parse_args([]))
-    if any(value != defaults[name] for name, value in vars(options).items() if name not in bundled):
+    add_arguments(made)
+    return made
+
+
+def has_own_files(options: argparse.Namespace) -> bool:
+    """True where an option for the user's own files was given."""
+    own = argparse.ArgumentParser()
+    add_arguments(own)
+    return any(getattr(options, name) != value for name, value in vars(own.parse_args([])).items())
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draws the demo's scenes on one ComfyUI, or the user's own files."""
+    if has_own_files(options):
         _with_own_files(options)
         return
     started = time.monotonic()
-    try:
-        eye = judge.Judge.load()  # fail before the slow part
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"demo: {error}") from error
+    eye = load_judge()  # fail before the slow part
     try:
         with Host(Path(os.environ["COMFYUI_PATH"])) as host:
             print(f"ComfyUI is up after {time.monotonic() - started:.0f} s", flush=True)
-            rows = [_run(host.client, eye, subject, place) for subject, place in SCENES]
+            rows = [judged(eye, name, place, _drawn(host.client, name, place)) for name, place in SCENES]
     except (HostError, *FAILURES) as error:
         raise SystemExit(f"demo: {error}") from error
-    report = {
-        "seconds": round(time.monotonic() - started, 1),
-        "rows": [r["numbers"] for r in rows],
-        "mean": _means(rows),
-    }
-    picture, text = options.output / "picture.png", options.output / "report.json"
+    write(options.output, rows, time.monotonic() - started)
+
+
+def load_judge() -> judge.Judge:
+    try:
+        return judge.Judge.load()
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"demo: {error}") from error
+
+
+def write(output: Path, rows: list[dict], seconds: float) -> None:
+    """Writes the picture and the report, and prints the means."""
+    report = {"seconds": round(seconds, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
+    picture, text = output / "picture.png", output / "report.json"
     with replacing(picture) as temporary:
         compose(rows, report["mean"]).save(temporary, format="PNG")
     with replacing(text) as temporary:
@@ -101,19 +120,25 @@ def _with_own_files(options: argparse.Namespace) -> None:
         raise SystemExit(f"demo: {error}") from error
 
 
-def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
-    """Runs the workflows for one subject in one place; returns pictures by column and the judge's numbers."""
+def nodes() -> dict[str, list[str]]:
+    """Nodes whose pictures are shown, by workflow."""
+    wanted = (REFERENCES, *COLUMNS)
+    return {w: [c.node for c in wanted if c.workflow == w] for w in dict.fromkeys(c.workflow for c in wanted)}
+
+
+def _drawn(client: Client, name: str, place: str) -> dict[Column, np.ndarray]:
+    """Runs the workflows for one subject in one place; returns the pictures by column."""
 
     def show(progress: Progress) -> None:
         if progress.maximum and progress.value == progress.maximum:
             print(f"  {name} {PLACE_PHRASES[place]}: {progress.kind} {progress.value}/{progress.maximum}", flush=True)
 
-    wanted = (REFERENCES, *COLUMNS)
-    results = {
-        workflow: client.run(_prompt(workflow, name, place), show)
-        for workflow in dict.fromkeys(c.workflow for c in wanted)
-    }
-    pictures = {column: _fetch(client, results[column.workflow].images(column.node)) for column in wanted}
+    results = {workflow: client.run(prompt(workflow, name, place), show) for workflow in nodes()}
+    return {c: _fetch(client, results[c.workflow].images(c.node)) for c in (REFERENCES, *COLUMNS)}
+
+
+def judged(eye: judge.Judge, name: str, place: str, pictures: dict[Column, np.ndarray]) -> dict:
+    """Row of the picture, with the judge's numbers by column."""
     references = eye.look(pictures[REFERENCES])
     numbers = {}
     for column in COLUMNS:
@@ -133,10 +158,10 @@ def _run(client: Client, eye: judge.Judge, name: str, place: str) -> dict:
     }
 
 
-def _prompt(workflow: str, name: str, place: str) -> Prompt:
+def prompt(workflow: str, name: str, place: str) -> Prompt:
     """Loads a shipped workflow and sets its subject, place, seeds and batch size."""
-    prompt: Prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
-    for node in prompt.values():
+    loaded: Prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
+    for node in loaded.values():
         if node["class_type"] == "LikenessDemoSubject":
             node["inputs"]["subject"] = name
             if node["inputs"]["scene"]:
@@ -147,7 +172,7 @@ def _prompt(workflow: str, name: str, place: str) -> Prompt:
             node["inputs"]["batch_size"] = SEEDS
         if "seed" in node["inputs"]:
             node["inputs"]["seed"] = SEED
-    return prompt
+    return loaded
 
 
 def _fetch(client: Client, records: list[dict]) -> np.ndarray:

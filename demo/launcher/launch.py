@@ -15,12 +15,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "train": "lab.joint.command",
-    "bench": "benchmarks.command",
-    "demo": "demo.picture",
+    "bench": "lab.bench.command",
+    "demo": "lab.demo.command",
     "serve": "demo.launcher.serve",
     "evaluate": "lab.evaluate.entry",
     "s3": "lab.s3.entry",
     "ray": "lab.farm.cluster",
+    "worker": "lab.farm.process",
 }
 
 

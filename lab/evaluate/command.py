@@ -9,7 +9,7 @@ from ...demo.launcher.files import Problem
 from ...patching.evaluation.weights import DETECTORS
 from ..farm import options as farm
 from ..farm.crew import Crew
-from . import device, given, plan, protocol, score, simulate, smoke, steps, templates
+from . import device, given, pace, plan, protocol, score, simulate, smoke, steps, templates
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--smoke", action="store_true", help="evaluate the demo model, without any download")
     top.add_argument("--out", type=Path, default=Path("likeness_smoke"), help="folder of the smoke test")
     farm.add(top)
-    parts = top.add_subparsers(metavar="plan | generate | score | report | simulate")
+    parts = top.add_subparsers(metavar="plan | generate | score | report | simulate | pace")
     one = parts.add_parser("plan", help="lists the pictures, what they cost and what is missing; draws nothing")
     one.add_argument("--protocol", required=True, help="a protocol's name, or a JSON file of your own")
     one.add_argument("--data", type=Path, required=True, help="a folder with a folder of photos for each subject")
@@ -67,13 +67,20 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--preset", help="the protocol of the scores, where there are several")
     four.add_argument("--against", help="the row that the others are compared with; the first")
     four.set_defaults(run=lambda o: steps.reported([plan.read(folder) for folder in o.out], o.preset, o.against))
-    five = parts.add_parser("simulate", help="measures queue and files with workers that only wait")
+    five = parts.add_parser("simulate", help="measures queue and files with workers that only wait", allow_abbrev=False)
     five.add_argument("--out", type=Path, default=Path("likeness_simulated"))
     five.add_argument("--workers", type=int, default=64)
     five.add_argument("--pictures", type=int, default=100_000)
     five.add_argument("--seconds", type=float, default=0.0, help="that each picture takes")
     five.add_argument("--within", type=float, default=600.0, metavar="SECONDS", help="begin no picture after these")
+    five.add_argument("--ray", metavar="local|auto|ADDRESS", help="wait in Ray's processes")
     five.set_defaults(run=simulate_step)
+    six = parts.add_parser("pace", help="measures how much faster several workers draw than one", allow_abbrev=False)
+    six.add_argument("--out", type=Path, default=Path("likeness_pace"))
+    six.add_argument("--pictures", type=int, default=24, help="of each of the four runs (24)")
+    farm.add(six)
+    six.add_argument("--cpu", action="store_true", help="draw on the CPU")
+    six.set_defaults(run=pace_step)
     return top
 
 
@@ -155,6 +162,22 @@ def simulate_step(options: argparse.Namespace) -> None:
         pictures=options.pictures,
         seconds=options.seconds,
         within=options.within,
+        ray=options.ray,
     )
     for name, value in figures.items():
+        print(f"{name:20} {value:g}")
+
+
+def pace_step(options: argparse.Namespace) -> None:
+    farm.check(options)
+    if options.server:
+        raise Problem("pace starts ComfyUIs of our own, and --server names yours: leave it out.")
+    cpu, sentence = device.drawing(options.cpu)
+    print(sentence)
+
+    def crew(workers: int, work: Path) -> Crew:
+        chosen = argparse.Namespace(**{**vars(options), "workers": workers})
+        return farm.crew(chosen, work, {}, cpu=cpu)
+
+    for name, value in pace.run(options.out, options.workers or 2, options.pictures, crew).items():
         print(f"{name:20} {value:g}")

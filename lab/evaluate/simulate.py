@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from PIL import Image
 
+from ...benchmarks.processes import status_bytes
 from ...demo.launcher.files import Problem
-from ..farm.crew import Threads
+from ..farm.actors import Actors
+from ..farm.crew import Crew, Threads
 from ..farm.task import Outcome, Task
 from . import generate, plan, protocol
 
@@ -21,18 +25,19 @@ CONTENT = b"\x89PNG" + bytes(2000)
 
 
 class Waits:
-    """Worker that waits in place of a GPU, and returns bytes that are no picture."""
+    """Worker that waits in place of a GPU, for one picture at a time, and returns bytes that are none."""
 
     def __init__(self, seconds: float):
-        self.seconds = seconds
+        self.seconds, self._one = seconds, threading.Lock()
 
     def start(self) -> None:
         pass
 
     stop = start
 
-    def run(self, task: Task) -> Outcome:
-        time.sleep(self.seconds)
+    def run(self, task: Task, inputs: Any = None) -> Outcome:
+        with self._one:
+            time.sleep(self.seconds)
         return Outcome(CONTENT + task.key.encode(), facts={"seconds": self.seconds, "attempts": 1, "device": "none"})
 
 
@@ -61,13 +66,42 @@ def make(out: Path, pictures: int) -> plan.Plan:
     )
 
 
-def run(out: Path, *, workers: int, pictures: int, seconds: float, within: float) -> dict[str, float]:
+class Timed(generate.Run):
+    """Run that notes when each picture was done."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.times: list[float] = []
+
+    def _done(self, task: Task, outcome: Outcome) -> None:
+        super()._done(task, outcome)
+        self.times.append(time.monotonic())
+
+    def pace(self, workers: int) -> float:
+        """Pictures per second of the last half, when all workers have started; 0 if there are too few."""
+        after = len(self.times) // 2 // workers * workers  # whole rounds, since workers may end theirs together
+        return after / (self.times[-1] - self.times[-1 - after]) if after else 0.0
+
+
+def crew(workers: int, seconds: float, ray: str | None) -> Crew:
+    """Workers that wait, in this process or on Ray. Raises Problem."""
+    if ray is None:
+        return Threads([Waits(seconds) for _ in range(workers)])
+    arguments = {"seconds": seconds}
+    return Actors(ray, "lab.evaluate.simulate:Waits", lambda _number: arguments, size=workers, per_gpu=None)
+
+
+def run(
+    out: Path, *, workers: int, pictures: int, seconds: float, within: float, ray: str | None = None
+) -> dict[str, float]:
     """Figures of a run: its parts in seconds, pictures per second, megabytes, and files of the fullest folder.
 
-    within: seconds after which no more pictures are begun. Raises Problem.
+    within: seconds after which no more pictures are begun. overhead: of a picture, as a share of its seconds.
+    state_after: what the next run needs before it goes on. Raises Problem.
     """
     figures: dict[str, float] = {}
     started = time.monotonic(), time.process_time()
+    before_all = psutil.Process().memory_info().rss
 
     def lap(name: str) -> float:
         nonlocal started
@@ -88,16 +122,17 @@ def run(out: Path, *, workers: int, pictures: int, seconds: float, within: float
                 return
             yield job
 
-    drawing = generate.Run(made, until(), len(jobs), lambda text: None)
-    drawing.draw(Threads([Waits(seconds) for _ in range(workers)]))
+    drawing = Timed(made, until(), len(jobs), lambda text: None)
+    drawing.draw(crew(workers, seconds, ray))
     took = lap("draw")
     figures["drawn"] = drawing.count
     figures["pictures_per_s"] = round(drawing.count / took, 1)
-    if seconds:
-        figures["of_ideal"] = round(drawing.count * seconds / workers / took, 4)
-    figures["driver_mb"] = round(psutil.Process().memory_info().rss / 2**20)
+    if seconds and (pace := drawing.pace(workers)):
+        figures["overhead"] = round(workers / seconds / pace - 1, 4)
     if generate.state(made).done != before.done + drawing.count:
         raise Problem(f"{out} lacks pictures that were drawn: see whether its disk is whole.")
     lap("state_after")
+    peak = status_bytes(os.getpid(), "VmHWM") or psutil.Process().memory_info().rss
+    figures["driver_peak_mb"], figures["driver_grown_mb"] = round(peak / 2**20), round((peak - before_all) / 2**20)
     figures["files_in_a_folder"] = max(len(names) for _, _, names in os.walk(out / "images"))
     return figures

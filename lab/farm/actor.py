@@ -46,6 +46,11 @@ class Station:
 
 def _made(pack: str, maker: str, arguments: dict[str, Any]) -> Any:
     _alias(Path(os.environ.get("LIKENESS_PACK", pack)))
+    return made(maker, arguments)
+
+
+def made(maker: str, arguments: dict[str, Any]) -> Any:
+    """Worker that a function MODULE:FUNCTION of the pack gives for these arguments."""
     module, function = maker.split(":")
     return getattr(importlib.import_module(f"likeness.{module}"), function)(**arguments)
 

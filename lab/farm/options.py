@@ -10,18 +10,22 @@ from typing import Any
 from ...demo.launcher.files import Problem
 from .actors import Actors
 from .crew import AHEAD, Crew, Threads
+from .process import Process
 from .servers import OwnServer, Server
 from .task import key_of
 from .worker import Worker
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Adds the options to a command's parser."""
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--server", nargs="+", metavar="HOST:PORT", help="ComfyUIs that run already")
+def add(parser: argparse.ArgumentParser, servers: bool = True) -> None:
+    """Adds the options to a command's parser. servers: its workers are ComfyUIs; otherwise processes without one."""
+    where, kind = parser.add_mutually_exclusive_group(), "ComfyUIs" if servers else "processes"
+    if servers:
+        where.add_argument("--server", nargs="+", metavar="HOST:PORT", help="ComfyUIs that run already")
+    else:
+        parser.set_defaults(server=None)
     where.add_argument("--ray", metavar="local|auto|ADDRESS", help="draw on the GPUs of this machine or of a cluster")
-    parser.add_argument("--workers", type=int, metavar="N", help="ComfyUIs at a time; one, or with --ray one a GPU")
-    parser.add_argument("--per-gpu", type=int, metavar="N", help="with --ray: ComfyUIs that share a GPU (1)")
+    parser.add_argument("--workers", type=int, metavar="N", help=f"{kind} at a time; one, or with --ray one a GPU")
+    parser.add_argument("--per-gpu", type=int, metavar="N", help=f"with --ray: {kind} that share a GPU (1)")
 
 
 def check(options: argparse.Namespace) -> None:
@@ -58,3 +62,19 @@ def crew(
 
     per_gpu = None if cpu else options.per_gpu or 1
     return Actors(options.ray, "lab.farm.worker:own", arguments, size=options.workers, per_gpu=per_gpu, say=say)
+
+
+def processes(
+    options: argparse.Namespace,
+    maker: str,
+    arguments: Mapping[str, Any],
+    *,
+    cpu: bool,
+    say: Callable[[str], Any] = print,
+) -> Crew:
+    """Crew of processes without a ComfyUI of their own. maker: as of Actor. Raises Problem."""
+    check(options)
+    if not options.ray:
+        return Threads([Process(maker, arguments) for _ in range(options.workers or 1)])
+    per_gpu = None if cpu else options.per_gpu or 1
+    return Actors(options.ray, maker, lambda _number: arguments, size=options.workers, per_gpu=per_gpu, say=say)

@@ -20,6 +20,7 @@ import aiohttp
 from ...demo.launcher import host as hosting
 from ...demo.launcher.client import DIRECT, Client, Failed, Prompt, Turn
 from ...demo.launcher.files import Problem
+from . import strips
 
 LOST = (ConnectionError, http.client.HTTPException, urllib.error.URLError, aiohttp.ClientError, TimeoutError)
 """Errors of a server that is gone or silent."""
@@ -102,26 +103,30 @@ class Server:
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
         """Picture that the node `output` shows; another thread's graph is drawn while this one's picture is fetched.
 
-        Raises the client's errors, and Blameless in place of LOST while the server does not have the graph. Failed also
-        stands for another number of pictures.
+        Of several nodes, with commas between their ids, all pictures are in one strip (`strips.joined`). Raises the
+        client's errors, and Blameless in place of LOST while the server does not have the graph. Failed also stands for
+        another number of pictures.
         """
         life = self._life
         turn = Turn(self._lock, lambda: self._life == life)
         try:
-            images = self.client.run(graph, timeout=timeout, turn=turn).images(output)
+            result = self.client.run(graph, timeout=timeout, turn=turn)
         except LOST as error:
             if turn.queued:
                 raise
             raise Blameless(str(error)) from error
-        if len(images) != 1:
+        nodes = output.split(",")
+        images = [result.images(node) for node in nodes]
+        if len(nodes) == 1 and len(images[0]) != 1:
             kind = graph[output]["class_type"]
-            raise Failed(output, kind, f"expected one picture, got {len(images)}; set the batch size to 1.")
+            raise Failed(output, kind, f"expected one picture, got {len(images[0])}; set the batch size to 1.")
         try:
-            return self._taken(images[0])
+            contents = [[self._taken(image) for image in shown] for shown in images]
         except urllib.error.HTTPError:
             raise
         except LOST as error:  # by the next graph
             raise Blameless(str(error)) from error
+        return contents[0][0] if len(nodes) == 1 else strips.joined(contents)
 
     def _taken(self, image: dict[str, str]) -> bytes:
         return self.client.image(image)

@@ -1,4 +1,4 @@
-"""Survey of a folder's pictures at one moment: each folder is listed once, and an index spares opening every record."""
+"""Survey of a folder's pictures: each folder is listed once, and an index spares opening every record."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ def entry(name: str, path: Path, record: dict[str, Any]) -> bytes:
 
 
 class Survey:
-    """Records and errors below a folder as they were when each of its folders was listed."""
+    """Records and errors below a folder. Ask for the pictures of one folder after the other.
+
+    A hundred thousand pictures are to fit in little memory, so only the last folder's list is kept, and the index as it
+    is written.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._lists: dict[str, dict[str, os.DirEntry[str]]] = {}
-        self._index: dict[str, tuple[int, int, dict[str, Any]]] = {}
+        self._listed, self._list = "", dict[str, os.DirEntry[str]]()
+        self._index: dict[str, bytes] = {}
         with contextlib.suppress(FileNotFoundError), (folder / INDEX).open("rb") as lines:
             for line in lines:
                 with contextlib.suppress(ValueError, TypeError):  # a run may have been killed within a line
-                    name, time, size, record = json.loads(line)
-                    self._index[name] = time, size, record
+                    name, _time, _size, _record = json.loads(line)
+                    self._index[name] = line
 
     def _files(self, folder: str) -> dict[str, os.DirEntry[str]]:
-        if folder not in self._lists:
-            try:
-                with os.scandir(self.folder / folder) as found:
-                    self._lists[folder] = {one.name: one for one in found}
-            except FileNotFoundError:
-                self._lists[folder] = {}
-        return self._lists[folder]
+        if folder != self._listed:
+            self._listed, self._list = folder, {}
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / folder) as found:
+                self._list = {one.name: one for one in found}
+        return self._list
 
     def _content(self, name: str, ending: str) -> dict[str, Any]:
         folder, _, stem = name.rpartition("/")
@@ -51,9 +53,10 @@ class Survey:
         if file is None:
             return {}
         if ending == ".json" and (known := self._index.get(name)):
+            _name, time, size, record = json.loads(known)
             seen = file.stat()
-            if known[:2] == (seen.st_mtime_ns, seen.st_size):
-                return known[2]
+            if (time, size) == (seen.st_mtime_ns, seen.st_size):
+                return record
         return read_json(Path(file.path))
 
     def record(self, name: str, key: str) -> dict[str, Any] | None:

@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
         if name == "make":
             two.add_argument("--shards", default="", help="numbers such as 0-9, to divide the work of several machines")
             two.add_argument("--skip-failed", action="store_true", help="leave out sets whose workflow fails")
+            two.add_argument(
+                "--demo-model", type=int, metavar="SETS", help="plan this many sets, drawn by the demo's model"
+            )
         if name == "calibrate":
             two.add_argument("--sets", type=int, default=100, help="collages to look at (100)")
         two.set_defaults(run=step)
@@ -163,7 +166,7 @@ def check_step(options: argparse.Namespace) -> None:
 
 def make_step(options: argparse.Namespace) -> None:
     farm.check(options)
-    made = plan.read(options.out)
+    made = plan.read(options.out) if options.demo_model is None else _demo_plan(options)
     chosen = _numbers(options.shards, made.shards)
     left = [number for number in chosen if not made.shard(number).is_file()]
     print(f"{made.shards} shards: {len(made.finished())} finished, {len(left)} to make now.")
@@ -178,6 +181,17 @@ def make_step(options: argparse.Namespace) -> None:
             workers = [Steps(made, stages, bank) for stages in _workers(made, options, studios)]
             make.run(made, make.here(workers), left, options.skip_failed, after, say=_say)
     print(f"Finished: {len(made.finished())} of {made.shards} shards in {made.folder / 'shards'}.")
+
+
+def _demo_plan(options: argparse.Namespace) -> Plan:
+    """Plan whose sets the demo's model draws; a larger number of sets adds to those that are made. Raises Problem."""
+    if options.demo_model < 1:
+        raise Problem(f"--demo-model is {options.demo_model}, expected 1 or more sets: raise it.")
+    from .drawn_world import facts as demo_facts  # which loads the host
+
+    made = Plan(options.out, demo_facts(options.demo_model))
+    made.write()
+    return made
 
 
 def _say(text: str) -> None:

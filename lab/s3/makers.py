@@ -20,6 +20,8 @@ from .stages import STEPS, Captions, Drawn, Embeds, Filter, Given, Stages, scene
 from .studio import Studio, WorkflowWriter
 
 ON_SERVER = ("workflow",)
+TINYLAND_MODEL = "tinyland-model"
+"""Maker of the stages that the demo's model draws."""
 DRAWING = ("collage", "segment", "inpaint", "restyle", "caption")
 
 
@@ -41,6 +43,10 @@ def writer(plan: Plan, stage: str, studio: Studio | None) -> Writer | None:
         return Endpoint(facts["url"], facts["model"], facts["key"], facts["temperature"])
     if facts["by"] == "workflow" and studio is not None:
         return WorkflowWriter(studio, graphs.template(facts))
+    if facts["by"] == TINYLAND_MODEL:
+        from .drawn_world import WorldWriter
+
+        return WorldWriter()
     return None
 
 
@@ -72,8 +78,8 @@ def embeds(plan: Plan, weights: Path | None, device: str) -> Embeds | None:
 
 def in_process(plan: Plan, names: Collection[str] = STEPS) -> bool:
     """True if a network of these stages runs in this process."""
-    by = [plan.stage(name)["by"] for name in ("segment", "filter", "caption") if name in names]
-    return bool({"detector", "network", "blip2"} & set(by))
+    by = [plan.stage(name)["by"] for name in STEPS if name in names]
+    return bool({"detector", "network", "blip2", TINYLAND_MODEL} & set(by))
 
 
 def shared(plan: Plan, weights: Path | None, device: str, names: Collection[str] = STEPS) -> dict[str, Any]:
@@ -106,6 +112,10 @@ def of(
         from . import tinyland
 
         return tinyland.stages(plan, embed)
+    if plan.stage("collage")["by"] == TINYLAND_MODEL:
+        from . import drawn_world  # which loads the host
+
+        return drawn_world.stages(plan, embed)
     by = {name: plan.stage(name)["by"] for name in DRAWING if name in names}
     given = Given(plan)
     drawn = Drawn(plan, _there(studio)) if "workflow" in by.values() else None

@@ -185,11 +185,12 @@ def load(
     embedding_directory: list[str] | str | None = None,
     dtype: torch.dtype | None = None,
     joint: bool = False,
+    joint_file: Path | None = None,
 ) -> tuple[ModelPatcher, CLIP, VAE]:
     """MODEL, CLIP and VAE from the folder's safetensors files, whose keys have ComfyUI's SD1.x prefixes.
 
     dtype: the denoiser's precision, None for ComfyUI's choice on this device.
-    joint: load the denoiser that was trained on sets, from joint.safetensors.
+    joint: load the denoiser that was trained on sets, from joint.safetensors. joint_file: another one in its place.
     Raises FileNotFoundError for a missing file, ValueError for a truncated one or another model's.
     """
     node = "Demo Joint Model" if joint else "Demo Model"
@@ -197,7 +198,8 @@ def load(
         parts = Parts.read(folder, node)
         network, channels = parts.denoiser, UNET_CONFIG["in_channels"]
         if joint:
-            network, metadata = read_weights(folder / "joint.safetensors", METADATA_KEY, node, parts.denoiser)
+            file = joint_file or folder / "joint.safetensors"
+            network, metadata = read_weights(file, METADATA_KEY, node, parts.denoiser)
             channels = IN_CHANNELS
         model = parts.model(TinylandConfig({**UNET_CONFIG, "in_channels": channels}), network, dtype)
         if joint:

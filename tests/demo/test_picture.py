@@ -78,7 +78,7 @@ def source(prompt, node: str, kind: str) -> str:
 
 
 def test_the_columns_are_what_their_titles_say():
-    prompts = {c.workflow: picture._prompt(c.workflow, "nemo", "sea") for c in (picture.REFERENCES, *picture.COLUMNS)}
+    prompts = {c.workflow: picture.prompt(c.workflow, "nemo", "sea") for c in (picture.REFERENCES, *picture.COLUMNS)}
     for column in (picture.REFERENCES, *picture.COLUMNS):
         assert prompts[column.workflow][column.node]["class_type"] in SHOWS
     references, (alone, blended, retouched, guided, joint) = picture.REFERENCES, picture.COLUMNS

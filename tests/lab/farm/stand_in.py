@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from likeness.lab.farm.records import Records
 from likeness.lab.farm.task import Task, key_of
+from PIL import Image
 
 FAKE = Path(__file__).resolve().parent / "fake_comfyui"
 
@@ -24,6 +27,13 @@ def task_of(seed: int, **inputs) -> Task:
     graph = {"1": {"class_type": "KSampler", "inputs": {"seed": seed, **inputs}}}
     graph["2"] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
     return Task(f"row/subject/0/{seed:03d}", key_of(graph), graph, "2", files)
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    """PNG of a picture."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    return content.getvalue()
 
 
 def until(true: Callable[[], object], within: float = 20.0) -> None:

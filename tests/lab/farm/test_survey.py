@@ -1,6 +1,7 @@
 """Surveys: the index spares opening the records, and is never believed against them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from likeness.lab.farm import survey as surveys
@@ -53,3 +54,12 @@ def test_an_error_counts_for_its_key(records):
     survey = records.survey()
     assert survey.error(TASKS[1].name, TASKS[1].key)["error"] == "the mask is empty"
     assert survey.error(TASKS[1].name, "another") is None and survey.error(TASKS[2].name, TASKS[2].key) is None
+
+
+def test_folders_may_be_asked_in_turn(tmp_path):
+    records, tasks = Records(tmp_path), [replace(TASKS[seed], name=f"row/{seed % 2}/{seed}") for seed in range(4)]
+    for task in tasks:
+        records.finish(task, Outcome(b"x", facts={"seconds": 1.0}))
+    survey = records.survey()
+    assert all(survey.record(task.name, task.key) for task in tasks)
+    assert survey.record("row/2/0", tasks[0].key) is None and survey.record("alone", "") is None

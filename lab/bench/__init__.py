@@ -1,0 +1,1 @@
+"""Benchmarks whose pictures are drawn by several workers."""

@@ -1,0 +1,1 @@
+"""The demo on a farm of ComfyUIs."""
