@@ -26,8 +26,7 @@ from ...patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from ...patching.jedi.run import FRESH, JOINT
 from ...patching.tinyland import model as tinyland
 from . import plan
-from .makers import TINYLAND_MODEL
-from .plan import Plan, Row
+from .plan import TINYLAND_MODEL, Plan, Row
 from .stages import Cut, Embeds, Stages, scene_caption, unchanged
 
 PANELS, BLOCKS = 4, "decoder"

@@ -14,14 +14,12 @@ from ...demo.launcher.files import Problem
 from ...patching.evaluation.judge import JUDGE
 from . import graphs
 from .endpoint import Endpoint
-from .plan import Plan
+from .plan import TINYLAND_MODEL, Plan
 from .prompts import Writer
 from .stages import STEPS, Captions, Drawn, Embeds, Filter, Given, Stages, scene_caption, unchanged
 from .studio import Studio, WorkflowWriter
 
 ON_SERVER = ("workflow",)
-TINYLAND_MODEL = "tinyland-model"
-"""Maker of the stages that the demo's model draws."""
 DRAWING = ("collage", "segment", "inpaint", "restyle", "caption")
 
 

@@ -15,6 +15,8 @@ from ...demo.launcher.files import Problem, read_json, write_json
 
 FORMAT = 1
 PER_SHARD = 1000
+TINYLAND_MODEL = "tinyland-model"
+"""Maker of the stages that the demo's model draws."""
 _OPEN = ("sets",)
 """Facts that may change while shards exist: more sets are more shards."""
 
