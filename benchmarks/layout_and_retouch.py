@@ -60,7 +60,7 @@ TARGETS = {
     **targets(tuple(TUNED), tuple(LITERAL)),
 }
 NOTES = (
-    "Settings were tuned on every second subject; the rows are the others. The denoiser computes in "
+    "Settings were tuned on eight subjects; the rows are the other sixteen. The denoiser computes in "
     f"{generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
     "prompted. layout: spread of the subject's center and size over seeds of one prompt. Intervals are 95 % bootstrap "
