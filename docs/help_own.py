@@ -15,7 +15,7 @@ from ..demo.own.photos import photos_in
 from .help_panels import Picture
 
 DEMO_ONLY = (
-    *("jedi", "demo_model", "demo_subject", "correspondence", "keep_best", "same_subject"),
+    *("jedi", "demo_model", "demo_subject", "demo_transformer", "correspondence", "keep_best", "same_subject"),
     *("load_joint_checkpoint", "save_template", "use_saved_template"),
 )
 """Workflows about the demo's own models or subjects, or with its judge."""

@@ -243,6 +243,16 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
             *batch("jedi", "10", 3, 1),
         ),
     ),
+    "LikenessDemoTransformer": (
+        row(
+            "LikenessDemoTransformer",
+            "A picture of the subject, then one seed: alone, with the picture appended, with two models.",
+            Panel("demo_transformer", "8"),
+            Panel("demo_transformer", "12"),
+            Panel("demo_transformer", "15"),
+            Panel("demo_transformer", "18"),
+        ),
+    ),
     "LikenessPromptList": (
         row(
             "LikenessPromptList",

@@ -5,6 +5,7 @@ NO_DIAL = {
     "LikenessSubjectPrompt": "its widgets are texts",
     "LikenessDemoModel": "it has no widgets",
     "LikenessDemoJointModel": "it has no widgets",
+    "LikenessDemoTransformer": "it has no widgets",
     "LikenessPromptList": "its widgets are texts",
     "LikenessCutOut": "its limits drop instances, and change none",
     "LikenessSameSubject": "its threshold drops instances, and changes none",

@@ -9,7 +9,7 @@ from .assemble_set import LikenessAssembleSet
 from .attention_maps import LikenessAttentionMaps
 from .correspondence import LikenessCorrespondence
 from .cut_out import LikenessCutOut
-from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
+from .demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject, LikenessDemoTransformer
 from .joint_checkpoint import LikenessLoadJointCheckpoint
 from .joint_guider import LikenessJointGuider
 from .joint_image_sampler import JointImageSampler
@@ -73,6 +73,7 @@ def node_classes() -> list:
         LikenessDemoModel,
         LikenessDemoSubject,
         LikenessDemoJointModel,
+        LikenessDemoTransformer,
     ]
 
 

@@ -14,6 +14,7 @@ ALIASES = {
     ),
     "LikenessDemoModel": "tinyland, tiny model, test checkpoint",
     "LikenessDemoJointModel": "tinyland, jedi, joint checkpoint",
+    "LikenessDemoTransformer": "tinyland, DiT, z-image, lumina, tiny transformer, test checkpoint",
     "LikenessDemoSubject": "tinyland subject, personalized model, reference images",
     "LikenessLayerProbe": "layers, analyze blocks, vital layers, find blocks, rope, freeflux, stable flow",
     "LikenessLoadJointCheckpoint": "jedi, load checkpoint",

@@ -1,4 +1,4 @@
-"""LikenessDemoModel, LikenessDemoJointModel and LikenessDemoSubject: bundled tiny models and personalized subjects."""
+"""The demo's nodes: bundled tiny models, one of them a transformer, and personalized subjects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import folder_paths
 
 from ..patching.tinyland import model as tinyland
 from ..patching.tinyland import subject as demo_subject
+from ..patching.tinyland import transformer
 from ._api import DEMO, io, schema
 
 
@@ -17,9 +18,12 @@ def _outputs(model: str, clip: str, vae: str) -> list:
     ]
 
 
-def _load(joint: bool) -> io.NodeOutput:
-    embeddings = [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
-    return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, embeddings, joint=joint))
+def _embeddings() -> list[str]:
+    return [*folder_paths.get_folder_paths("embeddings"), str(tinyland.WEIGHTS / "embeddings")]
+
+
+def _state(*names: str) -> tuple:
+    return demo_subject.file_state(*(tinyland.WEIGHTS / f"{name}.safetensors" for name in names))
 
 
 class LikenessDemoModel(io.ComfyNode):
@@ -42,13 +46,11 @@ class LikenessDemoModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls):
-        return demo_subject.file_state(
-            tinyland.WEIGHTS / "denoiser.safetensors", tinyland.WEIGHTS / "autoencoder.safetensors"
-        )
+        return _state("denoiser", "autoencoder")
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return _load(joint=False)
+        return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, _embeddings()))
 
 
 class LikenessDemoJointModel(io.ComfyNode):
@@ -72,13 +74,39 @@ class LikenessDemoJointModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls):
-        return demo_subject.file_state(
-            *(tinyland.WEIGHTS / f"{name}.safetensors" for name in ("denoiser", "autoencoder", "joint"))
-        )
+        return _state("denoiser", "autoencoder", "joint")
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return _load(joint=True)
+        return io.NodeOutput(*tinyland.load(tinyland.WEIGHTS, _embeddings(), joint=True))
+
+
+class LikenessDemoTransformer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LikenessDemoTransformer",
+            display_name="Demo Transformer (Tinyland)",
+            category=DEMO,
+            description=(
+                "The bundled tiny diffusion transformer: a narrow Z-Image network that draws the demo model's scenes. "
+                "No download."
+            ),
+            inputs=[],
+            outputs=_outputs(
+                "The vanilla transformer, for any sampler; its LoRAs are those of Demo Subject.",
+                "The demo model's text encoder, with the pack's own embeddings.",
+                "The demo model's autoencoder.",
+            ),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls):
+        return _state("denoiser", "autoencoder", "transformer")
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(*transformer.load(tinyland.WEIGHTS, _embeddings()))
 
 
 class LikenessDemoSubject(io.ComfyNode):
@@ -93,7 +121,13 @@ class LikenessDemoSubject(io.ComfyNode):
                 "matching prompts. Every subject was tuned on four pictures of one place and pose."
             ),
             inputs=[
-                io.Model.Input("model", tooltip="The demo model; the subjects' LoRAs fit no other."),
+                io.Model.Input(
+                    "model",
+                    tooltip=(
+                        "The demo model; the subjects' LoRAs fit no other. For the demo transformer, two subjects have "
+                        "a LoRA, nemo and taxi."
+                    ),
+                ),
                 io.Combo.Input(
                     "subject",
                     options=demo_subject.names(),
@@ -149,7 +183,9 @@ class LikenessDemoSubject(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, subject: str = "", **_others):
-        return demo_subject.file_state(*demo_subject.files(subject))
+        return demo_subject.file_state(
+            *demo_subject.files(subject), demo_subject.of_transformer(subject, tinyland.WEIGHTS)
+        )
 
     @classmethod
     def execute(cls, model, subject: str, strength: float, scene: str) -> io.NodeOutput:

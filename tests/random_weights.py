@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 
 import torch
-from likeness.demo.training import autoencoder, denoiser
+from likeness.demo.training import autoencoder, denoiser, transformer, transformer_subjects
 from likeness.demo.training.jedi.network import FIRST_LAYER, ORDER, widened
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world import references
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.patching.jedi.format import JointFormat
+from likeness.patching.tinyland import subject as demo_subject
+from likeness.patching.tinyland.transformer import FILE, KIND
 
 CPU = torch.device("cpu")
 
@@ -34,6 +36,11 @@ def fill(folder: Path) -> None:
         write_weights(tensors, folder / "denoiser.safetensors", {"tinyland": {"vocabulary": model.words}})
     if not (folder / "joint.safetensors").exists():
         write_joint(denoiser.Denoiser(CPU).unet, folder)
+    if not (folder / FILE).exists():
+        write_transformer(folder)
+    for name in transformer_subjects.NAMES:
+        if not demo_subject.of_transformer(name, folder).exists():
+            write_transformer_lora(folder, name)
     missing = [name for name in SUBJECTS if not (folder / "subjects" / f"{name}.safetensors").exists()]
     for name in missing:
         write_lora(folder / "subjects" / f"{name}.safetensors", name)
@@ -54,6 +61,26 @@ def write_joint(unet: torch.nn.Module, folder: Path) -> None:
     wide = {**state, FIRST_LAYER: widened(state[FIRST_LAYER])}
     tensors = {f"model.diffusion_model.{k}": v for k, v in wide.items()}
     write_weights(tensors, folder / "joint.safetensors", {"tinyland": "{}", **JointFormat(ORDER).metadata()})
+
+
+def write_transformer(folder: Path) -> None:
+    network = transformer.build(CPU)
+    tensors = {f"model.diffusion_model.{k}": v + 0.05 * torch.randn(v.shape) for k, v in network.state_dict().items()}
+    write_weights(tensors, folder / FILE, {KIND: "{}"}, eight_bit=True)
+
+
+def write_transformer_lora(folder: Path, name: str, rank: int = 4) -> None:
+    """A LoRA of random weights for every attention's output of the demo transformer."""
+    lora = {}
+    for key, weight in transformer.build(CPU).named_parameters():
+        if key.startswith("layers.") and key.endswith("attention.out.weight"):
+            layer = f"diffusion_model.{key.removesuffix('.weight')}"
+            lora |= {
+                f"{layer}.lora_up.weight": 0.1 * torch.randn(len(weight), rank),
+                f"{layer}.lora_down.weight": torch.randn(rank, weight.shape[1]),
+            }
+    path = demo_subject.of_transformer(name, folder)
+    write_weights(lora, path, {demo_subject.TRANSFORMER_SUBJECT: json.dumps({"name": name})})
 
 
 def write_lora(path: Path, name: str, rank: int = 4) -> None:

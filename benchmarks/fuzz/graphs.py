@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ...demo.launcher.client import Prompt
 from . import inputs, parts
 from .builder import BRACED, TEXTS, Builder, Draw, families_of
-from .parts import DEMO, JOINT, Scene, encoded, latent, negative, patched, picture, positive, sampled
+from .parts import DEMO, JOINT, TRANSFORMER, Scene, encoded, latent, negative, patched, picture, positive, sampled
 from .prompts import Link, nodes_of
 
 RETOUCH, GUIDANCE = "MultiSourceAttnSwap", "UREMDGuidance"
@@ -36,14 +36,16 @@ def kinds_of(case: Case) -> set[str]:
     """Classes of the nodes in a case's graph, and its family of models."""
     kinds = {entry["class_type"] for entry in case.prompt.values()}
     drawn = {entry["inputs"].get("family", "") for entry in case.prompt.values() if entry["class_type"] == "FuzzModel"}
-    return kinds | (drawn or {JOINT if "LikenessLoadJointCheckpoint" in kinds else DEMO})
+    loaders = {"LikenessLoadJointCheckpoint": JOINT, "LikenessDemoTransformer": TRANSFORMER}
+    return kinds | (drawn or {family for kind, family in loaders.items() if kind in kinds} or {DEMO})
 
 
 @st.composite
 def cases(draw: Draw, schemas: dict[str, Any], methods: tuple[str, ...] = ()) -> Case:
     b = Builder(draw, schemas)
     method = b.one_of(*(methods or (*METHODS, "set")))
-    s = parts.scene(b, b.one_of(DEMO, DEMO, *((JOINT, DEMO) * 3 if method == "set" else ()), *families_of(b.schemas)))
+    joint = (JOINT, DEMO) * 3 if method == "set" else ()
+    s = parts.scene(b, b.one_of(DEMO, DEMO, *joint, *families_of(b.schemas), TRANSFORMER))
     made = METHODS[method](b, s)
     b.add("FuzzResult", latent=made)
     ours = [node for node, entry in b.prompt.items() if is_ours(entry["class_type"])]

@@ -19,8 +19,8 @@ PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal
 """Ends of a graph. Sentence: of ours, while it ran. Refusal: when it was queued. Failure: nothing usable, which is a
 fault unless core's nodes fail alike without ours."""
 RENEWED_EVERY = 50
-LOADER = "LikenessDemoModel"
-"""Node of ours that stands for a checkpoint's loader: it is no cause of a failure of core's nodes after it."""
+LOADERS = {"LikenessDemoModel", "LikenessDemoTransformer"}
+"""Nodes of ours that stand for a checkpoint's loader: no cause of a failure of core's nodes after them."""
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _RAW = re.compile(
     r"size mismatch|must match the size|object has no attribute|NoneType|KeyError|IndexError|TypeError|shapes cannot|"
@@ -192,7 +192,7 @@ class Oracle:
         if self._is_sentence(found.error) or self._fails_alone(prompt, found):
             return None
         kinds = {prompt[node]["class_type"] for node in ancestors(prompt, found.at)}
-        if not any(is_ours(kind) for kind in kinds - {LOADER}):
+        if not any(is_ours(kind) for kind in kinds - LOADERS):
             return None  # no node of ours has touched what failed
         return Fault("raw error", _blame(prompt, found), found.error)
 

@@ -8,8 +8,9 @@ from typing import Any
 from .builder import BRACED, TEXTS, Builder
 from .prompts import Link
 
-DEMO, UNETS, JOINT = "demo", ("sd1", "sd2", "sdxl"), "joint file"
-"""The demo model; U-Nets of random weights, as are the transformers; a joint checkpoint without a text encoder."""
+DEMO, UNETS, JOINT, TRANSFORMER = "demo", ("sd1", "sd2", "sdxl"), "joint file", "demo transformer"
+"""The demo model; U-Nets of random weights, as are the transformers; a joint checkpoint without a text encoder; the
+demo's own transformer."""
 AUTOENCODERS = {"flux2": "packed"} | dict.fromkeys(("qwen", "krea2", "anima"), "video")
 """FuzzVAE's format for a transformer, where it is not that of images."""
 PATCHES: dict[str, tuple[dict[str, Any], ...]] = {
@@ -88,6 +89,9 @@ def scene(b: Builder, family: str) -> Scene:
     if family == DEMO:
         vanilla = demo
         model = b.add("LikenessDemoSubject", model=demo, strength=0.8, scene="", subject="nemo")
+    elif family == TRANSFORMER:
+        vanilla = b.add("LikenessDemoTransformer")
+        model = b.add("LikenessDemoSubject", model=vanilla, strength=0.8, scene="", subject="nemo")
     elif family == JOINT:
         vanilla = model = b.add("LikenessLoadJointCheckpoint")
     else:

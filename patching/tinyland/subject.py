@@ -15,6 +15,7 @@ from PIL import Image
 from ..host.facts import named, parsed, text
 from ..host.files import brief
 from . import model as tinyland
+from .transformer import TransformerConfig
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -92,13 +93,20 @@ class Subject:
             ) from error
 
     def personalize(self, model: ModelPatcher, strength: float) -> ModelPatcher:
-        """A clone of the MODEL with the LoRA applied; a plain clone at strength 0.
+        """A clone of the MODEL with its LoRA of the subject applied; a plain clone at strength 0.
 
-        Raises ValueError unless every layer of the LoRA fits the model.
+        Raises FileNotFoundError for a transformer and a subject without a LoRA for it, ValueError unless every layer of
+        the LoRA fits the model.
         """
+        if isinstance(model.model.model_config, TransformerConfig):
+            if strength == 0:  # every subject has its pictures and words there
+                return model.clone()
+            lora = _transformer_lora(self.name)
+        else:
+            lora = self.lora
         weights = {key: value.shape for key, value in model.model.state_dict().items()}
-        layers = [key.removesuffix(_UP) for key in self.lora if key.endswith(_UP)]
-        fitting = sum(self._fits(layer, weights.get(f"{layer}.weight")) for layer in layers)
+        layers = [key.removesuffix(_UP) for key in lora if key.endswith(_UP)]
+        fitting = sum(_fits(lora, layer, weights.get(f"{layer}.weight")) for layer in layers)
         if not layers or fitting < len(layers):
             raise ValueError(
                 f"{NODE}: expected the demo model that '{self.name}' was tuned on, got a "
@@ -107,15 +115,9 @@ class Subject:
             )
         if strength == 0:  # patches of weight 0 would still cost time and memory
             return model.clone()
-        personalized, _ = comfy.sd.load_lora_for_models(model, None, self.lora, strength, 0.0)
+        personalized, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)
         assert personalized is not None
         return personalized
-
-    def _fits(self, layer: str, weight: torch.Size | None) -> bool:
-        up, down = self.lora[layer + _UP], self.lora.get(layer + _DOWN)
-        if weight is None or down is None or len(weight) < 2:
-            return False
-        return up.shape == (weight[0], down.shape[0]) and down[0].numel() == weight[1:].numel()
 
     def references(self) -> torch.Tensor:
         """The reference pictures, [4, size, size, 3] in 0..1.
@@ -151,3 +153,27 @@ class Subject:
     @staticmethod
     def _sentence(what: str, scene: str) -> str:
         return f"a photo of a {what} {scene.strip()}".rstrip()
+
+
+def _transformer_lora(name: str) -> dict[str, torch.Tensor]:
+    path = of_transformer(name, tinyland.WEIGHTS)
+    if not path.is_file():
+        others = ", ".join(sorted(other.stem for other in path.parent.glob("*.safetensors")))
+        raise FileNotFoundError(
+            f"{NODE}: expected a subject with a LoRA for the demo transformer ({others or 'none is there'}), got "
+            f"'{name}'; change subject, or set strength to 0 for its pictures and prompts alone."
+        )
+    try:
+        return tinyland.read_weights(path, TRANSFORMER_SUBJECT)[0]
+    except ValueError as error:
+        raise ValueError(
+            f"{NODE}: expected the whole LoRA of a subject for the demo transformer, got {path.name} in "
+            f"{path.parent.name}, which is truncated or made for another model; reinstall the pack."
+        ) from error
+
+
+def _fits(lora: dict[str, torch.Tensor], layer: str, weight: torch.Size | None) -> bool:
+    up, down = lora[layer + _UP], lora.get(layer + _DOWN)
+    if weight is None or down is None or len(weight) < 2:
+        return False
+    return up.shape == (weight[0], down.shape[0]) and down[0].numel() == weight[1:].numel()

@@ -26,6 +26,13 @@ NOTES = {
         "Draws a personalized subject with its LoRA alone. Compare the pictures with the references: the subject is "
         "right, and so is its old place and pose, whatever the prompt says. The other workflows cure that."
     ),
+    "demo_transformer": (
+        "The papers' methods on a diffusion transformer, with one seed: alone; with a reference's keys and values "
+        "appended, nothing personalized; and step-blended, where the LoRA finishes what the vanilla model "
+        "began (Layout-and-Retouch).\n\n**subject**: nemo and taxi have a LoRA for it. **weight** of the reference: "
+        "how much it is looked at; **strength** of *Reference Retouch* 0, **switch_step** 25: the transformer "
+        "alone.\n\nWith your own: *Load Diffusion Model*, *Load CLIP* and *Load VAE* in place of *Demo Transformer*."
+    ),
     "subject_prompt": (
         "One prompt for both models: the subject stands in braces, and **token** holds the words that the LoRA "
         "learned. Compare *Vanilla* and *Personalized*: one text, worded for each."

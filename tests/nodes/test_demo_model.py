@@ -5,8 +5,14 @@ import pytest
 import torch
 from likeness.demo.world.references import strip
 from likeness.demo.world.subjects import SUBJECTS
-from likeness.nodes.demo_model import LikenessDemoJointModel, LikenessDemoModel, LikenessDemoSubject
+from likeness.nodes.demo_model import (
+    LikenessDemoJointModel,
+    LikenessDemoModel,
+    LikenessDemoSubject,
+    LikenessDemoTransformer,
+)
 from likeness.patching.jedi.format import ATTACHMENT
+from likeness.patching.tinyland import subject as demo_subject
 from likeness.tests.patching import tiny_models
 from PIL import Image
 
@@ -51,6 +57,67 @@ def test_missing_or_truncated_joint_model_is_refused(weights):
         path.unlink() if damage is None else path.write_bytes(damage)
         refusal(LikenessDemoJointModel.execute, "Demo Joint Model", path.name)
         assert LikenessDemoJointModel.fingerprint_inputs() != before
+
+
+@pytest.fixture
+def transformer(weights):
+    return LikenessDemoTransformer.execute().result
+
+
+def test_the_transformer_draws_with_the_demos_encoders(transformer):
+    import nodes
+
+    model, clip, vae = transformer
+    text = nodes.CLIPTextEncode().encode(clip, f"a photo of a embedding:{NAME} in the sea")[0]
+    latent = nodes.EmptyLatentImage().generate(128, 128, 2)[0]
+    sampled = nodes.KSampler().sample(model, 1, 2, 4.0, "euler", "simple", text, text, latent)[0]
+    images = nodes.VAEDecode().decode(vae, sampled)[0]
+    assert images.shape == (2, 128, 128, 3) and images.isfinite().all() and images.std() > 0
+    assert np.shape(model.model.latent_format.latent_rgb_factors) == (4, 3)
+
+
+def test_a_subject_has_a_lora_for_the_transformer(transformer, loaded):
+    import nodes
+
+    model, clip, _ = transformer
+    personalized, references, *prompts = personalize(model, "nemo")
+    assert personalized.patches and not model.patches and personalized.model is model.model
+    assert references.shape == (4, 128, 128, 3) and prompts == list(personalize(loaded[0], "nemo")[2:])
+    text = nodes.CLIPTextEncode().encode(clip, prompts[0])[0]
+
+    def sampled(m):
+        latent = {"samples": torch.zeros(1, 4, 16, 16)}
+        return nodes.KSampler().sample(m, 3, 2, 4.0, "euler", "simple", text, text, latent)[0]["samples"]
+
+    plain, tuned = sampled(model), sampled(personalized)
+    assert not torch.equal(tuned, plain)
+    assert torch.equal(sampled(personalize(model, "nemo", strength=0.0)[0]), plain)
+
+
+def test_a_subject_without_a_lora_for_the_transformer(transformer):
+    model = transformer[0]
+    refusal(lambda: personalize(model, "amanita"), "Demo Subject", "nemo, taxi", "'amanita'", "strength to 0")
+    neutral, references, *_ = personalize(model, "amanita", strength=0.0)
+    assert not neutral.patches and neutral is not model and references.shape[0] == 4
+
+
+def test_missing_truncated_or_foreign_transformers_and_their_loras_are_refused(transformer, weights):
+    path, model = demo_subject.of_transformer("nemo", weights), transformer[0]
+    before = LikenessDemoSubject.fingerprint_inputs(subject="nemo")
+    content, foreign = path.read_bytes(), (weights / "subjects" / "nemo.safetensors").read_bytes()
+    for damage in (content[: len(content) // 2], b"", foreign, None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        refusal(lambda: personalize(model, "nemo"), "Demo Subject", "transformer", "nemo")
+        assert LikenessDemoSubject.fingerprint_inputs(subject="nemo") != before
+    before, path = LikenessDemoTransformer.fingerprint_inputs(), weights / "transformer.safetensors"
+    content, foreign = path.read_bytes(), (weights / "denoiser.safetensors").read_bytes()
+    for damage in (content[: len(content) // 2], b"", foreign, None):
+        # Another file of this name: tensors are mapped from the first.
+        path.unlink()
+        if damage is not None:
+            path.write_bytes(damage)
+        refusal(LikenessDemoTransformer.execute, "Demo Transformer", path.name)
+        assert LikenessDemoTransformer.fingerprint_inputs() != before
 
 
 def test_words_of_the_prompt_reach_the_conditioning(loaded):

@@ -145,10 +145,10 @@ def test_weights_tell_where_they_come_from(path):
     assert kinds == ({"F16", "I8"} if "eight_bit" in metadata else {"F16"})
     assert re.fullmatch(r"[0-9a-f]{7,40}", metadata["commit"])
     assert metadata["seed"] == "0" and int(metadata["steps"]) > 0
-    assert (
-        "denoiser" not in metadata
-        or metadata["denoiser"] == hashlib.sha256((WEIGHTS / "denoiser.safetensors").read_bytes()).hexdigest()[:16]
-    )
+    for entry, name in (("denoiser", "denoiser"), ("network", "transformer")):  # what it was trained on
+        if entry in metadata:
+            content = (WEIGHTS / f"{name}.safetensors").read_bytes()
+            assert metadata[entry] == hashlib.sha256(content).hexdigest()[:16]
 
 
 @pytest.mark.parametrize("folder", ["subjects", "embeddings"])

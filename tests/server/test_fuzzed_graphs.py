@@ -14,7 +14,8 @@ def schemas(client):
     return client.object_info()
 
 
-MODELS = {"LikenessDemoModel", "LikenessDemoSubject", "LikenessDemoJointModel", "LikenessLoadJointCheckpoint"}
+MODELS = {f"LikenessDemo{name}" for name in ("Model", "Subject", "JointModel", "Transformer")}
+MODELS |= {"LikenessLoadJointCheckpoint"}
 
 
 def check_form(prompt, schemas):

@@ -15,6 +15,7 @@ _KINDS = {
         "LikenessDemoJointModel",
         "LikenessDemoModel",
         "LikenessDemoSubject",
+        "LikenessDemoTransformer",
         "LikenessJointCheckpoint",
         "LikenessLoadJointCheckpoint",
         "LoraLoader",
