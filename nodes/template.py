@@ -163,14 +163,15 @@ class LayoutTemplate(io.ComfyNode):
         **sampling,
     ) -> io.NodeOutput:
         check_vae(model, vae, NODE)
-        told = notices(cls)
+        told, said = notices(cls), text_and_word(subject_prompt, VANILLA, text, word)
         if mask is not None or boxes.strip():
             template, made = draw_template(model, mask, boxes, latent), latent
         else:
             template, made = record_template(
                 model,
                 clip,
-                **text_and_word(subject_prompt, VANILLA, text, word),
+                text=said["text"],
+                word=said["word"],
                 negative=negative,
                 latent=latent,
                 sampling=Sampling(**sampling),

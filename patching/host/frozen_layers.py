@@ -155,8 +155,9 @@ def _affine(layer: torch.nn.Module, x: torch.Tensor) -> tuple[torch.Tensor | Non
     if own is not None:
         weight, bias = own
         # Autograd saves the bias of a LayerNorm, and no other norm's.
-        saved = bias is not None and isinstance(layer, torch.nn.LayerNorm)
-        return _alias(weight), _alias(bias) if saved else _without_gradient(bias)
+        if bias is not None and isinstance(layer, torch.nn.LayerNorm):
+            return _alias(weight), _alias(bias)
+        return _alias(weight), _without_gradient(bias)
     with torch.inference_mode():
         weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)  # pyright: ignore[reportAssignmentType]
     copies = weight.detach().clone(), None if bias is None else bias.detach().clone()
