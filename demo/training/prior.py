@@ -68,7 +68,7 @@ def drawn(model: Denoiser, captions: list[str], device: torch.device) -> torch.T
             alpha = (sigma**2 + 1) ** -0.5
             noisy = alpha * x
             velocity = model(noisy.repeat(2, 1, 1, 1), torch.full((2 * n,), float(time), device=device), both)
-            without, named = velocity.chunk(2)
+            without, named = velocity.unflatten(0, (2, n))
             denoised = alpha * noisy - sigma * alpha * torch.lerp(without, named, CFG)
             x = ddim_step(x, denoised, sigma, following)
         parts.append(x)
