@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from likeness.benchmarks import generate, grid, jedi, jedi_costs, jedi_figures, report
-from likeness.benchmarks.jedi_comparison import COPIES, ROWS, JointSets, Recipe
+from likeness.benchmarks.jedi_comparison import COPIES, ROWS, S3_SETS, JointSets, Recipe, s3_joint
 from likeness.demo.world.subjects import SUBJECTS
+from safetensors.torch import save_file
 
 FEW_STEPS = generate.Settings(steps=2)
 FIRST = next(iter(SUBJECTS.values()))
@@ -50,6 +52,22 @@ def test_every_row_is_another_method(random_weights):
         assert not torch.equal(latents[0], latents[1]), name
     different = {tuple(latents.flatten().tolist()) for latents in made.values()}
     assert len(different) == len(ROWS)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_the_row_of_s3_s_sets_draws_with_the_model_in_the_cache(random_weights, monkeypatch, tmp_path, scale):
+    """With the bundled joint model there, the row is joint_1's."""
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    with safetensors.safe_open(random_weights / "joint.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        metadata = file.metadata()
+    s3_joint().parent.mkdir()
+    save_file({name: value * scale for name, value in tensors.items()}, s3_joint(), metadata=metadata)
+    with torch.inference_mode():
+        sets = JointSets(random_weights, FEW_STEPS, Recipe())
+        where = grid.Grid((FIRST,), 1, 2).prompts_of(FIRST)[0]
+        found = [sets.latents(name, FIRST, where, [5]) for name in (S3_SETS, "joint_1")]
+    assert torch.equal(*found) == (scale == 1)
 
 
 def test_uncoupled_rows_are_the_vanilla_model(random_weights):
