@@ -15,6 +15,7 @@ BENCHMARKS = {
     "pick-and-draw-costs": "the cost of Pick-and-Draw in time and memory, beside plain sampling and plain autograd",
     "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
     "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
+    "jedi-data": "joint models of JeDi by what they were trained on: rendered sets, sets of S3, near-copies",
     "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
     "transformers": "every method on the demo transformer, and the places of its references",
     "peers": "the papers' methods beside their peers, each over its strength, with Pareto plots",
@@ -37,7 +38,16 @@ OPTIONS = {
 """Options that a benchmark takes besides --quick, by the names of its arguments."""
 
 
-SPREAD = ("layout-and-retouch", "pick-and-draw", "jedi")
+SPREAD = (
+    "layout-and-retouch",
+    "pick-and-draw",
+    "jedi",
+    "jedi-data",
+    "likeness",
+    "transformers",
+    "peers",
+    "robustness",
+)
 """Benchmarks that draw cell by cell, so that several processes can; each has a function `sweeps`."""
 
 

@@ -6,20 +6,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from ..demo import judge
-from ..demo.launcher.files import digest
 from ..patching.tinyland import model as tinyland
-from . import extras, generate, jedi_figures
+from . import generate, jedi_data, jedi_figures
 from .chart import beside, lines, pareto
 from .grid import Grid, contact_sheet, renders, row
-from .jedi_comparison import COPIES, ROWS, S3_SETS, JointSets, Recipe, s3_joint
+from .jedi_comparison import ROWS, JointSets, Recipe
 from .jedi_costs import costs_of
+from .jedi_data import kept_of
 from .kept import Kept
 from .networks import full_size_network, tiny_network
-from .report import Report, Target, interval_figures
+from .report import Report, Target
 from .samples import REPORTED, grid_of
 from .sweep import Sweep
 from .timing import silence
@@ -75,24 +74,13 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     eye, sets = judge.Judge.load(), JointSets(weights, generate.Settings(), recipe)
     scores, sheet = compared(sets, amounts.grid, eye, kept_of(sets))
     swept, balanced = sweep(sets, amounts.sweep, eye), ratios(sets, amounts.sweep, eye)
-    figures, lacking = {}, extras.missing([extras.copies()], extras.COPIES, weights)
-    if lacking:
-        print(lacking, flush=True)
-    else:
-        scores[COPIES], figures = copied(sets, amounts.grid, eye)
-    figures |= jedi_figures.signs(scores)
-    if s3_joint().is_file():
-        with silence(), timed(S3_SETS):
-            scores[S3_SETS] = amounts.grid.score(sets.sample(S3_SETS, amounts.grid, kept_of_s3(sets)), eye)
-        for other in ("text_only", "training_free_uncoupled"):
-            found = scores[S3_SETS]["identity"] - scores[other]["identity"]
-            figures |= interval_figures(f"identity_s3_sets_above_{other}", found)
-    else:
-        print(
-            f"{S3_SETS}: left out without {s3_joint()}; make sets with `run.py s3 make FOLDER --demo-model 2000`, and "
-            f"train with `run.py train joint --sets FOLDER --checkpoint tinyland --out {s3_joint()}`.",
-            flush=True,
-        )
+    others, lacking = jedi_data.trained_on_others(weights)
+    jedi_data.say(lacking)
+    for name in others:
+        with silence(), timed(name):
+            scores[name] = amounts.grid.score(jedi_data.sampled(sets, name, amounts.grid), eye)
+    figures = jedi_figures.signs(scores) | jedi_data.figures_of_others(sets, amounts.grid, eye, scores)
+    targets = TARGETS | {name: target for name, target in jedi_figures.OF_DATA.items() if name in figures}
     with silence():
         for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 1)):
             with timed(f"costs of {network.name}"):
@@ -104,26 +92,14 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
     )
     rows = [row(name, found) for name, found in scores.items()] + swept
     rows += [entry for entries in balanced.values() for entry in entries]
-    notes = (*NOTES, lacking) if lacking else NOTES
-    return Report("jedi", rows, figures, TARGETS, notes, picture, caption)
-
-
-def kept_of(sets: JointSets, *more: object) -> Kept:
-    """Cache of the pictures of a recipe at the sampler's settings. more: what else decides them."""
-    parts = ("autoencoder", "denoiser", "joint")
-    return Kept.of("jedi", "jedi_comparison", (sets.settings, sets.recipe, *more), sets.weights, parts)
-
-
-def kept_of_s3(sets: JointSets) -> Kept:
-    return kept_of(sets, digest(s3_joint()))
+    return Report("jedi", rows, figures, targets, (*NOTES, *lacking), picture, caption)
 
 
 def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
     """All that several processes can draw, by the names of the rows."""
     amounts, sets = QUICK if quick else FULL, JointSets(weights, generate.Settings(), Recipe())
-    found = {name: sets.sweep(name, amounts.grid, kept_of(sets)) for name in ROWS}
-    if s3_joint().is_file():
-        found[S3_SETS] = sets.sweep(S3_SETS, amounts.grid, kept_of_s3(sets))
+    names = (*ROWS, *jedi_data.trained_on_others(weights)[0])
+    found = {name: sets.sweep(name, amounts.grid, kept_of(sets, name)) for name in names}
     for scale in SCALES:
         other = sets.with_settings(replace(sets.settings, cfg=scale))
         found[f"guidance scale {scale:g}"] = other.sweep("joint_1", amounts.sweep, kept_of(other))
@@ -132,15 +108,6 @@ def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
             other = sets.with_recipe(**{order: ratio})
             found[f"{order}, references at {ratio:g}"] = other.sweep(order, amounts.sweep, kept_of(other))
     return found
-
-
-def copied(sets: JointSets, grid: Grid, eye: judge.Judge) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Scores of the joint model of near-copies, and figures of how much oftener it draws the references' place."""
-    with silence(), timed(COPIES):
-        pictures = sets.sample(COPIES, grid, kept_of(sets, digest(extras.copies())))
-        others = sets.sample("joint_1", grid, kept_of(sets))
-    places = [jedi_figures.copied_places(grid, images, eye) for images in (pictures, others)]
-    return grid.score(pictures, eye), interval_figures("place_copies_above_joint_1", places[0] - places[1])
 
 
 def compared(sets: JointSets, grid: Grid, eye: judge.Judge, kept: Kept | None = None) -> tuple[dict, Image.Image]:

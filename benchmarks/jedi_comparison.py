@@ -45,6 +45,7 @@ COPIES = "copies_1"
 """Row of the joint model that has seen near-copies alone: one reference, as joint_1."""
 S3_SETS = "joint, S3 sets"
 """Row of a joint model that was trained on sets of `run.py s3`: one reference, as joint_1."""
+S3_TEXT_ONLY = f"{S3_SETS}, text_only"
 NODE = "bench"
 
 
@@ -107,9 +108,10 @@ class JointSets:
         """Widgets of the node for a row."""
         cfg, recipe = self.settings.cfg, self.recipe
         free = name.startswith("training_free")
+        guidance = "text_only" if name == S3_TEXT_ONLY else name
         return Widgets(
             cfg=cfg,
-            guidance=name if name in ("text_only", "image_first", "text_first") else "joint",
+            guidance=guidance if guidance in ("text_only", "image_first", "text_first") else "joint",
             image_cfg=cfg * {"image_first": recipe.image_first, "text_first": recipe.text_first}.get(name, 1.0),
             strength=0.0 if name == "training_free_uncoupled" else 1.0,
             blocks=recipe.free_blocks if free else "all",
@@ -128,7 +130,7 @@ class JointSets:
         model = self.model if name.startswith("training_free") else self.joint
         if name == COPIES:
             model = self._copying = self._copying or copying_model(self.weights)
-        if name == S3_SETS:
+        if name in (S3_SETS, S3_TEXT_ONLY):
             model = self._s3 = self._s3 or self._s3_model()
         text = self.encode([where.text(subject.subject.name)])
         guider = joint_guider(

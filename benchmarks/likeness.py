@@ -24,7 +24,9 @@ from ..patching.tinyland import model as tinyland
 from . import generate, two_subjects
 from .bases import LORA, placeholder, with_lora
 from .grid import Grid, GridPrompt, renders, row
+from .kept import Kept
 from .report import Report, interval_figures
+from .sweep import Sweep
 from .timing import silence
 from .tinyland import timed
 
@@ -40,6 +42,7 @@ DIALS = {
 }
 """{name: method, target_prompt, values of likeness}. At 0, the target prompt has no effect."""
 STRENGTH = 0.6
+LABEL = "dial"
 COMPLETE, QUICK = Grid(REPORTED[:4], prompts=1, seeds=2), Grid(REPORTED[:1], prompts=1, seeds=1)
 NOTES = (
     "Defaults of Likeness Sampler and Subject with one photograph at its own size; 25 steps of euler at cfg 4, in "
@@ -106,11 +109,22 @@ class Dial:
         return draw(inputs, method)[0]["samples"]
 
 
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw."""
+    dial = Dial(weights)
+    cells = Sweep(tuple(names(DIALS)), dial.cell, dial.vae, QUICK if quick else COMPLETE, _kept(dial), LABEL)
+    return {LABEL: cells}
+
+
+def _kept(dial: Dial) -> Kept:
+    return Kept.of("likeness", "likeness", dial.settings, dial.weights, ("autoencoder", "denoiser", "joint"))
+
+
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     grid, dial, eye = QUICK if quick else COMPLETE, Dial(weights), judge.Judge.load()
     with silence():
         with timed("dial"):
-            images = grid.sample_cells(names(DIALS), dial.cell, dial.vae)
+            images = grid.sample_cells(names(DIALS), dial.cell, dial.vae, _kept(dial), LABEL)
         with timed("two subjects"):
             coupled, alone = two_subjects.identities(eye, two_subjects.PAIRS[: 1 if quick else None], weights)
     rows = [row(name, grid.score(pictures, eye)) for name, pictures in images.items()]

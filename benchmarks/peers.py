@@ -19,6 +19,7 @@ from .kept import Kept
 from .peers_comparison import METHODS, PLAIN, RECIPES, SHIPPED, Peers, rows_of
 from .report import Report, interval_figures
 from .samples import REPORTED, grid_of
+from .sweep import Sweep
 from .timing import silence
 from .tinyland import timed
 
@@ -69,16 +70,29 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, bases: tuple[str, ...] = 
 
 def compared(base: str, weights: Path, grid: Grid, eye: judge.Judge) -> dict[str, dict[str, np.ndarray]]:
     """Scores of every row of a base."""
-    peers = Peers(weights, generate.Settings(), RECIPES[base])
-    parts = ("autoencoder", "denoiser", "joint")
-    kept = Kept.of("peers", "peers_comparison", (peers.settings, peers.recipe), weights, parts)
-    scores = {}
+    peers, scores = Peers(weights, generate.Settings(), RECIPES[base]), {}
+    kept = _kept(peers)
     with silence():
         for method in (PLAIN, *METHODS[base]):
             with timed(f"{base}: {method}"):
                 images = peers.sample(method, grid, kept)
             scores |= {name: grid.score(pictures, eye) for name, pictures in images.items()}
     return scores
+
+
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw."""
+    grid, found = (QUICK if quick else FULL).grid, {}
+    for base in BASES[:1] if quick else BASES:
+        peers = Peers(weights, generate.Settings(), RECIPES[base])
+        kept = _kept(peers)
+        found |= {f"{base}: {method}": peers.sweep(method, grid, kept) for method in (PLAIN, *METHODS[base])}
+    return found
+
+
+def _kept(peers: Peers) -> Kept:
+    parts = ("autoencoder", "denoiser", "joint")
+    return Kept.of("peers", "peers_comparison", (peers.settings, peers.recipe), peers.weights, parts)
 
 
 def figures_of(methods: tuple[str, ...], scores: Scores) -> dict[str, float]:

@@ -29,6 +29,7 @@ from .layout_and_retouch_comparison import Recipe as Retouching
 from .pick_and_draw_comparison import BOTH, Guided
 from .pick_and_draw_comparison import Recipe as Guidance
 from .style_aligned import style_aligned
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -207,6 +208,10 @@ class Peers:
             pictures=1,
         )
         return generate.latents(guider, seeds, self.settings)
+
+    def sweep(self, method: str, grid: Grid, kept: Kept) -> Sweep:
+        """Cells of `sample`."""
+        return Sweep(rows_of(method), partial(self.cell, method), self.vae, grid, kept, self.base)
 
     def sample(self, method: str, grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8 by row."""

@@ -27,6 +27,7 @@ from .pick_and_draw_comparison import BOTH, Guided
 from .pick_and_draw_comparison import Recipe as Guidance
 from .report import Report, Target, interval_figures
 from .samples import REPORTED, grid_of
+from .sweep import Sweep
 from .timing import silence
 from .tinyland import timed
 
@@ -70,10 +71,9 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     amounts, eye = QUICK if quick else FULL, judge.Judge.load()
     found = {}
     with silence():
-        for sampler, steps in SAMPLERS[:2] if quick else SAMPLERS:
-            settings = replace(generate.Settings(), sampler=sampler, steps=steps)
-            with timed(f"{sampler}, {steps} steps"):
-                found[sampler, steps] = signs(weights, settings, amounts.grid, eye)
+        for settings in _settings(quick):
+            with timed(f"{settings.sampler}, {settings.steps} steps"):
+                found[settings.sampler, settings.steps] = signs(weights, settings, amounts.grid, eye)
         with timed("threads"):
             threads = thread_figures(weights, amounts.grid.subjects[0], amounts.pictures, eye)
     rows, figures = [], {}
@@ -115,10 +115,8 @@ def of_retouch(weights: Path, settings: generate.Settings, grid: Grid, eye: judg
     """Layout-and-Retouch, on both bases."""
     found = {}
     for base in RETOUCHED_BASES:
-        recipe = TUNED[base]
-        scaled = recipe.at_steps(settings.steps)
-        kept = _kept("layout_and_retouch_comparison", (settings, scaled), weights)
-        images = Ablation(weights, settings, scaled).sample(tuple(NAMES), grid, kept)
+        ablation, kept = _retouched(base, weights, settings)
+        images = ablation.sample(tuple(NAMES), grid, kept)
         apart = differences({name: grid.score(pictures, eye) for name, pictures in images.items()})
         found |= {f"{base}_{name}": values for name, values in stated(apart).items()}
     return found
@@ -126,8 +124,7 @@ def of_retouch(weights: Path, settings: generate.Settings, grid: Grid, eye: judg
 
 def of_guidance(weights: Path, settings: generate.Settings, grid: Grid, eye: judge.Judge) -> Stated:
     """Pick-and-Draw, on the bases that need no training of their own."""
-    guided = Guided(weights, settings, Guidance())
-    kept = _kept("pick_and_draw_comparison", (settings, guided.recipe), weights)
+    guided, kept = _guided(weights, settings)
     scores = {}
     for base in GUIDED_BASES:
         images = guided.sample(base, ROWS, grid, kept)
@@ -139,14 +136,48 @@ def of_guidance(weights: Path, settings: generate.Settings, grid: Grid, eye: jud
 
 def of_sets(weights: Path, settings: generate.Settings, grid: Grid, eye: judge.Judge) -> Stated:
     """JeDi's order of guidance, and more references."""
-    sets = JointSets(weights, settings, Joining())
-    kept = _kept("jedi_comparison", (settings, sets.recipe), weights, ("autoencoder", "denoiser", "joint"))
+    sets, kept = _coupled(weights, settings)
     scores = {name: grid.score(sets.sample(name, grid, kept), eye) for name in SETS}
     return {
         name: scores[first][metric] - scores[second][metric]
         for name, (metric, first, second) in jedi_figures.STATED.items()
         if first in scores and second in scores
     }
+
+
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw; pictures with other thread counts are not among it."""
+    grid, found = (QUICK if quick else FULL).grid, {}
+    for settings in _settings(quick):
+        named = f"{settings.sampler}, {settings.steps} steps"
+        for base in RETOUCHED_BASES:
+            ablation, kept = _retouched(base, weights, settings)
+            found[f"{named}: retouch {base}"] = ablation.sweep(tuple(NAMES), grid, kept)
+        guided, kept = _guided(weights, settings)
+        found |= {f"{named}: guidance {base}": guided.sweep(base, ROWS, grid, kept) for base in GUIDED_BASES}
+        sets, kept = _coupled(weights, settings)
+        found |= {f"{named}: {name}": sets.sweep(name, grid, kept) for name in SETS}
+    return found
+
+
+def _settings(quick: bool) -> list[generate.Settings]:
+    plain = generate.Settings()
+    return [replace(plain, sampler=sampler, steps=steps) for sampler, steps in (SAMPLERS[:2] if quick else SAMPLERS)]
+
+
+def _retouched(base: str, weights: Path, settings: generate.Settings) -> tuple[Ablation, Kept]:
+    scaled = TUNED[base].at_steps(settings.steps)
+    return Ablation(weights, settings, scaled), _kept("layout_and_retouch_comparison", (settings, scaled), weights)
+
+
+def _guided(weights: Path, settings: generate.Settings) -> tuple[Guided, Kept]:
+    guided = Guided(weights, settings, Guidance())
+    return guided, _kept("pick_and_draw_comparison", (settings, guided.recipe), weights)
+
+
+def _coupled(weights: Path, settings: generate.Settings) -> tuple[JointSets, Kept]:
+    sets = JointSets(weights, settings, Joining())
+    return sets, _kept("jedi_comparison", (settings, sets.recipe), weights, ("autoencoder", "denoiser", "joint"))
 
 
 def _kept(module: str, settings: object, weights: Path, parts: tuple[str, ...] = ("autoencoder", "denoiser")) -> Kept:

@@ -19,6 +19,7 @@ from . import generate
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .report import Report, Target, interval_figures
+from .sweep import Sweep
 from .timing import silence
 from .tinyland import timed
 from .transformers_comparison import (
@@ -82,13 +83,7 @@ QUICK = Amounts(_grid(PERSONAL[:1], 1, 2), _grid(PERSONAL[:1], 1, 2), 8)
 def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     _check(weights)
     amounts, drawn, eye = QUICK if quick else FULL, Drawn(weights), judge.Judge.load()
-    kept = Kept.of(
-        "transformers",
-        "transformers_comparison",
-        (drawn.settings, drawn.recipe),
-        weights,
-        ("autoencoder", "denoiser", "transformer"),
-    )
+    kept = _kept(drawn)
     scores, shown = {}, {s.name: [*renders(s.training_scenes()[:1])] for s in amounts.grid.subjects}
     with silence():
         for names, grid in ((ROWS, amounts.grid), (PERSONAL_ROWS, amounts.personal)):
@@ -111,6 +106,20 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
         sheet(shown),
         "One prompt per line, the same seeds for every row.",
     )
+
+
+def sweeps(quick: bool, weights: Path = tinyland.WEIGHTS) -> dict[str, Sweep]:
+    """All that several processes can draw, by the names of the rows."""
+    _check(weights)
+    amounts, drawn = QUICK if quick else FULL, Drawn(weights)
+    kept = _kept(drawn)
+    found = {name: drawn.sweep(name, amounts.grid, kept) for name in ROWS}
+    return found | {name: drawn.sweep(name, amounts.personal, kept) for name in PERSONAL_ROWS}
+
+
+def _kept(drawn: Drawn) -> Kept:
+    parts = ("autoencoder", "denoiser", "transformer")
+    return Kept.of("transformers", "transformers_comparison", (drawn.settings, drawn.recipe), drawn.weights, parts)
 
 
 def _check(weights: Path) -> None:

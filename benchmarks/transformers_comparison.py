@@ -38,6 +38,7 @@ from . import generate
 from .bases import LORA, words
 from .grid import Grid, GridPrompt, renders
 from .kept import Kept
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -138,16 +139,26 @@ class Drawn:
 
     def sample(self, names: Sequence[str], grid: Grid, kept: Kept | None = None) -> dict[str, np.ndarray]:
         """Pictures [subjects, prompts, seeds, size, size, 3] uint8 by row."""
-
-        def cell(name: str, subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]):
-            return {name: self.latents(name, subject, where, seeds)}
-
         found = {}
         for name in names:
-            personal = [demo_subject.of_transformer(s.name, self.weights) for s in grid.subjects]
-            label = f"transformer-{digest(*personal)}" if name in PERSONAL_ROWS else "transformer"
-            found |= grid.sample_cells((name,), partial(cell, name), self.vae, kept, label)
+            cell, label = partial(self.cell, name), self._label(name, grid)
+            found |= grid.sample_cells((name,), cell, self.vae, kept, label)
         return found
+
+    def sweep(self, name: str, grid: Grid, kept: Kept) -> Sweep:
+        """Cells of a row."""
+        return Sweep((name,), partial(self.cell, name), self.vae, grid, kept, self._label(name, grid))
+
+    def cell(
+        self, name: str, subject: PersonalSubject, where: GridPrompt, seeds: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
+        """Latents of a cell by the name of its row."""
+        return {name: self.latents(name, subject, where, seeds)}
+
+    def _label(self, name: str, grid: Grid) -> str:
+        if name not in PERSONAL_ROWS:
+            return "transformer"
+        return f"transformer-{digest(*(demo_subject.of_transformer(s.name, self.weights) for s in grid.subjects))}"
 
     def _photos(self, subject: PersonalSubject) -> torch.Tensor:
         return torch.from_numpy(renders(subject.training_scenes()[: self.recipe.pictures])).float() / 255

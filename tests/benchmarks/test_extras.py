@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from likeness.benchmarks import extras, generate, grid, jedi, jedi_figures, layout_and_retouch
+from likeness.benchmarks import extras, generate, grid, jedi_data, jedi_figures, layout_and_retouch
 from likeness.benchmarks.bases import CUSTOM_DIFFUSION
 from likeness.benchmarks.jedi_comparison import COPIES, JointSets, Recipe
 from likeness.benchmarks.layout_and_retouch_comparison import Ablation
@@ -79,9 +79,12 @@ def test_a_joint_model_of_copies_has_its_own_row(random_weights, random_judge):
         sets = JointSets(random_weights, FEW_STEPS, Recipe())
         where = GRID.prompts_of(FIRST)[0]
         made = [sets.latents(name, FIRST, where, [5]) for name in (COPIES, "joint_1")]
-        scores, figures = jedi.copied(sets, GRID, random_judge)
-    assert not torch.equal(*made) and scores["identity"].shape == (1, 1, 2)
-    assert {*figures} == {f"place_copies_above_joint_1{end}" for end in ("", "_low", "_high")}
+        pictures = {name: jedi_data.sampled(sets, name, GRID) for name in (COPIES, "joint_1")}
+        scores = {name: GRID.score(images, random_judge) for name, images in pictures.items()}
+        figures = jedi_data.figures_of_others(sets, GRID, random_judge, scores)
+    assert not torch.equal(*made) and scores[COPIES]["identity"].shape == (1, 1, 2)
+    stated = ("place_copies_above_joint_1", "identity_copies_above_joint_1", "prompt_joint_1_above_copies")
+    assert {*figures} == {f"{name}{end}" for name in stated for end in ("", "_low", "_high")}
 
 
 def test_copied_places_are_those_of_the_references(random_judge, monkeypatch):

@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from likeness.benchmarks import generate, grid, jedi, jedi_costs, jedi_figures, report
-from likeness.benchmarks.jedi_comparison import COPIES, ROWS, S3_SETS, JointSets, Recipe, s3_joint
+from likeness.benchmarks import generate, grid, jedi, jedi_costs, jedi_data, jedi_figures, report
+from likeness.benchmarks.jedi_comparison import COPIES, ROWS, S3_SETS, S3_TEXT_ONLY, JointSets, Recipe, s3_joint
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.tests.benchmarks.cells import files_of, kept_in
 from safetensors.torch import save_file
 
 FEW_STEPS = generate.Settings(steps=2)
 FIRST = next(iter(SUBJECTS.values()))
+
+
+def write_s3_joint(weights, scale):
+    """Writes the joint model of random weights, scaled, where the one of S3's sets is expected."""
+    with safetensors.safe_open(weights / "joint.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        metadata = file.metadata()
+    s3_joint().parent.mkdir()
+    save_file({name: value * scale for name, value in tensors.items()}, s3_joint(), metadata=metadata)
 
 
 @pytest.mark.usefixtures("random_judge")
@@ -39,6 +49,25 @@ def test_quick_run(random_weights, one_level, monkeypatch, tmp_path):
     assert {f"{name}{end}" for name in stated for end in ("", "_low", "_high")} <= set(data["figures"])
     assert data["figures"]["largest_seed_error"] >= 0
     assert "joint_3" in report.table(result)
+    assert kept_in(tmp_path) == files_of(jedi.sweeps(True, random_weights)) != set()
+
+
+@pytest.mark.usefixtures("random_judge")
+def test_quick_run_of_the_models_of_other_sets(random_weights, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
+    monkeypatch.setattr(jedi_data, "QUICK", grid.Grid((FIRST,), prompts=1, seeds=2))
+    with torch.inference_mode():
+        without = jedi_data.run(quick=True, weights=random_weights)
+        write_s3_joint(random_weights, 0.5)
+        result = jedi_data.run(quick=True, weights=random_weights)
+    said = capsys.readouterr().out
+    assert "train it with `python run.py train copies`" in said and f"--out {s3_joint()}`" in said
+    assert [row["name"] for row in without.rows] == [*jedi_data.ROWS] and not without.targets
+    assert [row["name"] for row in result.rows] == [*jedi_data.ROWS, S3_SETS, S3_TEXT_ONLY]
+    assert set(result.targets) <= set(result.figures) and "identity_s3_sets_above_text_only_low" in result.targets
+    assert len(without.notes) == len(result.notes) + 1 and result.picture.size[0] > 1000
+    assert kept_in(tmp_path) == files_of(jedi_data.sweeps(True, random_weights)) != set()
 
 
 def test_every_row_is_another_method(random_weights):
@@ -58,11 +87,7 @@ def test_every_row_is_another_method(random_weights):
 def test_the_row_of_s3_s_sets_draws_with_the_model_in_the_cache(random_weights, monkeypatch, tmp_path, scale):
     """With the bundled joint model there, the row is joint_1's."""
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
-    with safetensors.safe_open(random_weights / "joint.safetensors", framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        metadata = file.metadata()
-    s3_joint().parent.mkdir()
-    save_file({name: value * scale for name, value in tensors.items()}, s3_joint(), metadata=metadata)
+    write_s3_joint(random_weights, scale)
     with torch.inference_mode():
         sets = JointSets(random_weights, FEW_STEPS, Recipe())
         where = grid.Grid((FIRST,), 1, 2).prompts_of(FIRST)[0]
@@ -82,11 +107,15 @@ def test_uncoupled_rows_are_the_vanilla_model(random_weights):
 def test_figures_are_differences_of_means():
     scores = {
         name: {m: np.array([[[i, i]], [[i + 2.0, i + 2.0]]]) for m in ("identity", "prompt", "layout")}
-        for i, name in enumerate([*ROWS, COPIES])
+        for i, name in enumerate([*ROWS, COPIES, S3_SETS, S3_TEXT_ONLY])
     }
     found = jedi_figures.signs(scores)
     assert found["identity_joint_3_above_1"] == 2 and found["prompt_joint_above_text_first"] == -4
-    assert set(found) >= {name for name in jedi.TARGETS if not name.startswith(("joint_n4", "place_"))}
+    assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
+    of_data = jedi_figures.of_data(scores)
+    assert set(of_data) >= {name for name in jedi_figures.OF_DATA if not name.startswith("place_")}
+    assert of_data["identity_copies_above_joint_1"] == 9 and of_data["identity_joint_1_above_s3_sets"] == -10
+    assert jedi_figures.of_data({name: scores[name] for name in ROWS}) == {}
     turned = jedi_figures.signs({name: {m: -v for m, v in found.items()} for name, found in scores.items()})
     assert turned["identity_joint_3_above_1_high"] == -2 and turned["prompt_joint_above_text_first_low"] == 4
 

@@ -11,6 +11,7 @@ from likeness.benchmarks.bases import LORA, VANILLA
 from likeness.benchmarks.peers_comparison import METHODS, PLAIN, SHIPPED, Peers
 from likeness.benchmarks.style_aligned import adain
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.tests.benchmarks.cells import files_of, kept_in
 
 FEW_STEPS = generate.Settings(steps=3)
 FIRST = next(iter(SUBJECTS.values()))
@@ -39,6 +40,7 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     fronts = {f"vanilla_{n}_{axis}_on_front" for n in ("reference_only", "stylealigned") for axis in peers.AXES}
     assert {*gains} | fronts == set(data["figures"])
     assert result.picture.size[0] > 800 and "StyleAligned 0.5" in report.table(result)
+    assert kept_in(tmp_path) == files_of(peers.sweeps(True, random_weights)) != set()
 
 
 def test_every_method_draws_another_picture(random_weights, monkeypatch):

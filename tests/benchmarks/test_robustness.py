@@ -10,6 +10,7 @@ from likeness.benchmarks import generate, grid, robustness
 from likeness.benchmarks.bases import LORA, VANILLA
 from likeness.benchmarks.layout_and_retouch import TUNED
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.tests.benchmarks.cells import files_of, kept_in
 
 FEW_STEPS = generate.Settings(steps=2)
 FIRST = next(iter(SUBJECTS.values()))
@@ -51,7 +52,8 @@ def test_quick_run(random_weights, monkeypatch):
     assert {name for name in result.targets if "_4_" not in name} <= set(data["figures"])
 
 
-def test_all_papers_have_their_signs_with_another_sampler(random_weights, random_judge, monkeypatch):
+def test_all_papers_have_their_signs_with_another_sampler(random_weights, random_judge, monkeypatch, tmp_path):
+    monkeypatch.setattr(robustness, "SAMPLERS", (("dpmpp_2m", 2),))
     monkeypatch.setattr(robustness, "RETOUCHED_BASES", (LORA,))
     monkeypatch.setattr(robustness, "GUIDED_BASES", (VANILLA,))
     monkeypatch.setattr(robustness, "SETS", ("text_only", "joint_1"))
@@ -61,6 +63,7 @@ def test_all_papers_have_their_signs_with_another_sampler(random_weights, random
     wanted = ("retouch_lora_identity_v_above_i", "guidance_vanilla_appearance_identity_gain")
     assert {*wanted, "joint_identity_joint_1_above_text_only"} <= set(found)
     assert all(np.isfinite(values).all() and values.shape[:2] == (1, 1) for values in found.values())
+    assert kept_in(tmp_path) == files_of(robustness.sweeps(True, random_weights)) != set()
 
 
 def test_every_method_is_drawn_for_the_comparison_of_threads(random_weights):

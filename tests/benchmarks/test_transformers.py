@@ -13,6 +13,7 @@ from likeness.demo.training.loop import write_weights
 from likeness.patching.host.dit_hook import Hook
 from likeness.patching.tinyland import subject as demo_subject
 from likeness.patching.tinyland import transformer
+from likeness.tests.benchmarks.cells import files_of, kept_in
 
 pytestmark = pytest.mark.usefixtures("random_judge")
 ENDS = ("", "_low", "_high")
@@ -62,7 +63,8 @@ def timings(variants, _seconds):
     return [Timing(v, [1.0, 0.9, 1.1], [0.0] * 3, [1.0] * 3, 1.0) for v in variants]
 
 
-def test_every_row_is_drawn_and_every_figure_told(trained, monkeypatch):
+def test_every_row_is_drawn_and_every_figure_told(trained, monkeypatch, tmp_path):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(transformers, "Drawn", drawn_of)
     monkeypatch.setattr(transformers_costs, "compare", timings)
     report = transformers.run(True, trained)
@@ -75,6 +77,7 @@ def test_every_row_is_drawn_and_every_figure_told(trained, monkeypatch):
     assert 1 < report.figures["banked_append_flops_ratio"] < 1.5
     places = [f"{method}_{place}" for method in ("append", "joint") for place in ("beside", "index")]
     assert all(f"apart_{place}_above_same_low" in report.figures for place in places)
+    assert kept_in(tmp_path) == files_of(transformers.sweeps(True, trained)) != set()
 
 
 def test_each_row_is_another_picture(trained):
