@@ -16,7 +16,7 @@ _ON_SETS = {
     "out": None,
     "resolution": None,
     "batch": 4,
-    "learning_rate": 1e-5,
+    "learning_rate": None,
     "set_sizes": None,
     "text_dropout": 0.1,
 }
@@ -83,7 +83,11 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
         default="all",
         help="cross-attention and copies serve benchmarks alone; all leaves them out",
     )
-    parser.add_argument("--steps", type=int, help="training steps; a resumed run may have another number")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="training steps; a resumed run may have another number (with --sets 20000; 4000 for tinyland)",
+    )
     parser.add_argument("--work", type=Path, default=Path(os.environ.get("LIKENESS_CACHE", ".")) / "training")
     parser.add_argument("--device", help="cpu or cuda; the default is cuda if available")
     parser.add_argument(
@@ -121,7 +125,7 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
     )
     joint.add_argument("--resolution", type=int, help="side of a member in pixels (512; 1024 for SDXL)")
     joint.add_argument("--batch", type=int, help="sets per step (4)")
-    joint.add_argument("--learning-rate", type=float, help="after 500 steps of warm-up (1e-5)")
+    joint.add_argument("--learning-rate", type=float, help="after 500 steps of warm-up (1e-5; 2e-4 for tinyland)")
     joint.add_argument("--text-dropout", type=float, help="probability that all captions of a set are dropped (0.1)")
     joint.add_argument(
         "--loss-on",

@@ -41,6 +41,11 @@ class Source:
     sigmas: torch.Tensor
     """Noise levels [steps] of its training schedule, in the variance-exploding convention."""
 
+    steps = 20_000
+    learning_rate = 1e-5
+    recomputes = True
+    """Whether training recomputes activations, which saves memory and costs a third more time."""
+
     @property
     def latent_format(self) -> LatentFormat:
         # The host declares a class here, but its constructor puts an object in its place.

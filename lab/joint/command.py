@@ -47,7 +47,7 @@ def _build_sets(options: argparse.Namespace) -> None:
 def _train_on_sets(options: argparse.Namespace) -> None:
     device = device_of(options)  # before anything loads the host
     from .checkpoint import check_output, open_source, write_joint
-    from .finetune import STEPS, Settings, train
+    from .finetune import Settings, train
     from .sources import find
     from .tinyland import NAME, open_tinyland
 
@@ -55,10 +55,10 @@ def _train_on_sets(options: argparse.Namespace) -> None:
     sources = [find(folder) for folder in options.sets]
     source = open_tinyland() if str(options.checkpoint) == NAME else open_source(options.checkpoint)
     settings = Settings(
-        options.steps or STEPS,
+        options.steps or source.steps,
         options.resolution or source.resolution,
         options.batch,
-        options.learning_rate,
+        options.learning_rate or source.learning_rate,
         options.set_sizes,
         options.text_dropout,
         options.loss_on,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -32,7 +33,6 @@ from .sources import JointSet
 if TYPE_CHECKING:
     from comfy.sd import CLIP
 
-STEPS = 20_000
 TOKENS = 77
 """Longest caption in tokens; longer ones are cut, as in the training of SD1.x."""
 _WARM_UP = 500
@@ -180,7 +180,7 @@ def train(
         call = JointCall(unet, clean, missing, members, differentiable({}), vector)
         return denoising_loss(call, clean, texts.context, t, sigmas[t], weight, source.velocity)
 
-    with recomputed(unet):
+    with recomputed(unet) if source.recomputes else nullcontext():
         trainer.run(loss_of_step)
     return unet
 

@@ -26,6 +26,8 @@ NAME = "tinyland"
 class TinylandSource(Source):
     """Demo model in place of a checkpoint; what is written from it is a joint.safetensors of the demo."""
 
+    steps, learning_rate, recomputes = 4000, 2e-4, False
+
     @property
     def resolution(self) -> int:
         return SIZE
