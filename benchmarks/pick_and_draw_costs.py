@@ -53,6 +53,8 @@ NOTES = (
 )
 SECONDS, QUICK_SECONDS = 3600.0, 120.0
 _LARGER, _SMALLEST = (64, 32), 16
+_STEPS = 25
+"""Steps of the small networks' runs, as the nodes' default; a run computes the model's identity once."""
 _RUNS, _GROWTH = 60, 2.2
 """Plain runs that the fewest rounds of a network take, and the power of the side with which their time grows."""
 
@@ -76,8 +78,8 @@ def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIG
 
 def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
     """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
-    yield tiny_network(weights, 10), 0.15
-    yield random_network("launch-bound", LAUNCH_BOUND, NARROW_CONFIG, torch.float32, 8, 10), 0.1
+    yield tiny_network(weights, _STEPS), 0.15
+    yield random_network("launch-bound", LAUNCH_BOUND, NARROW_CONFIG, torch.float32, 8, _STEPS), 0.1
     network = full_size_network(_SMALLEST, 2 if quick else 10)
     yield network if quick else affordable(network, seconds), 0.7
 
