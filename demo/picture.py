@@ -8,6 +8,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,12 +93,17 @@ def load_judge() -> judge.Judge:
         raise SystemExit(f"demo: {error}") from error
 
 
-def write(output: Path, rows: list[dict], seconds: float) -> None:
-    """Writes the picture and the report, and prints the means."""
+def write(
+    output: Path,
+    rows: list[dict],
+    seconds: float,
+    composing: Callable[[list[dict], dict[str, dict[str, float]]], Image.Image] | None = None,
+) -> None:
+    """Writes the picture and the report, and prints the means. composing: layout in place of `compose`."""
     report = {"seconds": round(seconds, 1), "rows": [r["numbers"] for r in rows], "mean": _means(rows)}
     picture, text = output / "picture.png", output / "report.json"
     with replacing(picture) as temporary:
-        compose(rows, report["mean"]).save(temporary, format="PNG")
+        (composing or compose)(rows, report["mean"]).save(temporary, format="PNG")
     with replacing(text) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for name, numbers in report["mean"].items():
@@ -152,6 +158,7 @@ def judged(eye: judge.Judge, name: str, place: str, pictures: dict[Column, np.nd
             "layout": float(judge.layout_spread(seen)),
         }
     return {
+        "subject": name,
         "title": f'"a {SUBJECTS[name].subject.name} {PLACE_PHRASES[place]}"',
         "pictures": pictures,
         "numbers": numbers,

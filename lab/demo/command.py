@@ -1,4 +1,4 @@
-"""`run.py demo`: two scenes on one ComfyUI, or every bundled subject on a farm of them."""
+"""`run.py demo`: two scenes on one ComfyUI, or four subjects in three scenes each on a farm of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from . import grid
 def main(arguments: list[str]) -> None:
     top = picture.parser()
     group = top.add_argument_group("the bundled subjects on several ComfyUIs")
-    group.add_argument("--full", action="store_true", help="every bundled subject in one place, in place of two scenes")
+    group.add_argument(
+        "--full", action="store_true", help="four subjects in three scenes each, larger, in place of two scenes"
+    )
     farm.add(top)
     options = top.parse_args(arguments)
     if not (options.full or options.server or options.ray or options.workers is not None or options.per_gpu):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...demo import picture
+from ...demo import picture, sheet
 from ...demo.launcher.files import ROOT, Problem, digest
 from ...demo.world.scene import PLACES
 from ...demo.world.subjects import SUBJECTS
@@ -21,10 +21,13 @@ from ..farm.task import Outcome, Task, key_of
 
 Scene = tuple[str, str]
 """Subject and place."""
+SUBJECTS_SHOWN, SCENES_SHOWN = ("nemo", "taxi", "amanita", "valentine"), 3
 FULL: tuple[Scene, ...] = tuple(
-    (name, PLACES[(PLACES.index(subject.place) + 1) % len(PLACES)]) for name, subject in SUBJECTS.items()
+    (name, PLACES[(PLACES.index(SUBJECTS[name].place) + step) % len(PLACES)])
+    for name in SUBJECTS_SHOWN
+    for step in range(1, SCENES_SHOWN + 1)
 )
-"""Every bundled subject in the place after the one of its references."""
+"""Four subjects in the places after the one of their photos."""
 
 
 def drawing() -> str:
@@ -43,7 +46,7 @@ def tasks(scenes: Sequence[Scene]) -> list[Task]:
     return found
 
 
-def run(output: Path, scenes: Sequence[Scene], options: argparse.Namespace) -> None:
+def run(output: Path, scenes: tuple[Scene, ...], options: argparse.Namespace) -> None:
     """Draws what is missing in the folder `output`, and writes the demo's picture and report. Raises Problem."""
     farm.check(options)
     started, eye = time.monotonic(), picture.load_judge()
@@ -67,7 +70,7 @@ def run(output: Path, scenes: Sequence[Scene], options: argparse.Namespace) -> N
             crew = farm.crew(options, output.resolve() / "work", {}, cpu=True, say=_say)
             Farm(left, crew, _say).run(done)
         rows = [picture.judged(eye, *scene, _pictures(records, scene)) for scene in scenes]
-    picture.write(output, rows, time.monotonic() - started)
+    picture.write(output, rows, time.monotonic() - started, None if scenes == picture.SCENES else sheet.compose)
 
 
 def _pictures(records: Records, scene: Scene) -> dict[picture.Column, np.ndarray]:
