@@ -12,7 +12,7 @@ from ...demo.launcher.client import Prompt
 from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
 from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
 from .server import REJECTED, WITHHELD, Outcome, Server
-from .twins import again, run_with, runs, twins
+from .twins import again, parted, run_with, runs, twins
 
 LEAK, HANG = "memory leak", "no end"
 PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
@@ -158,7 +158,9 @@ class Oracle:
         fresh: the server forgets before each run.
         """
         run = self._failing(prompt, found, fresh)
-        for twin in twins(prompt, run) if run else ():
+        whole = twins(prompt, run) if run else []
+        parts = [part for twin in whole for part in parted(twin)] if found.error else []
+        for twin in (*whole, *parts):
             if fresh:
                 self._server.forget()
             alone = self._server.run(twin)

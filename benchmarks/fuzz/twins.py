@@ -16,6 +16,7 @@ _GUIDERS = (BLENDED[1], SETS[1])
 _TEXTS = ("LikenessSubjectPrompt", "LikenessPromptList")
 _CORE = ("KSampler", "KSamplerAdvanced", "SamplerCustomAdvanced")
 _SIDES = ("", "personalized_")
+_COMBINED = "ConditioningCombine"
 _ONE_STEP = {"cfg": 1.0, "steps": 1, "sampler": "euler", "scheduler": "normal", "denoise": 1.0}
 _NO_BRACES = str.maketrans("", "", "{}")
 
@@ -48,6 +49,15 @@ def twins(prompt: Prompt, run: str) -> list[Prompt]:
     """The run without our nodes; a step-blended one has a twin for each of its models."""
     made = [_alone(ending_at(prompt, run), side) for side in _SIDES]
     return made[:1] if made[0] == made[1] else made
+
+
+def parted(prompt: Prompt) -> list[Prompt]:
+    """The run with one part of its combined prompts, where it has any.
+
+    Guidance takes a gradient for each part alone, so core can fail at another part first.
+    """
+    combined = nodes_of(prompt, _COMBINED)
+    return [bypassed(prompt, combined, f"conditioning_{part}") for part in (1, 2)] if combined else []
 
 
 def _alone(prompt: Prompt, side: str) -> Prompt:

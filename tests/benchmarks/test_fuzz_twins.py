@@ -193,3 +193,23 @@ def test_a_run_without_end_in_core_alone_too(endless, expected):
     server = Slow(lambda *_: False)
     verdict = Oracle(server)(Case(FORKED))  # pyright: ignore[reportArgumentType]
     assert (verdict.fault and verdict.fault.kind) == expected and verdict.ended == "failure" and server.restarted
+
+
+@pytest.mark.parametrize(
+    ("of_the_part", "expected"), [(MISSING, None), ("a third error", "raw error"), ("", "raw error")]
+)
+def test_an_error_that_core_raises_for_a_part_of_a_combined_prompt_too(of_the_part, expected):
+    """The whole prompt fails in core at another part first."""
+    combined = copy.deepcopy(FORKED)
+    combined["10"] = node("CLIPTextEncode", clip=["1", 1], text="elsewhere")
+    combined["11"] = node("ConditioningCombine", conditioning_1=["3", 0], conditioning_2=["10", 0])
+    combined["8"]["inputs"]["positive"] = ["11", 0]
+
+    def failing(prompt):
+        if PATCH in classes(prompt):
+            return MISSING
+        texts = {entry["inputs"].get("text") for entry in prompt.values()}
+        alone = "elsewhere" not in texts and "KSampler" in classes(prompt) and len(runs(prompt)) == 1
+        return "another error" if "ConditioningCombine" in classes(prompt) else alone and of_the_part
+
+    assert judged(Case(combined), lambda prompt, _: failing(prompt), MISSING) == expected
