@@ -16,7 +16,7 @@ from ...demo.world.subjects import SUBJECTS
 from ..farm import options as farm
 from ..farm.farm import Farm
 from ..farm.records import Records
-from ..farm.strips import parted
+from ..farm.strips import parted, strip_of
 from ..farm.task import Outcome, Task, key_of
 
 Scene = tuple[str, str]
@@ -40,7 +40,7 @@ def tasks(scenes: Sequence[Scene]) -> list[Task]:
     found, drawn_by = [], drawing()
     for name, place in scenes:
         for workflow, nodes in picture.nodes().items():
-            graph, output = picture.prompt(workflow, name, place), ",".join(nodes)
+            graph, output = picture.prompt(workflow, name, place), strip_of(nodes)
             key = key_of(graph, output, drawn_by)
             found.append(Task(f"{workflow}/{name}/{place}", key, graph, output))
     return found

@@ -103,9 +103,9 @@ class Server:
     def draw(self, graph: Prompt, output: str, timeout: float) -> bytes:
         """Picture that the node `output` shows; another thread's graph is drawn while this one's picture is fetched.
 
-        Of several nodes, with commas between their ids, all pictures are in one strip (`strips.joined`). Raises the
+        Of nodes whose ids each have a comma behind them, all pictures are in one strip (`strips.joined`). Raises the
         client's errors, and Blameless in place of LOST while the server does not have the graph. Failed also stands for
-        another number of pictures.
+        another number of pictures than one, or for none of a node in a strip.
         """
         life = self._life
         turn = Turn(self._lock, lambda: self._life == life)
@@ -115,18 +115,21 @@ class Server:
             if turn.queued:
                 raise
             raise Blameless(str(error)) from error
-        nodes = output.split(",")
+        nodes, strip = strips.nodes_of(output), strips.is_strip(output)
         images = [result.images(node) for node in nodes]
-        if len(nodes) == 1 and len(images[0]) != 1:
-            kind = graph[output]["class_type"]
-            raise Failed(output, kind, f"expected one picture, got {len(images[0])}; set the batch size to 1.")
+        for node, shown in zip(nodes, images, strict=True):
+            kind = graph[node]["class_type"]
+            if not strip and len(shown) != 1:
+                raise Failed(node, kind, f"expected one picture, got {len(shown)}; set the batch size to 1.")
+            if not shown:
+                raise Failed(node, kind, "expected pictures, got none; connect its images.")
         try:
             contents = [[self._taken(image) for image in shown] for shown in images]
         except urllib.error.HTTPError:
             raise
         except LOST as error:  # by the next graph
             raise Blameless(str(error)) from error
-        return contents[0][0] if len(nodes) == 1 else strips.joined(contents)
+        return strips.joined(contents) if strip else contents[0][0]
 
     def _taken(self, image: dict[str, str]) -> bytes:
         return self.client.image(image)

@@ -14,6 +14,20 @@ COUNTS = "counts"
 """Text of the PNG with the number of pictures of each node."""
 
 
+def strip_of(nodes: Sequence[str]) -> str:
+    """Output of a task that takes all pictures of these nodes."""
+    return "".join(f"{node}," for node in nodes)
+
+
+def is_strip(output: str) -> bool:
+    return "," in output
+
+
+def nodes_of(output: str) -> list[str]:
+    """Nodes of a task's output."""
+    return [node for node in output.split(",") if node]
+
+
 def joined(pictures: Sequence[Sequence[bytes]]) -> bytes:
     """Strip of the equal pictures of each node."""
     pixels = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for shown in pictures for one in shown]

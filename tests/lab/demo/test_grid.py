@@ -41,7 +41,8 @@ class Drawn:
         self.asked.append(output)
         name = next(n["inputs"]["subject"] for n in graph.values() if n["class_type"] == "LikenessDemoSubject")
         shown = [png_of(render(scene).image) for scene in SUBJECTS[name].training_scenes()[:3]]
-        return strips.joined([shown for _ in output.split(",")])
+        assert strips.is_strip(output)
+        return strips.joined([shown for _ in strips.nodes_of(output)])
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_two_workers_write_what_one_writes_and_a_second_run_draws_what_is_missin
     Records(tmp_path / "2").picture("jedi/taxi/city").unlink()
     grid.run(tmp_path / "2", picture.SCENES, chosen())
     assert "6 runs: 5 finished, 1 to draw." in capsys.readouterr().out
-    assert [server.asked for server in servers] == [picture.nodes()["jedi"]]
+    assert [server.asked for server in servers] == [[strips.strip_of(picture.nodes()["jedi"])]]
     assert (tmp_path / "2" / "picture.png").read_bytes() == one
 
 
