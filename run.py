@@ -3,7 +3,7 @@
 """python run.py demo | serve | test | bench | train | evaluate | s3 | ray
 
   demo    makes one personalized picture with a real ComfyUI, headless
-            --full  every bundled subject; --workers N, --ray ADDRESS or --server HOST:PORT  on several ComfyUIs
+            --full  four subjects in three scenes; --workers N, --ray ADDRESS or --server HOST:PORT  on several ComfyUIs
             --checkpoint FILE --photos FOLDER --subject WORD [--lora FILE]  with your own files; demo -h lists more
   serve   opens ComfyUI with the pack, its demo model and its workflows [--port N] [--no-browser] [--cpu]
   test    checks everything; further arguments go to pytest
