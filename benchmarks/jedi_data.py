@@ -58,7 +58,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
         [row(name, found) for name, found in scores.items()],
         figures,
         {name: target for name, target in jedi_figures.OF_DATA.items() if name in figures},
-        (*NOTES, *lacking),
+        (*NOTES, *_training(weights), *lacking),
         contact_sheet(list(shown.items()), [("reference", 1), *((name, 2) for name in scores)]),
         "One prompt per line, the same seeds for every row.",
     )
@@ -85,6 +85,13 @@ def trained_on_others(weights: Path) -> tuple[tuple[str, ...], list[str]]:
             f"train joint --sets FOLDER --checkpoint tinyland --out CACHE/{s3_joint().parent.name}/{s3_joint().name}`."
         )
     return names, sentences
+
+
+def _training(weights: Path) -> list[str]:
+    """Tells how long the models of rendered sets and of S3's were trained."""
+    found = {"joint_1": weights / "joint.safetensors", S3_SETS: s3_joint()}
+    told = [f"{name}: {extras.steps_of(path)} training steps." for name, path in found.items() if path.is_file()]
+    return [" ".join(told)] if S3_SETS in " ".join(told) else []
 
 
 def say(sentences: list[str]) -> None:
