@@ -57,12 +57,6 @@ def _base_of(path: Path) -> str:
         return ""
 
 
-def steps_of(path: Path) -> str:
-    """Number of training steps that a file states."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        return (file.metadata() or {}).get("steps", "unknown")
-
-
 def with_weights(model: ModelPatcher, path: Path) -> ModelPatcher:
     """Clone of the MODEL with the tensors of a file in place of its own.
 

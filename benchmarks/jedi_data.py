@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import safetensors
 
 from ..demo import judge
 from ..demo.launcher.files import digest
@@ -90,8 +91,14 @@ def trained_on_others(weights: Path) -> tuple[tuple[str, ...], list[str]]:
 def _training(weights: Path) -> list[str]:
     """Tells how long the models of rendered sets and of S3's were trained."""
     found = {"joint_1": weights / "joint.safetensors", S3_SETS: s3_joint()}
-    told = [f"{name}: {extras.steps_of(path)} training steps." for name, path in found.items() if path.is_file()]
+    told = [f"{name}: {_steps_of(path)} training steps." for name, path in found.items() if path.is_file()]
     return [" ".join(told)] if S3_SETS in " ".join(told) else []
+
+
+def _steps_of(path: Path) -> str:
+    """Number of training steps that a file states."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("steps", "unknown")
 
 
 def say(sentences: list[str]) -> None:
