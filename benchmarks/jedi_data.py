@@ -1,4 +1,4 @@
-"""What a joint model of JeDi (arXiv 2407.06187) learned from: rendered sets, sets of S3, or near-copies (table 3)."""
+"""Joint models of JeDi (arXiv 2407.06187) by what they saw: rendered sets, sets of S3, or near-copies (table 3)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Source:
     steps = 20_000
     learning_rate = 1e-5
     recomputes = True
-    """Whether training recomputes activations, which saves memory and costs a third more time."""
+    """True if training recomputes activations, which saves memory and costs a third more time."""
 
     @property
     def latent_format(self) -> LatentFormat:

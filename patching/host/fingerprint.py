@@ -179,7 +179,7 @@ def _spread(tensor: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(256)
 def _of_class(kind: type) -> tuple[bytes, list[str]]:
-    """What a class adds to a digest, and the names of its classes of other packs."""
+    """Part of a class in a digest, and the names of its classes of other packs."""
     bases = kind.__mro__[:-1]
     foreign = [_name(base) for base in bases if not _starts(_module(base), _CLASSES)]
     return repr(("class", *map(_name, bases))).encode(), foreign
