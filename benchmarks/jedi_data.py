@@ -90,9 +90,10 @@ def trained_on_others(weights: Path) -> tuple[tuple[str, ...], list[str]]:
 
 def _training(weights: Path) -> list[str]:
     """Tells how long the models of rendered sets and of S3's were trained."""
+    if not s3_joint().is_file():
+        return []
     found = {"joint_1": weights / "joint.safetensors", S3_SETS: s3_joint()}
-    told = [f"{name}: {_steps_of(path)} training steps." for name, path in found.items() if path.is_file()]
-    return [" ".join(told)] if S3_SETS in " ".join(told) else []
+    return [" ".join(f"{name}: {_steps_of(path)} training steps." for name, path in found.items())]
 
 
 def _steps_of(path: Path) -> str:

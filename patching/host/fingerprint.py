@@ -127,9 +127,9 @@ class Fingerprint:
 
     def _class(self, kind: type) -> bool:
         """Adds a class; False for one of another pack."""
-        note, foreign = _of_class(kind)
-        self._hash.update(note)
-        self.unknown += foreign[:1]
+        self._note("class", *(_name(base) for base in kind.__mro__[:-1]))
+        foreign = [base for base in kind.__mro__[:-1] if not _starts(_module(base), _CLASSES)]
+        self.unknown += [_name(base) for base in foreign[:1]]
         return not foreign
 
     def _instance(self, value: Any) -> None:
@@ -175,14 +175,6 @@ def _spread(tensor: torch.Tensor) -> torch.Tensor:
     flat = tensor.detach().flatten()
     step = max(1, len(flat) // _SAMPLE)
     return flat[: _SAMPLE * step : step].float()
-
-
-@functools.lru_cache(256)
-def _of_class(kind: type) -> tuple[bytes, list[str]]:
-    """Part of a class in a digest, and the names of its classes of other packs."""
-    bases = kind.__mro__[:-1]
-    foreign = [_name(base) for base in bases if not _starts(_module(base), _CLASSES)]
-    return repr(("class", *map(_name, bases))).encode(), foreign
 
 
 def _starts(module: str, names: tuple[str, ...]) -> bool:

@@ -6,7 +6,6 @@ Whatever outlives a run (features, inversions, files) is kept under the identity
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,12 +58,11 @@ def identity_of(model: ModelPatcher) -> Identity:
     It covers samples of every weight; weight patches, injections, wrappers, callbacks and options; attention and block
     patches; object patches, so the model sampling; precision. Hooks of a prompt count where they act, see `is_plain`.
     """
-    modules = list(model.model.named_modules())
-    fingerprint = Fingerprint({id(module): name for name, module in modules})
+    fingerprint = Fingerprint(_names_of_modules(model))
     _add_weights(fingerprint, model)
     for part in (_settings(model), model.patches, _patches(model)):
         fingerprint.add(part)
-    fingerprint.unknown += _replaced_forwards(modules)
+    fingerprint.unknown += _replaced_forwards(model.model)
     unknown = list(fingerprint.unknown)
     others = [other for key, found in model.additional_models.items() if key != "multigpu" for other in found]
     for other in others:
@@ -117,23 +115,16 @@ def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, (dict, list)) and not value)
 
 
+def _names_of_modules(model: ModelPatcher) -> dict[int, str]:
+    return {id(module): name for name, module in model.model.named_modules()}
+
+
 def _add_weights(fingerprint: Fingerprint, model: ModelPatcher) -> None:
-    modules = list(model.model.diffusion_model.named_modules())
-    parameters = _tensors((name, module._parameters) for name, module in modules)
-    for name, tensor in (*parameters, *_tensors((name, module._buffers) for name, module in modules)):
+    network = model.model.diffusion_model
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         # The host keeps a backup of every weight that it has patched in place.
         kept = model.backup.get(f"diffusion_model.{name}")
         fingerprint.weight(name, tensor if kept is None else kept.weight)
-
-
-def _tensors(of_modules: Iterable[tuple[str, dict[str, torch.Tensor | None]]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each tensor with its name, as PyTorch names parameters and buffers, but without another walk over the modules."""
-    seen = set()
-    for module, tensors in of_modules:
-        for name, tensor in tensors.items():
-            if tensor is not None and id(tensor) not in seen:
-                seen.add(id(tensor))
-                yield f"{module}.{name}" if module else name, tensor
 
 
 def _settings(model: ModelPatcher) -> list:
@@ -165,10 +156,10 @@ def _patches(model: ModelPatcher) -> dict:
     }
 
 
-def _replaced_forwards(modules: Iterable[tuple[str, torch.nn.Module]]) -> list[str]:
+def _replaced_forwards(base: BaseModel) -> list[str]:
     """Layers whose code or results another pack has replaced on the network itself."""
     found = []
-    for name, module in modules:
+    for name, module in base.named_modules():
         changed = module.__dict__.get("forward")
         # The host's own adapters stand in the model's injections.
         foreign = changed is not None and not type(getattr(changed, "__self__", None)).__module__.startswith("comfy.")
