@@ -24,6 +24,7 @@ BENCHMARKS = {
     "growth": "the time of every method while one size grows, beside the growth of the work itself",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
     "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
+    "reference-memory": "the RAM that a reference's features take, beside what saving it costs in likeness",
     "rehearsal": "every workflow for real files, on checkpoints of their size with random weights (10 GB of disk)",
     "host-options": "pictures of every method under ComfyUI's own options, beside those without",
     "lifecycle": "a ComfyUI that runs for long, is interrupted, and is killed while it saves",

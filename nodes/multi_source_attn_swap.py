@@ -184,6 +184,19 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "SD 3.5 ignore it. Not in the paper."
                     ),
                 ),
+                io.Int.Input(
+                    "reference_every",
+                    default=1,
+                    min=1,
+                    max=100,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip=(
+                        "Number of noise levels that share one reading of the reference. 2 halves the RAM of mode "
+                        "banked, and the first run's calls of the reference. Mode batched then reads as sequential. "
+                        "Neutral and paper: 1, each level has its own."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -209,6 +222,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
         lambda_2_percent=0.2,
         lambda_3_percent=0.2,
         positions=BESIDE,
+        reference_every=1,
         input_types=None,
     ) -> bool | str:
         types = input_types or {}
@@ -220,7 +234,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
         }
         return valid(
             check(in_options, cls, early_swap=early_swap, lambdas_by=lambdas_by, positions=positions),
-            check(in_range, cls, **numbers),
+            check(in_range, cls, reference_every=reference_every, **numbers),
             check(linked, cls, types),
             check(check_names, blocks, NODE, paper=True),
             check(check_lambdas, early_swap, {"lambdas_by": lambdas_by, **numbers}, types),

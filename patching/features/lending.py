@@ -24,6 +24,7 @@ from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
 from .bank import digest_of
 from .positions import BESIDE, shifts
+from .read_levels import ReadLevels
 from .references import Reference, keep_for
 from .room import Demand, find_room, level_size
 from .run_features import ChosenTokens, Features, RunFeatures, Side
@@ -47,7 +48,8 @@ class Lending:
     """The references of a patch and the way they are lent.
 
     blocks: whose self-attention borrows. mode: BATCHED, SEQUENTIAL or BANKED. bank_limit: GiB of RAM for the features
-    of BANKED, 0 for half of what is free. positions: one of `positions.POSITIONS`, for families that lend keys.
+    of BANKED, 0 for half of what is free. positions: one of `positions.POSITIONS`, for families that lend keys. every:
+    the noise levels that one reading of the references serves; above 1, BATCHED reads as SEQUENTIAL does.
     """
 
     node: str
@@ -57,11 +59,17 @@ class Lending:
     mode: str = SEQUENTIAL
     bank_limit: float = 0.0
     positions: str = BESIDE
+    every: int = 1
 
     @property
     def batches(self) -> int:
         """Batch sizes that a call takes, for `run.Demanding`."""
-        return 1 + len(self.references) if self.mode == BATCHED else 1
+        return 1 + len(self.references) if self.in_same_call else 1
+
+    @property
+    def in_same_call(self) -> bool:
+        """True where the references are rows of the target's call."""
+        return self.mode == BATCHED and self.every == 1
 
     def prepare(self, guider: CFGGuider, sigmas: Sequence[float], notices: Notices | None = None) -> Lender:
         """The lender of a run that is about to start; inverts the references where no earlier run did.
@@ -77,13 +85,16 @@ class Lending:
         features = RunFeatures(self.family, identity, self.mode == BANKED, plain)
         model, told = bare(patched), notices or Notices(self.node)
         references = tuple(reference.fitted(model, self.node) for reference in self.references)
-        lender = Lender(self, features, state.negative(), references)
+        levels = ReadLevels.of(sigmas, self.every)
+        lender = Lender(self, features, state.negative(), references, levels)
         if sigmas:
             keep_for([r for r in references if r.inverted or features.banked], identity, state, told)
             lender.sources = [reference.source(model, sigmas, self.node, identity) for reference in references]
             if features.banked:
                 demands = lender.demands(model, (True, False) if _uses_negative(guider) else (True,))
-                features.banked = find_room(demands, sigmas, self.bank_limit, told)
+                features.banked = find_room(demands, levels.first, self.bank_limit, told)
+            if references and self.every > 1:
+                told.inform(f"references are read at {len(levels.first)} of {len(levels.sigmas)} noise levels.")
         return state.recall((self, "lender"), lambda: lender)
 
     def lender(self, call: Call) -> Lender:
@@ -96,12 +107,14 @@ class Lender:
     """The references of one run.
 
     negative: the run's negative prompt, used for a reference's unconditional rows. references: at the model's size.
+    levels: at which they are read.
     """
 
     settings: Lending
     features: RunFeatures
     negative: list | None
     references: tuple[Reference, ...] = ()
+    levels: ReadLevels = field(default_factory=ReadLevels)
     sources: list[Source] = field(default_factory=list)
     _tokens: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
     _rotations: dict[tuple, tuple[torch.Tensor | None, ...]] = field(default_factory=dict)
@@ -139,9 +152,9 @@ class Lender:
     def same_call(self, call: Call, others: Sequence[SourceRows] = ()) -> tuple[Call, tuple[Borrowed, ...]] | None:
         """The call with the rows of `others`, then of the references, after the target's, and the references in it.
 
-        None in other modes than BATCHED, and where one call cannot hold the rows.
+        None where the references are read apart, and where one call cannot hold the rows.
         """
-        if self.settings.mode != BATCHED:
+        if not self.settings.in_same_call:
             return None
         sides = self.sides(call.flags)
         own = [row for i in range(len(self.sources)) for row in self.reference_rows(call, i, sides)]
@@ -161,10 +174,10 @@ class Lender:
         """The references' features at the call's noise level: from a bank, the last call there, or a call now."""
         sides, layers = self.sides(call.flags), layers_of(self.settings.blocks)
         found, rotations = [], self.rotations(call, [reference.size for reference in self.references])
-        kind = self.settings.family.lends
+        kind, level = self.settings.family.lends, self.levels.group(call.sigma)
         for i, reference in enumerate(self.references):
             whole = {side: self._bank_side(i, side) for side in sides}
-            known = {side: self.features.known(call, picture, layers) for side, picture in whole.items()}
+            known = {side: self.features.known(call, picture, layers, level=level) for side, picture in whole.items()}
             parts = {side: features for side, features in known.items() if features is not None}
             if missing := tuple(side for side in sides if side not in parts):
                 rows = self.reference_rows(call, i, missing)
@@ -173,7 +186,7 @@ class Lender:
                     call, forward, layers=layers, sources=rows, kind=kind, node=self.settings.node, tokens=tokens
                 )
                 for side, features in made.items():
-                    self.features.keep(call, whole[side], features)
+                    self.features.keep(call, whole[side], features, level)
                 parts |= made
             features = {layer: self._spread(call, parts, layer) for layer in layers}
             keys, hidden = (features, None) if kind == KEYS else (None, features)

@@ -45,22 +45,25 @@ class Side(NamedTuple):
 class Made:
     """Features that a call has read, with what they depend on within a run.
 
-    That is the noise level, the call's options and its prompt's hooks.
+    That is the noise level, the call's options and its prompt's hooks. level: that of the call, or one that stands for
+    several.
     """
 
-    sigma: float
+    level: float
     options: Options
     hooks: object
     features: Features
 
     @staticmethod
-    def by(call: Call, features: Features) -> Made:
-        """The features that a call has read."""
-        return Made(call.sigma, network_options(call.options), hooks_of(call.model), features)
+    def by(call: Call, features: Features, level: float | None = None) -> Made:
+        """The features that a call has read. level: that they stand for, by default the call's own."""
+        return Made(
+            call.sigma if level is None else level, network_options(call.options), hooks_of(call.model), features
+        )
 
-    def holds_for(self, call: Call) -> bool:
-        """True where a call would read the same features."""
-        alike = self.sigma == call.sigma and self.hooks is hooks_of(call.model)
+    def holds_for(self, call: Call, level: float | None = None) -> bool:
+        """True where a call would read the same features. level: as in `by`."""
+        alike = self.level == (call.sigma if level is None else level) and self.hooks is hooks_of(call.model)
         return alike and same(self.options, network_options(call.options))
 
 
@@ -132,16 +135,25 @@ class RunFeatures:
         return made
 
     def known(
-        self, call: Call, side: Side, layers: Sequence[Layer], weights: Sequence[str] | None = None
+        self,
+        call: Call,
+        side: Side,
+        layers: Sequence[Layer],
+        weights: Sequence[str] | None = None,
+        level: float | None = None,
     ) -> Features | None:
         """Features of the last call at the same noise level, or from the bank; None where there are none.
 
-        weights: see `in_bank`.
+        weights: see `in_bank`. level: one that stands for that of the call, as in `ReadLevels.group`.
         """
-        latest = self._latest.get((side.role, side.conditional, call.x.device))
-        if latest is not None and latest.holds_for(call):
+        key = (side.role, side.conditional, call.x.device)
+        latest = self._latest.get(key)
+        if latest is not None and latest.holds_for(call, level):
             return latest.features
-        return self.in_bank(side, call.sigma, layers, self.good_for(call) if weights is None else weights)
+        found = self.in_bank(side, call.sigma, layers, self.good_for(call) if weights is None else weights)
+        if found is not None and level is not None:
+            self._latest[key] = Made.by(call, found, level)
+        return found
 
     def good_for(self, call: Call) -> tuple[str, ...]:
         """The models whose features in the banks are good for a call; "" stands for a layout's own run."""
@@ -170,9 +182,10 @@ class RunFeatures:
                 return found
         return None
 
-    def keep(self, call: Call, side: Side, features: Features) -> None:
-        """Keeps features for later calls at the same noise level, and in the bank for later runs."""
-        self._latest[side.role, side.conditional, call.x.device] = Made.by(call, features)
+    def keep(self, call: Call, side: Side, features: Features, level: float | None = None) -> None:
+        """Keeps features for later calls at the same noise level, and in the bank for later runs. level: as in
+        `known`."""
+        self._latest[side.role, side.conditional, call.x.device] = Made.by(call, features, level)
         if self.banked and is_plain(call.model, call.options, self.plain):
             for layer, values in features.items():
                 side.bank.put(side.key(self.identity.name, layer), call.sigma, values)

@@ -71,7 +71,16 @@ def retouch(
         return model.clone()
     patch = Retouch(
         settings=settings if source is not None else replace(settings, early_swap=NONE),
-        lending=Lending(NODE, family, blocks, references.items, settings.mode, settings.bank_limit, settings.positions),
+        lending=Lending(
+            NODE,
+            family,
+            blocks,
+            references.items,
+            settings.mode,
+            settings.bank_limit,
+            settings.positions,
+            settings.reference_every,
+        ),
         every_block=available,
         layout=source,
         layout_negative=layout_negative,

@@ -31,8 +31,8 @@ class RetouchSettings:
     early_swap: how the target follows the layout before step lambda_2. lambda_3: the first step whose background is
     the layout's. lambdas_by: STEP, or PERCENT where lambda_2_percent and lambda_3_percent replace both; `counted` then
     gives the steps. blocks: where references and mask act, in the language of `blocks.parse`. attention: REPLACE or
-    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's. bank_limit, positions: see
-    `Lending`.
+    APPEND. mode: one of `lending`'s. strength: of the whole change, 1 is the paper's. bank_limit, positions,
+    reference_every: see `Lending`.
     """
 
     early_swap: str = FORK
@@ -49,6 +49,7 @@ class RetouchSettings:
     lambda_2_percent: float = 0.2
     lambda_3_percent: float = 0.2
     positions: str = BESIDE
+    reference_every: int = 1
 
     @property
     def window(self) -> Window:
