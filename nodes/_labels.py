@@ -57,7 +57,7 @@ LABELS = {
     "positive": "Positive prompt",
     "prefix": "Prefix of each line",
     "query_blend": "Query blend: own layout",
-    "reference_every": "Read reference: every n-th level",
+    "reference_every": "Reference: every n-th level",
     "reference_noise": "Noise of references",
     "record_blocks": "Record blocks",
     "saliency": "Saliency over levels",
