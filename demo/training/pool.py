@@ -11,10 +11,11 @@ from random import Random
 import numpy as np
 
 from ..launcher.files import digest, replacing
-from ..world import drawing, scene
+from ..world import drawing, extras, figures, patterns, places, scene, shapes
 from ..world.scene import SIZE, Scene, render, sample_scene
 
 _CHUNK = 500
+_DRAWN_BY = (drawing, extras, figures, patterns, places, shapes)
 
 
 def scene_of(index: int, seed: int = 0) -> Scene:
@@ -27,7 +28,7 @@ SceneOf = Callable[[int, int], Scene]
 
 def sources(scene_of: SceneOf = scene_of) -> list[Path]:
     """Source files that determine how the scenes look."""
-    return [Path(inspect.getfile(part)) for part in (scene, drawing, scene_of)]
+    return [Path(inspect.getfile(part)) for part in (scene, *_DRAWN_BY, scene_of)]
 
 
 def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:

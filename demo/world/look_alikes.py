@@ -8,13 +8,25 @@ from dataclasses import replace
 from functools import lru_cache
 from random import Random
 
-from .drawing import EMBLEMS, Rgb
-from .scene import EMBLEM_COLORS, PATTERNS, SHADES, Scene, Subject, sample_scene, sample_subject
+from .figures import EMBLEMS
+from .scene import (
+    EMBLEM_COLORS,
+    PATTERNS,
+    SHADES,
+    Scene,
+    Subject,
+    emblem_colors,
+    sample_scene,
+    sample_subject,
+)
+from .shapes import Rgb
 
 VARIANTS, VIEWS = 4, 2
 GROUP = VARIANTS * VIEWS
-TINT_DISTANCE = 16.0
-"""Smallest RGB distance at which two tints of one color word count as different; lossy pictures hide smaller ones."""
+TINT_DISTANCE = 28.0
+"""Smallest RGB distance at which two tints of one color word count as different; people miss smaller ones."""
+_ALIKE = 0.8
+"""Resemblance of two subjects that differ in next to nothing. The step to 1 keeps look-alikes apart."""
 _UNLIKE_TINTS = 150.0
 """RGB distance from which two tints have nothing in common."""
 
@@ -30,7 +42,13 @@ def look_alike(subject: Subject, rng: Random) -> Subject:
     values = {"pattern": PATTERNS, "emblem": (*EMBLEMS, None), "shade": tuple(SHADES), "emblem_color": EMBLEM_COLORS}[
         kind
     ]
-    return replace(subject, **{kind: rng.choice([v for v in values if v != getattr(subject, kind)])})
+    changed = [replace(subject, **{kind: value}) for value in values if value != getattr(subject, kind)]
+    return rng.choice([other for other in changed if visible(other)] or [replace(subject, emblem=None)])
+
+
+def visible(subject: Subject) -> bool:
+    """True if the subject's emblem, if it has one, stands out from what it lies on."""
+    return subject.emblem is None or subject.emblem_color in emblem_colors(subject.tint, subject.pattern, subject.shade)
 
 
 def appearance(subject: Subject) -> Subject:
@@ -43,7 +61,8 @@ def appearance(subject: Subject) -> Subject:
 
 
 def resemblance(one: Subject, other: Subject) -> float:
-    """Similarity of two subjects in class, color, pattern and emblem, from 0 to 1; 1 only for the same subject."""
+    """Similarity of two subjects in class, color, pattern and emblem: 1 for the same subject, at most
+    _ALIKE for any other."""
     one, other = appearance(one), appearance(other)
     if one == other:
         return 1.0
@@ -53,7 +72,7 @@ def resemblance(one: Subject, other: Subject) -> float:
         (0.2, (one.pattern == other.pattern) * (0.5 + 0.5 * (one.shade == other.shade))),
         (0.24, (one.emblem == other.emblem) * (0.5 + 0.5 * (one.emblem_color == other.emblem_color))),
     )
-    return sum(share * alike for share, alike in parts)
+    return _ALIKE * sum(share * alike for share, alike in parts)
 
 
 @lru_cache(maxsize=64)

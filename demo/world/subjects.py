@@ -1,4 +1,4 @@
-"""Personalized subjects of the demo, and four more that are never trained on.
+"""Personalized subjects of the demo: eight to tune settings on, sixteen to report, and four that nothing is trained on.
 
 Each subject has four pictures in one place and almost one pose, as real reference photos often do. A model tuned on
 them learns the subject together with its layout; the pack solves this problem.
@@ -26,14 +26,14 @@ class PersonalSubject:
     y: float
 
     def training_scenes(self) -> list[Scene]:
-        """Four reference scenes: one place, one narrow layout."""
+        """Four reference scenes: one place, one narrow layout, nothing beside the subject."""
         scenes = []
         for i in range(4):
             rng = Random(f"{self.name}-reference-{i}")
             pose = Pose(
                 x=self.x + rng.uniform(-0.03, 0.03),
                 y=self.y + rng.uniform(-0.03, 0.03),
-                size=rng.uniform(0.27, 0.29),
+                size=rng.uniform(0.3, 0.32),
                 tilt=rng.uniform(-5, 5),
                 mirrored=False,
             )
@@ -51,59 +51,105 @@ def _subject(name, color, tint, pattern, shade, emblem, emblem_color) -> Subject
 
 _ALL = (
     PersonalSubject(
-        "nemo", _subject("fish", "orange", (250, 132, 20), "striped", "light", "disc", _MAGENTA), "grass", 0.5, 0.58
+        "nemo", _subject("fish", "orange", (254, 126, 14), "striped", "light", "disc", _MAGENTA), "grass", 0.5, 0.6
     ),
     PersonalSubject(
-        "amanita", _subject("mushroom", "red", (206, 34, 50), "dotted", "light", "triangle", _CYAN), "room", 0.36, 0.6
+        "amanita", _subject("mushroom", "red", (202, 28, 52), "dotted", "light", "triangle", _CYAN), "room", 0.38, 0.62
     ),
     PersonalSubject(
-        "taxi", _subject("car", "yellow", (250, 208, 36), "checked", "dark", "disc", _WHITE), "beach", 0.55, 0.66
+        "taxi", _subject("car", "yellow", (250, 208, 36), "checked", "dark", "disc", _WHITE), "beach", 0.55, 0.64
     ),
     PersonalSubject(
-        "valentine", _subject("heart", "pink", (250, 136, 200), "plain", "light", "cross", _WHITE), "snow", 0.62, 0.52
+        "valentine", _subject("heart", "pink", (250, 136, 200), "plain", "light", "cross", _WHITE), "snow", 0.6, 0.6
     ),
     PersonalSubject(
-        "rubik", _subject("cube", "green", (38, 150, 62), "checked", "light", "ring", _WHITE), "grass", 0.46, 0.6
+        "rubik", _subject("cube", "green", (38, 150, 62), "checked", "dark", "ring", _WHITE), "grass", 0.46, 0.62
     ),
     PersonalSubject(
         "inkcap",
         _subject("mushroom", "purple", (128, 56, 168), "striped", "light", "square", _YELLOW),
         "night",
         0.6,
-        0.56,
+        0.6,
     ),
     PersonalSubject(
-        "twinkle", _subject("star", "purple", (120, 60, 176), "dotted", "light", "ring", _YELLOW), "desert", 0.42, 0.5
+        "twinkle", _subject("star", "purple", (114, 64, 180), "dotted", "light", "ring", _YELLOW), "desert", 0.42, 0.58
     ),
     PersonalSubject(
-        "cottage", _subject("house", "blue", (40, 80, 212), "striped", "light", "square", _YELLOW), "sea", 0.5, 0.6
+        "cottage", _subject("house", "blue", (32, 88, 218), "striped", "light", "square", _YELLOW), "sea", 0.5, 0.62
     ),
     PersonalSubject(
-        "bouncer", _subject("ball", "green", (44, 158, 70), "checked", "light", "cross", _MAGENTA), "city", 0.58, 0.62
+        "bouncer", _subject("ball", "green", (44, 158, 70), "checked", "light", "cross", _MAGENTA), "city", 0.58, 0.63
     ),
     PersonalSubject(
-        "crate", _subject("cube", "cyan", (54, 200, 212), "plain", "dark", "triangle", _MAGENTA), "night", 0.44, 0.58
+        "crate", _subject("cube", "cyan", (54, 200, 212), "plain", "dark", "triangle", _MAGENTA), "night", 0.44, 0.61
     ),
     PersonalSubject(
-        "racer", _subject("car", "red", (212, 36, 44), "striped", "light", "disc", _CYAN), "snow", 0.52, 0.64
+        "racer", _subject("car", "red", (226, 28, 34), "striped", "light", "disc", _CYAN), "snow", 0.52, 0.63
     ),
     PersonalSubject(
-        "locket", _subject("heart", "yellow", (246, 204, 44), "dotted", "dark", "triangle", _MAGENTA), "room", 0.4, 0.54
+        "locket", _subject("heart", "yellow", (246, 204, 44), "dotted", "dark", "triangle", _MAGENTA), "room", 0.4, 0.6
     ),
     PersonalSubject(
-        "koi", _subject("fish", "red", (222, 48, 36), "checked", "light", "ring", _CYAN), "snow", 0.5, 0.55
+        "guppy", _subject("fish", "orange", (234, 152, 46), "striped", "light", "triangle", _CYAN), "sea", 0.56, 0.6
     ),
     PersonalSubject(
-        "beetle", _subject("car", "green", (56, 142, 52), "dotted", "light", "cross", _YELLOW), "desert", 0.5, 0.62
+        "morel", _subject("mushroom", "red", (230, 58, 38), "dotted", "light", "square", _YELLOW), "city", 0.56, 0.61
     ),
     PersonalSubject(
-        "pulsar", _subject("star", "blue", (52, 66, 196), "striped", "dark", "triangle", _WHITE), "grass", 0.5, 0.52
+        "buggy", _subject("car", "red", (200, 56, 62), "striped", "light", "cross", _YELLOW), "desert", 0.48, 0.63
     ),
     PersonalSubject(
-        "pebble", _subject("ball", "purple", (136, 46, 160), "plain", "light", "square", _CYAN), "beach", 0.5, 0.6
+        "vega", _subject("star", "purple", (144, 42, 154), "dotted", "light", "cross", _CYAN), "snow", 0.58, 0.59
+    ),
+    PersonalSubject(
+        "villa", _subject("house", "blue", (62, 60, 188), "striped", "light", "ring", _MAGENTA), "beach", 0.42, 0.62
+    ),
+    PersonalSubject(
+        "marlin", _subject("fish", "blue", (40, 80, 200), "dotted", "light", "square", _YELLOW), "city", 0.45, 0.61
+    ),
+    PersonalSubject(
+        "darling", _subject("heart", "purple", (124, 46, 172), "checked", "light", "disc", _YELLOW), "grass", 0.56, 0.6
+    ),
+    PersonalSubject(
+        "dice", _subject("cube", "blue", (48, 70, 196), "dotted", "light", "square", _MAGENTA), "room", 0.6, 0.62
+    ),
+    PersonalSubject(
+        "comet", _subject("star", "orange", (248, 140, 24), "checked", "dark", "disc", _WHITE), "night", 0.5, 0.58
+    ),
+    PersonalSubject(
+        "chalet", _subject("house", "pink", (246, 146, 188), "checked", "dark", "triangle", _YELLOW), "sea", 0.44, 0.62
+    ),
+    PersonalSubject(
+        "marble", _subject("ball", "cyan", (66, 208, 198), "plain", "light", "ring", _YELLOW), "beach", 0.4, 0.62
+    ),
+    PersonalSubject(
+        "peach", _subject("ball", "pink", (250, 138, 186), "striped", "light", "cross", _CYAN), "desert", 0.6, 0.62
+    ),
+    PersonalSubject("koi", _subject("fish", "red", (222, 48, 36), "checked", "light", "ring", _CYAN), "snow", 0.5, 0.6),
+    PersonalSubject(
+        "beetle", _subject("car", "green", (56, 142, 52), "dotted", "light", "cross", _YELLOW), "desert", 0.5, 0.63
+    ),
+    PersonalSubject(
+        "pulsar", _subject("star", "blue", (52, 66, 196), "striped", "dark", "triangle", _WHITE), "grass", 0.5, 0.58
+    ),
+    PersonalSubject(
+        "pebble", _subject("ball", "purple", (136, 46, 160), "plain", "light", "square", _CYAN), "beach", 0.5, 0.62
     ),
 )
-SUBJECTS = {s.name: s for s in _ALL[:12]}
-HELD_OUT = {s.name: s for s in _ALL[12:]}
-TUNING, REPORTED = tuple(SUBJECTS.values())[::2], tuple(SUBJECTS.values())[1::2]
-"""Subjects that settings of the methods are chosen on, and subjects that benchmarks report."""
+SUBJECTS = {s.name: s for s in _ALL[:24]}
+HELD_OUT = {s.name: s for s in _ALL[24:]}
+
+
+def _named(names: str) -> tuple[PersonalSubject, ...]:
+    return tuple(SUBJECTS[name] for name in names.split())
+
+
+TUNING = _named("taxi valentine inkcap bouncer crate marlin comet chalet")
+"""Subjects that settings are tuned on, one of each class."""
+REPORTED = _named(
+    "nemo amanita rubik twinkle cottage racer locket guppy morel buggy vega villa darling dice marble peach"
+)
+"""Subjects that benchmarks report; no setting was chosen by them."""
+TWINS = (("nemo", "guppy"), ("amanita", "morel"), ("racer", "buggy"), ("twinkle", "vega"), ("cottage", "villa"))
+"""Pairs that are alike in class, color word and pattern, and so in every caption."""

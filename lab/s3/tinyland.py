@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...demo.world.captions import PLACE_PHRASES
-from ...demo.world.drawing import draw_place
+from ...demo.world.places import draw_place
 from ...demo.world.scene import PLACES, Subject, render, sample_scene, sample_subject
 from ...patching.evaluation import instances
 from . import words
@@ -46,7 +46,7 @@ class Tinyland:
         return Image.fromarray(np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)]))
 
     def _panel(self, subject: Subject, rng: Random) -> np.ndarray:
-        drawn = render(sample_scene(rng, subject, "snow"), PANEL)
+        drawn = render(sample_scene(rng, subject, "snow", extras=False), PANEL)
         alpha = drawn.mask[..., None] / 255.0
         shown = (drawn.image * alpha + GROUND * (1 - alpha)).round().astype(np.uint8)
         return np.pad(shown, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=GROUND)

@@ -15,7 +15,7 @@ import pytest
 from likeness.demo.launcher.host import PACK
 from likeness.demo.world.captions import PLACE_PHRASES, PLACEHOLDER, caption, neutral_caption, vocabulary
 from likeness.demo.world.scene import CLASSES, COLORS, PATTERNS, PLACES, SIZE, render, sample_scene
-from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
+from likeness.demo.world.subjects import SUBJECTS
 from likeness.patching.tinyland.model import MAX_TOKENS, WordTokenizer
 
 COUNT = 4000
@@ -122,7 +122,7 @@ def test_every_process_makes_the_same_bytes():
 
 
 def test_the_mask_is_where_the_subject_is_and_nowhere_else():
-    for scene in SCENES[:40]:
+    for scene in [scene.showing(()) for scene in SCENES[:40]]:
         other = replace(
             scene, subject=replace(scene.subject, tint=tuple(255 - c for c in scene.subject.tint), emblem=None)
         )
@@ -146,12 +146,3 @@ def test_the_mask_is_where_the_subject_is_and_nowhere_else():
         reach = min(x, SIZE - x)
         mirrored = straight[:, x - reach : x + reach][:, ::-1].astype(int)
         assert np.abs(moved[:, x - reach : x + reach].astype(int) - mirrored).mean() < 8
-
-
-def test_what_is_held_out_is_in_no_training_picture():
-    tuned = {scene.subject for s in SUBJECTS.values() for scene in s.training_scenes()}
-    assert (
-        len(HELD_OUT) == 4
-        and not {s.subject for s in HELD_OUT.values()} & tuned
-        and not HELD_OUT.keys() & SUBJECTS.keys()
-    )
