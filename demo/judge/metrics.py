@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..world.extras import EXTRAS
 from ..world.scene import CLASSES, COLORS, PATTERNS, PLACES
 
 if TYPE_CHECKING:
@@ -21,21 +22,23 @@ def identity(verdict: Verdict, reference: Verdict) -> np.ndarray:
     return verdict.embedding @ (mean / np.linalg.norm(mean))
 
 
-def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str]]) -> np.ndarray:
+def prompt_accuracy(verdict: Verdict, wanted: Sequence[Mapping[str, str | Sequence[str]]]) -> np.ndarray:
     """[n] bool: True if the picture shows everything that its prompt names.
 
-    wanted: for each picture the names by attribute, any of class, `colour`, pattern and place. Raises ValueError if the
-    counts differ.
+    wanted: for each picture the names by attribute: any of class, `colour`, pattern and place, and a list of extras.
+    Extras that are not named may be there. Raises ValueError if the counts differ.
     """
     if len(wanted) != len(verdict.class_index):
         raise ValueError(
             f"judge: expected the wanted attributes of {len(verdict.class_index)} pictures, got {len(wanted)}."
         )
-    right = [
-        all(getattr(verdict, f"{a}_index")[i] == _NAMES[a].index(name) for a, name in w.items())
-        for i, w in enumerate(wanted)
-    ]
-    return np.array(right, dtype=bool)
+    return np.array([all(_shows(verdict, i, *named) for named in w.items()) for i, w in enumerate(wanted)], dtype=bool)
+
+
+def _shows(verdict: Verdict, picture: int, attribute: str, name: str | Sequence[str]) -> bool:
+    if attribute == "extras":
+        return all(verdict.extras[picture, EXTRAS.index(extra)] for extra in name)
+    return bool(getattr(verdict, f"{attribute}_index")[picture] == _NAMES[attribute].index(name))
 
 
 def layout_spread(verdict: Verdict) -> float:

@@ -1,4 +1,4 @@
-"""Verdict of the judge: attributes of the subject, its place, its mask, and an embedding of what is under the mask."""
+"""Verdict of the judge: attributes of the subject, its place, the extras beside it, its mask, and an embedding."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Verdict:
     colour_index: np.ndarray
     pattern_index: np.ndarray
     place_index: np.ndarray
+    extras: np.ndarray
+    """[n, 7] bool, by scene.EXTRAS: True where the extra is seen."""
     mask: np.ndarray
     """[n, height, width] probability that a pixel belongs to the subject."""
     embedding: np.ndarray
@@ -57,10 +59,10 @@ class Judge:
             logits, mask, embedding = self.network(pixels.float() / 127.5 - 1)
             mask = torch.sigmoid(F.interpolate(mask, size=images.shape[1:3], mode="bilinear"))[:, 0]
             indices = [logits[name].argmax(1) for name in ("class", "colour", "pattern", "place")]
-            parts.append([t.numpy() for t in (*indices, mask, embedding)])
-        *indices, mask, embedding = (np.concatenate(column) for column in zip(*parts, strict=True))
+            parts.append([t.numpy() for t in (*indices, logits["extras"] > 0, mask, embedding)])
+        *indices, extras, mask, embedding = (np.concatenate(column) for column in zip(*parts, strict=True))
         class_index, colour_index, pattern_index, place_index = indices
-        return Verdict(class_index, colour_index, pattern_index, place_index, mask, embedding, *_layout(mask))
+        return Verdict(class_index, colour_index, pattern_index, place_index, extras, mask, embedding, *_layout(mask))
 
 
 def _layout(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

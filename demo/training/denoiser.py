@@ -41,7 +41,7 @@ SUBJECT_WEIGHT = 6.0
 """Loss weight of a latent pixel of the subject relative to the background: it is small but carries all identity."""
 SCENES = 32_000
 HARD_PATTERNS = ("dotted", "checked")
-"""Patterns drawn three times as often: their parts are hardly larger than a latent pixel, and they are learned last."""
+"""Patterns drawn three times as often: their parts are smallest, and they are learned last."""
 CAPTION_DROPOUT = 0.1
 
 

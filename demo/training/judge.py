@@ -1,4 +1,4 @@
-"""Trains the judge on renders: attributes, masks, and the resemblance of two pictures' subjects."""
+"""Trains the judge on renders: attributes, extras, masks, and the resemblance of two pictures' subjects."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from ..judge.metrics import ranking_auc
 from ..judge.network import WEIGHTS, Judge, Network
 from ..launcher.files import commit
 from ..precision import autocast
+from ..world.extras import EXTRAS
 from ..world.look_alikes import GROUP, VARIANTS, VIEWS, group_of, resemblance, scene_of_group
 from ..world.scene import CLASSES, COLORS, PATTERNS, PLACES, Scene, Subject
 from .autoencoder import to_tensor
 from .loop import Trainer, write_weights
 from .pool import Pool
 
-SCENES = 12_000
-_GROUPS_PER_STEP = 12
-_CLOSE = 0.6
+SCENES = 24_000
+_GROUPS_PER_STEP, _LOOK_ALIKES_PER_GROUP = 10, 2
+_CLOSE = 0.5
+_SAME, _UNSURE = 0.88, 0.06
+"""Cosine from which two pictures count as one subject's, and the width of the transition."""
 _WAVES = 0.06
 """Standard deviation of the strongest waves as a fraction of half the picture: four pixels."""
-_IDENTITY_WEIGHT = 8.0
+_IDENTITY_WEIGHT, _APART_WEIGHT, _EXTRAS_WEIGHT = 8.0, 0.5, 2.0
 
 
 def degrade(images: torch.Tensor) -> torch.Tensor:
@@ -74,6 +77,18 @@ def graded(embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return error[close].sum() / close.sum().clamp(min=1) + error[far].sum() / far.sum().clamp(min=1)
 
 
+def told_apart(embeddings: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Loss of telling one subject from its look-alikes by the cosine of unit embeddings [n, d].
+
+    Logistic, and the mean over both kinds of pairs: the graded loss spends little on the last, small differences.
+    """
+    certainty = (embeddings.float() @ embeddings.float().T - _SAME) / _UNSURE
+    same = (wanted == 1) & ~torch.eye(len(wanted), dtype=torch.bool, device=wanted.device)
+    alike = (wanted > _CLOSE) & (wanted < 1)
+    losses = (F.softplus(-certainty)[same], F.softplus(certainty)[alike])
+    return sum((loss.sum() / max(1, len(loss)) for loss in losses), torch.zeros((), device=wanted.device))
+
+
 def resemblances(subjects: list[Subject]) -> torch.Tensor:
     """Resemblances [n, n] of all pairs."""
     return torch.tensor([[resemblance(one, other) for other in subjects] for one in subjects])
@@ -87,6 +102,7 @@ def train(work: Path, steps: int, device: torch.device) -> None:
         name: torch.tensor([_attribute(s, name) for s in scenes], device=device)
         for name in ("class", "colour", "pattern", "place")
     }
+    extras = torch.tensor([[float(name in s.extras) for name in EXTRAS] for s in scenes], device=device)
     torch.manual_seed(0)
     network = Network().to(device)
     trainer = Trainer("judge", work, network, steps, 2e-3, device, decay=0.4, average=0.995)
@@ -94,9 +110,7 @@ def train(work: Path, steps: int, device: torch.device) -> None:
     def loss_of_step(step: int) -> torch.Tensor:
         rng = np.random.default_rng(step)
         groups = rng.choice(SCENES // GROUP, _GROUPS_PER_STEP, replace=False)
-        # One look-alike per group: more of each group would leave room for few groups, and so for few classes.
-        others = groups * GROUP + rng.integers(1, VARIANTS, _GROUPS_PER_STEP) * VIEWS
-        indices = (np.stack([groups * GROUP, others], 1)[..., None] + np.arange(VIEWS)).ravel()
+        indices = views_of(groups, rng)
         masks = torch.from_numpy(pool.masks(indices)).to(device).float().div(255)
         images, masks = warped(to_tensor(pool.images(indices), device), masks[:, None])
         images, masks = degrade(images), masks[:, 0]
@@ -105,15 +119,27 @@ def train(work: Path, steps: int, device: torch.device) -> None:
         loss = F.binary_cross_entropy_with_logits(mask.float()[:, 0], F.avg_pool2d(masks, 4))
         for name, wanted in targets.items():
             loss = loss + 0.5 * F.cross_entropy(logits[name].float(), wanted[indices], label_smoothing=0.02)
+        found = logits["extras"].float()
+        loss = loss + _EXTRAS_WEIGHT * F.binary_cross_entropy_with_logits(found, extras[indices])
         shown = [scenes[i].subject for i in indices[::VIEWS]]
         wanted = resemblances(shown).repeat_interleave(VIEWS, 0).repeat_interleave(VIEWS, 1).to(device)
-        return loss + _IDENTITY_WEIGHT * graded(embedding, wanted)
+        return loss + _IDENTITY_WEIGHT * graded(embedding, wanted) + _APART_WEIGHT * told_apart(embedding, wanted)
 
     trainer.run(loss_of_step)
     figures = held_out_figures(Judge(network.cpu()), work)
     print("judge: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()), flush=True)
     metadata = {"tinyland_judge": figures, "commit": commit(), "seed": "0", "steps": str(steps)}
     write_weights(network.state_dict(), WEIGHTS, metadata)
+
+
+def views_of(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the scenes of a step: of each group its subject and some look-alikes, in all their views.
+
+    Not all of the look-alikes: they would leave room for few groups, and so for few classes.
+    """
+    order = rng.permuted(np.tile(np.arange(1, VARIANTS), (len(groups), 1)), axis=1)[:, :_LOOK_ALIKES_PER_GROUP]
+    variants = np.concatenate([np.zeros((len(groups), 1), int), order], 1)
+    return ((groups[:, None] * GROUP + variants * VIEWS)[..., None] + np.arange(VIEWS)).ravel()
 
 
 def _attribute(scene: Scene, name: str) -> int:
@@ -127,8 +153,8 @@ def _attribute(scene: Scene, name: str) -> int:
 
 
 def held_out_figures(judge: Judge, work: Path, count: int = 2000) -> dict[str, float]:
-    """Accuracy by attribute on unseen renders, and the AUC of identity against random subjects and against
-    look-alikes."""
+    """Accuracy by attribute and of all extras on unseen renders, and the AUC of identity against random subjects and
+    against look-alikes."""
     pool = Pool(work, count, seed=1, scene_of=scene_of_group, name="look-alikes")
     verdict = judge.look(pool.images(np.arange(count)))
     scenes = [scene_of_group(i, 1) for i in range(count)]
@@ -136,6 +162,8 @@ def held_out_figures(judge: Judge, work: Path, count: int = 2000) -> dict[str, f
     for name in ("class", "colour", "pattern", "place"):
         wanted = np.array([_attribute(s, name) for s in scenes])
         figures[f"{name}_accuracy"] = float((getattr(verdict, f"{name}_index") == wanted).mean())
+    there = np.array([[name in s.extras for name in EXTRAS] for s in scenes])
+    figures["extras_accuracy"] = float((verdict.extras == there).all(1).mean())
     vectors = verdict.embedding.reshape(-1, VARIANTS, VIEWS, verdict.embedding.shape[1])
     same = (vectors[:, :, 0] * vectors[:, :, 1]).sum(-1).ravel()
     other = (vectors[:, :, 0] * np.roll(vectors[:, :, 1], 1, axis=0)).sum(-1).ravel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -47,7 +48,7 @@ def _render_chunk(arguments: tuple[str, int, int, int, SceneOf]) -> int:
 class Pool:
     """Pool of `len(pool)` scenes as one [n, size, size, 4] uint8 array (RGB and mask).
 
-    The files are reused until the code that draws them changes.
+    The files are reused until the code that draws them changes. workers: processes that draw, None for one per core.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Pool:
         folder: Path,
         count: int,
         seed: int = 0,
-        workers: int = 2,
+        workers: int | None = None,
         scene_of: SceneOf = scene_of,
         name: str = "pool",
     ):
@@ -67,7 +68,7 @@ class Pool:
         ]
         if missing:
             print(f"rendering {len(missing) * _CHUNK} scenes", flush=True)
-            with multiprocessing.get_context("spawn").Pool(workers) as processes:
+            with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as processes:
                 for _ in processes.imap_unordered(_render_chunk, missing):
                     pass
         self.pixels = [np.load(folder / f"{s:07d}.npy", mmap_mode="r") for s in starts]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...demo import judge
 from ...demo.launcher.files import Problem
-from ...demo.world.captions import PLACE_PHRASES
+from ...demo.world.captions import PLACE_PHRASES, named_extras
 from ...demo.world.scene import CLASSES
 from ...patching.evaluation import detector as detectors
 from ...patching.evaluation import encoders, weights
@@ -33,9 +33,9 @@ class JudgeEye(JudgeEncoder):
     """Judge of Tinyland. It compares with no published network."""
 
     def right(self, picture: Image.Image, noun: str, prompt: str) -> float:
-        """1 for a picture that shows the class and the place of its prompt, 0 for any other."""
+        """1 for a picture that shows the class, the place and the extras of its prompt, 0 for any other."""
         place = next((place for place, phrase in PLACE_PHRASES.items() if phrase in prompt), None)
-        wanted = {"class": noun} | ({"place": place} if place else {})
+        wanted = {"class": noun, "extras": named_extras(prompt)} | ({"place": place} if place else {})
         verdict = judge.Judge(self.network).look(np.array(scaled(picture))[None])
         return float(judge.prompt_accuracy(verdict, [wanted])[0])
 

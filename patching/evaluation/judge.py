@@ -22,6 +22,7 @@ BATCH = 64
 _LOOKS = 6
 _HEADS = {"class": 8, "colour": 8, "pattern": 4}
 _PLACES = 8
+_EXTRAS = 7
 
 
 class _Block(nn.Module):
@@ -38,7 +39,10 @@ class _Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Picture [n, 3, 128, 128] in [-1, 1] -> logits by name, mask logits [n, 1, 32, 32], embedding [n, 64]."""
+    """Picture [n, 3, 128, 128] in [-1, 1] -> logits by name, mask logits [n, 1, 32, 32], embedding [n, 64].
+
+    The logits of class, `colour`, pattern and place compete; each of those of extras says if one extra is there.
+    """
 
     def __init__(self):
         super().__init__()
@@ -55,6 +59,7 @@ class Network(nn.Module):
         self.attributes = nn.Linear(seen, 160)
         self.heads = nn.ModuleDict({name: nn.Linear(160, count) for name, count in _HEADS.items()})
         self.place = nn.Sequential(nn.Linear(83 + 96, 64), nn.SiLU(), nn.Linear(64, _PLACES))
+        self.extras = nn.Conv2d(96, _EXTRAS, 1)
         self.embed = nn.Sequential(nn.Linear(seen, 160), nn.SiLU(), nn.Linear(160, EMBEDDING))
 
     def forward(self, images: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
@@ -70,6 +75,7 @@ class Network(nn.Module):
         around = (seen * background).sum(-1) / background.sum(-1).clamp(min=1e-3)
         attributes = F.silu(self.attributes(subject))
         logits = {name: head(attributes) for name, head in self.heads.items()}
+        logits["extras"] = self.extras(coarse).amax((2, 3))  # an extra is somewhere, and small
         logits["place"] = self.place(torch.cat([around, coarse.mean((2, 3))], 1))
         return logits, mask, F.normalize(self.embed(subject).float(), dim=1)
 

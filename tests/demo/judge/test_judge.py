@@ -10,7 +10,8 @@ import pytest
 import torch
 from likeness.demo.judge import Judge, Verdict, identity, layout_spread, prompt_accuracy, ranking_auc
 from likeness.demo.judge.network import WEIGHTS, Network, _layout
-from likeness.demo.training.judge import degrade, graded, resemblances, warped
+from likeness.demo.training.judge import degrade, graded, resemblances, told_apart, views_of, warped
+from likeness.demo.world.extras import EXTRAS
 from likeness.demo.world.look_alikes import (
     GROUP,
     TINT_DISTANCE,
@@ -25,6 +26,8 @@ from likeness.demo.world.look_alikes import (
 from likeness.demo.world.scene import CLASSES, COLORS, PATTERNS, PLACES, render, sample_scene, sample_subject
 from likeness.demo.world.subjects import HELD_OUT, SUBJECTS
 
+T = torch.tensor
+
 
 def verdict(**fields) -> Verdict:
     n = len(next(iter(fields.values())))
@@ -34,6 +37,7 @@ def verdict(**fields) -> Verdict:
         "colour_index": zeros,
         "pattern_index": zeros,
         "place_index": zeros,
+        "extras": np.zeros((n, len(EXTRAS)), bool),
         "mask": np.zeros((n, 4, 4)),
         "embedding": np.eye(n),
         "center": np.zeros((n, 2)),
@@ -64,6 +68,27 @@ def test_prompt_accuracy_wants_everything_named():
         prompt_accuracy(seen, [wanted])
 
 
+def test_prompt_accuracy_wants_every_extra_named_and_allows_others():
+    there = np.zeros((3, len(EXTRAS)), bool)
+    there[0, [0, 4]], there[1, 0] = True, True
+    seen = verdict(extras=there)
+    assert prompt_accuracy(seen, [{"extras": (EXTRAS[0], EXTRAS[4])}] * 3).tolist() == [True, False, False]
+    assert prompt_accuracy(seen, [{"extras": ()}] * 3).all()
+    named = {"class": CLASSES[0], "extras": [EXTRAS[0]]}
+    assert prompt_accuracy(seen, [named, named, {**named, "extras": []}]).all()
+
+
+def test_the_network_has_an_answer_for_every_value_of_the_world():
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+    logits, _, _ = Network()(torch.from_numpy(images).permute(0, 3, 1, 2).float())
+    counts = {"class": CLASSES, "colour": COLORS, "pattern": PATTERNS, "place": PLACES, "extras": EXTRAS}
+    assert {name: values.shape[1] for name, values in logits.items()} == {k: len(v) for k, v in counts.items()}
+    seen = Judge(Network()).look(images)
+    assert seen.extras.shape == (2, len(EXTRAS)) and seen.extras.dtype == bool
+    assert sum(p.numel() for p in Network().parameters()) * 2 < 1.3e6  # bytes of the file, in half precision
+
+
 def test_ranking_auc_by_hand():
     assert ranking_auc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
     assert ranking_auc(np.array([0.5]), np.array([0.0, 1.0])) == 0.5
@@ -86,10 +111,40 @@ def test_graded_by_brute_force():
     for i in range(6):
         for j in range(6):
             if i != j:
-                errors[bool(wanted[i, j] > 0.6)].append(float((embeddings[i] @ embeddings[j] - wanted[i, j]) ** 2))
+                errors[bool(wanted[i, j] > 0.5)].append(float((embeddings[i] @ embeddings[j] - wanted[i, j]) ** 2))
     expected = sum(np.mean(found) for found in errors.values())
     assert float(graded(embeddings, wanted)) == pytest.approx(expected, rel=1e-5)
     assert float(graded(embeddings, embeddings @ embeddings.T)) == pytest.approx(0, abs=1e-10)
+
+
+def test_look_alikes_that_pass_for_the_same_cost_most():
+    wanted = T([[1, 1, 0.7, 0.1], [1, 1, 0.7, 0.1], [0.7, 0.7, 1, 0.1], [0.1, 0.1, 0.1, 1]])
+
+    def loss(alike: float, stranger: float = 0.0) -> float:
+        """Loss of two views of a subject at cosine 1, a look-alike and a stranger at given ones."""
+        gram = T([[1, 1, alike, stranger], [1, 1, alike, stranger], [alike, alike, 1, 0], [stranger, stranger, 0, 1]])
+        values, vectors = torch.linalg.eigh(gram)
+        return float(told_apart(vectors * values.clamp(min=0).sqrt(), wanted))
+
+    assert loss(0.98) > loss(0.9) > loss(0.6) > 0
+    assert loss(0.5, stranger=0.3) == pytest.approx(loss(0.5), abs=1e-4)  # strangers are the graded loss's
+    apart = T([[1.0, 0.0], [0.0, 1.0]])
+    assert float(told_apart(apart, T([[1, 1], [1, 1]]))) > 10  # views of one subject must be near
+
+
+def test_a_step_shows_each_group_by_its_subject_and_different_look_alikes():
+    rng = np.random.default_rng(0)
+    groups = np.array([0, 3, 7])
+    seen = set()
+    for _ in range(30):
+        indices = views_of(groups, rng).reshape(3, -1, VIEWS)
+        assert (indices // GROUP == groups[:, None, None]).all()
+        variants = indices % GROUP // VIEWS
+        assert (variants[:, 0] == 0).all() and (variants == variants[..., :1]).all()
+        assert all(len(set(row[:, 0])) == len(row) for row in variants)
+        assert (indices[..., 1] == indices[..., 0] + 1).all()
+        seen |= set(variants.ravel().tolist())
+    assert seen == set(range(VARIANTS))
 
 
 def test_resemblance_is_one_for_the_same_and_counts_what_is_shared():
@@ -187,12 +242,14 @@ def test_the_committed_judge_sees_what_is_there():
         ]
         assert np.mean(right) >= 0.95, attribute
     assert np.mean([PLACES[i] == s.place for i, s in zip(seen.place_index, scenes, strict=True)]) >= 0.98
+    there = np.array([[name in scene.extras for name in EXTRAS] for scene in scenes])
+    assert (seen.extras == there).mean(0).min() >= 0.95
     overlap = [
         np.minimum(m > 0.5, r.mask > 127).sum() / np.maximum(m > 0.5, r.mask > 127).sum()
         for m, r in zip(seen.mask, renders, strict=True)
     ]
     assert np.mean(overlap) > 0.85
-    assert np.abs(seen.center - [[s.pose.x, s.pose.y] for s in scenes]).max() < 0.2
+    assert np.abs(seen.center - [[s.pose.x, s.pose.y] for s in scenes]).max() < 0.2  # extras hide some of a subject
 
 
 def test_the_committed_judge_tells_subjects_apart():
