@@ -14,7 +14,7 @@ from comfy.samplers import CFGGuider
 from PIL import Image, ImageDraw
 
 from ..demo import judge
-from ..demo.world.captions import PLACE_PHRASES
+from ..demo.world.captions import PLACE_PHRASES, extra_phrases
 from ..demo.world.scene import PLACES, Scene, render
 from ..demo.world.subjects import PersonalSubject
 from . import generate
@@ -25,17 +25,31 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 _PHRASINGS = ("a photo of a {words} {where}", "{where} there is a {words}")
+CHALLENGES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "beach": (("umbrella", "duck"), ("hat", "moon")),
+    "snow": (("hat", "flower"), ("umbrella",)),
+    "grass": (("umbrella", "rain"), ("hat", "balloon")),
+    "desert": (("rain", "flower"), ("hat", "duck")),
+    "night": (("hat", "duck"), ("umbrella", "flower")),
+    "city": (("umbrella", "rain"), ("moon", "balloon")),
+    "sea": (("hat", "rain"), ("moon", "duck")),
+    "room": (("hat", "balloon"), ("umbrella", "duck")),
+}
+"""Extras of the challenging prompts by place, one combination per phrasing."""
 
 
 @dataclass(frozen=True)
 class GridPrompt:
-    """Place and phrasing of a prompt, without the words that name the subject."""
+    """Place, phrasing and extras of a prompt, without the words that name the subject."""
 
     place: str
     phrasing: str
+    extras: tuple[str, ...] = ()
 
     def text(self, words: str) -> str:
-        return self.phrasing.format(words=words, where=PLACE_PHRASES[self.place])
+        worn, around = extra_phrases(self.extras)
+        named = self.phrasing.format(words=" ".join([words, *worn]), where=PLACE_PHRASES[self.place])
+        return " ".join([named, *around])
 
 
 Method = Callable[[PersonalSubject], Callable[[Sequence[GridPrompt]], CFGGuider]]
@@ -65,7 +79,10 @@ def drawn(names: Sequence[str], cell: Cell, vae: VAE, part: Part) -> np.ndarray:
 @dataclass(frozen=True)
 class Grid:
     """Grid of a comparison: each subject in `prompts` prompts, never in the place of its references, with `seeds`
-    seeds."""
+    seeds.
+
+    Every second prompt is challenging: it names extras beside the place.
+    """
 
     subjects: tuple[PersonalSubject, ...]
     prompts: int
@@ -73,7 +90,12 @@ class Grid:
 
     def prompts_of(self, subject: PersonalSubject) -> list[GridPrompt]:
         elsewhere = [place for place in PLACES if place != subject.place]
-        all_of_them = [GridPrompt(place, phrasing) for phrasing in _PHRASINGS for place in elsewhere]
+        all_of_them = [
+            GridPrompt(place, phrasing, extras)
+            for number, phrasing in enumerate(_PHRASINGS)
+            for place in elsewhere
+            for extras in ((), CHALLENGES[place][number])
+        ]
         if self.prompts > len(all_of_them):
             raise ValueError(
                 f"expected at most {len(all_of_them)} prompts, got {self.prompts}; add phrasings to the grid"
@@ -128,7 +150,7 @@ class Grid:
             verdict = eye.look(pictures.reshape(-1, *pictures.shape[2:]))
             identity.append(judge.identity(verdict, eye.look(renders(subject.training_scenes()))))
             wanted = [
-                {"class": subject.subject.name, "place": p.place}
+                {"class": subject.subject.name, "place": p.place, "extras": p.extras}
                 for p in self.prompts_of(subject)
                 for _ in range(self.seeds)
             ]

@@ -20,7 +20,8 @@ from comfy.samplers import CFGGuider
 from PIL import Image
 
 from ..demo import judge
-from ..demo.world.captions import PLACEHOLDER, caption
+from ..demo.world.captions import PLACEHOLDER, caption, named_extras
+from ..demo.world.extras import EXTRAS
 from ..demo.world.look_alikes import look_alike
 from ..demo.world.scene import CLASSES, COLORS, PATTERNS, PLACES, Scene, Subject, sample_scene, sample_subject
 from ..demo.world.subjects import HELD_OUT, SUBJECTS, PersonalSubject
@@ -43,12 +44,12 @@ TARGETS = {
 }
 NOTES = (
     "class, place, color and pattern accuracy: captions of unseen scenes, one picture each, seen by the judge; "
-    "color and pattern only where the caption names them.",
+    "color and pattern only where the caption names them, extras_accuracy: all that the caption names, if any.",
     "judge_accuracy: share of unseen renders with class, color, pattern and place all right; *_judge_accuracy: one "
-    "attribute alone.",
+    "attribute alone, or all extras and no other.",
     "identity_auc: a render's identity to its own subject against its identity to any other; look_alike_auc: against "
     "a subject that differs in one property that no caption names, or in the pattern.",
-    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
+    "identity: cosine of masked subject embeddings to the four reference renders. prompt: class, place and extras as "
     "prompted, never the place of the references. layout: spread of the subject's center and size over seeds of one "
     "prompt.",
     "Intervals are 95 % bootstrap intervals; whole subjects are resampled, or whole prompts in a row with one subject.",
@@ -98,15 +99,23 @@ def timed(part: str) -> Iterator[None]:
 def caption_accuracies(
     model: ModelPatcher, clip: CLIP, vae: VAE, eye: judge.Judge, settings: generate.Settings, count: int
 ) -> dict[str, float]:
-    """Share of `count` captions of unseen scenes that are drawn right, per attribute that the caption names."""
+    """Share of `count` captions of unseen scenes that are drawn right, per attribute that the caption names.
+
+    extras: all that the caption names are there.
+    """
     scenes = unseen_scenes(count)
     captions = [caption(scene, Random(i)) for i, scene in enumerate(scenes)]
     guide = generate.plain(model, generate.TextEncoder(clip), settings)
-    right = attributes_right(eye.look(generate.pictures(guide, vae, captions, range(count), settings)), scenes)
+    verdict = eye.look(generate.pictures(guide, vae, captions, range(count), settings))
+    asked = [named_extras(text) for text in captions]
+    right = attributes_right(verdict, scenes) | {
+        "extras": judge.prompt_accuracy(verdict, [{"extras": names} for names in asked])
+    }
     words = [set(text.split()) for text in captions]
     named = {
         "colour": np.array([scene.subject.color in w for scene, w in zip(scenes, words, strict=True)]),
         "pattern": np.array([scene.subject.pattern in w for scene, w in zip(scenes, words, strict=True)]),
+        "extras": np.array([bool(names) for names in asked]),
     }
     return {
         f"{attribute}_accuracy": float(r[named.get(attribute, slice(None))].mean()) for attribute, r in right.items()
@@ -133,8 +142,11 @@ def autoencoder_psnr(vae: VAE, count: int) -> float:
 def judge_figures(eye: judge.Judge, count: int, random_subjects: int) -> dict[str, float]:
     """Accuracy of the judge on `count` unseen renders, and how well its identity separates demo and random subjects."""
     scenes = unseen_scenes(count)
-    right = attributes_right(eye.look(renders(scenes)), scenes)
+    verdict = eye.look(renders(scenes))
+    right = attributes_right(verdict, scenes)
     figures = {"judge_accuracy": float(np.logical_and.reduce(list(right.values())).mean())}
+    there = np.array([[name in scene.extras for name in EXTRAS] for scene in scenes])
+    right |= {"extras": (verdict.extras == there).all(1)}
     figures |= {f"{attribute}_judge_accuracy": float(values.mean()) for attribute, values in right.items()}
 
     known = [s.subject for s in (*SUBJECTS.values(), *HELD_OUT.values())]

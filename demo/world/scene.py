@@ -53,7 +53,7 @@ _CONTRAST = 75.0
 _UMBRELLA_MARGIN = 0.36
 SMALLEST = 0.285
 """Half-size of the smallest subject. At SIZE, 0.25 of its units are more than eight pixels."""
-_ALTERNATIVES = (("hat", "umbrella"), ("moon", "umbrella"), WEATHER, COMPANIONS)
+ALTERNATIVES = (("hat", "umbrella"), ("moon", "umbrella"), WEATHER, COMPANIONS)
 """Extras of which a scene has one at most: there is no room for two, or the sky is one or the other."""
 INDOORS = ("room",)
 _PLACE_SUPERSAMPLING = 2
@@ -161,9 +161,7 @@ def sample_extras(rng: Random, place: str) -> tuple[str, ...]:
         return ()
     possible = [name for name in EXTRAS if name not in WEATHER or place not in INDOORS]
     first = rng.choice(possible)
-    rest = [
-        name for name in possible if name != first and not any({name, first} <= set(kind) for kind in _ALTERNATIVES)
-    ]
+    rest = [name for name in possible if name != first and not any({name, first} <= set(kind) for kind in ALTERNATIVES)]
     return (first, rng.choice(rest)) if rng.random() < 0.4 else (first,)
 
 

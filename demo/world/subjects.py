@@ -145,11 +145,11 @@ def _named(names: str) -> tuple[PersonalSubject, ...]:
     return tuple(SUBJECTS[name] for name in names.split())
 
 
-TUNING = _named("taxi valentine inkcap bouncer crate marlin comet chalet")
-"""Subjects that settings are tuned on, one of each class."""
+TUNING = _named("nemo taxi rubik twinkle bouncer racer darling chalet")
+"""Subjects that settings are tuned on."""
 REPORTED = _named(
-    "nemo amanita rubik twinkle cottage racer locket guppy morel buggy vega villa darling dice marble peach"
+    "amanita valentine inkcap cottage crate locket guppy morel buggy vega villa marlin dice comet marble peach"
 )
-"""Subjects that benchmarks report; no setting was chosen by them."""
+"""Subjects that benchmarks report; no setting is chosen by them."""
 TWINS = (("nemo", "guppy"), ("amanita", "morel"), ("racer", "buggy"), ("twinkle", "vega"), ("cottage", "villa"))
 """Pairs that are alike in class, color word and pattern, and so in every caption."""

@@ -9,8 +9,13 @@ import pytest
 import torch
 from likeness.benchmarks import command, generate, grid, report, tinyland
 from likeness.demo.judge import Judge
-from likeness.demo.world.scene import CLASSES, PLACES
+from likeness.demo.world.captions import PLACE_PHRASES, named_extras, vocabulary
+from likeness.demo.world.extras import EXTRAS, WEATHER
+from likeness.demo.world.scene import ALTERNATIVES, CLASSES, INDOORS, PLACES
 from likeness.demo.world.subjects import SUBJECTS
+from likeness.patching.tinyland.model import MAX_TOKENS, WordTokenizer
+
+SCENE = SUBJECTS["nemo"].training_scenes()[0]
 
 
 @pytest.mark.usefixtures("random_judge")
@@ -53,10 +58,32 @@ def test_quick_run(random_weights, monkeypatch):
 def test_no_prompt_names_the_place_of_the_references():
     subjects = tuple(SUBJECTS.values())
     for subject in subjects:
-        prompts = grid.Grid(subjects, 14, 1).prompts_of(subject)
-        assert len(set(prompts)) == 14 and subject.place not in {p.place for p in prompts}
-    with pytest.raises(ValueError, match="at most 14 prompts"):
-        grid.Grid(subjects, 15, 1).prompts_of(subjects[0])
+        prompts = grid.Grid(subjects, 28, 1).prompts_of(subject)
+        assert len(set(prompts)) == 28 and subject.place not in {p.place for p in prompts}
+        assert len({p.text("fish") for p in prompts}) == 28
+    with pytest.raises(ValueError, match="at most 28 prompts"):
+        grid.Grid(subjects, 29, 1).prompts_of(subjects[0])
+
+
+def test_every_second_prompt_names_extras_that_its_place_can_show():
+    tokenizer = WordTokenizer(vocabulary())
+    for subject in SUBJECTS.values():
+        prompts = grid.Grid((subject,), 28, 1).prompts_of(subject)
+        assert all(p.extras == () for p in prompts[::2]) and all(p.extras for p in prompts[1::2])
+        assert {p.place for p in prompts[:10:2]} == {p.place for p in prompts[1:10:2]}  # the same places, easy and hard
+        for prompt in prompts:
+            text = prompt.text(f"sks {subject.subject.name}")
+            assert set(named_extras(text)) == set(prompt.extras) and PLACE_PHRASES[prompt.place] in text
+            assert "hat" not in prompt.extras or f"{subject.subject.name} wearing a hat" in text
+            assert prompt.place not in INDOORS or not set(prompt.extras) & set(WEATHER)
+            ids = tokenizer(text)["input_ids"]
+            assert len(ids) <= MAX_TOKENS and tokenizer.ids["<unknown>"] not in ids
+    named = {name for combinations in grid.CHALLENGES.values() for extras in combinations for name in extras}
+    assert named == set(EXTRAS)
+    for combinations in grid.CHALLENGES.values():
+        for extras in combinations:
+            SCENE.showing(extras)
+            assert not any({*pair} <= {*extras} for pair in ALTERNATIVES)
 
 
 def test_scores_name_what_the_judge_saw(random_judge):
@@ -65,21 +92,25 @@ def test_scores_name_what_the_judge_saw(random_judge):
     pictures = grid.renders([s for p in part.prompts_of(subject) for s in _at(subject, p.place)])
 
     class Eye(Judge):
-        """Right about every picture but the first, whose class it misses, and the last, whose place it misses."""
+        """Right about every picture but the first, whose class it misses, and the last two:
+        it misses the extras of one, the place of the other."""
 
         def look(self, images):
             verdict = super().look(images)
             if len(images) == len(pictures):
                 verdict.class_index[:] = CLASSES.index(subject.subject.name)
                 verdict.place_index[:] = np.repeat([PLACES.index(p.place) for p in part.prompts_of(subject)], 3)
+                verdict.extras[:] = False
+                verdict.extras[3:] = [name in part.prompts_of(subject)[1].extras for name in EXTRAS]
+                verdict.extras[4] = False
                 verdict.class_index[0] += 1
                 verdict.place_index[5] -= 1
             return verdict
 
     scores = part.score(pictures.reshape(1, 2, 3, 128, 128, 3), Eye(random_judge.network))
-    assert scores["prompt"].tolist() == [[[0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]]
+    assert scores["prompt"].tolist() == [[[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]]
     assert scores["identity"].shape == (1, 2, 3) and scores["layout"].shape == (1, 2)
-    assert grid.row("x", scores)["prompt"][0] == pytest.approx(4 / 6)
+    assert grid.row("x", scores)["prompt"][0] == pytest.approx(3 / 6)
 
 
 def _at(subject, place):
