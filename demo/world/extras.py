@@ -65,11 +65,11 @@ def umbrella(length: float) -> list[Part]:
     panels = [
         ([*left[::-1], *right, *hem], color)
         for left, right, hem, color in zip(
-            meridians,
+            meridians[:-1],
             meridians[1:],
             (ellipse(x, 0, 0.25, 0.12, 360, 180) for x in (-0.75, -0.25, 0.25, 0.75)),
             (_RED, _CREAM, _RED, _CREAM),
-            strict=False,
+            strict=True,
         )
     ]
     return [(box(-0.125, -0.1, 0.125, length), _WOOD), *panels]

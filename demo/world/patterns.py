@@ -85,9 +85,8 @@ PARTS: dict[str, dict[str, list[Polygon]]] = {
         "striped": _rows((-0.48, -0.08), (0.38, _FAR)),
         "dotted": _dots((0, 0.08), (0, -0.6), (0.66, -0.16), (-0.66, -0.16), (0.4, 0.66), (-0.4, 0.66), radius=0.17),
         "checked": [
-            box(-0.33, -0.42, 0.33, 0.26),
-            box(-_FAR, 0.26, -0.33, _FAR),
-            box(0.33, 0.26, _FAR, _FAR),
+            box(-_FAR, -_FAR, 0, 0.02),
+            box(0, 0.02, _FAR, _FAR),
         ],
     },
     "heart": {
