@@ -68,9 +68,10 @@ def refine_decoder(work: Path, model: AutoencoderKL, steps: int, device: torch.d
     return model
 
 
-def train(work: Path, steps: int, device: torch.device) -> AutoencoderKL:
+def train(work: Path, steps: int, device: torch.device, start: AutoencoderKL | None = None) -> AutoencoderKL:
+    """Trains the autoencoder. start: one that it goes on from, unless there is a checkpoint to resume."""
     pool = Pool(work, 16_000)
-    model = build(device)
+    model = build(device) if start is None else start.requires_grad_(True).train()
     trainer = Trainer("autoencoder", work, model, steps, 6e-4, device, decay=0.3)
 
     def loss_of_step(step: int) -> torch.Tensor:

@@ -59,7 +59,8 @@ def device_of(options: argparse.Namespace) -> torch.device:
 def _train_autoencoder(options: argparse.Namespace, steps: int, device: torch.device) -> None:
     from . import autoencoder
 
-    _write_autoencoder(options, autoencoder.train(options.work, steps, device), steps, device)
+    start = load_autoencoder(device) if options.from_weights else None
+    _write_autoencoder(options, autoencoder.train(options.work, steps, device, start), steps, device)
 
 
 def _train_decoder(options: argparse.Namespace, steps: int, device: torch.device) -> None:

@@ -93,7 +93,9 @@ def _parser(parts: tuple[str, ...], about: str | None) -> argparse.ArgumentParse
     parser.add_argument(
         "--only", help="one subject's name, for the parts subjects, embeddings, cross-attention and transformer"
     )
-    parser.add_argument("--from-weights", action="store_true", help="start the denoiser from the pack's own weights")
+    parser.add_argument(
+        "--from-weights", action="store_true", help="start autoencoder or denoiser from the pack's own weights"
+    )
     subjects = parser.add_argument_group("subjects", "the demo's LoRAs")
     subjects.add_argument(
         "--prior",
