@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.supported_models
 import torch
@@ -27,11 +27,14 @@ from .bases import words
 from .grid import Grid, GridPrompt, row
 from .kept import Kept
 from .layout_and_retouch_comparison import Ablation, Recipe
-from .networks import SDXL_CONFIG, random_network
+from .networks import SDXL_CONFIG, Network, random_network
 from .report import Report, Target, interval_figures, mean_interval
 from .samples import REPORTED
 from .timing import silence
 from .tinyland import timed
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 GB = 10**9
 STEPS, LATE_LEVELS = 30, 24
@@ -69,7 +72,7 @@ NOTES = (
     "Row V of the layout-and-retouch benchmark with its settings, on the bundled LoRAs: layout, reference and adaptive "
     "mask. Every row starts from the same layouts and noise.",
     f"SDXL GB: features of one reference of 1024 pixels in half precision, for {STEPS} steps of which {LATE_LEVELS} "
-    "come after lambda_2, with the decoder's blocks and both sides of guidance. Its subject covers a quarter.",
+    "come after lambda_2, with the preset paper's blocks and both sides of guidance. Its subject covers a quarter.",
     "identity less each level: paired difference to the row that reads the subject at each level. every Nth level: "
     "reference_every N, so that N levels share the features of the first of them.",
     f"sdxl_subject_gb: of '{EACH}', as the nodes' defaults are. sdxl_whole_every_4_gb: of '{WHOLE_4}'.",
@@ -91,7 +94,8 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS) -> Report:
     eye = judge.Judge.load()
     scores = {name: grid.score(pictures, eye) for name, pictures in images.items()}
     with silence():
-        needed = {name: gigabytes(saving) for name, saving in SAVINGS.items()}
+        model = network().personalized
+        needed = {name: gigabytes(saving, model) for name, saving in SAVINGS.items()}
     rows = []
     for name, found in scores.items():
         less = mean_interval(found["identity"] - scores[EACH]["identity"])
@@ -130,17 +134,20 @@ def cell(
     return found
 
 
-def gigabytes(saving: Saving, config: dict[str, Any] = SDXL_CONFIG) -> float:
-    """Gigabytes of one reference's features on a network of SDXL's shape."""
-    kind, size = comfy.supported_models.SDXL, (_SIDE, _SIDE)
-    model = random_network("SDXL", "", config, torch.bfloat16, _SIDE, 1, kind, blank=True).personalized
+def network(config: dict[str, Any] = SDXL_CONFIG) -> Network:
+    """Makes a network of SDXL's shape, whose weights take no memory."""
+    return random_network("SDXL", "", config, torch.bfloat16, _SIDE, 1, comfy.supported_models.SDXL, blank=True)
+
+
+def gigabytes(saving: Saving, model: ModelPatcher) -> float:
+    """Gigabytes of one reference's features in a model of SDXL's class, at 1024 pixels."""
     names = preset(model, LATE, "bench")
     blocks = parse(", ".join(_first_half(names) if saving.half else names), discover(model, "bench"), "bench")
 
     def subject(place: tuple[int, int]) -> torch.Tensor | None:
         return torch.arange(place[0] * place[1] // 4) if saving.masked else None
 
-    size_of_one = features_size(model, size, layers_of(blocks), "bench", subject)
+    size_of_one = features_size(model, (_SIDE, _SIDE), layers_of(blocks), "bench", subject)
     readings = len(ReadLevels.of(range(1, LATE_LEVELS + 1), saving.every).first)
     return 2 * size_of_one * readings / GB
 

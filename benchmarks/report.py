@@ -230,5 +230,5 @@ def _aligned(cells: list[list[str]]) -> str:
 
 
 def _piped(cells: list[list[str]]) -> str:
-    head, *body = ["| " + " | ".join(line) + " |" for line in cells]
+    head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
     return "\n".join([head, "|" + "---|" * len(cells[0]), *body])

@@ -94,7 +94,7 @@ class Lending:
                 demands = lender.demands(model, (True, False) if _uses_negative(guider) else (True,))
                 features.banked = find_room(demands, levels.first, self.bank_limit, told)
             if references and self.every > 1:
-                told.inform(f"references are read at {len(levels.first)} of {len(levels.sigmas)} noise levels.")
+                told.inform(f"each reading of the references serves up to {self.every} noise levels.")
         return state.recall((self, "lender"), lambda: lender)
 
     def lender(self, call: Call) -> Lender:

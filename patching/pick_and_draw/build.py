@@ -140,6 +140,16 @@ def check_kernel(size: int) -> None:
 
 def _tell(told: Notices, widgets: Widgets, palette: Palette | None, template: Template | None) -> None:
     """Tells of widgets that cannot have the effect that their values ask for."""
+    if palette is None and widgets.appearance_weight > 0 and widgets.layout_weight == 0:
+        told.tell(
+            "expected a palette or layout_weight above 0, got a template alone with layout_weight 0, which does "
+            "nothing; connect Appearance Palette, or raise layout_weight."
+        )
+    if template is None and widgets.layout_weight > 0 and widgets.appearance_weight == 0:
+        told.tell(
+            "expected a template or appearance_weight above 0, got a palette alone with appearance_weight 0, which "
+            "does nothing; connect Layout Template, or raise appearance_weight."
+        )
     for name, given, weight, start, end in (
         ("appearance", palette, widgets.appearance_weight, widgets.appearance_start, widgets.appearance_end),
         ("layout", template, widgets.layout_weight, widgets.layout_start, widgets.layout_end),

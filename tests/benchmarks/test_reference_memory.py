@@ -22,10 +22,8 @@ def test_rows_and_figures(random_weights, monkeypatch, tmp_path):
         reference_memory, "Recipe", lambda **changed: Recipe(switch_step=1, lambda_2=1, lambda_3=2, **changed)
     )
     monkeypatch.setattr(reference_memory, "QUICK", Grid(tuple(SUBJECTS.values())[:1], prompts=1, seeds=1))
-    narrow = {name: reference_memory.gigabytes(saving, NARROW_SDXL_CONFIG) for name, saving in SAVINGS.items()}
-    monkeypatch.setattr(
-        reference_memory, "gigabytes", lambda saving: narrow[next(n for n, s in SAVINGS.items() if s == saving)]
-    )
+    narrow = reference_memory.network(NARROW_SDXL_CONFIG)
+    monkeypatch.setattr(reference_memory, "network", lambda: narrow)
     with torch.inference_mode():
         result = reference_memory.run(True, random_weights)
     rows = {row["name"]: row for row in result.rows}
@@ -36,7 +34,8 @@ def test_rows_and_figures(random_weights, monkeypatch, tmp_path):
 
 
 def test_what_each_saving_saves():
-    needed = {name: reference_memory.gigabytes(saving, NARROW_SDXL_CONFIG) for name, saving in SAVINGS.items()}
+    model = reference_memory.network(NARROW_SDXL_CONFIG).personalized
+    needed = {name: reference_memory.gigabytes(saving, model) for name, saving in SAVINGS.items()}
     assert needed[EACH] == pytest.approx(needed[WHOLE] / 4)
     assert needed[EVERY_2] == pytest.approx(needed[EACH] / 2)
     assert needed[WHOLE_4] == pytest.approx(needed[WHOLE] / 4)
@@ -45,7 +44,7 @@ def test_what_each_saving_saves():
 
 @pytest.mark.usefixtures("random_judge")
 def test_savings_change_the_picture(random_weights):
-    """Each row is a run of its own: no two savings give the same latents."""
+    """Fewer readings, and a reference without its mask, give other latents."""
     settings, subject = generate.Settings(steps=4), next(iter(SUBJECTS.values()))
     recipe = Recipe(switch_step=1, lambda_2=1, lambda_3=2)
     ablations = {

@@ -69,6 +69,7 @@ def example():
     rows = [
         {"name": "vanilla", "identity": [0.2, 0.1234567, 0.3]},
         {"name": "a longer name", "layout": [1.5, 1.0, 2.0]},
+        {"name": "raw error | at a node", "layout": [1.0]},
     ]
     targets = {"speed": Target("at most", 1.005), "share": Target("at least", 0.95)}
     picture = Image.new("RGB", (8, 8), "red")
@@ -94,7 +95,7 @@ def test_the_json_has_the_one_form(example):
 def test_the_table_is_aligned_and_tells_which_targets_are_met(example):
     lines = report.table(example).splitlines()
     assert "torch" in lines[0]
-    head, vanilla, other = lines[2:5]
+    head, vanilla, other, _ = lines[2:6]
     assert vanilla.index("0.200") == head.index("identity") == other.index("-")
     assert other.index("1.500") == head.index("layout") == vanilla.rindex("-")
     assert "at most 1.005: met" in report.table(example) and "at least 0.95: missed" in report.table(example)
@@ -112,6 +113,7 @@ def test_a_full_run_writes_page_json_and_picture(example, tmp_path):
         "| vanilla | 0.200 [0.123, 0.300] | - |" in page
         and "* measured so." in page
         and "![A square.](example.jpg)" in page
+        and "| raw error \\| at a node | - | 1.000 |" in page
     )
     assert json.loads((tmp_path / "example.json").read_text(encoding="utf-8"))["bench"] == "example"
 

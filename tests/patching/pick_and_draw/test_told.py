@@ -85,6 +85,22 @@ def test_neutral_values_are_silent(changes):
         assert same
 
 
+@pytest.mark.parametrize("missing", ["palette", "template"])
+def test_a_weight_without_its_source_is_told_where_nothing_else_acts(missing):
+    model = model_of()
+    if missing == "palette":
+        sources, acting, idle = (None, recorded()), "layout_weight", "appearance_weight"
+    else:
+        sources, acting, idle = (palette(model), None), "appearance_weight", "layout_weight"
+    found = {}
+    for weight in (0.0, 1.0):
+        notices = Notices("Subject Guidance")
+        guided(model, *sources, notices=notices, **{acting: weight, idle: 1.0})
+        found[weight] = notices.sentences
+    assert found[1.0] == ()
+    assert found[0.0][0].startswith(f"Warning: Expected a {missing} or {acting} above 0, got")
+
+
 def test_a_text_that_is_not_the_samplers_prompt_is_told():
     (found,), _ = told(positive=encoded("a photo of a red cat on a red chair"))
     assert "expected text to be the sampler's positive prompt, got another one" in found.replace("Expected", "expected")
