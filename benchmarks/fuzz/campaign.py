@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from ...demo.launcher.client import Prompt
 from ..kept import cache_folder, code_of
 from ..report import Report, write_json
-from .figures import COUNT, NOTES, TARGETS, figures
+from .figures import DRAWN, NOTES, TARGETS, figures
 from .graphs import Case, cases, is_ours, kinds_of
 from .oracle import HANG, Fault, Oracle, Verdict
 from .reduction import reduced
@@ -126,7 +126,8 @@ def _read_verdicts(path: Path) -> dict[str, Verdict]:
             name, made = json.loads(line)
         except ValueError:
             continue
-        found[name] = Verdict(made["ended"], Fault(**made["fault"]) if made["fault"] else None, made["renewed"])
+        fault = Fault(**made["fault"]) if made["fault"] else None
+        found[name] = Verdict(made["ended"], fault, made["renewed"], made["stray"])
     return found
 
 
@@ -188,7 +189,7 @@ def _first_fault(judge: Judge, schemas: dict[str, Any], round_seed: int, count: 
 
 def run(quick: bool, seed: int = 0, count: int | None = None, seconds: float = math.inf) -> Report:
     """Runs a campaign against the ComfyUI of this environment. seconds: after which it draws no further graph."""
-    count = count or (QUICK_COUNT if quick else COUNT)
+    count = count or (QUICK_COUNT if quick else DRAWN)
     folder = cache_folder() / "fuzz"
     with serving(Path(os.environ["COMFYUI_PATH"])) as server:
         judge = Judge(Oracle(server), kept_verdicts(folder), seconds)

@@ -25,6 +25,8 @@ FAULTS = {
 }
 """Figure of each kind of fault."""
 COUNT = 5000
+DRAWN = COUNT + 50
+"""Graphs that a campaign asks for: the search counts some of its draws twice."""
 TARGETS = {"prompts": Target("at least", COUNT)} | dict.fromkeys(FAULTS.values(), Target("at most", 0))
 NOTES = (
     "rarest_node: number of graphs with the node of ours that is in the fewest. The JSON has the number of each node "
@@ -36,6 +38,8 @@ NOTES = (
     "runs; a refusal comes when it is queued.",
     "host_failures: ComfyUI alone fails alike, without a node of ours.",
     "renewed_plain_runs: plain runs repeated in a new process, bit-identical unless counted in dirty_plain_runs.",
+    "stray_leak_warnings: warnings of the host about memory that did not come again when a new process ran the same "
+    "graphs; what an earlier graph left for the garbage collection counts here.",
     "The last seven figures count each fault once. Their graphs are in the folder that was printed.",
 )
 
@@ -52,6 +56,7 @@ def figures(verdicts: Sequence[Verdict], faults: Sequence[Fault], graphs: Mappin
         "refusals": ended[REFUSAL],
         "host_failures": alone,
         "renewed_plain_runs": sum(verdict.renewed for verdict in verdicts),
+        "stray_leak_warnings": sum(verdict.stray for verdict in verdicts),
         "rarest_node": min(graphs.values(), default=0),
     } | {name: kinds[name] for name in dict.fromkeys(FAULTS.values())}
     return {name: float(count) for name, count in found.items()}

@@ -12,14 +12,16 @@ from ...demo.launcher.client import Prompt
 from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
 from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
 from .server import REJECTED, WITHHELD, Outcome, Server
-from .twins import again, parted, run_with, runs, twins
+from .twins import again, parted, reworded, run_with, runs, twins
 
-LEAK, HANG = "memory leak", "no end"
+LEAK, HANG, UNSEEN = "memory leak", "no end", "no effect without a word"
 PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
 """Ends of a graph. Sentence: of ours, while it ran. Refusal: when it was queued. Failure: nothing usable, which is a
 fault unless core's nodes fail alike without ours."""
 RENEWED_EVERY = 50
-LOADER = "LikenessDemoModel"
+DEMO = "LikenessDemo"
+"""Beginning of the nodes of ours that load the demo's models."""
+LOADER = f"{DEMO}Model"
 """Node of ours that stands for a checkpoint's loader: it is no cause of a failure of core's nodes after it."""
 _SENTENCE = re.compile(r"[^\n]*[.!?]$")
 _RAW = re.compile(
@@ -50,11 +52,13 @@ class Fault:
 @dataclass(frozen=True)
 class Verdict:
     """Judgment on a case. ended: how its graph ended, one of ENDINGS. renewed: its plain run was repeated in a new
-    process."""
+    process. stray: the host warned of a leak, but not when a new process ran the same graphs.
+    """
 
     ended: str
     fault: Fault | None = None
     renewed: bool = False
+    stray: bool = False
 
 
 class Oracle:
@@ -106,12 +110,14 @@ class Oracle:
             return Verdict(REFUSAL, _of_refusal(found))
         if found.kind == WITHHELD:
             told = any(found.texts.values())
-            return Verdict(SENTENCE, None if told else Fault("no effect without a word", _blame(prompt, found)))
+            return Verdict(SENTENCE, None if told else Fault(UNSEEN, _blame(prompt, found)))
         fault = self._of_error(prompt, found) if found.error else self._of_picture(prompt, found, before)
-        if fault is not None:
+        if fault is not None and not (fault.kind == UNSEEN and self._is_heedless(plain_prompt, before)):
             return Verdict(self._ended(found), fault)
-        after = self._repeated(plain_prompt)
+        fault, after = None, self._repeated(plain_prompt)
         if found.leaks or after.leaks:
+            if not self._leaks_again(case, plain_prompt):
+                return Verdict(self._ended(found), stray=True)
             fault = Fault(LEAK, _blame(prompt, found), found.error)
         elif after.ended != before.ended and not self._remembers(case):
             fault = Fault("something is left behind", _blame(prompt, found), found.error)
@@ -125,6 +131,18 @@ class Oracle:
         fault = self._of_repetition(case, plain_prompt, after, "plain run not as in a new process")
         return Verdict(self._ended(found), fault, renewed=True)
 
+    def _is_heedless(self, prompt: Prompt, found: Outcome) -> bool:
+        """True where other words give the same picture: some samplers return their noise after one step."""
+        other = reworded(prompt)
+        return other != prompt and bool(found.hash) and self._server.run(other).hash == found.hash
+
+    def _leaks_again(self, case: Case, plain_prompt: Prompt) -> bool:
+        """True where a new process warns of a leak, too: an earlier graph's garbage is none of this one's."""
+        self._server.restart()
+        for prompt in filter(None, (plain_prompt, case.before)):
+            self._server.run(prompt)
+        return bool(self._server.run(case.prompt).leaks or self._repeated(plain_prompt).leaks)
+
     def _repeated(self, prompt: Prompt) -> Outcome:
         """Samples a prompt again on the same models, where the host would answer from its cache."""
         self._repeats += 1
@@ -135,8 +153,8 @@ class Oracle:
         again = self._server.run(prompt)
         if again.ended == found.ended or self._refuse_apart(found, again):
             return None
-        failed = bool(again.error) or not _picture(again)
-        if (failed and self._fails_alone(prompt, again, fresh=True)) or self._remembers(case):
+        fails = bool(again.error) or not _picture(again)
+        if (fails and self._fails_alone(prompt, again, fresh=True)) or self._remembers(case):
             return None
         return Fault(kind, _blame(case.prompt, found), f"{found.error} / {again.error}".strip(" /"))
 
@@ -159,6 +177,8 @@ class Oracle:
         """
         run = self._failing(prompt, found, fresh)
         whole = twins(prompt, run) if run else []
+        if run == found.at and run not in runs(prompt):
+            whole = [twin for twin in whole if not _touched(twin)]
         parts = [part for twin in whole for part in parted(twin)] if found.error else []
         for twin in (*whole, *parts):
             if fresh:
@@ -170,9 +190,12 @@ class Oracle:
         return False
 
     def _failing(self, prompt: Prompt, found: Outcome, fresh: bool) -> str | None:
-        """The run at which an error came, or the first one that gives no picture."""
+        """The run at which an error came, or the first one that gives no picture.
+
+        For an error of a node of core's behind all runs: that node.
+        """
         if found.error:
-            return run_with(prompt, found.at)
+            return run_with(prompt, found.at) or (None if is_ours(found.kind) else found.at)
         for run in runs(prompt):
             if fresh:
                 self._server.forget()
@@ -212,7 +235,7 @@ class Oracle:
             alone = found.facts["shape"][0] == 1 and "references" not in inputs
             quiet = inputs.get("strength") == 0 or inputs.get("blocks") == "" or _empty(inputs) or alone
             if found.hash == before.hash and not quiet and not found.texts.get(node):
-                return Fault("no effect without a word", prompt[node]["class_type"])
+                return Fault(UNSEEN, prompt[node]["class_type"])
         return None
 
 
@@ -223,7 +246,7 @@ def _of_patch(entry: dict[str, Any], found: Outcome, without: Outcome, told: str
             return Fault("a neutral value changes the picture", kind)
         return Fault("a neutral value warns", kind, told) if _warns(told) else None
     if without.hash == found.hash and not told and not _empty(entry["inputs"]):
-        return Fault("no effect without a word", kind)
+        return Fault(UNSEEN, kind)
     return None
 
 
@@ -250,6 +273,11 @@ def _gist(text: str) -> str:
 
 def is_neutral(inputs: dict[str, Any], kind: str) -> bool:
     return any(all(inputs.get(name) == value for name, value in values.items()) for values in NEUTRAL[kind])
+
+
+def _touched(prompt: Prompt) -> bool:
+    """True where a node of ours is left, other than the demo's models."""
+    return any(is_ours(entry["class_type"]) for entry in prompt.values() if not entry["class_type"].startswith(DEMO))
 
 
 def _empty(inputs: dict[str, Any]) -> bool:

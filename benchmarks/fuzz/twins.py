@@ -11,6 +11,8 @@ from .graphs import BLENDED, GUIDANCE, RETOUCH, SETS
 from .prompts import Link, ancestors, bypassed, ending_at, links_of, needed, nodes_of
 
 _SUBJECT, _MAPS = "LikenessSampler", "LikenessAttentionMaps"
+_PROBES = (_MAPS, "LikenessLayerProbe", "LikenessCorrespondence")
+"""Nodes that call a model without sampling a latent."""
 _SAMPLERS = (BLENDED[0], SETS[0], _SUBJECT)
 _GUIDERS = (BLENDED[1], SETS[1])
 _TEXTS = ("LikenessSubjectPrompt", "LikenessPromptList")
@@ -28,7 +30,7 @@ def runs(prompt: Prompt) -> list[str]:
 
 def run_with(prompt: Prompt, node: str) -> str | None:
     """The first run that is this node or needs it; None where no run does."""
-    if node in nodes_of(prompt, _MAPS):
+    if node in nodes_of(prompt, *_PROBES):
         return node
     return next((run for run in runs(prompt) if node in ancestors(prompt, run)), None)
 
@@ -36,12 +38,24 @@ def run_with(prompt: Prompt, node: str) -> str | None:
 def again(prompt: Prompt, number: int) -> Prompt:
     """The prompt with each run's latent behind a node of this number, so that the host samples anew."""
     made = copy.deepcopy(prompt)
-    for run in (*runs(prompt), *nodes_of(prompt, _MAPS)):
+    for run in (*runs(prompt), *nodes_of(prompt, *_PROBES)):
         for name in ("latent", "latent_image"):
             if name in links_of(made[run]):
                 inputs = {"latent": made[run]["inputs"][name], "number": number}
                 made[f"{run} again"] = {"class_type": "FuzzAgain", "inputs": inputs}
                 made[run]["inputs"][name] = [f"{run} again", 0]
+    return made
+
+
+def reworded(prompt: Prompt) -> Prompt:
+    """The prompt with other words in each text, under a stronger guidance."""
+    made = copy.deepcopy(prompt)
+    for entry in made.values():
+        inputs = entry["inputs"]
+        if isinstance(inputs.get("text"), str):
+            inputs["text"] = "\n".join(f"{line} a red house" for line in inputs["text"].split("\n"))
+        if isinstance(inputs.get("cfg"), float):
+            inputs["cfg"] += 1
     return made
 
 
@@ -66,6 +80,9 @@ def _alone(prompt: Prompt, side: str) -> Prompt:
     shown = {links_of(prompt[node])["latent"][0] for node in nodes_of(prompt, "FuzzResult")}
     made: Prompt = {}
     for node, entry in prompt.items():
+        if "guider" in links_of(entry) and entry["class_type"] in _PROBES:
+            guider = prompt[entry["inputs"]["guider"][0]]
+            entry = {**entry, "inputs": guider["inputs"] | entry["inputs"]}
         for name, new in _core(node, entry, side, node in shown):
             made[name] = new
     for entry in made.values():
@@ -94,6 +111,8 @@ def _core(node: str, entry: dict[str, Any], side: str, shown: bool) -> Iterator[
         text = [f"{node} text", 0]
         yield text[0], _text(given)
         yield node, _sampler(given | _ONE_STEP | {"positive": text, "negative": text}, side)
+    elif kind in _PROBES and shown:
+        yield node, _sampler({"negative": given["positive"]} | given | _ONE_STEP, side)
     elif kind == _MAPS:
         yield node, {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}}
     else:

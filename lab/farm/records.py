@@ -46,10 +46,15 @@ class Records:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other runs out of the folder. Raises Problem where one is in it."""
+        """Keeps other runs out of the folder, and drops what a killed one left unfinished.
+
+        Raises Problem where one is in it.
+        """
         with (self.out / "lock").open("a+b") as lock:
             if not try_lock(lock):
                 raise Problem(f"Another run draws into {self.out}: wait for it, or stop it.")
+            for part in self.folder.rglob(".*.part"):
+                part.unlink(missing_ok=True)
             yield
 
     def picture(self, name: str) -> Path:

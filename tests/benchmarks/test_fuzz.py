@@ -109,6 +109,7 @@ def test_a_plain_graph_has_none_of_our_patches():
         (GUIDED, {"prompt": drawn(), "later": drawn("other")}, "something is left behind"),
         (GUIDED, {"prompt": failed(SENTENCE), "later": drawn("other")}, "something is left behind"),
         (GUIDED, {"prompt": failed(SENTENCE), "later": drawn(PLAIN, leaks=1)}, "memory leak"),
+        (GUIDED, {"prompt": drawn(leaks=1)}, "memory leak"),
         (GUIDED, {"prompt": drawn(), "fresh": drawn("new")}, "not as on a fresh server"),
         (GUIDED, {"prompt": drawn(), "fresh": failed(SENTENCE)}, "not as on a fresh server"),
         (GUIDED, {"prompt": failed(SENTENCE), "fresh": failed(SENTENCE, at="2")}, None),
@@ -123,6 +124,28 @@ def test_verdicts(prompt, answers, expected):
     fault = Oracle(server)(case).fault
     assert (fault and fault.kind) == expected
     assert bool(server.restarted) == (expected in ("the server has ended", "no end", "memory leak"))
+
+
+def test_a_leak_that_a_new_process_does_not_show_is_an_earlier_graph_s():
+    case = Case(GUIDED)
+    server = Answers(case, drawn(), later=drawn(PLAIN, leaks=1), renewed=drawn(PLAIN))
+    verdict = Oracle(server)(case)  # pyright: ignore[reportArgumentType]
+    assert verdict.fault is None and verdict.stray and server.restarted == 1
+
+
+@pytest.mark.parametrize(("heeds", "expected"), [(True, "no effect without a word"), (False, None)])
+def test_a_sampler_that_returns_its_noise_has_nothing_to_follow(heeds, expected):
+    told = copy.deepcopy(SET)
+    told["4"] = {"class_type": "CLIPTextEncode", "inputs": {"text": "a fish"}}
+    told["2"]["inputs"]["positive"] = ["4", 0]
+
+    class Noise(Answers):
+        def run(self, prompt):
+            house = any("red house" in str(entry["inputs"].get("text")) for entry in prompt.values())
+            return drawn("house" if heeds and house else PLAIN)
+
+    fault = Oracle(Noise(Case(told), drawn()))(Case(told)).fault  # pyright: ignore[reportArgumentType]
+    assert (fault and fault.kind) == expected
 
 
 @pytest.mark.parametrize(

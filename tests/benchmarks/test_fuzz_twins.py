@@ -7,7 +7,7 @@ from likeness.benchmarks.fuzz.graphs import Case
 from likeness.benchmarks.fuzz.oracle import Oracle, plain
 from likeness.benchmarks.fuzz.prompts import nodes_of
 from likeness.benchmarks.fuzz.server import Outcome
-from likeness.benchmarks.fuzz.twins import again, runs, twins
+from likeness.benchmarks.fuzz.twins import again, reworded, runs, twins
 
 WIDGETS = {"seed": 0, "steps": 3, "cfg": 7.5, "scheduler": "normal", "denoise": 1.0}
 FACTS = {"deviations": [1.0], "shape": [1, 4, 8, 8]}
@@ -213,3 +213,59 @@ def test_an_error_that_core_raises_for_a_part_of_a_combined_prompt_too(of_the_pa
         return "another error" if "ConditioningCombine" in classes(prompt) else alone and of_the_part
 
     assert judged(Case(combined), lambda prompt, _: failing(prompt), MISSING) == expected
+
+
+DECODED = numbered(
+    node("LikenessDemoModel"),
+    node("LikenessSubjectPrompt", clip=["1", 1], text="a {fish}", token="sks", negative=""),
+    node("EmptyLatentImage"),
+    node("KSampler", model=["1", 0], positive=["2", 0], negative=["2", 3], latent_image=["3", 0], **WIDGETS),
+    node("VAEDecode", samples=["4", 0], vae=["1", 2]),
+    node("LikenessCutOut", image=["5", 0]),
+    node("VAEEncode", pixels=["6", 0], vae=["1", 2]),
+    node("FuzzResult", latent=["7", 0]),
+)
+WRONG_CHANNELS = "expected input[1, 128, 4, 4] to have 16 channels"
+
+
+@pytest.mark.parametrize(("alone", "expected"), [(True, None), (False, "raw error")])
+@pytest.mark.parametrize("at", ["5", "7"])
+def test_an_error_of_core_behind_all_runs(at, alone, expected):
+    """What needs a picture of ours cannot be tried without it, so it stays a fault."""
+
+    class Decoding(Host):
+        def run(self, prompt):
+            self.ran.append(prompt)
+            decodes = "VAEDecode" in classes(prompt)
+            if decodes and (alone or "LikenessSubjectPrompt" in classes(prompt)):
+                return Outcome(at=at, kind=DECODED[at]["class_type"], error=WRONG_CHANNELS)
+            return Outcome({**FACTS, "hash": "1", "finite": True})
+
+    server = Decoding(lambda *_: False)
+    fault = Oracle(server)(Case(DECODED)).fault  # pyright: ignore[reportArgumentType]
+    assert (fault and fault.kind) == (expected if at == "5" else "raw error")
+    assert at == "7" or any("VAEDecode" in classes(prompt) and prompt != DECODED for prompt in server.ran)
+
+
+PROBED = FORKED | {
+    "10": node("LikenessLayerProbe", model=["2", 0], positive=["3", 0], latent=["5", 0], seed=3, share=0.3),
+    "11": node("LikenessJointGuider", model=["2", 0], positive=["3", 0], negative=["4", 0], cfg=4.0),
+    "12": node("LikenessCorrespondence", guider=["11", 0], latent=["5", 0], seed=5, picture=2),
+}
+
+
+@pytest.mark.parametrize(("probe", "seed"), [("10", 3), ("12", 5)])
+def test_a_node_that_calls_a_model_has_a_twin(probe, seed):
+    (twin,) = twins(PROBED, probe)
+    core = {"LikenessDemoModel", "FreeU_V2", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "FuzzResult"}
+    assert classes(twin) <= core
+    (sampler,) = nodes_of(twin, "KSampler")
+    inputs = twin[sampler]["inputs"]
+    assert (inputs["seed"], inputs["steps"]) == (seed, 1)
+    assert twin[inputs["model"][0]]["class_type"] == "FreeU_V2"
+
+
+def test_other_words_and_guidance():
+    made = reworded(FORKED)
+    assert made["4"]["inputs"]["text"] == " a red house" and made["8"]["inputs"]["cfg"] == 8.5
+    assert FORKED["4"]["inputs"]["text"] == ""

@@ -149,16 +149,16 @@ class FuzzImage:
 
 
 class FuzzResult:
-    """Shows a latent's hash and statistics as text."""
+    """Shows the hash and the statistics of a latent, or of pictures, as text."""
 
     RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "show", "fuzz", True
 
     @classmethod
     def INPUT_TYPES(cls):  # noqa: N802 - the host's name
-        return {"required": {"latent": ("LATENT",)}}
+        return {"required": {"latent": ("LATENT,IMAGE",)}}
 
-    def show(self, latent: dict):
-        samples = latent["samples"].float().cpu().contiguous()
+    def show(self, latent: dict | torch.Tensor):
+        samples = (latent["samples"] if isinstance(latent, dict) else latent).float().cpu().contiguous()
         facts = {
             "hash": hashlib.sha256(samples.numpy().tobytes()).hexdigest(),
             "finite": bool(samples.isfinite().all()),

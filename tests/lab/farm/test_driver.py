@@ -53,3 +53,13 @@ def test_two_drivers_do_not_share_a_folder(tmp_path, start):
     said, _ = (second := start(12)).communicate(timeout=60)
     assert "Another run draws into" in said and second.returncode == 1
     assert driver.wait(60) == 0 and len(pictures(tmp_path)) == 12
+
+
+def test_what_a_killed_run_left_unfinished_is_dropped(tmp_path):
+    records = Records(tmp_path)
+    folder = records.folder / "row" / "subject"
+    folder.mkdir(parents=True)
+    (folder / ".002.json.4711.part").write_bytes(b"{")
+    (folder / "001.png").write_bytes(b"kept")
+    with records.held():
+        assert [path.name for path in folder.iterdir()] == ["001.png"]
