@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         "fuzz: to draw graphs in",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
-    parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5000)")
+    parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5050)")
     parser.add_argument("--only", metavar="WORDS", help="rehearsal: workflows whose name contains these words")
     return parser
 
