@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..kernels.uremd import uremd
 from ..patching.features.references import NOISED, Reference, References
 from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.settings import NONE, RetouchSettings
 from . import jedi_costs, pick_and_draw_runs
+from .flops import counted
 from .layout_and_retouch_costs import layout, mask, picture
 from .networks import NARROW_CONFIG, Network, random_network
 from .report import Report, Target
@@ -91,19 +91,6 @@ def measured(axis: Axis, rounds: int) -> Growth:
     operations = [counted(one) for one in runs]
     took = [[seconds_of(one) for one in runs] for _ in range(rounds)]
     return Growth(axis.sizes, np.median(took, 0).tolist(), operations)
-
-
-def counted(one: Callable[[], object]) -> float:
-    """Floating-point operations of a run."""
-    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # not among those that PyTorch counts
-    with FlopCounterMode(display=False, custom_mapping={on_cpu: _attention}) as counter:
-        one()
-    return float(counter.get_total_flops())
-
-
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_args: Any, **_named: Any) -> int:
-    rows, heads, tokens, width = query
-    return 2 * rows * heads * tokens * key[2] * (width + value[3])
 
 
 def _slope(sizes: Sequence[int], values: Sequence[float]) -> float:
