@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from likeness.benchmarks import pick_and_draw_costs, pick_and_draw_runs, report, timing, uremd_costs
+from likeness.benchmarks import full_size, pick_and_draw_costs, pick_and_draw_runs, report, timing, uremd_costs
 from likeness.benchmarks.networks import NARROW_CONFIG, random_network, tiny_network
 from likeness.benchmarks.plain_autograd import PlainGuidance
 from likeness.patching.pick_and_draw.run import GuidanceRun
@@ -78,9 +78,9 @@ def test_the_whole_method_has_the_nodes_proportions(one_level, monkeypatch):
 
 def test_the_size_fits_the_time(one_level, monkeypatch):
     network = replace(one_level, side=16, steps=10)
-    monkeypatch.setattr(pick_and_draw_costs, "plain", lambda *_, **__: None)
-    monkeypatch.setattr(pick_and_draw_costs, "seconds_of", lambda _run: 1.0)
-    sides = [pick_and_draw_costs.affordable(network, seconds).side for seconds in (10.0, 3000.0, 20000.0)]
+    monkeypatch.setattr(full_size, "plain", lambda *_, **__: None)
+    monkeypatch.setattr(full_size, "seconds_of", lambda _run: 1.0)
+    sides = [full_size.affordable(network, seconds, 60).side for seconds in (10.0, 3000.0, 20000.0)]
     assert sides == [16, 32, 64]
 
 
