@@ -9,7 +9,8 @@ from pathlib import Path
 
 BENCHMARKS = {
     "tinyland": "the bundled model, its judge and the overfitting of personalized models",
-    "layout-and-retouch": "the ablation of Layout-and-Retouch, its tau sweep and its cost",
+    "layout-and-retouch": "the ablation of Layout-and-Retouch, and its tau sweep",
+    "layout-and-retouch-costs": "the cost of Layout-and-Retouch in time, memory and operations, beside plain sampling",
     "layout-and-retouch-choices": "ways to follow a layout, and prompts of the target, beside the paper's own",
     "pick-and-draw": "the losses of Pick-and-Draw on four base models",
     "pick-and-draw-costs": "the cost of Pick-and-Draw in time and memory, beside plain sampling and plain autograd",
@@ -32,6 +33,7 @@ BENCHMARKS = {
 }
 OPTIONS = {
     "gpu": ("seconds", "json_file"),
+    "layout-and-retouch-costs": ("seconds",),
     "pick-and-draw-costs": ("seconds",),
     "fuzz": ("seed", "count", "seconds"),
     "rehearsal": ("only",),
@@ -81,8 +83,8 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         metavar="S",
-        help="gpu: time to measure in (510, with --quick 240); pick-and-draw-costs: likewise (3600, with --quick 120); "
-        "fuzz: to draw graphs in",
+        help="gpu: time to measure in (510, with --quick 240); pick-and-draw-costs, layout-and-retouch-costs: "
+        "likewise (3600 and 900, with --quick 120); fuzz: to draw graphs in",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
     parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5050)")

@@ -20,7 +20,7 @@ from ..patching.layout_and_retouch.settings import NONE, RetouchSettings
 from ..patching.pick_and_draw.build import guide
 from . import checkpoints
 from .jedi_costs import pictures
-from .layout_and_retouch_costs import layout, mask, picture
+from .layout_and_retouch_runs import layout, mask, picture
 from .memory import ShapesOnly
 from .networks import FULL_SIZE_CONFIG, NARROW_CONFIG, NARROW_SDXL_CONFIG, SDXL_CONFIG, Network, random_network
 from .pick_and_draw_runs import palette, settings, template

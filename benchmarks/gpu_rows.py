@@ -12,7 +12,7 @@ import torch
 
 from . import overhead
 from .jedi_costs import set_variants
-from .layout_and_retouch_costs import retouch_variants
+from .layout_and_retouch_runs import retouch_variants
 from .memory import peak_bytes
 from .networks import (
     FULL_SIZE_CONFIG,

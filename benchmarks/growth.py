@@ -17,7 +17,7 @@ from ..patching.layout_and_retouch.build import retouch
 from ..patching.layout_and_retouch.settings import NONE, RetouchSettings
 from . import jedi_costs, pick_and_draw_runs
 from .flops import counted
-from .layout_and_retouch_costs import layout, mask, picture
+from .layout_and_retouch_runs import layout, mask, picture
 from .networks import NARROW_CONFIG, Network, random_network
 from .report import Report, Target
 from .timing import SEED, plain, seconds_of, silence

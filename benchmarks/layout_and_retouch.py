@@ -1,4 +1,4 @@
-"""Layout-and-Retouch (arXiv 2407.09779): the paper's ablation and tau sweep on Tinyland, and its cost."""
+"""Layout-and-Retouch (arXiv 2407.09779): the paper's ablation and tau sweep on Tinyland."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from .extras import CROSS_ATTENTION, missing, of_subjects
 from .grid import Grid, contact_sheet, renders, row
 from .kept import Kept
 from .layout_and_retouch_comparison import Ablation, Recipe
-from .layout_and_retouch_costs import memory_ratios, retouch_variants
 from .layout_and_retouch_figures import differences, mask_figures, signs, stated, targets
-from .networks import Network, full_size_network, tiny_network
-from .report import Report, Target, largest_seed_error
+from .report import Report, largest_seed_error
 from .samples import REPORTED, grid_of
 from .sweep import Sweep
-from .timing import compare, silence
+from .timing import silence
 from .tinyland import timed
 
 NAMES = {
@@ -55,11 +53,7 @@ TUNED = {
 LITERAL = {f"{LORA}_paper": PAPER, f"{TEXTUAL_INVERSION}_paper": replace(PAPER, base=TEXTUAL_INVERSION)}
 RECIPES = TUNED | LITERAL
 TAUS = (0, 2, 5, 8, 12, 15, 18)
-_COSTS = {"retouch_step_banked_ratio": 1.25, "retouch_step_batched_ratio": 3.1, "whole_ratio": 2.6}
-TARGETS = {
-    **{f"{network}{name}": Target("at most", most) for network in ("tinyland_", "") for name, most in _COSTS.items()},
-    **targets(tuple(TUNED), tuple(LITERAL)),
-}
+TARGETS = targets(tuple(TUNED), tuple(LITERAL))
 NOTES = (
     f"Settings were tuned on other subjects than those of the rows. The denoiser computes in {generate.PRECISION}.",
     "identity: cosine of masked subject embeddings to the four reference renders. prompt: class and place as "
@@ -77,10 +71,6 @@ NOTES = (
     "less: differences between rows, picture by picture; *_above_* are their means, all positive in the paper, *_low "
     "and *_high the ends of their intervals. largest_seed_error: standard error that seeds alone leave to the least "
     "certain of them.",
-    "ratio: time to a plain run of the same sampler right before or after it. retouch steps have reference and mask "
-    "in every step, as in the paper, and appended, as in the workflow; whole: layout, inversion of a new reference, "
-    "the subject's map and mask, and retouch, with the workflow's settings but for the blocks, which are the paper's.",
-    "memory_ratio: peak tensor memory of a run relative to a plain run's.",
 )
 
 
@@ -88,11 +78,10 @@ NOTES = (
 class Amounts:
     grid: Grid
     sweep: Grid
-    seconds: float
 
 
-FULL = Amounts(grid_of(), grid_of(96), 150)
-QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=1, seeds=3), 10)
+FULL = Amounts(grid_of(), grid_of(96))
+QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=1, seeds=3))
 
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Recipe] = RECIPES) -> Report:
@@ -132,7 +121,7 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipes: Mapping[str, Rec
             masked += [row(f"{name}, {base}", scores[short]) for short, name in MASK_NAMES.items()]
             figures |= {f"{base}_{name}": value for name, value in mask_figures(scores).items()}
         swept = sweep(weights, recipes[LORA], amounts.sweep, eye)
-    figures |= largest_seed_error(measured) | costs(quick, weights, amounts.seconds)
+    figures |= largest_seed_error(measured)
     bases = [base for base in drawn if base in TUNED]
     sheet = contact_sheet(
         list(shown.items()), [("reference", 1), *((f"{name}, {base}", 2) for base in bases for name in NAMES)]
@@ -186,20 +175,3 @@ def sweep(weights: Path, recipe: Recipe, grid: Grid, eye: judge.Judge) -> list[d
         images = Ablation(weights, generate.Settings(), changed).sample(("II",), grid, kept_of(changed, weights))["II"]
         rows.append(row(f"tau {tau} of {generate.Settings().steps}", grid.score(images, eye)))
     return rows
-
-
-def costs(quick: bool, weights: Path, seconds: float) -> dict[str, float]:
-    figures, tiny_steps = {}, 10 if quick else generate.Settings().steps
-    with silence():
-        for network in (tiny_network(weights, tiny_steps), full_size_network(16 if quick else 64, 2 if quick else 5)):
-            with timed(f"costs of {network.name}"):
-                figures |= costs_of(network, seconds, 1 if quick else 2)
-    return figures
-
-
-def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> dict[str, float]:
-    """Ratios of time and peak memory to plain sampling, for a retouch step in each mode and for the whole method."""
-    found = {
-        timing.variant.figure: timing.ratio[0] for timing in compare(retouch_variants(network), seconds, fewest_rounds)
-    }
-    return {f"{network.prefix}{name}": value for name, value in (found | memory_ratios(network)).items()}

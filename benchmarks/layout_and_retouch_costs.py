@@ -1,139 +1,84 @@
-"""Cost of the retouch in time and memory, as ratios to plain sampling in the same run."""
+"""Cost of Layout-and-Retouch (arXiv 2407.09779) in time and memory, as ratios to plain sampling in the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-import torch
-
-from ..kernels.layout_and_retouch import MaskRules
-from ..patching.features.lending import BANKED, BATCHED, SEQUENTIAL
-from ..patching.features.references import INVERTED, Reference, References
-from ..patching.features.word_maps import word_maps
-from ..patching.host.passes import sample
-from ..patching.host.window import Window
-from ..patching.host.words import find_word
-from ..patching.layout_and_retouch.build import retouch
-from ..patching.layout_and_retouch.mask import PER_STEP, SubjectMask, build_mask
-from ..patching.layout_and_retouch.settings import FORK, NONE, RetouchSettings
-from ..patching.layout_and_retouch.step_blended import StepBlendedGuider
-from ..patching.layout_and_retouch.switch import Switch
+from ..patching.tinyland import model as tinyland
+from .flops import counted_with_peak
+from .full_size import SMALLEST, affordable
 from .generate import Settings as Sampling
-from .layout_and_retouch_comparison import MAP_LEVELS, Recipe
-from .memory import peak_bytes
-from .networks import Network
-from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
+from .layout_and_retouch_runs import kept_variants, retouch_variants
+from .networks import Network, full_size_network, tiny_network
+from .report import Report, Target
+from .timing import Variant, compare, silence
+from .tinyland import timed
 
-MODES = (BANKED, BATCHED, SEQUENTIAL)
-
-
-def retouch_variants(network: Network) -> list[Variant]:
-    """Variants: a retouch at each step in every mode, with reference and mask, and the whole method."""
-
-    def reference():
-        return plain(network, network.personalized, network.personalized_positive)
-
-    def variant(name: str, figure: str, run: Callable[[], object]) -> Variant:
-        return Variant(name, figure, network.personalized, run, reference)
-
-    return [
-        *(variant(f"retouch, {mode}", f"retouch_step_{mode}_ratio", steps_of(network, mode)) for mode in MODES),
-        variant(
-            "retouch, banked, appended with a weight",
-            "retouch_step_appended_ratio",
-            steps_of(network, BANKED, "append", 3.0),
-        ),
-        variant("layout, preparation and retouch", "whole_ratio", lambda: whole(network)),
-    ]
-
-
-def steps_of(network: Network, mode: str, attention: str = "replace", weight: float = 1.0) -> Callable[[], object]:
-    """Makes a run that retouches every step; its first call fills the banks."""
-    patched = at_strength(network, 1.0, mode, attention, weight)
-    return lambda: plain(network, patched, network.personalized_positive)
-
-
-def at_strength(network: Network, strength: float, mode: str = BANKED, attention: str = "replace", weight: float = 1.0):
-    """Patches the personalized model to retouch every step with reference and mask."""
-    # Switch 0: every mode reads the steps of a vanilla model, which would hide the cost of these steps.
-    _, trajectory = layout(network, "paper" if mode == BANKED else "", 0)
-    settings = RetouchSettings(
-        early_swap=NONE, lambda_2=0, lambda_3=0, attention=attention, mode=mode, strength=strength
-    )
-    return retouch(network.personalized, picture(network, weight), trajectory, mask(network), settings)
+BATCHED_TO_FLOPS = "retouch_step_batched_to_flop_ratio"
+TARGETS = {
+    "retouch_step_banked_ratio": Target("at most", 1.05),
+    BATCHED_TO_FLOPS: Target("at most", 1.05),
+    "whole_ratio": Target("at most", 2.6),
+    "whole_kept_ratio": Target("at most", 1.9),
+}
+NOTES = (
+    "ratio: time to a plain run of the same sampler right before or after it. retouch_step_*: reference and mask in "
+    "every step, as in the paper; banked: features from earlier runs; batched: the reference and the layout as rows of "
+    "the same call; sequential: in calls of their own before it; appended: banked, with keys and values beside the "
+    "target's own at a weight of 3.",
+    "whole_ratio: layout, inversion of a new reference, the subject's map and mask, and retouch, with the workflow's "
+    "settings but for the blocks, which are the paper's; layout, inversion and retouch have one number of steps. "
+    "whole_kept_ratio: the same with a reference that earlier runs have inverted and read.",
+    "flop_ratio: floating-point operations of a run relative to the plain run's, of matrix products, convolutions and "
+    "attention: what the time ratio would be if all of them took equally long. "
+    "retouch_step_batched_to_flop_ratio: the time ratio of batched over its flop_ratio.",
+    "memory_ratio: peak tensor memory of a run relative to a plain run's.",
+    "Figures without a prefix are of the U-Net of Stable Diffusion 1.5 with random weights, at the largest of 512, 256 "
+    "and 128 pixels whose rounds fit into the time; full_size_pixels says which.",
+)
+SECONDS, QUICK_SECONDS = 900.0, 120.0
+_RUNS = 75
+"""Plain runs that the fewest rounds of a network, its memory and its operations take."""
 
 
-def whole(network: Network):
-    """Runs the whole method: layout, inversion of a new reference, the subject's map and mask, and the retouch.
-
-    Step counts are the shipped workflow's, scaled to the network's number of steps; the blocks are the paper's.
-    """
-    recipe = Recipe()
-
-    def part(steps: int) -> int:
-        return max(1, round(steps * network.steps / Sampling().steps))
-
-    made, trajectory = layout(network, "paper", part(recipe.switch_step))
-    maps = word_maps(
-        network.personalized,
-        network.clip,
-        made,
-        text=network.text,
-        word=network.word,
-        blocks="all",
-        group_by="together",
-        window=Window(0.2, 0.8),
-        levels=part(MAP_LEVELS),
-        seed=SEED,
-    )
-    rules = MaskRules(threshold=recipe.threshold)
-    subject = build_mask(
-        None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, recipe.map_blocks, rules
-    )
-    settings = RetouchSettings(
-        early_swap=FORK,
-        lambda_2=part(recipe.lambda_2),
-        lambda_3=part(recipe.lambda_3),
-        attention=recipe.attention,
-        mode=BANKED,
-    )
-    patched = retouch(network.personalized, picture(network, recipe.weight), trajectory, subject, settings)
-    return plain(network, patched, network.personalized_positive)
+def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIGHTS) -> Report:
+    """Measures within about `seconds`; the fewest rounds may take longer on a slow machine."""
+    budget, rows, figures = seconds or (QUICK_SECONDS if quick else SECONDS), [], {}
+    for network, share in networks(quick, weights, 0.8 * budget):
+        with silence(), timed(f"costs of {network.name}"):
+            found, measured = costs_of(network, share * budget, 1 if quick else 2)
+        rows += found
+        figures |= measured
+        if not network.prefix:
+            figures["full_size_pixels"] = 8 * network.side
+    return Report("layout-and-retouch-costs", rows, figures, TARGETS, NOTES)
 
 
-def layout(network: Network, record: str, switch_step: int):
-    guider = StepBlendedGuider(network.model, network.personalized, Switch(steps=switch_step), "bench", record)
-    guider.set_blended_conds(network.positive, network.personalized_positive, network.negative)
-    guider.set_cfg(CFG)
-    return sample(guider, network.latent, SEED, network.steps, SAMPLER, SCHEDULER, 1.0, "bench"), guider.trajectory
+def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
+    """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
+    yield tiny_network(weights, 10 if quick else Sampling().steps), 0.15
+    network = full_size_network(SMALLEST, 2 if quick else 10)
+    yield network if quick else affordable(network, seconds, _RUNS), 0.4
 
 
-def picture(network: Network, weight: float = 1.0) -> References:
-    """Makes a reference of random pixels, as large as the target, whose subject covers a quarter of it."""
-    side = network.side
-    latent = {"samples": torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(SEED))}
-    subject = torch.zeros(8 * side, 8 * side)
-    subject[2 * side : 6 * side, 2 * side : 6 * side] = 1
-    return References((Reference(latent, network.personalized_positive, INVERTED, SEED, subject, weight),))
+def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> tuple[list[dict], dict[str, float]]:
+    """Rows and figures of a network: time, memory and operations of every variant, beside a plain run."""
+    variants = [*retouch_variants(network), *kept_variants(network)]
+    timings = compare(variants, seconds, fewest_rounds)  # fills banks
+    figures = {timing.variant.figure: timing.ratio[0] for timing in timings} | work_and_memory(variants)
+    figures[BATCHED_TO_FLOPS] = figures["retouch_step_batched_ratio"] / figures["retouch_step_batched_flop_ratio"]
+    rows = [timing.row(network) for timing in timings]
+    return rows, {f"{network.prefix}{name}": value for name, value in figures.items()}
 
 
-def mask(network: Network) -> SubjectMask:
-    side = network.side
-    subject = torch.zeros(1, 8 * side, 8 * side, dtype=torch.bool)
-    subject[:, 2 * side : 6 * side, 2 * side : 6 * side] = True
-    where = find_word(network.clip, network.text, network.word, "bench")
-    tokens = network.personalized_positive[0][0].shape[1]
-    return SubjectMask(
-        subject, subject.float(), tokens=where.tokens, prompt_length=tokens, blocks="decoder", node="bench"
-    )
-
-
-def memory_ratios(network: Network) -> dict[str, float]:
-    """Peak tensor memory of each variant, as a ratio to a plain run's."""
-    variants, figures = retouch_variants(network), {}
+def work_and_memory(variants: Sequence[Variant]) -> dict[str, float]:
+    """Operations and peak tensor memory of each variant, whose banks are full, as ratios to a plain run's."""
     variants[0].reference()  # patches the weights
-    base = peak_bytes(variants[0].reference)
+    work, base = counted_with_peak(variants[0].reference)
+    figures = {}
     for variant in variants:
-        variant.sample()  # fills banks
-        figures[variant.figure.replace("_ratio", "_memory_ratio")] = peak_bytes(variant.sample) / base
+        operations, peak = counted_with_peak(variant.sample)
+        figures[variant.figure.replace("_ratio", "_flop_ratio")] = operations / work
+        figures[variant.figure.replace("_ratio", "_memory_ratio")] = peak / base
     return figures

@@ -21,7 +21,7 @@ from ..patching.host.attach import attach
 from ..patching.host.families import discover, family_of
 from ..patching.host.window import Window
 from ..patching.tinyland import model as tinyland
-from . import layout_and_retouch_costs, pick_and_draw_runs
+from . import layout_and_retouch_runs, pick_and_draw_runs
 from .networks import Network, full_size_network, small_network, tiny_network
 from .report import Report, Target
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
@@ -168,7 +168,7 @@ def attention_variants(network: Network) -> list[Variant]:
 
 def neutral_variants(network: Network) -> list[Variant]:
     """Idle variants of the nodes that have a benchmark of their own."""
-    retouched = layout_and_retouch_costs.at_strength(network, 0.0)
+    retouched = layout_and_retouch_runs.at_strength(network, 0.0)
     guided = pick_and_draw_runs.guided(network, pick_and_draw_runs.settings(network, 1.0, 1.0, step_size=0.0))
 
     def variant(name: str, model: ModelPatcher) -> Variant:
@@ -186,7 +186,7 @@ def neutral_variants(network: Network) -> list[Variant]:
 def acting_variants(network: Network) -> list[Variant]:
     """Active variants of the same nodes, at every step."""
     return [
-        layout_and_retouch_costs.retouch_variants(network)[0],
+        layout_and_retouch_runs.retouch_variants(network)[0],
         pick_and_draw_runs.guided_variants(network)[0],
     ]
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..nodes.uremd_guidance import UREMDGuidance
-from ..patching.features.references import References
 from ..patching.host.families import family_of, preset
 from ..patching.host.family import COARSE, MIDDLE
 from ..patching.host.window import ALWAYS, Window
@@ -17,7 +16,7 @@ from ..patching.pick_and_draw.build_template import Sampling, record_template
 from ..patching.pick_and_draw.palette import Palette
 from ..patching.pick_and_draw.settings import Widgets
 from ..patching.pick_and_draw.template import Template
-from .layout_and_retouch_costs import picture
+from .layout_and_retouch_runs import inverted_alike, picture
 from .networks import Network
 from .plain_autograd import PlainGuidance
 from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, plain
@@ -132,8 +131,7 @@ def whole(network: Network, picture: bool = True):
     made = settings(network, 1.0, 1.0, windows=default_windows(), all_maps=True)
     window = ALWAYS if picture else Window(made.layout_start, made.layout_end)
     known = palette(network)
-    items = tuple(replace(item, inversion_steps=network.steps) for item in known.references.items)
-    known = replace(known, references=References(items))
+    known = replace(known, references=inverted_alike(network, known.references))
     return sampled(network, made, known, template(network, window, picture))
 
 

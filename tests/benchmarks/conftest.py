@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from likeness.benchmarks import layout_and_retouch_comparison, layout_and_retouch_costs, peers_comparison
+from likeness.benchmarks import layout_and_retouch_comparison, layout_and_retouch_runs, peers_comparison
 from likeness.benchmarks.networks import small_network
 from likeness.demo.judge.network import Judge, Network
 from likeness.demo.training import autoencoder, denoiser
@@ -29,7 +29,7 @@ def narrow():
 @pytest.fixture(autouse=True)
 def short_inversions(monkeypatch):
     """Inverts references on as many levels as a run has."""
-    for module in (build_palette, layout_and_retouch_costs):
+    for module in (build_palette, layout_and_retouch_runs):
         monkeypatch.setattr(module, "Reference", functools.partial(Reference, inversion_steps=1))
     for module in (layout_and_retouch_comparison, peers_comparison):
         monkeypatch.setattr(module, "references", functools.partial(module.references, inversion_steps=1))

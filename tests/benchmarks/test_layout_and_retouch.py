@@ -11,7 +11,6 @@ import torch
 from likeness.benchmarks import chart, generate, grid, layout_and_retouch, report
 from likeness.benchmarks.bases import LORA
 from likeness.benchmarks.layout_and_retouch_comparison import Ablation, Recipe
-from likeness.benchmarks.layout_and_retouch_costs import memory_ratios
 from likeness.benchmarks.memory import peak_bytes
 from likeness.demo.training.loop import write_weights
 from likeness.demo.world.subjects import SUBJECTS
@@ -42,11 +41,8 @@ def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     small = grid.Grid(PAIR[:1], prompts=1, seeds=2)
-    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, small, 0))
+    monkeypatch.setattr(layout_and_retouch, "QUICK", layout_and_retouch.Amounts(small, small))
     monkeypatch.setattr(layout_and_retouch, "TAUS", (0, 1, 3))
-    monkeypatch.setattr(
-        layout_and_retouch, "costs", lambda *_: dict.fromkeys([*COSTS, *(f"tinyland_{name}" for name in COSTS)], 1.0)
-    )
     with torch.inference_mode():
         result = layout_and_retouch.run(quick=True, weights=random_weights, recipes=FEW)
     data = json.loads(json.dumps(result.as_dict()))
@@ -84,9 +80,6 @@ def test_the_workflow_has_the_settings_that_are_measured():
     )
 
 
-COSTS = ("retouch_step_banked_ratio", "retouch_step_batched_ratio", "whole_ratio")
-
-
 def test_figures_are_differences_of_means():
     metrics = ("identity", "prompt", "layout")
     scores = {
@@ -118,19 +111,6 @@ def test_every_row_is_another_method(random_weights):
         cell = ablation.cell(names, PAIR[0], grid.Grid(PAIR, 1, 2).prompts_of(PAIR[0])[0], [1, 2])
     for first, second in itertools.combinations(cell, 2):
         assert not torch.equal(cell[first], cell[second]), f"{first} and {second} are the same"
-
-
-def test_costs_are_measured_for_every_mode(one_level):
-    found = layout_and_retouch.costs_of(one_level, 0.0, fewest_rounds=1)
-    ratios = {f"tinyland_{name}" for name in (*COSTS, "retouch_step_sequential_ratio", "retouch_step_appended_ratio")}
-    ratios |= {name.replace("_ratio", "_memory_ratio") for name in ratios}
-    assert ratios <= set(found) and all(value > 0 for value in found.values())
-
-
-def test_a_batched_retouch_needs_more_memory_than_a_banked_one(random_weights):
-    with torch.inference_mode():
-        found = memory_ratios(layout_and_retouch.tiny_network(random_weights, 2))
-    assert 0.9 < found["retouch_step_banked_memory_ratio"] < found["retouch_step_batched_memory_ratio"] < 5
 
 
 def test_tensors_of_known_size():
