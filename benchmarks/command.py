@@ -15,7 +15,8 @@ BENCHMARKS = {
     "pick-and-draw": "the losses of Pick-and-Draw on four base models",
     "pick-and-draw-costs": "the cost of Pick-and-Draw in time and memory, beside plain sampling and plain autograd",
     "pick-and-draw-choices": "features, sources, masks and steps of Pick-and-Draw, beside the paper's own",
-    "jedi": "references, guidance and replacement on the joint model of JeDi, and the cost of a set",
+    "jedi": "references, guidance and replacement on the joint model of JeDi",
+    "jedi-costs": "the cost of a set in time, memory and operations, beside as many plain pictures",
     "jedi-data": "joint models of JeDi by what they were trained on: rendered sets, sets of S3, near-copies",
     "likeness": "the dial of Likeness Sampler, and a second subject drawn beside the first",
     "transformers": "every method on the demo transformer, and the places of its references",
@@ -35,6 +36,7 @@ OPTIONS = {
     "gpu": ("seconds", "json_file"),
     "layout-and-retouch-costs": ("seconds",),
     "pick-and-draw-costs": ("seconds",),
+    "jedi-costs": ("seconds",),
     "fuzz": ("seed", "count", "seconds"),
     "rehearsal": ("only",),
 }
@@ -83,8 +85,8 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=float,
         metavar="S",
-        help="gpu: time to measure in (510, with --quick 240); pick-and-draw-costs, layout-and-retouch-costs: "
-        "likewise (3600 and 900, with --quick 120); fuzz: to draw graphs in",
+        help="gpu: time to measure in (510, with --quick 240); pick-and-draw-costs, layout-and-retouch-costs, "
+        "jedi-costs: likewise (3600, 900 and 600, with --quick 120); fuzz: to draw graphs in",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="fuzz: of the graphs (0)")
     parser.add_argument("--count", type=int, metavar="N", help="fuzz: number of graphs (5050)")

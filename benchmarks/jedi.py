@@ -1,5 +1,4 @@
-"""JeDi (arXiv 2407.06187): references, guidance and replacement on Tinyland's joint model, training-free coupling,
-cost."""
+"""JeDi (arXiv 2407.06187): references, guidance and replacement on Tinyland's joint model, training-free coupling."""
 
 from __future__ import annotations
 
@@ -14,11 +13,9 @@ from . import generate, jedi_data, jedi_figures
 from .chart import beside, lines, pareto
 from .grid import Grid, contact_sheet, renders, row
 from .jedi_comparison import ROWS, JointSets, Recipe
-from .jedi_costs import costs_of
 from .jedi_data import kept_of
 from .kept import Kept
-from .networks import full_size_network, tiny_network
-from .report import Report, Target
+from .report import Report
 from .samples import REPORTED, grid_of
 from .sweep import Sweep
 from .timing import silence
@@ -28,11 +25,7 @@ SCALES = (1.0, 2.0, 4.0, 6.0, 8.0)
 RATIOS = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Guidance scales of the references, as multiples of the text's."""
 ORDERS = ("image_first", "text_first")
-TARGETS = {
-    "joint_n4_ratio": Target("at most", 1.6),
-    "joint_n4_memory_ratio": Target("at most", 1.1),
-    **jedi_figures.TARGETS,
-}
+TARGETS = jedi_figures.TARGETS
 NOTES = (
     "None of the subjects, nor one like them, was in the joint model's training. The denoisers compute in "
     f"{generate.PRECISION}.",
@@ -52,9 +45,6 @@ NOTES = (
     "denoised with the rest.",
     "training_free: the vanilla model with coupled decoder blocks; training_free_uncoupled: the vanilla model alone. "
     "lora: the bundled LoRAs at strength 1, which have seen four pictures of each subject.",
-    "joint_nN_ratio: N pictures sampled as one set to N plain pictures of the same sampler, one after the other, in "
-    "the same run; *_attention_share: the coupling's share of a set's time; joint_reference_price: extra time of one "
-    "more known member per picture. The full-size network is timed over one step.",
 )
 
 
@@ -62,11 +52,10 @@ NOTES = (
 class Amounts:
     grid: Grid
     sweep: Grid
-    seconds: float
 
 
-FULL = Amounts(grid_of(), grid_of(96), 150)
-QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=1, seeds=2), 10)
+FULL = Amounts(grid_of(), grid_of(96))
+QUICK = Amounts(Grid(REPORTED[:1], prompts=1, seeds=3), Grid(REPORTED[:1], prompts=1, seeds=2))
 
 
 def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = None) -> Report:
@@ -81,10 +70,6 @@ def run(quick: bool, weights: Path = tinyland.WEIGHTS, recipe: Recipe | None = N
             scores[name] = amounts.grid.score(jedi_data.sampled(sets, name, amounts.grid), eye)
     figures = jedi_figures.signs(scores) | jedi_data.figures_of_others(sets, amounts.grid, eye, scores)
     targets = TARGETS | {name: target for name, target in jedi_figures.OF_DATA.items() if name in figures}
-    with silence():
-        for network in (tiny_network(weights, 10), full_size_network(16 if quick else 64, 1)):
-            with timed(f"costs of {network.name}"):
-                figures |= costs_of(network, amounts.seconds)
     picture = beside(beside(sheet, lines(swept, SCALES, "guidance scale")), figure_11(balanced))
     caption = (
         "One prompt per line, the same seeds for every row; below, joint_1 at several guidance scales, and identity "

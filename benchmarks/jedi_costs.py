@@ -1,17 +1,64 @@
-"""Cost of sampling pictures as a set, as ratios to sampling them one by one in the same run."""
+"""Cost of JeDi (arXiv 2407.06187): sampling pictures as a set, as ratios to one by one in the same run."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from ..patching.features.references import NOISED, Reference, References
 from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from ..patching.jedi.sampling import sample_set
-from .memory import peak_bytes
-from .networks import Network
-from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
+from ..patching.tinyland import model as tinyland
+from .flops import counted_with_peak
+from .full_size import SMALLEST, affordable
+from .networks import Network, full_size_network, tiny_network
+from .report import Report, Target
+from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
+from .tinyland import timed
 
 SIZES = (1, 2, 4, 8)
+_SET = "joint_n4"
+TARGETS = {
+    f"{_SET}_to_flop_ratio": Target("at most", 1.1),
+    f"{_SET}_memory_ratio": Target("at most", 1.1),
+}
+NOTES = (
+    "joint_nN_ratio: N pictures sampled as one set to N plain pictures of the same sampler, one after the other, right "
+    "before or after it; *_attention_share: the coupling's share of a set's time, beside 4 pictures in one batch that "
+    "are not coupled; joint_reference_price: extra time of one more known member per picture.",
+    "joint_nN_flop_ratio: floating-point operations of a set of N relative to those of N plain pictures, of matrix "
+    "products, convolutions and attention: what the time ratio would be if all of them took equally long. "
+    "joint_n4_to_flop_ratio: the time ratio over it.",
+    "joint_nN_memory_ratio: peak tensor memory of a set of N relative to N times a plain run's.",
+    "Figures without a prefix are of the U-Net of Stable Diffusion 1.5 with random weights, over one step, at the "
+    "largest of 512, 256 and 128 pixels whose rounds fit into the time; full_size_pixels says which.",
+)
+SECONDS, QUICK_SECONDS = 600.0, 120.0
+_STEPS, _FULL_SIZE_STEPS = 10, 1
+_RUNS = 120
+"""Plain runs that the fewest rounds of a network, its memory and its operations take."""
+
+
+def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIGHTS) -> Report:
+    """Measures within about `seconds`; the fewest rounds may take longer on a slow machine."""
+    budget, rows, figures = seconds or (QUICK_SECONDS if quick else SECONDS), [], {}
+    for network, share in networks(quick, weights, 0.8 * budget):
+        with silence(), timed(f"costs of {network.name}"):
+            found, measured = costs_of(network, share * budget, 1 if quick else 2)
+        rows += found
+        figures |= measured
+        if not network.prefix:
+            figures["full_size_pixels"] = 8 * network.side
+    return Report("jedi-costs", rows, figures, TARGETS, NOTES)
+
+
+def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
+    """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
+    yield tiny_network(weights, _STEPS), 0.15
+    network = full_size_network(SMALLEST, _FULL_SIZE_STEPS)
+    yield network if quick else affordable(network, seconds, _RUNS), 0.5
 
 
 def pictures(network: Network, count: int, references: int = 0, blocks: str = "all"):
@@ -83,18 +130,26 @@ def set_variants(network: Network, sizes: tuple[int, ...] | None = None) -> list
     return [*sets, beside_plain("4 in one batch, not coupled", "joint_n4_uncoupled_ratio", 4, ""), priced]
 
 
-def costs_of(network: Network, seconds: float) -> dict[str, float]:
-    """Ratios: time and memory of sets of several sizes, the coupling's share of the time, and the price of one more
-    reference."""
-    figures = {t.variant.figure: t.ratio[0] for t in compare(set_variants(network), seconds)}
-    coupled, alone = figures["joint_n4_ratio"], figures.pop("joint_n4_uncoupled_ratio")
-    figures["joint_n4_attention_share"] = (coupled - alone) / coupled
+def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> tuple[list[dict], dict[str, float]]:
+    """Rows and figures of a network: time, memory and operations of sets, and the price of one more reference."""
+    timings = compare(set_variants(network), seconds, fewest_rounds)
+    figures = {timing.variant.figure: timing.ratio[0] for timing in timings}
+    coupled, alone = figures[f"{_SET}_ratio"], figures.pop(f"{_SET}_uncoupled_ratio")
+    figures[f"{_SET}_attention_share"] = (coupled - alone) / coupled
     figures["joint_reference_price"] = figures.pop("joint_two_references_ratio") - 1
-    return {f"{network.prefix}{name}": value for name, value in (figures | memory_of(network)).items()}
+    figures |= work_and_memory(network)
+    figures[f"{_SET}_to_flop_ratio"] = coupled / figures[f"{_SET}_flop_ratio"]
+    rows = [timing.row(network) for timing in timings]
+    return rows, {f"{network.prefix}{name}": value for name, value in figures.items()}
 
 
-def memory_of(network: Network) -> dict[str, float]:
-    """Peak tensor memory of a set of n, as a ratio to n times a plain run's."""
+def work_and_memory(network: Network) -> dict[str, float]:
+    """Operations and peak tensor memory of a set of n, as ratios to n times a plain run's."""
     plain(network, network.model)
-    base = peak_bytes(lambda: plain(network, network.model))
-    return {f"joint_n{n}_memory_ratio": peak_bytes(lambda n=n: pictures(network, n)) / (n * base) for n in SIZES}
+    work, base = counted_with_peak(lambda: plain(network, network.model))
+    figures = {}
+    for n in SIZES:
+        operations, peak = counted_with_peak(lambda n=n: pictures(network, n))
+        figures[f"joint_n{n}_flop_ratio"] = operations / (n * work)
+        figures[f"joint_n{n}_memory_ratio"] = peak / (n * base)
+    return figures

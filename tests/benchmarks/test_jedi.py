@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from likeness.benchmarks import generate, grid, jedi, jedi_costs, jedi_data, jedi_figures, report
+from likeness.benchmarks import generate, grid, jedi, jedi_data, jedi_figures, report
 from likeness.benchmarks.jedi_comparison import COPIES, ROWS, S3_SETS, S3_TEXT_ONLY, JointSets, Recipe, s3_joint
 from likeness.demo.world.subjects import SUBJECTS
 from likeness.tests.benchmarks.cells import files_of, kept_in
@@ -26,11 +26,11 @@ def write_s3_joint(weights, scale):
 
 
 @pytest.mark.usefixtures("random_judge")
-def test_quick_run(random_weights, one_level, monkeypatch, tmp_path):
+def test_quick_run(random_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
     monkeypatch.setattr(generate, "Settings", lambda: FEW_STEPS)
     small = grid.Grid((FIRST,), prompts=1, seeds=2)
-    monkeypatch.setattr(jedi, "QUICK", jedi.Amounts(small, small, 0))
+    monkeypatch.setattr(jedi, "QUICK", jedi.Amounts(small, small))
     monkeypatch.setattr(jedi, "SCALES", (1.0, 4.0))
     monkeypatch.setattr(jedi, "RATIOS", (0.5, 1.0))
     shown = ("text_only", "joint_1", "joint_3", "image_first", "text_first")
@@ -38,8 +38,6 @@ def test_quick_run(random_weights, one_level, monkeypatch, tmp_path):
     stated = {n: v for n, v in jedi_figures.STATED.items() if {*v[1:]} <= {*shown}}
     monkeypatch.setattr(jedi_figures, "STATED", stated)
     monkeypatch.setattr(jedi_figures, "_OTHERS", {})
-    monkeypatch.setattr(jedi, "full_size_network", lambda _side, _steps: one_level)
-    monkeypatch.setattr(jedi, "costs_of", lambda *_: {"joint_n4_ratio": 1.0, "joint_n4_memory_ratio": 1.0})
     with torch.inference_mode():
         result = jedi.run(quick=True, weights=random_weights)
     data = json.loads(json.dumps(result.as_dict()))
@@ -112,23 +110,10 @@ def test_figures_are_differences_of_means():
     }
     found = jedi_figures.signs(scores)
     assert found["identity_joint_3_above_1"] == 2 and found["prompt_joint_above_text_first"] == -4
-    assert set(found) >= {name for name in jedi.TARGETS if not name.startswith("joint_n4")}
+    assert set(found) >= set(jedi.TARGETS)
     of_data = jedi_figures.of_data(scores)
     assert set(of_data) >= {name for name in jedi_figures.OF_DATA if not name.startswith("place_")}
     assert of_data["identity_copies_above_joint_1"] == 9 and of_data["identity_joint_1_above_s3_sets"] == -10
     assert jedi_figures.of_data({name: scores[name] for name in ROWS}) == {}
     turned = jedi_figures.signs({name: {m: -v for m, v in found.items()} for name, found in scores.items()})
     assert turned["identity_joint_3_above_1_high"] == -2 and turned["prompt_joint_above_text_first_low"] == 4
-
-
-def test_costs_of_sets(one_level, monkeypatch):
-    monkeypatch.setattr(jedi_costs, "SIZES", (1, 2, 4))
-    with torch.inference_mode():
-        found = jedi_costs.costs_of(one_level, 0)
-    names = {
-        "joint_n4_attention_share",
-        "joint_reference_price",
-        *(f"joint_n{n}{k}_ratio" for n in (1, 2, 4) for k in ("", "_memory")),
-    }
-    assert set(found) == {f"tinyland_{name}" for name in names}
-    assert 0.5 < found["tinyland_joint_n4_memory_ratio"] < 2
