@@ -22,7 +22,7 @@ BENCHMARKS = {
     "transformers": "every method on the demo transformer, and the places of its references",
     "peers": "the papers' methods beside their peers, each over its strength, with Pareto plots",
     "robustness": "the papers' signs with other samplers, steps and thread counts",
-    "overhead": "the time of every node that patches, as a ratio to the plain KSampler",
+    "overhead": "the time of every node that patches, as a ratio to the plain KSampler, and of loading the pack",
     "growth": "the time of every method while one size grows, beside the growth of the work itself",
     "gpu": "time, memory and waits of every method on an NVIDIA GPU, at the sizes of SD 1.5 and SDXL",
     "gpu-memory": "memory of every method at the sizes of SD 1.5 and SDXL, computed from shapes; needs no GPU",
