@@ -12,7 +12,7 @@ from ...demo.launcher.client import Prompt
 from .graphs import GUIDANCE, NEUTRAL, RETOUCH, SETS, Case, is_ours
 from .prompts import ancestors, bypassed, ending_at, needed, nodes_of
 from .server import REJECTED, WITHHELD, Outcome, Server
-from .twins import again, parted, reworded, run_with, runs, twins
+from .twins import again, doubled, parted, reworded, run_with, runs, twins
 
 LEAK, HANG, UNSEEN = "memory leak", "no end", "no effect without a word"
 PICTURE, SENTENCE, REFUSAL, FAILURE = ENDINGS = ("picture", "sentence", "refusal", "failure")
@@ -133,8 +133,7 @@ class Oracle:
 
     def _is_heedless(self, prompt: Prompt, found: Outcome) -> bool:
         """True where other words give the same picture: some samplers return their noise after one step."""
-        other = reworded(prompt)
-        return other != prompt and bool(found.hash) and self._server.run(other).hash == found.hash
+        return bool(found.hash) and (other := reworded(prompt)) != prompt and self._server.run(other).hash == found.hash
 
     def _leaks_again(self, case: Case, plain_prompt: Prompt) -> bool:
         """True where a new process warns of a leak, too: an earlier graph's garbage is none of this one's."""
@@ -180,6 +179,7 @@ class Oracle:
         if run == found.at and run not in runs(prompt):
             whole = [twin for twin in whole if not _touched(twin)]
         parts = [part for twin in whole for part in parted(twin)] if found.error else []
+        parts += [doubled(twin) for twin in whole if nodes_of(prompt, *SETS)]
         for twin in (*whole, *parts):
             if fresh:
                 self._server.forget()

@@ -65,6 +65,17 @@ def twins(prompt: Prompt, run: str) -> list[Prompt]:
     return made[:1] if made[0] == made[1] else made
 
 
+def doubled(prompt: Prompt) -> Prompt:
+    """The run on two rows: a set makes as many as it has pictures, where some of core's nodes take one alone."""
+    made = copy.deepcopy(prompt)
+    for run in runs(prompt):
+        name = "latent" if "latent" in links_of(made[run]) else "latent_image"
+        inputs = {"samples": made[run]["inputs"][name], "amount": 2}
+        made[f"{run} rows"] = {"class_type": "RepeatLatentBatch", "inputs": inputs}
+        made[run]["inputs"][name] = [f"{run} rows", 0]
+    return needed(made)
+
+
 def parted(prompt: Prompt) -> list[Prompt]:
     """The run with one part of its combined prompts, where it has any.
 

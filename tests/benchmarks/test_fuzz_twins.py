@@ -269,3 +269,24 @@ def test_other_words_and_guidance():
     made = reworded(FORKED)
     assert made["4"]["inputs"]["text"] == " a red house" and made["8"]["inputs"]["cfg"] == 8.5
     assert FORKED["4"]["inputs"]["text"] == ""
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(1, None), (2, None), (3, "raw error")])
+def test_an_error_that_core_raises_for_as_many_rows_too(rows, expected):
+    """A set has a row for each picture of its list. rows: the fewest that core fails at."""
+    joint = {"model": ["2", 0], "positive": ["3", 0], "negative": ["4", 0], "latent": ["5", 0], "sampler": "euler"}
+    joined = numbered(
+        node("LikenessDemoModel"),
+        node("FreeU_V2", model=["1", 0]),
+        node("LikenessPromptList", clip=["1", 1], text="a fish\na dog", prefix=""),
+        node("CLIPTextEncode", clip=["1", 1], text=""),
+        node("EmptyLatentImage"),
+        node("JointImageSampler", **joint, **WIDGETS),
+        node("FuzzResult", latent=["6", 0]),
+    )
+
+    def failing(prompt):
+        repeated = [prompt[key]["inputs"]["amount"] for key in nodes_of(prompt, "RepeatLatentBatch")]
+        return "JointImageSampler" in classes(prompt) or max(repeated, default=1) >= rows
+
+    assert judged(Case(joined), lambda prompt, _: failing(prompt), MISSING) == expected
