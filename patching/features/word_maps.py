@@ -20,6 +20,7 @@ from ..host.notices import Notices
 from ..host.passes import Denoise, noise_levels, run_pass, unwrapped
 from ..host.previews import captioned, pictures_of
 from ..host.run import Call
+from ..host.shown import Shown
 from ..host.window import Window
 from ..host.words import find_word
 from .sources import noised_source
@@ -67,17 +68,29 @@ class WordMaps:
 class _SummedMaps:
     """A sink that sums a word's maps over its tokens and over model calls, [images, height, width] per layer."""
 
+    node: str
     sums: dict[Layer, torch.Tensor] = field(default_factory=dict)
 
     def record(self, call: Call, layer: Layer, values: torch.Tensor, size: tuple[int, int]) -> None:
-        maps = values.sum(-1).unflatten(1, size)
-        known = self.sums.get(layer)
+        maps, known = self._of_run(call.shown, values.sum(-1).unflatten(1, size)), self.sums.get(layer)
         if known is not None and known.shape != maps.shape:  # another pack changes sizes between noise levels
             larger = max(size_of(known), size_of(maps), key=math.prod)
             known, maps = (
                 F.interpolate(m[:, None], larger, mode="bilinear", align_corners=False)[:, 0] for m in (known, maps)
             )
         self.sums[layer] = maps if known is None else known + maps
+
+    def _of_run(self, shown: Shown, maps: torch.Tensor) -> torch.Tensor:
+        """Maps of a call's pictures among those of the run; the others' are 0.
+
+        Raises ValueError for parts of pictures, and where it is not known which pictures a call has.
+        """
+        if shown.images is None or shown.seen != shown.size:
+            raise ValueError(shown.refusal(self.node))
+        if shown.whole:
+            return maps
+        places = torch.tensor(shown.images, device=maps.device)
+        return maps.new_zeros(shown.batch, *maps.shape[1:]).index_add_(0, places, maps)
 
     def heat(self) -> torch.Tensor:
         """The first image's map of all layers up to now, [1, height, width] in 0..1."""
@@ -116,7 +129,7 @@ def word_maps(
     sigmas = noise_levels(window, levels, model.get_model_object("model_sampling"), node)
     where = find_word(clip, text, word, node)
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
-    sink = _SummedMaps()
+    sink = _SummedMaps(node)
     tap = CrossAttentionTap(
         node,
         family,

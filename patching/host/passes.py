@@ -137,12 +137,14 @@ def run_pass(
 def unwrapped(model: ModelPatcher) -> bool:
     """True where each call of MODEL calls its network once, so that a reader may end a pass over it.
 
-    Other nodes' wrappers may call it several times. The host's threads for several GPUs pass no Stop on.
+    Other nodes' wrappers, and context windows, may call it several times. The host's threads for several GPUs pass no
+    Stop on.
     """
     options = model.model_options
     wrappers = (model.wrappers, options.get("transformer_options", {}).get("wrappers", {}))
     wrapped = any(found for kinds in wrappers for keys in kinds.values() for found in keys.values())
-    return not (wrapped or "model_function_wrapper" in options or model.additional_models.get("multigpu"))
+    several = wrapped or "model_function_wrapper" in options or options.get("context_handler") is not None
+    return not (several or model.additional_models.get("multigpu"))
 
 
 def run_guider(

@@ -12,6 +12,7 @@ from likeness.patching.features.word_maps import word_maps
 from likeness.patching.host.families import discover
 from likeness.patching.host.passes import noise_levels
 from likeness.patching.host.window import Window
+from likeness.tests.patching.layout_and_retouch.test_parts_of_a_run import in_tiles, in_windows
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
 TEXT = "a photo of a (red:1.2) cat"
@@ -130,6 +131,22 @@ def run_to_its_end(model):
     wrapped = model.clone()
     wrapped.set_model_unet_function_wrapper(lambda apply, given: apply(given["input"], given["timestep"], **given["c"]))
     return wrapped
+
+
+def test_context_windows_of_a_batch_give_the_batch(clip):
+    """Overlapping windows show some pictures twice."""
+    model, pictures = tiny_model("sd1"), latent(3, 9, 11)
+    together = maps(model, clip, image=pictures, levels=2)
+    found = maps(in_windows(model, 2), clip, image=pictures, levels=2)
+    assert torch.allclose(found.heatmaps, together.heatmaps, atol=1e-4)
+    assert found.preview.shape == together.preview.shape
+    assert not torch.allclose(together.heatmaps[0], together.heatmaps[1], atol=0.01)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_parts_of_a_picture_are_refused(clip, together):
+    with pytest.raises(ValueError, match=r"^Attention Maps of a Word: expected model calls with .*; remove the node"):
+        maps(in_tiles(tiny_model("sd1"), together), clip, image=latent(2, 8, 8))
 
 
 def test_the_map_is_the_words_share_of_attention(clip):
