@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ..demo.launcher.client import FAILURES, Client, Interrupted, Progress, Prompt
+from ..demo.launcher.client import FAILURES, Client, Interrupted, Prompt
 from ..demo.launcher.host import Host
 from .host_options import METHODS, PLAIN, Pictures, alike, reseeded, run_of, shorter
 from .processes import status_bytes
@@ -158,31 +159,34 @@ def _large(prompt: Prompt) -> Prompt:
 def kill_while_saving(host: Host, prompt: Prompt, output: Path, rng: random.Random) -> bool:
     """Ends the server as soon as a file is being written; False where the run ended before that was seen."""
     over, struck = threading.Event(), threading.Event()
-    before = set(output.rglob("*.tmp"))
+    folders = [output, *(path for path in output.rglob("*") if path.is_dir())]
+
+    def unfinished() -> set[tuple[str, int]]:
+        # A file that a kill has left has the name of the next one.
+        found = (path for folder in folders for path in os.scandir(folder) if path.name.endswith(".tmp"))
+        with contextlib.suppress(FileNotFoundError):
+            return {(path.name, path.stat().st_mtime_ns) for path in found}
+        return set()
+
+    before = unfinished()
 
     def wait_and_kill() -> None:
-        while not over.is_set():
-            if set(output.rglob("*.tmp")) - before:
-                time.sleep(rng.uniform(0.0, 0.003))
+        while not over.is_set():  # without a pause: a small file is written in a millisecond
+            if unfinished() - before:
+                time.sleep(rng.uniform(0.0, 0.0005))
                 os.kill(host.pid, KILL)
                 struck.set()
                 return
-            time.sleep(0.0002)
 
     watch = threading.Thread(target=wait_and_kill)
-
-    def begin(progress: Progress) -> None:
-        if progress.kind.startswith("LikenessSave") and not watch.is_alive() and not over.is_set():
-            watch.start()
-
+    watch.start()
     try:
-        host.client.run(reseeded(prompt), begin)
+        host.client.run(reseeded(prompt))
     except (OSError, *FAILURES):
         pass
     finally:
         over.set()
-        if watch.ident is not None:
-            watch.join()
+        watch.join()
     return struck.is_set()
 
 

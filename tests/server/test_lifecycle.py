@@ -1,5 +1,6 @@
 """`run.py bench lifecycle`: a few of its runs on the running ComfyUI, and a kill of a stand-in."""
 
+import os
 import random
 import subprocess
 import sys
@@ -9,7 +10,6 @@ import pytest
 import torch
 from likeness.benchmarks import host_options, lifecycle
 from likeness.benchmarks.lifecycle import MIB
-from likeness.demo.launcher.client import Progress
 from safetensors.torch import save_file
 
 
@@ -32,13 +32,18 @@ def test_runs_are_compared_and_interrupted(client, prompts):
     assert runs.wrong == [f"{name} 0 of another seed: another picture"]
 
 
-def test_a_server_is_killed_while_it_saves(tmp_path):
+@pytest.mark.parametrize("left", [False, True])
+def test_a_server_is_killed_while_it_saves(tmp_path, left):
+    """left: an earlier kill has left a file of the same name."""
+    half = tmp_path / "likeness" / "half.tmp"
+    half.parent.mkdir()
+    if left:
+        half.write_bytes(b"half")
+        os.utime(half, (1, 1))
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
-    def run(_prompt, progress):
-        progress(Progress("1", "KSampler"))
-        progress(Progress("2", "LikenessSaveTemplate"))
-        (tmp_path / "half.tmp").write_bytes(b"half")
+    def run(_prompt):
+        half.write_bytes(b"half")
         process.wait(30)
         raise ConnectionError("gone")
 
@@ -48,7 +53,8 @@ def test_a_server_is_killed_while_it_saves(tmp_path):
 
 
 def test_a_run_that_saves_nothing_is_not_killed(tmp_path):
-    host = SimpleNamespace(client=SimpleNamespace(run=lambda _prompt, _progress: None), pid=-1)
+    (tmp_path / "half.tmp").write_bytes(b"left")
+    host = SimpleNamespace(client=SimpleNamespace(run=lambda _prompt: None), pid=-1)
     assert not lifecycle.kill_while_saving(host, {}, tmp_path, random.Random(0))
 
 
