@@ -1,11 +1,16 @@
-"""The full-size network at a size that fits into the time of a benchmark."""
+"""The full-size network at a size that fits into the time of a benchmark, and the costs of both networks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .networks import Network
 from .timing import plain, seconds_of, silence
+from .tinyland import timed
+
+Costs = tuple[list[dict], dict[str, float]]
+"""Rows and figures."""
 
 LARGER, SMALLEST = (64, 32), 16
 """Sides in latent pixels."""
@@ -20,3 +25,16 @@ def affordable(network: Network, seconds: float, runs: float) -> Network:
         took = seconds_of(lambda: plain(network, network.personalized, network.personalized_positive, steps=1))
     fitting = (side for side in LARGER if runs * network.steps * took * (side / network.side) ** _GROWTH <= seconds)
     return replace(network, side=next(fitting, network.side))
+
+
+def costs_of_all(networks: Iterable[tuple[Network, float]], costs_of: Callable[[Network, float], Costs]) -> Costs:
+    """Rows and figures of all networks. costs_of: those of one, for its share of the time."""
+    rows, figures = [], {}
+    for network, share in networks:
+        with silence(), timed(f"costs of {network.name}"):
+            found, measured = costs_of(network, share)
+        rows += found
+        figures |= measured
+        if not network.prefix:
+            figures["full_size_pixels"] = 8 * network.side
+    return rows, figures

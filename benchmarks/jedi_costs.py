@@ -12,11 +12,10 @@ from ..patching.jedi.build import AUTOMATIC, Widgets, joint_guider
 from ..patching.jedi.sampling import sample_set
 from ..patching.tinyland import model as tinyland
 from .flops import counted_with_peak
-from .full_size import SMALLEST, affordable
+from .full_size import SMALLEST, Costs, affordable, costs_of_all
 from .networks import Network, full_size_network, tiny_network
 from .report import Report, Target
-from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain, silence
-from .tinyland import timed
+from .timing import CFG, SAMPLER, SCHEDULER, SEED, Variant, compare, plain
 
 SIZES = (1, 2, 4, 8)
 _SET = "joint_n4"
@@ -43,15 +42,12 @@ _RUNS = 120
 
 def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIGHTS) -> Report:
     """Measures within about `seconds`; the fewest rounds may take longer on a slow machine."""
-    budget, rows, figures = seconds or (QUICK_SECONDS if quick else SECONDS), [], {}
-    for network, share in networks(quick, weights, 0.8 * budget):
-        with silence(), timed(f"costs of {network.name}"):
-            found, measured = costs_of(network, share * budget, 1 if quick else 2)
-        rows += found
-        figures |= measured
-        if not network.prefix:
-            figures["full_size_pixels"] = 8 * network.side
-    return Report("jedi-costs", rows, figures, TARGETS, NOTES)
+    budget, fewest_rounds = seconds or (QUICK_SECONDS if quick else SECONDS), 1 if quick else 2
+
+    def measured(network: Network, share: float) -> Costs:
+        return costs_of(network, share * budget, fewest_rounds)
+
+    return Report("jedi-costs", *costs_of_all(networks(quick, weights, 0.8 * budget), measured), TARGETS, NOTES)
 
 
 def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
@@ -130,7 +126,7 @@ def set_variants(network: Network, sizes: tuple[int, ...] | None = None) -> list
     return [*sets, beside_plain("4 in one batch, not coupled", "joint_n4_uncoupled_ratio", 4, ""), priced]
 
 
-def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> tuple[list[dict], dict[str, float]]:
+def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> Costs:
     """Rows and figures of a network: time, memory and operations of sets, and the price of one more reference."""
     timings = compare(set_variants(network), seconds, fewest_rounds)
     figures = {timing.variant.figure: timing.ratio[0] for timing in timings}

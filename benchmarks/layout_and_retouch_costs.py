@@ -7,13 +7,12 @@ from pathlib import Path
 
 from ..patching.tinyland import model as tinyland
 from .flops import counted_with_peak
-from .full_size import SMALLEST, affordable
+from .full_size import SMALLEST, Costs, affordable, costs_of_all
 from .generate import Settings as Sampling
 from .layout_and_retouch_runs import kept_variants, retouch_variants
 from .networks import Network, full_size_network, tiny_network
 from .report import Report, Target
-from .timing import Variant, compare, silence
-from .tinyland import timed
+from .timing import Variant, compare
 
 BATCHED_TO_FLOPS = "retouch_step_batched_to_flop_ratio"
 TARGETS = {
@@ -44,15 +43,14 @@ _RUNS = 75
 
 def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIGHTS) -> Report:
     """Measures within about `seconds`; the fewest rounds may take longer on a slow machine."""
-    budget, rows, figures = seconds or (QUICK_SECONDS if quick else SECONDS), [], {}
-    for network, share in networks(quick, weights, 0.8 * budget):
-        with silence(), timed(f"costs of {network.name}"):
-            found, measured = costs_of(network, share * budget, 1 if quick else 2)
-        rows += found
-        figures |= measured
-        if not network.prefix:
-            figures["full_size_pixels"] = 8 * network.side
-    return Report("layout-and-retouch-costs", rows, figures, TARGETS, NOTES)
+    budget, fewest_rounds = seconds or (QUICK_SECONDS if quick else SECONDS), 1 if quick else 2
+
+    def measured(network: Network, share: float) -> Costs:
+        return costs_of(network, share * budget, fewest_rounds)
+
+    return Report(
+        "layout-and-retouch-costs", *costs_of_all(networks(quick, weights, 0.8 * budget), measured), TARGETS, NOTES
+    )
 
 
 def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
@@ -62,7 +60,7 @@ def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Netwo
     yield network if quick else affordable(network, seconds, _RUNS), 0.4
 
 
-def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> tuple[list[dict], dict[str, float]]:
+def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> Costs:
     """Rows and figures of a network: time, memory and operations of every variant, beside a plain run."""
     variants = [*retouch_variants(network), *kept_variants(network)]
     timings = compare(variants, seconds, fewest_rounds)  # fills banks

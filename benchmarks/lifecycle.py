@@ -134,17 +134,20 @@ def interrupted(runs: Runs, prompts: dict[str, Prompt], count: int) -> int:
 def killed(host: Host, runs: Runs, count: int, rng: random.Random) -> tuple[int, list[str]]:
     """Kills the server while it saves and starts it again: the number of kills, and the half files they left."""
     done, half, prompts = 0, [], {name: _large(shorter(name)) for name in SAVING}
-    output = host.base / "output"
+    output, others = host.base / "output", dict(prompts)
     for name, prompt in prompts.items():
         runs.check(name, prompt)
     for index in range(count):
         name = SAVING[index % len(SAVING)]
         for _ in range(MOST_TRIES):
-            if kill_while_saving(host, prompts[name], output, rng):
+            others[name] = reseeded(others[name])  # the host would not run an equal prompt again
+            hit = kill_while_saving(host, others[name], output, rng)
+            if not host.running:
+                host.stop()
+                host.start()
+            if hit:
                 done += 1
                 break
-        host.stop()
-        host.start()
         half += [f"{path.name} cannot be read" for path in half_files(output)]
         runs.check(name, prompts[name], " after a kill")
     return done, half
@@ -157,8 +160,8 @@ def _large(prompt: Prompt) -> Prompt:
 
 
 def kill_while_saving(host: Host, prompt: Prompt, output: Path, rng: random.Random) -> bool:
-    """Ends the server as soon as a file is being written; False where the run ended before that was seen."""
-    over, struck = threading.Event(), threading.Event()
+    """Ends the server as soon as a file is being written; True where the file was left under its temporary name."""
+    over = threading.Event()
     folders = [output, *(path for path in output.rglob("*") if path.is_dir())]
 
     def unfinished() -> set[tuple[str, int]]:
@@ -171,23 +174,22 @@ def kill_while_saving(host: Host, prompt: Prompt, output: Path, rng: random.Rand
     before = unfinished()
 
     def wait_and_kill() -> None:
-        while not over.is_set():  # without a pause: a small file is written in a millisecond
+        while not over.is_set():  # without a pause: a small file is written in less than a millisecond
             if unfinished() - before:
-                time.sleep(rng.uniform(0.0, 0.0005))
+                time.sleep(rng.uniform(0.0, 0.0002))
                 os.kill(host.pid, KILL)
-                struck.set()
                 return
 
     watch = threading.Thread(target=wait_and_kill)
     watch.start()
     try:
-        host.client.run(reseeded(prompt))
+        host.client.run(prompt)
     except (OSError, *FAILURES):
         pass
     finally:
         over.set()
         watch.join()
-    return struck.is_set()
+    return bool(unfinished() - before)
 
 
 def half_files(folder: Path) -> Sequence[Path]:

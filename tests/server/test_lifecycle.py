@@ -58,6 +58,33 @@ def test_a_run_that_saves_nothing_is_not_killed(tmp_path):
     assert not lifecycle.kill_while_saving(host, {}, tmp_path, random.Random(0))
 
 
+def test_each_try_draws_anew_on_a_running_server(tmp_path, monkeypatch):
+    """The first kill comes too late; the server that it ended is started again."""
+    tried, hits = [], iter((False, True, True))
+
+    class Ending:
+        base, running, started = tmp_path, True, 0
+
+        def stop(self):
+            pass
+
+        def start(self):
+            self.running, self.started = True, self.started + 1
+
+    def kill(host, prompt, _output, _rng):
+        assert host.running
+        tried.append(prompt["1"]["inputs"]["seed"])
+        host.running = False
+        return next(hits)
+
+    host = Ending()
+    runs = SimpleNamespace(check=lambda *_: None)
+    monkeypatch.setattr(lifecycle, "shorter", lambda _name: {"1": {"class_type": "KSampler", "inputs": {"seed": 7}}})
+    monkeypatch.setattr(lifecycle, "kill_while_saving", kill)
+    assert lifecycle.killed(host, runs, 2, random.Random(0)) == (2, [])  # pyright: ignore[reportArgumentType]
+    assert tried == [8, 9, 8] and host.started == 3
+
+
 def test_half_files_are_found(tmp_path):
     whole, half = tmp_path / "a" / "whole.safetensors", tmp_path / "a" / "half.safetensors"
     whole.parent.mkdir()
