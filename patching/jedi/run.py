@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...kernels.diffusion import ddim_step
-from ..features.bank import digest_of
 from ..features.looking import Looks
 from ..features.positions import SAME, shifts
 from ..features.references import Reference
@@ -23,6 +22,7 @@ from ..host.window import ALWAYS, Window, no_effect
 from .coupling import Chunks, Coupling
 from .format import JointFormat
 from .members import Member
+from .noises import level_name, noise_names
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -89,10 +89,7 @@ class JointRun:
         self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
         self.family = family_of(model, "Joint Image Sampler")
         self._members: list[Member | None] = [*([None] * count), *members]
-        # Noise is seeded by content, so that the references' order does not matter. A repeated picture is numbered to
-        # get a noise of its own.
-        shown = [f"{item.seed} {digest_of([[m.samples, {}]])}" for item, m in zip(references, members, strict=True)]
-        noises = [f"{seed} {name} {shown[:i].count(name)}" for i, name in enumerate(shown)]
+        noises = [f"{seed} {name}" for name in noise_names(references, members)]
         self._noises = [name if i == 0 else f"{name} {i}" for i in range(sets) for name in noises]
         clean = [model.model.process_latent_in(member.samples.float().cpu()) for member in members]
         self.known: torch.Tensor | None = torch.cat(clean) if clean else None
@@ -174,10 +171,10 @@ class JointRun:
 
     def _noise(self, sigma: float | None) -> torch.Tensor:
         assert self.known is not None
-        rows = []
+        rows, level = [], None if sigma is None else level_name(sigma)
         for name in self._noises:
             # The level is part of the seed, so that repeated calls at one level see the same picture.
-            number = Random(f"{name} {sigma}").getrandbits(63)
+            number = Random(f"{name} {level}").getrandbits(63)
             rows.append(torch.randn(self.known.shape[1:], generator=torch.Generator().manual_seed(number)))
         return torch.stack(rows)
 
@@ -188,7 +185,8 @@ class JointRun:
         s = self.settings
         self._coupled, self._has_blended = True, self._has_blended or vanilla is not None
         whole = s.token_dropout == 0 and all(m is None or m.shown is None for m in self._members)
-        visible = None if whole else _VisibleTokens(self._members, s.token_dropout, f"{self._seed} {sigma}", device)
+        seed = f"{self._seed} {level_name(sigma)}"
+        visible = None if whole else _VisibleTokens(self._members, s.token_dropout, seed, device)
         return Coupling(
             node=node,
             members=len(self._members),
