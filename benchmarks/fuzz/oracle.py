@@ -115,9 +115,10 @@ class Oracle:
         if fault is not None and not (fault.kind == UNSEEN and self._is_heedless(plain_prompt, before)):
             return Verdict(self._ended(found), fault)
         fault, after = None, self._repeated(plain_prompt)
-        if found.leaks or after.leaks:
-            if not self._leaks_again(case, plain_prompt):
-                return Verdict(self._ended(found), stray=True)
+        warned = bool(found.leaks or after.leaks)
+        leaks = warned and self._leaks_again(case, plain_prompt)
+        stray = warned and not leaks
+        if leaks:
             fault = Fault(LEAK, _blame(prompt, found), found.error)
         elif after.ended != before.ended and not self._remembers(case):
             fault = Fault("something is left behind", _blame(prompt, found), found.error)
@@ -125,11 +126,11 @@ class Oracle:
             server.forget()
             fault = self._of_repetition(case, prompt, found, "not as on a fresh server")
         if fault is not None or self._since < self._every:
-            return Verdict(self._ended(found), fault)
+            return Verdict(self._ended(found), fault, stray=stray)
         self._since = 0
         server.restart()
         fault = self._of_repetition(case, plain_prompt, after, "plain run not as in a new process")
-        return Verdict(self._ended(found), fault, renewed=True)
+        return Verdict(self._ended(found), fault, renewed=True, stray=stray)
 
     def _is_heedless(self, prompt: Prompt, found: Outcome) -> bool:
         """True where other words give the same picture: some samplers return their noise after one step."""

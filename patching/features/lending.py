@@ -22,6 +22,7 @@ from ..host.identity import identity_in_run, network_options
 from ..host.notices import Notices
 from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
+from ..host.window import SigmaWindow
 from .bank import digest_of
 from .positions import BESIDE, shifts
 from .read_levels import ReadLevels
@@ -71,11 +72,18 @@ class Lending:
         """True where the references are rows of the target's call."""
         return self.mode == BATCHED and self.every == 1
 
-    def prepare(self, guider: CFGGuider, sigmas: Sequence[float], notices: Notices | None = None) -> Lender:
+    def prepare(
+        self,
+        guider: CFGGuider,
+        sigmas: Sequence[float],
+        notices: Notices | None = None,
+        window: SigmaWindow | None = None,
+    ) -> Lender:
         """The lender of a run that is about to start; inverts the references where no earlier run did.
 
-        sigmas: the noise levels at which `lender` is used. notices: of the patch's node. Call it in the patch's
-        `prepare`. Raises ValueError for prompts with which lent keys have no known place.
+        sigmas: the noise levels at which `lender` is used. notices: of the patch's node. window: outside which no
+        reference is read. Call it in the patch's `prepare`. Raises ValueError for prompts with which lent keys have no
+        known place.
         """
         state = RunState.of(guider.model_options["transformer_options"])
         assert state is not None
@@ -85,7 +93,7 @@ class Lending:
         features = RunFeatures(self.family, identity, self.mode == BANKED, plain)
         model, told = bare(patched), notices or Notices(self.node)
         references = tuple(reference.fitted(model, self.node) for reference in self.references)
-        levels = ReadLevels.of(sigmas, self.every)
+        levels = ReadLevels.of([s for s in sigmas if window is None or window.contains(s)], self.every)
         lender = Lender(self, features, state.negative(), references, levels)
         if sigmas:
             keep_for([r for r in references if r.inverted or features.banked], identity, state, told)

@@ -100,8 +100,8 @@ def find_room(demands: Sequence[Demand], sigmas: Sequence[float], limit: float, 
     if needed > most:
         notices.tell(
             f"{what}, but {max(0.0, most) / GIB:.2f} GiB are free for them, so every run computes them anew, as with "
-            "mode sequential; raise bank_limit or reference_every, mask the subject on Reference Picture, or name "
-            "fewer blocks."
+            "mode sequential; mask the subject, or raise bank_limit or reference_every or name fewer blocks on "
+            "Reference Retouch."
         )
         return False
     if needed >= _WORTH_TELLING:

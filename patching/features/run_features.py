@@ -27,6 +27,11 @@ ChosenTokens = Callable[[tuple[int, int]], torch.Tensor | None]
 """tokens((height, width) of a layer): indices of the tokens to keep, None for all."""
 
 
+_WINDOW = "context_window"
+_KINDS = 4
+"""Kinds of call at one noise level, such as those with other hooks, whose features are kept side by side."""
+
+
 class Side(NamedTuple):
     """One side of guidance of one picture. kind, negative_digest: as in `bank.Key`."""
 
@@ -79,7 +84,7 @@ class RunFeatures:
     identity: Identity
     banked: bool
     plain: Options
-    _latest: dict[tuple, Made] = field(default_factory=dict)
+    _latest: dict[tuple, list[Made]] = field(default_factory=dict)
     _arguments: dict[tuple, dict] = field(default_factory=dict)
 
     def rows(
@@ -146,13 +151,13 @@ class RunFeatures:
 
         weights: see `in_bank`. level: one that stands for that of the call, as in `ReadLevels.group`.
         """
-        key = (side.role, side.conditional, call.x.device)
-        latest = self._latest.get(key)
-        if latest is not None and latest.holds_for(call, level):
-            return latest.features
+        seen = _in_no_window(call)
+        for latest in self._latest.get((side.role, side.conditional, call.x.device), ()):
+            if latest.holds_for(seen, level):
+                return latest.features
         found = self.in_bank(side, call.sigma, layers, self.good_for(call) if weights is None else weights)
         if found is not None and level is not None:
-            self._latest[key] = Made.by(call, found, level)
+            self._remember(call, side, found, level)
         return found
 
     def good_for(self, call: Call) -> tuple[str, ...]:
@@ -185,7 +190,20 @@ class RunFeatures:
     def keep(self, call: Call, side: Side, features: Features, level: float | None = None) -> None:
         """Keeps features for later calls at the same noise level, and in the bank for later runs. level: as in
         `known`."""
-        self._latest[side.role, side.conditional, call.x.device] = Made.by(call, features, level)
+        self._remember(call, side, features, level)
         if self.banked and is_plain(call.model, call.options, self.plain):
             for layer, values in features.items():
                 side.bank.put(side.key(self.identity.name, layer), call.sigma, values)
+
+    def _remember(self, call: Call, side: Side, features: Features, level: float | None) -> None:
+        """Keeps features for later calls. Where several levels share a reading, each kind of call has its own."""
+        key = (side.role, side.conditional, call.x.device)
+        others = [made for made in self._latest.get(key, ()) if level is not None and made.level == level]
+        self._latest[key] = [*others, Made.by(_in_no_window(call), features, level)][-_KINDS:]
+
+
+def _in_no_window(call: Call) -> Call:
+    """The call without its context window, which a reference's own rows do not have."""
+    if _WINDOW not in call.options:
+        return call
+    return replace(call, options={name: value for name, value in call.options.items() if name != _WINDOW})

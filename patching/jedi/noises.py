@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..features.references import Reference
 from .members import Member
+
+if TYPE_CHECKING:
+    import torch
 
 
 def noise_names(references: Sequence[Reference], members: Sequence[Member]) -> list[str]:
@@ -13,15 +17,18 @@ def noise_names(references: Sequence[Reference], members: Sequence[Member]) -> l
 
     The mean settles the order, not the name, as devices and attention backends differ in its last digits.
     """
-    keys = [
-        (item.seed, member.samples.double().mean().item()) for item, member in zip(references, members, strict=True)
-    ]
+    keys = [(item.seed, _mean(member.samples)) for item, member in zip(references, members, strict=True)]
     ordered = sorted(range(len(keys)), key=keys.__getitem__)
     places = {index: place for place, index in enumerate(ordered)}
     first = {seed: min(places[i] for i, key in enumerate(keys) if key[0] == seed) for seed, _ in keys}
     return [f"{seed} {places[index] - first[seed]}" for index, (seed, _) in enumerate(keys)]
 
 
+def _mean(samples: torch.Tensor) -> float:
+    """The mean in double precision, which some devices lack."""
+    return samples.float().cpu().double().mean().item()
+
+
 def level_name(sigma: float) -> str:
-    """The noise level in four digits, which all devices share."""
+    """The noise level in four digits, which devices share unless one rounds up what another rounds down."""
     return f"{sigma:.4g}"

@@ -25,6 +25,10 @@ def check_settings(settings: RetouchSettings, follows: bool, masked: bool) -> No
 
     follows: there is a layout. masked: there is a mask.
     """
+    if settings.reference_every < 1:
+        raise ValueError(
+            f"{NODE}: expected reference_every of at least 1, got {settings.reference_every}; raise reference_every."
+        )
     (second, third), (name_2, name_3) = settings.stated, settings.names
     if third < second:
         raise ValueError(

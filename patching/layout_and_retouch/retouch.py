@@ -132,7 +132,7 @@ class Retouch:
             check_fork_window(settings, window, early)
         run = RetouchRun(
             settings=settings,
-            lender=self.lending.prepare(guider, [s for s in levels if s not in early], self.notices),
+            lender=self.lending.prepare(guider, [s for s in levels if s not in early], self.notices, window),
             size=(height, width),
             levels=levels,
             layout=layout,
@@ -173,7 +173,7 @@ class Retouch:
         late = replace(
             self,
             settings=late_alone(self.settings),
-            lending=replace(self.lending, mode=SEQUENTIAL),
+            lending=replace(self.lending, mode=SEQUENTIAL, every=1),
             layout=None,
             layout_negative=None,
             mask=None,

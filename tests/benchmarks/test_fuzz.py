@@ -133,6 +133,13 @@ def test_a_leak_that_a_new_process_does_not_show_is_an_earlier_graph_s():
     assert verdict.fault is None and verdict.stray and server.restarted == 1
 
 
+def test_what_else_is_found_beside_such_a_leak_counts():
+    case = Case(GUIDED)
+    server = Answers(case, drawn(), later=drawn("other", leaks=1), renewed=drawn(PLAIN))
+    verdict = Oracle(server)(case)  # pyright: ignore[reportArgumentType]
+    assert verdict.fault is not None and verdict.fault.kind == "something is left behind" and verdict.stray
+
+
 @pytest.mark.parametrize(("heeds", "expected"), [(True, "no effect without a word"), (False, None)])
 def test_a_sampler_that_returns_its_noise_has_nothing_to_follow(heeds, expected):
     told = copy.deepcopy(SET)

@@ -1,16 +1,23 @@
 """Noise levels that share one reading of the references: which do, what it saves, and that modes still agree."""
 
+import comfy.samplers
 import pytest
 import torch
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from likeness.patching.features import room
+from likeness.patching.features.correspondences import correspondences
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
+from likeness.patching.features.looking import Point
 from likeness.patching.features.read_levels import ReadLevels
 from likeness.patching.features.references import References
 from likeness.patching.host.attach import patches_of
 from likeness.patching.host.notices import Notices
+from likeness.patching.host.window import Window
 from likeness.patching.layout_and_retouch.build import retouch
 from likeness.patching.layout_and_retouch.settings import APPEND, NONE, RetouchSettings
 from likeness.tests.patching.layout_and_retouch.retouch_runs import close, counting, disc, reference, run
-from likeness.tests.patching.tiny_models import tiny_model
+from likeness.tests.patching.parts_of_runs import in_windows
+from likeness.tests.patching.tiny_models import conditioning, latent, tiny_model
 
 STEPS = 5
 
@@ -108,3 +115,63 @@ def test_batched_asks_for_no_larger_batch():
     model = tiny_model("sd1")
     batches = [patches_of(patched(model, [reference(model)], every, BATCHED)[0])[0].batches for every in (1, 2)]
     assert batches == [2, 1]
+
+
+@pytest.mark.parametrize("mode", [BANKED, SEQUENTIAL])
+def test_kinds_of_call_have_a_reading_each(mode):
+    """Perturbed attention calls the network once more in each step, with other options."""
+    model, calls = counting(tiny_model("sd1"))
+    item = reference(model)
+    swap, _ = patched(model, [item], 3, mode)
+    calls.clear()
+    run(PerturbedAttentionGuidance.execute(swap, 3.0)[0], steps=STEPS + 1)
+    groups, kinds = 2, 2
+    assert len(calls) == 2 * (STEPS + 1) + groups * kinds
+    assert len(item.bank.levels) == (groups if mode == BANKED else 0)
+
+
+@pytest.mark.parametrize("every, readings", [(1, STEPS), (3, 2)])
+@pytest.mark.parametrize("mode", [BANKED, SEQUENTIAL])
+def test_context_windows_share_a_reading(mode, every, readings):
+    """A reference is a whole picture, whatever pictures of the batch a call shows."""
+    model, calls = counting(tiny_model("sd1"))
+    item = reference(model)
+    swap, _ = patched(model, [item], every, mode)
+    whole = run(swap, batch=4, steps=STEPS)
+    calls.clear()
+    windows = run(in_windows(swap), batch=4, steps=STEPS)
+    assert len(calls) == 3 * STEPS + readings
+    close(windows, whole)
+
+
+def test_a_group_starts_where_reading_starts():
+    """Levels outside the window take no room, and none of them stands for a group."""
+    model, calls = counting(tiny_model("sd1"))
+    item = reference(model)
+    run(patched(model, [item], 3, start_percent=0.3)[0], steps=STEPS)
+    held = item.bank.size_in_bytes
+    fresh = reference(model)
+    swap, notices = patched(model, [fresh], 3, start_percent=0.3, bank_limit=1.01 * held / room.GIB)
+    run(swap, steps=STEPS)
+    calls.clear()
+    run(swap, steps=STEPS)
+    assert len(calls) == STEPS and fresh.bank.size_in_bytes == held
+    assert not any("RAM" in sentence for sentence in notices.sentences)
+
+
+@pytest.mark.parametrize("every", [0, -2])
+def test_a_linked_number_below_1_is_refused(every):
+    model = tiny_model("sd1")
+    with pytest.raises(ValueError, match=f"expected reference_every of at least 1, got {every}; raise"):
+        patched(model, [reference(model)], every)
+
+
+def test_a_point_looks_at_the_reference_at_its_own_level():
+    model, pictures = tiny_model("sd1"), latent(2)
+    point, found = Point(1, 0.3, 0.8), []
+    for every in (1, 4):
+        guider = comfy.samplers.CFGGuider(patched(model, [reference(model)], every)[0])
+        guider.set_conds(conditioning(model, seed=10), conditioning(model, seed=11))
+        looks = {"blocks": "all", "group_by": "together", "window": Window(0.2, 0.8), "levels": 4, "seed": 0}
+        found.append(correspondences(guider, pictures, point=point, **looks).heatmaps)
+    assert torch.equal(*found)

@@ -53,7 +53,7 @@ def test_features_beyond_the_limit_are_computed_in_every_run(monkeypatch, by):
     for _ in range(2):
         assert torch.equal(run(swap, steps=STEPS), expected)
     assert item.bank.size_in_bytes == 0
-    assert "as with mode sequential; raise bank_limit or reference_every" in notices.sentences[0]
+    assert "as with mode sequential; mask the subject, or raise bank_limit or reference_every" in notices.sentences[0]
 
 
 def test_enough_room_is_silent():

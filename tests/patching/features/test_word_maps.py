@@ -12,7 +12,7 @@ from likeness.patching.features.word_maps import word_maps
 from likeness.patching.host.families import discover
 from likeness.patching.host.passes import noise_levels
 from likeness.patching.host.window import Window
-from likeness.tests.patching.layout_and_retouch.test_parts_of_a_run import in_tiles, in_windows
+from likeness.tests.patching.parts_of_runs import in_tiles, in_windows
 from likeness.tests.patching.tiny_models import conditioning, latent, run_ksampler, tiny_model
 
 TEXT = "a photo of a (red:1.2) cat"

@@ -9,7 +9,7 @@ from comfy_extras.nodes_sag import SelfAttentionGuidance
 from likeness.tests.patching.jedi.joint_runs import by_hand, guider_of, prompts, reference, run, sampled, together
 from likeness.tests.patching.jedi.test_joint import noise_of
 from likeness.tests.patching.layout_and_retouch.retouch_runs import close
-from likeness.tests.patching.layout_and_retouch.test_parts_of_a_run import in_tiles, in_windows
+from likeness.tests.patching.parts_of_runs import in_tiles, in_windows
 from likeness.tests.patching.tiny_models import tiny_model
 
 SCALE, CFG, STEPS = 3.0, 4.0, 2
