@@ -116,9 +116,8 @@ class Oracle:
             return Verdict(self._ended(found), fault)
         fault, after = None, self._repeated(plain_prompt)
         warned = bool(found.leaks or after.leaks)
-        leaks = warned and self._leaks_again(case, plain_prompt)
-        stray = warned and not leaks
-        if leaks:
+        stray = warned and not self._leaks_again(case, plain_prompt)
+        if warned and not stray:
             fault = Fault(LEAK, _blame(prompt, found), found.error)
         elif after.ended != before.ended and not self._remembers(case):
             fault = Fault("something is left behind", _blame(prompt, found), found.error)
