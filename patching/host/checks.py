@@ -27,7 +27,7 @@ def check_latent(samples: torch.Tensor, node: str, model: ModelPatcher | None = 
             f"{node}: expected a LATENT of images, got a nested latent of several parts; connect an image model's "
             "latent."
         )
-    framed = samples.ndim == 5 and (model is None or _has_frames(model))
+    framed = samples.ndim == 5 and (model is None or has_frames(model))
     if framed and samples.shape[2] != 1:
         raise ValueError(
             f"{node}: expected a LATENT of images, got a video of {samples.shape[2]} frames; connect an image model's "
@@ -40,7 +40,7 @@ def check_latent(samples: torch.Tensor, node: str, model: ModelPatcher | None = 
         )
 
 
-def _has_frames(model: ModelPatcher) -> bool:
+def has_frames(model: ModelPatcher) -> bool:
     """True for a MODEL whose latents have a frame axis, such as Qwen-Image."""
     return getattr(model.get_model_object("latent_format"), "latent_dimensions", 2) == 3
 
@@ -170,7 +170,7 @@ def image_latent(model: ModelPatcher, latent: dict, node: str) -> torch.Tensor:
     """
     samples = latent["samples"]
     check_latent(samples, node, model)
-    if samples.ndim == 4 and _has_frames(model):
+    if samples.ndim == 4 and has_frames(model):
         samples = samples.unsqueeze(2)
     channels = model.get_model_object("latent_format").latent_channels
     if samples.shape[1] != channels:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
+from .checks import has_frames
+
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
@@ -36,7 +38,8 @@ def pictures_of(model: ModelPatcher, latent: dict, vae: VAE | None) -> torch.Ten
     if form.latent_rgb_factors is None:
         rgb = torch.zeros(len(samples), *samples.shape[-2:], 3)
     else:
-        inside = form.process_in(samples.float().cpu())
+        rough = samples.float().cpu()
+        inside = form.process_in(rough.unsqueeze(2) if rough.ndim == 4 and has_frames(model) else rough)
         inside = inside[:, :, 0] if inside.ndim == 5 else inside
         reshape = getattr(form, "latent_rgb_factors_reshape", None)
         inside = inside if reshape is None else reshape(inside)

@@ -10,7 +10,7 @@ from likeness.patching.host.window import ALWAYS, Window
 from likeness.patching.host.words import find_word
 from likeness.patching.pick_and_draw.build_template import Sampling, draw_template, record_template
 from likeness.tests.patching.host.text_encoders import clip_of
-from likeness.tests.patching.tiny_dits import latent, tiny_dit
+from likeness.tests.patching.tiny_dits import WITH_FRAMES, latent, tiny_dit
 
 TEXT, WORD = "a photo of a red cat", "red cat"
 
@@ -84,6 +84,14 @@ def test_maps_by_block_and_part_have_the_hosts_names(dit):
     assert list(maps(dit, latent(dit), group_by="block").groups) == names
     parts = {name.rstrip("0123456789") for name in names}
     assert set(maps(dit, latent(dit), group_by="part").groups) == parts
+
+
+@pytest.mark.parametrize("dit", sorted(WITH_FRAMES))
+def test_a_latent_without_frames_is_that_of_one(dit):
+    """An autoencoder of pictures gives such latents; core's samplers take them, too."""
+    framed = latent(dit, 2)
+    found, expected = (maps(dit, {"samples": s}) for s in (framed["samples"][:, :, 0], framed["samples"]))
+    assert torch.equal(found.heatmaps, expected.heatmaps) and torch.equal(found.preview, expected.preview)
 
 
 def test_a_template_is_recorded(dit):
