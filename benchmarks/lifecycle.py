@@ -25,8 +25,11 @@ LARGE = {"record_blocks": "all", "blocks": "all"}
 """Inputs that make their files large, so that saving takes a while."""
 RUNS, INTERRUPTS, KILLS = 50, 20, 5
 MIB = 2**20
-MOST_TRIES = 10
-"""Runs in which the moment of an interrupt or a kill may be missed, before it is given up."""
+MOST_TRIES, MOST_KILL_TRIES = 10, 50
+"""Runs in which the moment of an interrupt or a kill may be missed, before it is given up.
+
+A busy machine misses most of the milliseconds in which a file is being written.
+"""
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 """Ends a process at once; Windows has one such signal."""
 TARGETS = {
@@ -139,7 +142,7 @@ def killed(host: Host, runs: Runs, count: int, rng: random.Random) -> tuple[int,
         runs.check(name, prompt)
     for index in range(count):
         name = SAVING[index % len(SAVING)]
-        for _ in range(MOST_TRIES):
+        for _ in range(MOST_KILL_TRIES):
             others[name] = reseeded(others[name])  # the host would not run an equal prompt again
             hit = kill_while_saving(host, others[name], output, rng)
             if not host.running:
