@@ -14,17 +14,20 @@ Costs = tuple[list[dict], dict[str, float]]
 
 LARGER, SMALLEST = (64, 32), 16
 """Sides in latent pixels."""
-_GROWTH = 2.2
-"""Power of the side with which the time of a run grows."""
 
 
 def affordable(network: Network, seconds: float, runs: float) -> Network:
     """The network at the largest side at which `runs` plain runs take at most `seconds`, or as it is."""
     with silence():
-        plain(network, network.personalized, network.personalized_positive, steps=1)
-        took = seconds_of(lambda: plain(network, network.personalized, network.personalized_positive, steps=1))
-    fitting = (side for side in LARGER if runs * network.steps * took * (side / network.side) ** _GROWTH <= seconds)
-    return replace(network, side=next(fitting, network.side))
+        for larger in (replace(network, side=side) for side in LARGER):
+            _step(larger)
+            if runs * network.steps * seconds_of(lambda larger=larger: _step(larger)) <= seconds:
+                return larger
+    return network
+
+
+def _step(network: Network) -> None:
+    plain(network, network.personalized, network.personalized_positive, steps=1)
 
 
 def costs_of_all(networks: Iterable[tuple[Network, float]], costs_of: Callable[[Network, float], Costs]) -> Costs:
