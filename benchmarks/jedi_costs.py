@@ -52,7 +52,7 @@ def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIG
 
 def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
     """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
-    yield tiny_network(weights, _STEPS), 0.15
+    yield tiny_network(weights, _STEPS), 0.1
     network = full_size_network(SMALLEST, _FULL_SIZE_STEPS)
     yield network if quick else affordable(network, seconds, _RUNS), 0.5
 

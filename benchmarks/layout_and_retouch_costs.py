@@ -55,9 +55,9 @@ def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIG
 
 def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
     """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
-    yield tiny_network(weights, 10 if quick else Sampling().steps), 0.15
+    yield tiny_network(weights, 10 if quick else Sampling().steps), 0.08
     network = full_size_network(SMALLEST, 2 if quick else 10)
-    yield network if quick else affordable(network, seconds, _RUNS), 0.4
+    yield network if quick else affordable(network, seconds, _RUNS), 0.3
 
 
 def costs_of(network: Network, seconds: float, fewest_rounds: int = 2) -> Costs:

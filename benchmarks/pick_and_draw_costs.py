@@ -78,10 +78,10 @@ def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIG
 
 def networks(quick: bool, weights: Path, seconds: float) -> Iterator[tuple[Network, float]]:
     """Yields each network with its share of the time. seconds: for the full-size one, which is made when needed."""
-    yield tiny_network(weights, _STEPS), 0.15
-    yield random_network("launch-bound", LAUNCH_BOUND, NARROW_CONFIG, torch.float32, 8, _STEPS), 0.1
+    yield tiny_network(weights, _STEPS), 0.1
+    yield random_network("launch-bound", LAUNCH_BOUND, NARROW_CONFIG, torch.float32, 8, _STEPS), 0.05
     network = full_size_network(SMALLEST, 2 if quick else 10)
-    yield network if quick else affordable(network, seconds, _RUNS), 0.7
+    yield network if quick else affordable(network, seconds, _RUNS), 0.4
 
 
 def times(network: Network, seconds: float, fewest_rounds: int = 2) -> list[Timing]:
