@@ -11,8 +11,9 @@ import comfy.supported_models
 import torch
 
 from . import overhead
+from .gpu_trace import traced
 from .jedi_costs import set_variants
-from .layout_and_retouch_runs import retouch_variants
+from .layout_and_retouch_runs import kept_variants, retouch_variants
 from .memory import peak_bytes
 from .networks import (
     FULL_SIZE_CONFIG,
@@ -20,20 +21,23 @@ from .networks import (
     NARROW_SDXL_CONFIG,
     SDXL_CONFIG,
     Network,
+    compiled_network,
     random_network,
     small_network,
 )
-from .pick_and_draw_runs import guided_variants
+from .pick_and_draw_runs import autograd_variants, guided_variants, shortened_variants
 from .report import median_interval
 from .timing import Variant, compare
+from .transformer_networks import TRANSFORMERS, Kind
 from .uremd_costs import SIZES, random_tokens, rounds, runs_of
 from .waits import counted_waits
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 GIB = 2**30
-_KINDS = {
-    "sd15": ("SD 1.5 size", FULL_SIZE_CONFIG, NARROW_CONFIG, 64, comfy.supported_models.SD15),
-    "sdxl": ("SDXL size", SDXL_CONFIG, NARROW_SDXL_CONFIG, 128, comfy.supported_models.SDXL),
+KINDS = {
+    "sd15": Kind("SD 1.5 size", FULL_SIZE_CONFIG, NARROW_CONFIG, 64, comfy.supported_models.SD15),
+    "sdxl": Kind("SDXL size", SDXL_CONFIG, NARROW_SDXL_CONFIG, 128, comfy.supported_models.SDXL),
+    **TRANSFORMERS,
 }
 
 
@@ -77,11 +81,15 @@ class Networks:
         # Not every layer of a CPU takes half precision.
         on_cpu = comfy.model_management.get_torch_device().type == "cpu"
         dtype = DTYPES["fp32" if on_cpu else dtype_name]
-        name, config, narrow, side, family = _KINDS[kind]
-        if self.amounts.small:
-            config, side = narrow, 8
+        made_of, small = KINDS[kind], self.amounts.small
         made = random_network(
-            f"narrow {name}" if self.amounts.small else name, "", config, dtype, side, self.amounts.steps, family
+            f"narrow {made_of.name}" if small else made_of.name,
+            "",
+            made_of.narrow if small else made_of.full,
+            dtype,
+            8 if small else made_of.side,
+            min(self.amounts.steps, made_of.most_steps),
+            made_of.family,
         )
         shown = f"{made.name}, {8 * made.side} pixels, {dtype_name}{' (computed in fp32)' if on_cpu else ''}"
         return replace(made, name=shown, prefix=f"{kind}_{dtype_name}_")
@@ -107,14 +115,21 @@ def groups() -> list[Group]:
         *(costs("sdxl_fp16", kind) for kind in ("retouch", "guidance", "sets")),
         *(costs("sd15_fp16", kind) for kind in ("overhead", "idle")),
         *(costs(f"{kind}_bf16", "methods") for kind in ("sdxl", "sd15")),
+        *(costs(f"{kind}_bf16", "methods") for kind in TRANSFORMERS),
+        costs("sd15_fp16", "trace"),
         *(costs("sdxl_fp16", kind) for kind in ("overhead", "idle")),
+        costs("sd15_fp16", "compiled"),
     ]
 
 
 def _variant_rows(networks: Networks, name: str, kind: str) -> list[Row]:
+    most = KINDS[name.split("_")[0]].largest_set
     network, amounts = networks[name], networks.amounts
+    amounts = replace(amounts, sets=tuple(size for size in amounts.sets if size <= most))
     if kind == "idle":
         return [Row(f"{network.name}: all that changes nothing", lambda: _idle(network, amounts))]
+    if kind == "trace":
+        return _trace_rows(network)
 
     def row(variant: Variant) -> Row:
         return Row(f"{network.name}: {variant.name}", lambda: measured(network, variant, amounts))
@@ -124,15 +139,38 @@ def _variant_rows(networks: Networks, name: str, kind: str) -> list[Row]:
 
 def _variants(network: Network, amounts: Amounts, kind: str) -> list[Variant]:
     if kind == "retouch":
-        return retouch_variants(network)
+        return [*retouch_variants(network), *kept_variants(network)]
     if kind == "guidance":
-        return guided_variants(network)
+        return [*guided_variants(network), *shortened_variants(network), *autograd_variants(network)]
     if kind == "sets":
         return set_variants(network, amounts.sets)
     if kind == "overhead":
         found = [*overhead.blended_variants(network), *overhead.attention_variants(network)]
         return found + overhead.neutral_variants(network)
+    if kind == "compiled":
+        return _compiled(network, amounts)
     return [retouch_variants(network)[0], guided_variants(network)[0], *set_variants(network, amounts.sets[-1:])[:1]]
+
+
+def _compiled(network: Network, amounts: Amounts) -> list[Variant]:
+    """A retouch and a set beside plain runs of the same compiled model. A guided model must not be compiled."""
+    on_cpu = comfy.model_management.get_torch_device().type == "cpu"
+    compiled = compiled_network(network, "eager" if on_cpu else "inductor")
+    found = [retouch_variants(compiled)[0], *set_variants(compiled, amounts.sets[1:2])[:1]]
+    return [replace(v, name=f"{v.name}, compiled", figure=f"compiled_{v.figure}") for v in found]
+
+
+def _trace_rows(network: Network) -> list[Row]:
+    """Where the time of a step goes that both losses guide."""
+    guided = guided_variants(replace(network, steps=1))[0]
+    comfy.model_management.load_models_gpu([guided.first])
+    guided.sample()  # fills the palette
+    found = traced(guided.sample)
+
+    def row(operation: str) -> Row:
+        return Row(f"{network.name}: trace of one guided step: {operation}", lambda: (found[operation], {}))
+
+    return [row(operation) for operation in found]
 
 
 def measured(network: Network, variant: Variant, amounts: Amounts) -> tuple[dict[str, list[float]], dict[str, float]]:

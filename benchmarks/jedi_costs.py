@@ -78,7 +78,7 @@ def pictures(network: Network, count: int, references: int = 0, blocks: str = "a
         widgets=widgets,
         node="bench",
     )
-    latent = {"samples": torch.zeros(count, 4, network.side, network.side)}
+    latent = {"samples": torch.zeros(count, network.channels, network.side, network.side)}
     return sample_set(
         guider,
         latent,
@@ -94,7 +94,7 @@ def pictures(network: Network, count: int, references: int = 0, blocks: str = "a
 
 def _reference(network: Network, seed: int) -> Reference:
     generator = torch.Generator().manual_seed(seed)
-    samples = torch.randn(1, 4, network.side, network.side, generator=generator)
+    samples = torch.randn(1, network.channels, network.side, network.side, generator=generator)
     return Reference({"samples": samples}, network.positive, NOISED, seed)
 
 

@@ -92,7 +92,7 @@ def whole(network: Network, known: References | None = None):
     )
     rules = MaskRules(threshold=recipe.threshold)
     subject = build_mask(
-        None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, recipe.map_blocks, rules
+        None, maps.heatmaps, PER_STEP, network.clip, network.text, network.word, network.map_blocks, rules
     )
     settings = RetouchSettings(
         early_swap=FORK,
@@ -126,7 +126,8 @@ def inverted_alike(network: Network, references: References) -> References:
 def picture(network: Network, weight: float = 1.0) -> References:
     """Makes a reference of random pixels, as large as the target, whose subject covers a quarter of it."""
     side = network.side
-    latent = {"samples": torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(SEED))}
+    generator = torch.Generator().manual_seed(SEED)
+    latent = {"samples": torch.randn(1, network.channels, side, side, generator=generator)}
     subject = torch.zeros(8 * side, 8 * side)
     subject[2 * side : 6 * side, 2 * side : 6 * side] = 1
     return References((Reference(latent, network.personalized_positive, INVERTED, SEED, subject, weight),))
@@ -139,5 +140,5 @@ def mask(network: Network) -> SubjectMask:
     where = find_word(network.clip, network.text, network.word, "bench")
     tokens = network.personalized_positive[0][0].shape[1]
     return SubjectMask(
-        subject, subject.float(), tokens=where.tokens, prompt_length=tokens, blocks="decoder", node="bench"
+        subject, subject.float(), tokens=where.tokens, prompt_length=tokens, blocks=network.map_blocks, node="bench"
     )

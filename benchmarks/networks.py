@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import comfy.model_management
 import comfy.sd
 import comfy.supported_models
+import comfy.supported_models_base
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 
 from ..demo.precision import fast_dtype
 from ..demo.world.captions import PLACEHOLDER, prompt
@@ -62,7 +65,10 @@ NARROW_SDXL_CONFIG = {**SDXL_CONFIG, "model_channels": 64, "context_dim": 768, "
 
 @dataclass(frozen=True)
 class Network:
-    """Vanilla model, the same with a LoRA, their text encoder and prompts, and size and pictures of the timed run."""
+    """Vanilla model, the same with a LoRA, their text encoder and prompts, and size and pictures of the timed run.
+
+    map_blocks: those of which a word's map is read.
+    """
 
     name: str
     prefix: str
@@ -76,6 +82,8 @@ class Network:
     personalized_positive: list
     negative: list
     count: int = 1
+    channels: int = 4
+    map_blocks: str = "decoder"
 
     @property
     def text(self) -> str:
@@ -83,7 +91,7 @@ class Network:
 
     @property
     def latent(self) -> dict[str, torch.Tensor]:
-        return {"samples": torch.zeros(self.count, 4, self.side, self.side)}
+        return {"samples": torch.zeros(self.count, self.channels, self.side, self.side)}
 
 
 def tiny_network(weights: Path, steps: int) -> Network:
@@ -122,6 +130,15 @@ def small_network(steps: int) -> Network:
     return random_network("one level", "small_", SMALL_CONFIG, torch.float32, 2, steps)
 
 
+def compiled_network(made: Network, backend: str) -> Network:
+    """The network with both models compiled, as TorchCompileModel does."""
+    models = []
+    for model in (made.model, made.personalized):
+        models.append(model.clone())
+        set_torch_compile_wrapper(models[-1], backend)
+    return replace(made, model=models[0], personalized=models[1])
+
+
 def random_network(
     name: str,
     prefix: str,
@@ -129,7 +146,7 @@ def random_network(
     dtype: torch.dtype,
     side: int,
     steps: int,
-    kind: type[comfy.supported_models.SD15] | type[comfy.supported_models.SDXL] = comfy.supported_models.SD15,
+    kind: type[comfy.supported_models_base.BASE] = comfy.supported_models.SD15,
     *,
     blank: bool = False,
 ) -> Network:
@@ -144,10 +161,15 @@ def random_network(
     lora = random_lora(base.diffusion_model, most=1 if blank else None)
     personalized, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     assert personalized is not None
-    texts = comfy.supported_models.SD15(unet) if unet["context_dim"] == 768 else config
+    # Transformers of these benchmarks take the text encoder of Stable Diffusion 1.x, too.
+    texts = comfy.supported_models.SD15(unet) if unet.get("context_dim", 768) == 768 else config
     clip = comfy.sd.CLIP(texts.clip_target())
     fill(clip.cond_stage_model)
-    return network(name, prefix, model, personalized, clip, "cat", side, steps)
+    made = network(name, prefix, model, personalized, clip, "cat", side, steps)
+    of_unet = isinstance(base.diffusion_model, UNetModel)
+    return replace(
+        made, channels=config.latent_format.latent_channels, map_blocks=made.map_blocks if of_unet else "late"
+    )
 
 
 def randomize(module: torch.nn.Module) -> None:
@@ -172,7 +194,7 @@ def clear(module: torch.nn.Module) -> None:
 def random_lora(unet: torch.nn.Module, rank: int = 16, most: int | None = None) -> dict[str, torch.Tensor]:
     """Makes a LoRA for the attention projections, as subject LoRAs usually have. most: the number of layers."""
     tensors = {}
-    layers = [(path, weight) for path, weight in unet.named_parameters() if ".attn" in path and weight.ndim == 2]
+    layers = [(path, weight) for path, weight in unet.named_parameters() if "att" in path and weight.ndim == 2]
     for path, weight in layers[:most]:
         key = f"diffusion_model.{path.removesuffix('.weight')}"
         tensors[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], rank) * 0.01

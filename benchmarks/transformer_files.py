@@ -27,7 +27,7 @@ from .checkpoints import META, RANK, SD15, SDXL, VAE, State, text_weights
 Z_IMAGE, KREA2, QWEN_IMAGE, KLEIN, FLUX1 = "z_image", "krea2", "qwen_image", "flux2_klein", "flux1"
 FP8 = torch.float8_e4m3fn
 _LAYERS = comfy.ops.disable_weight_init
-_FLUX = {
+FLUX_CONFIG = {
     "in_channels": 16,
     "out_channels": 16,
     "patch_size": 2,
@@ -44,7 +44,7 @@ _FLUX = {
     "guidance_embed": True,
     "txt_ids_dims": [],
 }
-_KLEIN = _FLUX | {
+_KLEIN = FLUX_CONFIG | {
     "in_channels": 128,
     "out_channels": 128,
     "patch_size": 1,
@@ -60,7 +60,7 @@ _KLEIN = _FLUX | {
     "mlp_silu_act": True,
     "ops_bias": False,
 }
-_Z_IMAGE = {
+Z_IMAGE_CONFIG = {
     "patch_size": 2,
     "in_channels": 16,
     "dim": 3840,
@@ -185,7 +185,7 @@ _STAND_IN = File("text_encoders", "qwen_3_4b.safetensors", lambda: _clip(SD15, "
 FAMILIES = {
     Z_IMAGE: _family(
         "z_image_turbo_bf16.safetensors",
-        lambda: _made(comfy.ldm.lumina.model.NextDiT, **_Z_IMAGE),
+        lambda: _made(comfy.ldm.lumina.model.NextDiT, **Z_IMAGE_CONFIG),
         _STAND_IN,
         _AE,
         lora=Z_IMAGE,
@@ -214,7 +214,7 @@ FAMILIES = {
     ),
     FLUX1: _family(
         "flux1-dev.safetensors",
-        lambda: _flux(_FLUX),
+        lambda: _flux(FLUX_CONFIG),
         File("text_encoders", "clip_l.safetensors", lambda: _clip(SD15, "clip_l")),
         File("text_encoders", "t5xxl_fp16.safetensors", _t5),
         _AE,

@@ -98,6 +98,7 @@ class Hook:
         """The layers whose attention is changed."""
         return {layer for act in self.acts if act.change is not None for layer in act.layers}
 
+    @torch.compiler.disable
     def __call__(self, func: Callable, q, k, v, heads: int, *args, **kwargs) -> torch.Tensor:
         def beside() -> torch.Tensor:
             return self._run(func, q, k, v, heads, *args, **kwargs)

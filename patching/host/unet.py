@@ -141,7 +141,9 @@ class UNet:
         replaced = options.get("patches_replace", {})
         slots = dict(replaced.get("attn2", {}))
         # The host prefers a layer's own slot to its block's slot.
-        slots |= {layer: _CrossAttentionHook(layer, read, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
+        slots |= {
+            key: _CrossAttentionHook(layer, read, slots.get(key, slots.get(key[:2]))) for layer, key in _keys(layers)
+        }
         return {**options, "patches_replace": {**replaced, "attn2": slots}}
 
     def tap_self_attention_output(self, options: Options, layers: Collection[Layer], read: HiddenReader) -> Options:
@@ -223,8 +225,13 @@ def _with_patch(
 def _attending(options: Options, slot: str, layers: Collection[Layer], change: Attending) -> Options:
     replaced = options.get("patches_replace", {})
     slots = dict(replaced.get(slot, {}))
-    slots |= {layer: _AttendHook(layer, change, slots.get(layer, slots.get(layer[:2]))) for layer in layers}
+    slots |= {key: _AttendHook(layer, change, slots.get(key, slots.get(key[:2]))) for layer, key in _keys(layers)}
     return {**options, "patches_replace": {**replaced, slot: slots}}
+
+
+def _keys(layers: Collection[Layer]) -> list[tuple[Layer, tuple]]:
+    """Each layer with its key in the host's slots: a plain tuple, since torch.compile takes a subclass for another."""
+    return [(layer, tuple(layer)) for layer in layers]
 
 
 def _layer(extra_options: Options) -> Layer:
@@ -239,6 +246,7 @@ class _Hook:
     layers: frozenset[Layer]
     act: Callable
 
+    @torch.compiler.disable
     def __call__(self, *given):
         *tensors, extra_options = given
         layer = _layer(extra_options)
@@ -256,6 +264,7 @@ class _AttendHook:
     change: Attending
     previous: Callable | None
 
+    @torch.compiler.disable
     def __call__(self, q, k, v, extra_options):
         attention = UNetAttention(extra_options, self.previous)
         return self.change.attend(self.layer, q, k, v, attention=attention, tokens=_tokens(extra_options))
@@ -269,6 +278,7 @@ class _CrossAttentionHook:
     read: CrossAttentionReader
     previous: Callable | None
 
+    @torch.compiler.disable
     def __call__(self, q, k, v, extra_options):
         self.read(self.layer, q, k, extra_options["n_heads"], _tokens(extra_options))
         return UNetAttention(extra_options, self.previous)(q, k, v)

@@ -3,11 +3,11 @@
 import json
 import math
 
-import comfy.supported_models
 import pytest
 import torch
-from likeness.benchmarks import gpu, gpu_rows, networks
+from likeness.benchmarks import gpu, gpu_rows
 from likeness.benchmarks.gpu_rows import Amounts, Group, Row
+from likeness.benchmarks.transformer_networks import TRANSFORMERS
 from likeness.benchmarks.waits import counted_waits
 
 TINY = Amounts(steps=2, seconds=0.0, fewest_rounds=1, sets=(2,), tokens=(1024,), small=True)
@@ -92,9 +92,9 @@ def test_rows_of_the_methods(one_level, monkeypatch):
     made = gpu_rows.Networks(TINY)
     known = {group.name: group for group in gpu_rows.groups()}
     with torch.inference_mode(), gpu.silence():
-        for name in ("sd15_bf16 methods", "sdxl_fp16 idle", "appearance loss"):
+        for name in ("sd15_bf16 methods", "sdxl_fp16 idle", "appearance loss", "sd15_fp16 compiled"):
             rows = known[name].rows(made)
-            assert len({row.name for row in rows}) == len(rows) == (1 if "idle" in name else 3)
+            assert len({row.name for row in rows}) == len(rows) == {"idle": 1, "compiled": 2}.get(name.split()[1], 3)
             for row in rows:
                 metrics, figures = row.measure()
                 values = [value for interval in metrics.values() for value in interval]
@@ -103,24 +103,53 @@ def test_rows_of_the_methods(one_level, monkeypatch):
                     assert metrics["peak GiB"][0] > 0 and metrics["waits per step of the reference"] == [0.0]
 
 
+def test_the_trace_of_a_guided_step_names_its_operations(one_level, monkeypatch):
+    monkeypatch.setattr(gpu_rows.Networks, "_make", lambda *_: one_level)
+    (group,) = (group for group in gpu_rows.groups() if group.name == "sd15_fp16 trace")
+    with torch.inference_mode(), gpu.silence():
+        rows = {row.name.rpartition(": ")[2]: row.measure()[0] for row in group.rows(gpu_rows.Networks(TINY))}
+    whole = rows.pop("all operations")
+    assert whole["calls"][0] > sum(row["calls"][0] for row in rows.values()) and whole["seconds"][0] > 0
+    shares = [row["share of time"][0] for row in rows.values()]
+    assert len(shares) == 8 and shares == sorted(shares, reverse=True) and 0 < sum(shares) < 1
+    assert any("mm" in name or "conv" in name for name in rows)
+
+
+@pytest.mark.parametrize("kind", list(TRANSFORMERS))
+def test_transformers_take_the_methods(kind):
+    """Narrow ones, as a rehearsal: each row is finite."""
+    made = gpu_rows.Networks(TINY)
+    (group,) = (group for group in gpu_rows.groups() if group.name == f"{kind}_bf16 methods")
+    with torch.inference_mode(), gpu.silence():
+        for row in group.rows(made):
+            metrics, figures = row.measure()
+            values = [value for interval in metrics.values() for value in interval]
+            assert figures and all(math.isfinite(value) for value in values), row.name
+
+
 @pytest.mark.parametrize(
-    ("kind", "config", "parameters"),
+    ("kind", "parameters", "of_text"),
     [
-        (comfy.supported_models.SD15, networks.FULL_SIZE_CONFIG, 859_520_964),
-        (comfy.supported_models.SDXL, networks.SDXL_CONFIG, 2_567_463_684),
+        ("sd15", 859_520_964, 0),
+        ("sdxl", 2_567_463_684, 0),
+        ("zimage", 6_154_908_736, (2560 - 768) * (3840 + 1)),
+        ("flux", 11_901_408_320, (4096 - 768) * 3072),
     ],
 )
-def test_networks_have_the_published_sizes(kind, config, parameters):
-    """Parameters of the published checkpoints' U-Nets."""
-    made = kind(config).get_model({}, "", device=torch.device("meta"))
-    assert sum(p.numel() for p in made.diffusion_model.parameters()) == parameters
+def test_networks_have_the_published_sizes(kind, parameters, of_text):
+    """Parameters of the published checkpoints, less those of a wider text."""
+    known = gpu_rows.KINDS[kind]
+    made = known.family(known.full).get_model({}, "", device=torch.device("meta"))
+    assert sum(p.numel() for p in made.diffusion_model.parameters()) == parameters - of_text
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sdxl"])
 def test_narrow_networks_have_the_same_blocks(kind):
     """A rehearsal must meet each block that the true sizes have."""
-    _, full, narrow, _, family = gpu_rows._KINDS[kind]
-    made = [family(config).get_model({}, "", device=torch.device("meta")) for config in (full, narrow)]
+    known = gpu_rows.KINDS[kind]
+    made = [
+        known.family(config).get_model({}, "", device=torch.device("meta")) for config in (known.full, known.narrow)
+    ]
     paths = [[name for name, _ in model.diffusion_model.named_parameters()] for model in made]
     assert paths[0] == paths[1]
     assert made[0].diffusion_model.out[2].weight.numel() > made[1].diffusion_model.out[2].weight.numel()
