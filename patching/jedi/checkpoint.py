@@ -58,7 +58,8 @@ def load(name: str) -> tuple[ModelPatcher, CLIP | None, VAE | None]:
 
 def existing(name: str) -> str:
     """The path of a file in ComfyUI's checkpoints folders. Raises FileNotFoundError for a missing one."""
-    path = folder_paths.get_full_path("checkpoints", name)
+    listed = name in folder_paths.get_filename_list("checkpoints")
+    path = folder_paths.get_full_path("checkpoints", name) if listed else None
     if path is None:
         advice = "put one there" if name == NO_FILES else "choose another file"
         raise FileNotFoundError(

@@ -128,16 +128,45 @@ def test_mutated_segmenters(sams, state, count):
     assert sum(map(bool, said)) > 1.2 * count
 
 
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """ComfyUI's folder of checkpoints."""
+    places = ([str(tmp_path / "checkpoints")], {".safetensors"})
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "checkpoints", places)
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
 @pytest.mark.parametrize("count", [2 * IN_SUITE, pytest.param(IN_ALL, marks=pytest.mark.full)])
-def test_mutated_joint_checkpoints(tmp_path, monkeypatch, count):
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "checkpoints", ([str(tmp_path)], {".safetensors"}))
+def test_mutated_joint_checkpoints(checkpoints, count):
     tensors = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3), "x": torch.zeros(2)}
     whole = save(tensors, JointFormat(MASK_FIRST).metadata())
     for seed in range(-1, count):  # no network is whole in such a file
-        (tmp_path / "joint.safetensors").write_bytes(whole if seed < 0 else mutated(whole, seed)[1])
+        (checkpoints / "joint.safetensors").write_bytes(whole if seed < 0 else mutated(whole, seed)[1])
         with pytest.raises(ValueError, match="Load Joint Checkpoint") as error:
             checkpoint.load("joint.safetensors")
         assert is_sentence(str(error.value), checkpoint.NODE), str(error.value)[:300]
+
+
+@pytest.mark.parametrize("written_by", [pickle.dumps, written], ids=["pickle", "torch.save"])
+def test_code_in_a_joint_checkpoint_does_not_run(checkpoints, tmp_path, written_by):
+    (checkpoints / "joint.safetensors").write_bytes(written_by(Code(tmp_path / "ran")))
+    with pytest.raises(ValueError, match="expected a safetensors file") as error:
+        checkpoint.load("joint.safetensors")
+    assert is_sentence(str(error.value), checkpoint.NODE) and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.safetensors", "{folder}/x.safetensors", "x.txt", "NUL", "a/../../x.safetensors"]
+)
+def test_names_out_of_the_folders_are_refused(checkpoints, sams, tmp_path, name):
+    for folder in (tmp_path, checkpoints, sams):
+        (folder / ("x.safetensors" if folder == tmp_path else "x.txt")).write_bytes(b"secret")
+    for load, node in ((checkpoint.load, checkpoint.NODE), (segment.load, segment.NODE)):
+        with pytest.raises(FileNotFoundError) as error:
+            load(name.format(folder=tmp_path))
+        assert is_sentence(str(error.value), node)
 
 
 @pytest.fixture
@@ -171,6 +200,14 @@ def test_mutated_subjects(bundled, count):
                 assert is_sentence(str(error), subject.NODE), str(error)[:300]
                 said.append(str(error))
     assert len(said) > count
+
+
+@pytest.mark.parametrize("written_by", [pickle.dumps, written], ids=["pickle", "torch.save"])
+def test_code_in_a_subject_does_not_run(bundled, tmp_path, written_by):
+    subject.files(bundled)[0].write_bytes(written_by(Code(tmp_path / "ran")))
+    with pytest.raises(ValueError, match="expected") as error:
+        subject.Subject.load(bundled)
+    assert is_sentence(str(error.value), subject.NODE) and not (tmp_path / "ran").exists()
 
 
 def test_a_picture_too_large_to_decode_is_refused(bundled):

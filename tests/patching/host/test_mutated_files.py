@@ -1,14 +1,17 @@
 """Saved files that somebody has damaged or forged: refused in one sentence, or read as a whole one."""
 
+import io
 import os
+import pickle
 import random
 import re
 
 import folder_paths
 import pytest
+import torch
 from likeness.patching.host import file_names, files
 from likeness.patching.pick_and_draw import template_file
-from likeness.tests.patching.host.mutations import mutated, parts
+from likeness.tests.patching.host.mutations import Code, mutated, parts
 from likeness.tests.patching.host.parsers import is_sentence
 from likeness.tests.patching.host.saved_files import FORMATS, given
 from safetensors import SafetensorError
@@ -60,6 +63,18 @@ def test_a_mutated_file_is_refused_or_whole(output, form):
 def test_many_mutated_files_are_refused_or_whole(output, form):
     said = tried(form, IN_ALL // len(FORMATS), first=IN_SUITE)
     print(form.STORE.what, {name: f"{sum(map(bool, texts))} of {len(texts)}" for name, texts in said.items()})
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.STORE.what)
+def test_code_in_a_file_does_not_run(output, form, tmp_path):
+    path, code = form.save(given(form), "one"), Code(tmp_path / "ran")
+    archive = io.BytesIO()
+    torch.save({"x": code}, archive)
+    for data in (pickle.dumps(code), archive.getvalue(), path.read_bytes()[:8] + pickle.dumps(code)):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="expected") as error:
+            form.load(path.name)
+        assert is_sentence(str(error.value), form.LOAD) and not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.STORE.what)
