@@ -103,8 +103,9 @@ def axes() -> Iterator[Axis]:
     yield Axis("references of a banked retouch", "references", REFERENCES, lambda n: _retouched(small, references=n))
     yield Axis("batch of a banked retouch", "batch", BATCHES, lambda n: _retouched(small, batch=n))
     yield Axis("side in pixels of a banked retouch", "retouch_side", SIDES, lambda n: _retouched(_network(n)))
-    yield Axis("batch of a guided run", "guided_batch", BATCHES, lambda n: _guided(small, n))
-    yield Axis("side in pixels of a guided run", "guided_side", SIDES[:3], lambda n: _guided(_network(n), 1))
+    yield Axis("batch of a guided run", "guided_batch", BATCHES, lambda n: _guided(small, batch=n))
+    yield Axis("references of a guided run", "guided_references", REFERENCES, lambda n: _guided(small, references=n))
+    yield Axis("side in pixels of a guided run", "guided_side", SIDES, lambda n: _guided(_network(n)))
     yield Axis("pictures of a set", "set", SETS, lambda n: lambda: jedi_costs.pictures(small, n))
     yield Axis("references of a set", "set_references", REFERENCES, lambda n: lambda: jedi_costs.pictures(small, 1, n))
     yield Axis("tokens of the appearance loss", "tokens", TOKENS, _loss)
@@ -130,11 +131,10 @@ def _reference(network: Network, seed: int) -> Reference:
     return dataclasses.replace(one, kind=NOISED, seed=seed)
 
 
-def _guided(network: Network, batch: int) -> Callable[[], object]:
+def _guided(network: Network, references: int = 1, batch: int = 1) -> Callable[[], object]:
     network = dataclasses.replace(network, count=batch)
-    known = dataclasses.replace(
-        pick_and_draw_runs.palette(network), references=References((_reference(network, SEED),))
-    )
+    lent = References(tuple(_reference(network, seed) for seed in range(references)))
+    known = dataclasses.replace(pick_and_draw_runs.palette(network), references=lent)
     made = pick_and_draw_runs.settings(network, 1.0, 1.0)
     recorded = pick_and_draw_runs.template(network)
     patched = pick_and_draw_runs.guide(network.personalized, network.clip, known, recorded, made)[0]
