@@ -43,9 +43,9 @@ def sizes(state: Mapping[str, torch.Tensor]) -> Sizes | None:
         depth = len({key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)})
         relative = [state[f"{prefix}{block}.attn.rel_pos_h"].shape for block in range(depth)]
         heads = width // relative[0][1]
+        global_blocks = tuple(block for block, (rows, _) in enumerate(relative) if rows != 2 * _WINDOW - 1)
     except (KeyError, ValueError, IndexError, AttributeError, TypeError, ZeroDivisionError):
         return None
-    global_blocks = tuple(block for block, (rows, _) in enumerate(relative) if rows != 2 * _WINDOW - 1)
     return Sizes(width=width, depth=depth, heads=heads, global_blocks=global_blocks, tokens=tokens, patch=patch)
 
 

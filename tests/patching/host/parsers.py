@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import folder_paths
+import torch
 from likeness.kernels.jedi import ORDERS
 from likeness.patching.host import blocks
 from likeness.patching.host.words import check_word, occurrences
 from likeness.patching.jedi.format import METADATA_KEY, JointFormat
-from likeness.patching.layout_and_retouch import segment
+from likeness.patching.layout_and_retouch import segment, segmenter
 from likeness.patching.pick_and_draw import build_template
 from likeness.patching.subject.prompt import word_prompt
 from likeness.tests.patching.host.mutations import joined, parts
@@ -86,6 +87,17 @@ def joint_format(text: str) -> None:
     assert made is not None and JointFormat.of(made.metadata()) == made
 
 
+def shapes_of_a_segmenter(text: str) -> None:
+    """Names and shapes of the tensors of a Segment Anything checkpoint: sizes of a network, or none."""
+    try:
+        shapes = json.loads(text)
+        state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    except (ValueError, TypeError, AttributeError, RuntimeError, RecursionError):  # no file has such shapes
+        return
+    made = segmenter.sizes(state)
+    assert made is None or (made.heads >= 0 and made.depth > 0)
+
+
 def name_of_a_file(text: str) -> None:
     """Names of files: what is taken stays in its folder."""
     for form in FORMATS:
@@ -151,6 +163,12 @@ def texts(*given: str) -> Callable[[], tuple[str, ...]]:
 
 
 _STATED = tuple(json.dumps({"channel_order": order, "one_is_missing": False}) for order in ORDERS)
+_SEGMENTER = {
+    "image_encoder.pos_embed": [1, 4, 4, 32],
+    "image_encoder.patch_embed.proj.weight": [32, 3, 16, 16],
+    "image_encoder.blocks.0.attn.rel_pos_h": [27, 16],
+    "image_encoder.blocks.1.attn.rel_pos_h": [7, 16],
+}
 PARSERS = {
     "blocks": Parser(
         block_text, texts("all", "output3-8, input4;middle0", "double3-10 single0-37", "vital content", "paper demo")
@@ -163,6 +181,7 @@ PARSERS = {
     "boxes": Parser(box_lines, texts("0.1 0.2 0.5 0.9", "0,0,1,1\n.5 .5 1e0 1.0")),
     "points": Parser(points, texts("12,40; 30,50", "12 40\n1e2,-3.5")),
     "joint": Parser(joint_format, texts(*_STATED)),
+    "segmenter": Parser(shapes_of_a_segmenter, texts(json.dumps(_SEGMENTER))),
     "names": Parser(name_of_a_file, texts("likeness", "a/b/../c", "%date:yyyy%/x", "x.y")),
     **{
         form.STORE.what.replace(" ", "-"): Parser(saved.check, saved.seeds)

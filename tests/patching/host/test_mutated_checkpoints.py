@@ -92,6 +92,8 @@ def forged(state, trace) -> dict[str, bytes]:
         "spread": written({**state, POSITIONS: torch.zeros(1).expand(1, 30_000, 30_000, 32)}),
         "no width": written({**state, POSITIONS: torch.zeros(1, 16, 16, 0)}),
         "no heads": written({**state, "image_encoder.blocks.0.attn.rel_pos_h": torch.zeros(27, 0)}),
+        "flat": written({**state, "image_encoder.blocks.1.attn.rel_pos_h": torch.zeros(27)}),
+        "no dictionary": written({"model": positions}),
         "sparse": written({**state, POSITIONS: positions.float().to_sparse()}),
         "numbers as names": written({1: positions, **state}),
     }
