@@ -20,6 +20,7 @@ from ..host.checks import refuse_reference_latents
 from ..host.family import KEYS, Family
 from ..host.identity import identity_in_run, network_options
 from ..host.notices import Notices
+from ..host.reference_places import Taken
 from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
 from ..host.window import SigmaWindow
@@ -94,7 +95,8 @@ class Lending:
         model, told = bare(patched), notices or Notices(self.node)
         references = tuple(reference.fitted(model, self.node) for reference in self.references)
         levels = ReadLevels.of([s for s in sigmas if window is None or window.contains(s)], self.every)
-        lender = Lender(self, features, state.negative(), references, levels)
+        taken = self.family.taken(entry for found in guider.conds.values() for entry in found or ())
+        lender = Lender(self, features, state.negative(), references, levels, taken)
         if sigmas:
             keep_for([r for r in references if r.inverted or features.banked], identity, state, told)
             lender.sources = [reference.source(model, sigmas, self.node, identity) for reference in references]
@@ -115,7 +117,7 @@ class Lender:
     """The references of one run.
 
     negative: the run's negative prompt, used for a reference's unconditional rows. references: at the model's size.
-    levels: at which they are read.
+    levels: at which they are read. taken: places of the host's own references.
     """
 
     settings: Lending
@@ -123,6 +125,7 @@ class Lender:
     negative: list | None
     references: tuple[Reference, ...] = ()
     levels: ReadLevels = field(default_factory=ReadLevels)
+    taken: Taken = field(default_factory=Taken)
     sources: list[Source] = field(default_factory=list)
     _tokens: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
     _rotations: dict[tuple, tuple[torch.Tensor | None, ...]] = field(default_factory=dict)
@@ -210,7 +213,9 @@ class Lender:
         key = (size, *sizes, device)
         if key not in self._rotations:
             grids = [family.grid(own) for own in sizes]
-            moves = shifts(self.settings.positions, family.grid(size), grids, centered=family.centered)
+            moves = shifts(
+                self.settings.positions, family.grid(size), grids, centered=family.centered, taken=self.taken
+            )
             self._rotations[key] = tuple(family.rotation(shift, device) for shift in moves)
         return self._rotations[key]
 

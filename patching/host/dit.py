@@ -6,7 +6,7 @@ the network, and the prompt stands in the same sequence, so there is no cross-at
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from .family import (
     SelfAttentionChange,
     Shift,
 )
+from .reference_places import Taken
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -177,6 +178,15 @@ class DiT:
     ) -> Options:
         """Changes nothing: the prompt's tokens keep their own attention."""
         return options
+
+    def taken(self, prompts: Iterable[dict[str, Any]]) -> Taken:
+        found = Taken()
+        for prompt in prompts:
+            if given := prompt.get("reference_latents"):
+                widths = [self.grid((latent.shape[-2], latent.shape[-1]))[1] for latent in given]
+                method = prompt.get("reference_latents_method")
+                found = found.joined(self.row.places(self.network, method, widths))
+        return found
 
     def rotation(self, shift: Shift, device: torch.device) -> torch.Tensor | None:
         """The rotation that moves finished keys by a shift, [channels / 2, 2, 2]; None for none."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import torch
+
+from .reference_places import Taken, nowhere, of_flux, of_krea, of_qwen
 
 _HOST = "comfy.ldm."
 
@@ -24,7 +26,7 @@ class Row:
     pictures.
     kind: the blocks' kind, where the host sets no block_type. numbers: the host gives its blocks no numbers. crosses:
     the prompt comes by cross-attention. known: False for a host that does not tell its blocks apart. picture_last:
-    nothing but padding follows the picture's tokens; otherwise the host's own references do.
+    nothing but padding follows the picture's tokens; otherwise the host's own references do. places: of these.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Row:
     crosses: bool = False
     known: Callable[[Any], bool] = lambda network: True
     picture_last: bool = False
+    places: Callable[[Any, str | None, Sequence[int]], Taken] = nowhere
 
     def fits(self, network: torch.nn.Module) -> bool:
         """True for a network of this family; its subclasses in the host are other families."""
@@ -58,6 +61,7 @@ ROWS = (
         stacks=(("double", "double_blocks"), ("single", "single_blocks")),
         width=lambda network: network.hidden_size,
         step=lambda network: float(getattr(network.params, "ref_index_scale", 1.0)),
+        places=of_flux,
     ),
     Row(
         name="Chroma",
@@ -73,6 +77,7 @@ ROWS = (
         stacks=(("double", "transformer_blocks"),),
         width=lambda network: network.inner_dim,
         centered=True,
+        places=of_qwen,
     ),
     Row(
         name="Lumina2",
@@ -90,6 +95,7 @@ ROWS = (
         stacks=(("single", "blocks"),),
         width=lambda network: network.blocks[0].attn.heads * network.blocks[0].attn.headdim,
         patch=lambda network: network.patch,
+        places=of_krea,
     ),
     Row(
         name="SD3",

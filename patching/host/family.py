@@ -6,12 +6,13 @@ tokens, and `Tokens` locates the picture's tokens in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
 from .blocks import Block, Layer
+from .reference_places import Taken
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -189,6 +190,10 @@ class Family(Protocol):
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the finest layer's tokens, for latents of `size`."""
+        ...
+
+    def taken(self, prompts: Iterable[dict[str, Any]]) -> Taken:
+        """The places of reference latents that the host itself adds for a run's prompts: entries of its conds."""
         ...
 
     def rotation(self, shift: Shift, device: torch.device) -> torch.Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from .family import (
     SelfAttentionChange,
     Shift,
 )
+from .reference_places import Taken
 from .tokens import Tokens
 from .unet_attention import UNetAttention
 
@@ -113,6 +114,9 @@ class UNet:
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         return size
+
+    def taken(self, prompts: Iterable[dict[str, Any]]) -> Taken:
+        return Taken()
 
     def rotation(self, shift: Shift, device: torch.device) -> torch.Tensor | None:
         return None  # no attention of a U-Net has positions

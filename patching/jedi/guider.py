@@ -58,9 +58,9 @@ class JointGuider(comfy.samplers.CFGGuider):
         )
         if settings.format is not None:
             model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, ChannelOrder(settings.format))
-        self._stacks, family = repeats_text(model.model), family_of(model, node)
+        self._stacks, self._family = repeats_text(model.model), family_of(model, node)
         if not self._stacks:
-            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.text", HiddenFilling(family))
+            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, f"{KEY}.text", HiddenFilling(self._family))
         super().__init__(model)
         self.settings, self.node = settings, node
         self.notices = notices or Notices(node)
@@ -115,6 +115,7 @@ class JointGuider(comfy.samplers.CFGGuider):
             replace(member, samples=image_latent(self.model_patcher, {"samples": member.samples}, self.node))
             for member in members
         ]
+        texts = [*self._prompts, self._negative, *(item.conditioning for item in self._references)]
         run = self._run = JointRun(
             self.model_patcher,
             settings=self.settings,
@@ -124,6 +125,7 @@ class JointGuider(comfy.samplers.CFGGuider):
             sets=rows // count,
             seed=seed or 0,
             looks=self._looks,
+            taken=self._family.taken(rest for text in texts for _, rest in text),
         )
         try:
             self.inner_set_conds(self._conditionings(run, latent_image))

@@ -18,6 +18,7 @@ from ..host.blocks import Block, Layer, layers_of
 from ..host.families import family_of
 from ..host.notices import Notices
 from ..host.reached import Reached
+from ..host.reference_places import Taken
 from ..host.window import ALWAYS, Window, no_effect
 from .coupling import Chunks, Coupling
 from .format import JointFormat
@@ -83,8 +84,10 @@ class JointRun:
         sets: int,
         seed: int,
         looks: Looks | None = None,
+        taken: Taken | None = None,
     ):
-        """looks: records where a point looks in the calls of this run."""
+        """looks: records where a point looks in the calls of this run. taken: places of the host's own references."""
+        self._taken = taken or Taken()
         self._looks = looks
         self.settings, self.count, self._sets, self._seed = settings, count, sets, seed
         self.family = family_of(model, "Joint Image Sampler")
@@ -202,7 +205,7 @@ class JointRun:
     def _rotation(self, device: torch.device, size: tuple[int, int]) -> torch.Tensor | None:
         """Moves other members' keys at layers of (height, width). All have one place, so their order does not count."""
         if (device, size) not in self._rotations:
-            (shift,) = shifts(self.settings.positions, size, [size], centered=self.family.centered)
+            (shift,) = shifts(self.settings.positions, size, [size], centered=self.family.centered, taken=self._taken)
             self._rotations[device, size] = self.family.rotation(shift, device)
         return self._rotations[device, size]
 

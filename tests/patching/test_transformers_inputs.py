@@ -138,15 +138,6 @@ def test_references_of_the_host_beside_ours(dit, method):
     assert torch.isfinite(found).all() and far(found, expected) and far(found, run(model, dit))
 
 
-@pytest.mark.parametrize("method", ["index", "offset", "uxo"])
-def test_places_of_the_hosts_references_do_not_move_ours(method):
-    model, edited = network("flux"), with_references(TEXT, "flux", method)
-    expected = brief(model, "flux", positive=edited)
-    nearly = borrowed(APPEND)(model, "flux", 1e-6, positive=edited)
-    close(nearly, expected)
-    assert far(borrowed(APPEND)(model, "flux", positive=edited), expected)
-
-
 @pytest.mark.parametrize("dit", ["flux", "krea2", *PLACED_BY_TEXT], indirect=True)
 def test_sets_of_prompts_with_the_hosts_references(dit):
     texts = [with_references(text, dit) for text in (TEXT, OTHER)]

@@ -85,12 +85,10 @@ def test_the_picture_is_what_changes_with_the_latent(dit):
     assert not differs[tokens.first + tokens.picture :].any() or dit == "zimage"  # whose refiners see the padding
 
 
-def test_moved_keys_are_keys_at_the_other_place(dit):
-    model = tiny_dit(dit)
-    family = family_of(model, "Test")
-    if dit == "sd3":
-        assert family.rotation(Shift(right=3), torch.device("cpu")) is None
-        return
+@pytest.mark.parametrize("dit", [d for d in tiny_dits.DITS if d != "sd3"], indirect=True)
+def test_moves_add_up(dit):
+    """The place of a moved key among the network's own is in test_places.py."""
+    family = family_of(tiny_dit(dit), "Test")
     assert family.rotation(Shift(), torch.device("cpu")) is None
     at = [family.rotation(Shift(*place), torch.device("cpu")) for place in ((1, 2, 3), (0, 0, 4), (1, 2, 7))]
     x = torch.randn(2, 3, 4 * 2 * len(at[0]), generator=torch.Generator().manual_seed(1))
