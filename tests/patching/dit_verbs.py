@@ -161,16 +161,37 @@ PICTURES: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tenso
 """Methods that draw pictures, each with the run that its neutral value equals."""
 READINGS = {"maps of words": maps, "Layer Probe": probed, "Where a Point Looks": looks}
 """Methods that read a picture."""
+SHARING = ("references appended", "references replacing", "layout and mask", "sets")
+"""Those in which a picture's queries get other keys."""
+LENGTHENING = ("references appended", "sets")
+"""Those in which they get more keys."""
 IN_BATCHES = ("references appended", "references replacing", "guidance")
 
 
 class Warmer:
-    """Another pack's override, which softens all attention. Some networks normalize outputs, so factors hide."""
+    """Another pack's override, which softens all attention. Some networks normalize outputs, so factors hide.
+
+    calls: by block, the numbers of queries and keys of its calls. graded: True if one of them was to have a gradient.
+    """
+
+    def __init__(self):
+        self.calls: dict[tuple, set[tuple[int, int]]] = {}
+        self.graded = False
 
     def on(self, model):
         clone = model.clone()
         clone.model_options["transformer_options"]["optimized_attention_override"] = self
         return clone
 
-    def __call__(self, func, q, *args, **kwargs):
-        return func(0.5 * q, *args, **kwargs)
+    def __call__(self, func, q, k, *args, **kwargs):
+        options, place = kwargs["transformer_options"], 2 if kwargs.get("skip_reshape") else 1
+        block = (options.get("block_type"), options.get("block_index"))
+        self.calls.setdefault(block, set()).add((q.shape[place], k.shape[place]))
+        self.graded = self.graded or q.requires_grad or k.requires_grad
+        return func(0.5 * q, k, *args, **kwargs)
+
+    def keys(self, queries: int) -> list[set[int]]:
+        """The numbers of keys that so many queries had, for each block with a number."""
+        return [
+            {k for q, k in calls if q == queries} for (_, number), calls in self.calls.items() if number is not None
+        ]

@@ -10,11 +10,16 @@ from pathlib import Path
 import comfy.model_patcher
 import pytest
 import torch
+from likeness.patching.host.families import discover, family_of
 from likeness.tests.patching import tiny_dits
 from likeness.tests.patching.dit_verbs import (
+    HEIGHT,
     IN_BATCHES,
+    LENGTHENING,
     PICTURES,
     READINGS,
+    SHARING,
+    WIDTH,
     Warmer,
     close,
     far,
@@ -46,6 +51,20 @@ def facts(model) -> str:
     return repr((model.model_options, model.wrappers, model.object_patches, sorted(model.patches)))
 
 
+def check_calls(method: str, model, other: Warmer, alone: Warmer) -> None:
+    """Checks that another pack's override computes the changed attention of every block, and no gradient.
+
+    other, alone: the overrides of a run with the method and of one without it.
+    """
+    assert not other.graded
+    if method in SHARING:
+        height, width = family_of(model, "Test").grid((HEIGHT, WIDTH))
+        plain = {keys for calls in alone.calls.values() for _, keys in calls}
+        made = [keys - plain for keys in other.keys(height * width)]
+        assert len(made) == len(discover(model, "Test")) and all(made)
+        assert method not in LENGTHENING or all(max(keys) > max(plain) for keys in made)
+
+
 @pytest.mark.parametrize("method", PICTURES)
 def test_pictures(dit, method, monkeypatch):
     """It acts, its neutral value changes no bit, other packs' overrides act too, and nothing is left behind."""
@@ -56,7 +75,10 @@ def test_pictures(dit, method, monkeypatch):
     found = run(model, dit)
     assert torch.isfinite(found).all() and found.shape == expected.shape and far(found, expected)
     assert torch.equal(run(model, dit, 0.0), expected)
-    assert far(run(Warmer().on(model), dit), found)
+    other, alone = Warmer(), Warmer()
+    assert far(run(other.on(model), dit), found)
+    without(alone.on(model), dit)
+    check_calls(method, model, other, alone)
     assert facts(model) == before and torch.equal(without(model, dit), expected)
     assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
     # The sides of guidance in calls of their own, as where memory is short.
