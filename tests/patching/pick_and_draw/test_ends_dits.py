@@ -43,10 +43,9 @@ def test_the_gradient_ends_with_the_last_block_that_is_read(dit, loss, last):
     stacks = model.model.diffusion_model
     blocks = [block for _, name in row_of(stacks).stacks for block in getattr(stacks, name)]
     assert len(blocks) == len(names) > 1
-    if loss == "layout":
-        patched, log = guided(model, None, template(dit), layout_blocks=names[last], map_blocks=names[last])
-    else:
-        patched, log = guided(model, palette(dit, blocks=names[last], map_blocks=names[last]), None, map_blocks=names[last])
+    name = names[last]
+    sources = (None, template(dit)) if loss == "layout" else (palette(dit, blocks=name, map_blocks=name), None)
+    patched, log = guided(model, *sources, layout_blocks=name, map_blocks=name)
     seen = entered(patched, blocks, dit=dit)
     assert len(log.entries) == 1 and max(seen.plain) == len(blocks) - 1
     # The backward pass enters them again, since it recomputes their activations.
