@@ -94,7 +94,9 @@ def layout_and_mask(model, dit: str, amount: float = 1.0, **given) -> torch.Tens
     return plain(retouched(model, [reference(dit)], path, shown, early_swap=QKV_BOTH, strength=amount), dit, **given)
 
 
-def guider_of_set(model, amount: float = 1.0, texts: Sequence[list] = (TEXT, OTHER), **widgets) -> JointGuider:
+def guider_of_set(
+    model, amount: float = 1.0, texts: Sequence[list] = (TEXT, OTHER), pictures: int | None = None, **widgets
+) -> JointGuider:
     return joint_guider(
         model,
         prompts=texts,
@@ -103,12 +105,16 @@ def guider_of_set(model, amount: float = 1.0, texts: Sequence[list] = (TEXT, OTH
         captions=[],
         widgets=replace(WIDGETS, strength=amount, **widgets),
         node="Node",
+        pictures=pictures,
     )
 
 
-def together(model, dit: str, amount: float = 1.0, **given) -> torch.Tensor:
-    guider = guider_of_set(model, amount, **given)
-    return sample_set(guider, empty(dit), pictures=2, seeds=[3, 4], **SCHEDULE)["samples"]
+def together(model, dit: str, amount: float = 1.0, rows: int = 1, **given) -> torch.Tensor:
+    """As many sets of two pictures."""
+    guider = guider_of_set(model, amount, pictures=2, **given)
+    if rows == 1:
+        return sample_set(guider, empty(dit), pictures=2, seeds=[3, 4], **SCHEDULE)["samples"]
+    return passes.sample(guider, empty(dit, 2 * rows), list(range(3, 3 + 2 * rows)), **SCHEDULE)["samples"]
 
 
 def apart_from_each_other(model, dit: str) -> torch.Tensor:
@@ -165,7 +171,8 @@ SHARING = ("references appended", "references replacing", "layout and mask", "se
 """Those in which a picture's queries get other keys."""
 LENGTHENING = ("references appended", "sets")
 """Those in which they get more keys."""
-IN_BATCHES = ("references appended", "references replacing", "guidance")
+PROMPTED = ("references appended", "references replacing", "guidance")
+"""Those that take another prompt."""
 
 
 class Warmer:

@@ -11,9 +11,9 @@ from likeness.patching.features.lending import BATCHED
 from likeness.patching.layout_and_retouch.settings import APPEND
 from likeness.tests.patching import dit_verbs, tiny_dits
 from likeness.tests.patching.dit_verbs import (
-    IN_BATCHES,
     OTHER,
     PICTURES,
+    PROMPTED,
     READINGS,
     TEXT,
     borrowed,
@@ -126,7 +126,7 @@ def with_references(text: list, dit: str, method: str | None = None) -> list:
 
 
 @pytest.mark.parametrize("dit", WITH_HOST_REFERENCES, indirect=True)
-@pytest.mark.parametrize("method", IN_BATCHES)
+@pytest.mark.parametrize("method", PROMPTED)
 def test_references_of_the_host_beside_ours(dit, method):
     """With the family's own place for them. The neutral value keeps them, bit for bit."""
     run, without = PICTURES[method]
@@ -148,7 +148,7 @@ def test_sets_of_prompts_with_the_hosts_references(dit):
 
 
 @pytest.mark.parametrize("dit", PLACED_BY_TEXT, indirect=True)
-@pytest.mark.parametrize("method", IN_BATCHES)
+@pytest.mark.parametrize("method", PROMPTED)
 def test_references_of_the_host_that_move_the_picture_are_refused(dit, method):
     run, without = PICTURES[method]
     edited = with_references(encoded(PROMPT) if method == "guidance" else TEXT, dit)
