@@ -75,8 +75,9 @@ def test_every_row_is_drawn_and_every_figure_told(trained, monkeypatch, tmp_path
         low, middle, high = (report.figures[f"{name}{end}"] for end in ("_low", "", "_high"))
         assert low <= middle <= high, name
     assert 1 < report.figures["banked_append_flops_ratio"] < 1.5
+    assert transformers.TARGETS.keys() <= report.figures.keys()
     places = [f"{method}_{place}" for method in ("append", "joint") for place in ("beside", "index")]
-    assert all(f"apart_{place}_above_same_low" in report.figures for place in places)
+    assert all(f"apart_{place}_above_same_low" in transformers.TARGETS for place in places)
     assert kept_in(tmp_path) == files_of(transformers.sweeps(True, trained)) != set()
 
 
