@@ -11,6 +11,7 @@ import torch
 
 from ..host.blocks import Layer
 from ..host.families import hidden_shapes
+from ..host.family import KEYS
 from ..host.notices import Notices
 from .references import Reference
 from .run_features import Side
@@ -24,6 +25,7 @@ _SHARE = 0.5
 _MOST_LEVELS = 100
 """Noise levels that a bank keeps of earlier schedules and of a run together."""
 _WORTH_TELLING = GIB / 4
+_ADVICE = "; set mode to sequential on Reference Retouch to save it"
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def find_room(demands: Sequence[Demand], sigmas: Sequence[float], limit: float, 
         )
         return False
     if needed >= _WORTH_TELLING:
-        notices.inform(f"{what} after this run.")
+        # Keys and values of a transformer's blocks are far larger than a U-Net's hidden states.
+        large = any(side.kind == KEYS for demand in demands for side in demand.sides)
+        notices.inform(f"{what} after this run{_ADVICE if large else ''}.")
     return True
 
 

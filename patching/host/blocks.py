@@ -65,7 +65,8 @@ def published(available: Sequence[Block]) -> dict[str, tuple[str, ...]]:
 
     vital: Flux.1's layers without which a picture falls apart (Stable Flow, arXiv 2411.14430). content: those that do
     not depend on positions (FreeFlux, arXiv 2503.16153). maps: those whose text attention is sharp (ConceptAttention,
-    arXiv 2502.04320). Other transformers have no published sets, so theirs are the later half.
+    arXiv 2502.04320). Chroma has as many blocks as Flux.1, and so the same sets. Others have no published ones, so
+    theirs are the later half.
     """
     names = [block.name for block in available]
     half = len(names) // 2

@@ -3,7 +3,7 @@
 import comfy.samplers
 import pytest
 import torch
-from likeness.patching.features import reference_file
+from likeness.patching.features import reference_file, room
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.positions import BESIDE, INDEX, SAME
 from likeness.patching.features.references import References
@@ -12,7 +12,7 @@ from likeness.patching.host.blocks import layers_of
 from likeness.patching.host.families import discover
 from likeness.patching.host.notices import Notices
 from likeness.patching.layout_and_retouch.build import retouch
-from likeness.patching.layout_and_retouch.settings import APPEND, QK_BOTH, QKV_BOTH, REPLACE, RetouchSettings
+from likeness.patching.layout_and_retouch.settings import APPEND, NONE, QK_BOTH, QKV_BOTH, REPLACE, RetouchSettings
 from likeness.tests.patching.dit_runs import Counting
 from likeness.tests.patching.layout_and_retouch.retouch_dit_runs import (
     NEGATIVE,
@@ -192,6 +192,25 @@ def test_the_node_says_where_two_swaps_are_one():
     given = layout(tiny_dit("flux"), "flux"), None, RetouchSettings(early_swap=QK_BOTH, blocks="all")
     retouch(tiny_dit("flux"), References((reference("flux"),)), *given, notices=told)
     assert "Early_swap qk_both is qk_self on a transformer, whose prompt keeps its own attention." in told.sentences
+
+
+@pytest.mark.parametrize(
+    ("mode", "threshold", "tells"), [(BANKED, 0, True), (BANKED, None, False), (SEQUENTIAL, 0, False)]
+)
+def test_the_node_names_the_mode_that_saves_ram(mode, threshold, tells, monkeypatch):
+    """With the size, from a quarter of a GiB on."""
+    if threshold is not None:
+        monkeypatch.setattr(room, "_WORTH_TELLING", threshold)
+    told, item = Notices("Node"), reference("zimage")
+    chosen = RetouchSettings(early_swap=NONE, lambda_2=0, mode=mode, blocks="all")
+    run(retouch(tiny_dit("zimage"), References((item,)), None, None, chosen, notices=told), "zimage")
+    size = item.bank.size_in_bytes
+    expected = (
+        f"The features of 1 reference pictures at {STEPS} noise levels take {size / room.GIB:.2f} GiB of RAM after "
+        "this run; set mode to sequential on Reference Retouch to save it."
+    )
+    assert bool(size) == (mode == BANKED) and (expected in told.sentences) == tells
+    assert tells or "GiB" not in " ".join(told.sentences)
 
 
 def test_a_saved_reference_gives_the_same_picture_without_calls():
