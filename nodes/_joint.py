@@ -90,8 +90,10 @@ def coupling_inputs() -> list:
             default="all",
             tooltip=(
                 "Blocks in which pictures attend to each other: names (output6), ranges (output3-8), lists, encoder, "
-                "decoder, all, and on transformers early, late, vital, content. automatic: all for a joint checkpoint, "
-                "decoder for any other U-Net, late for a transformer. Neutral: empty. The paper: all."
+                "decoder, all. Transformers: double3-10, single0-37, early, late, vital, content. vital and content "
+                "are published sets of Flux.1, also for Chroma, and late for all others. automatic: all for a joint "
+                "checkpoint, decoder for any other U-Net, the single blocks of Flux and Chroma, late for any other "
+                "transformer. Neutral: empty. The paper: all."
             ),
         ),
         io.Combo.Input(

@@ -91,7 +91,7 @@ class MultiSourceAttnSwap(io.ComfyNode):
                         "Blocks in which the reference and the mask act: names (output6), ranges (output6-11), lists, "
                         "encoder, decoder, all. paper: layers 10 to 15 of SD 1.x in call order. Transformers: "
                         "double3-10, single0-37, early, late, vital, content. vital, content and paper are published "
-                        "sets for Flux.1, late for all others. Neutral: empty."
+                        "sets of Flux.1, also for Chroma, and late for all others. Neutral: empty."
                     ),
                 ),
                 io.Combo.Input(
@@ -112,7 +112,8 @@ class MultiSourceAttnSwap(io.ComfyNode):
                     tooltip=(
                         "Source of the reference's features; the picture is the same. banked: cached in RAM from run "
                         "to run, so that another seed or prompt costs nearly nothing. sequential: recomputed in a call "
-                        "before each step, for little memory. batched: in the same call, for a GPU with room."
+                        "before each step, for little memory; on transformers, whose features are large, it saves much "
+                        "RAM. batched: in the same call, for a GPU with room."
                     ),
                 ),
                 io.Float.Input(
