@@ -1,12 +1,14 @@
 """The retouch on tiny diffusion transformers of nine families: its ends, its modes, and what it leaves alone."""
 
+from dataclasses import replace
+
 import comfy.samplers
 import pytest
 import torch
 from likeness.patching.features import reference_file, room
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.features.positions import BESIDE, INDEX, SAME
-from likeness.patching.features.references import References
+from likeness.patching.features.references import INVERTED, NOISED, References
 from likeness.patching.features.room import level_size
 from likeness.patching.host.blocks import layers_of
 from likeness.patching.host.families import discover
@@ -211,6 +213,16 @@ def test_the_node_names_the_mode_that_saves_ram(mode, threshold, tells, monkeypa
     )
     assert bool(size) == (mode == BANKED) and (expected in told.sentences) == tells
     assert tells or "GiB" not in " ".join(told.sentences)
+
+
+@pytest.mark.parametrize(("source", "calls"), [(NOISED, 0), (INVERTED, 50)])
+def test_an_inversion_costs_calls_of_its_own_whatever_the_steps(source, calls):
+    counted, seen = counting(tiny_dit("lumina2"))
+    item = replace(reference("lumina2"), kind=source)
+    for steps, expected in ((4, calls), (2, 0)):
+        seen.clear()
+        run(retouched(counted, [item], mode=SEQUENTIAL), "lumina2", steps=steps, cfg=1.0)
+        assert len(seen) == 2 * steps + expected  # one call for the picture and one for the reference
 
 
 def test_a_saved_reference_gives_the_same_picture_without_calls():
