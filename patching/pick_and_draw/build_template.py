@@ -47,7 +47,8 @@ class Recorder:
             raise ValueError(shown.refusal(NODE))
         if len(shown.images) < shown.batch:
             whole = self.maps.get(layer, {}).get(call.sigma, maps.new_zeros(shown.batch, *size))
-            whole[list(shown.images)] = maps
+            for image, one in zip(shown.images, maps, strict=True):
+                whole[image] = one
             maps = whole
         self.maps.setdefault(layer, {})[call.sigma] = maps
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..host.family import Options
+from ..host.rows import take
 from ..host.shown import Shown
 
 
@@ -30,7 +31,7 @@ class Part:
     def crop(self, maps: torch.Tensor) -> torch.Tensor:
         """The part of maps of whole pictures, [images or 1, height, width] of any size, at least one pixel of it."""
         if len(maps) > 1 and self.images != tuple(range(len(maps))):
-            maps = maps[list(self.images)]
+            maps = take(maps, self.images)
         if self.area is None:
             return maps
         rows, columns = (_span(self.area[i], self.area[i + 2], self.size[i], maps.shape[i + 1]) for i in (0, 1))
@@ -39,7 +40,7 @@ class Part:
     def cut(self, latents: torch.Tensor) -> torch.Tensor:
         """The part of latents or masks of the run, [images or 1, channels, height, width]."""
         if len(latents) > 1 and self.images != tuple(range(len(latents))):
-            latents = latents[list(self.images)]
+            latents = take(latents, self.images)
         if self.area is None:
             return latents
         height, width, top, left = self.area

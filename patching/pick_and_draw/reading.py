@@ -16,6 +16,7 @@ from ..features.taps import text_length, token_maps
 from ..host.blocks import Layer
 from ..host.family import LATENT, Options
 from ..host.frozen_autograd import Stop
+from ..host.rows import take
 from ..host.tokens import Tokens
 from .parts import Part, check_call
 from .regions import Regions
@@ -108,7 +109,7 @@ class Reading:
         if self._last is None or layer in self.layout_layers:
             rows = self.regions.rows(layer, len(q)) if q.shape[1] == tokens.total else None
             if rows is not None:
-                q, k = q[rows], k[rows]
+                q, k = take(q, rows), take(k, rows)
             self._check(q, tokens)
             made = self._map(layer, tokens.of_picture(q), k, heads, tokens.size)
             if self._last is None:
