@@ -62,8 +62,7 @@ class FeatureBank:
         _banks.add(self)
 
     def put(self, key: Key, sigma: float, features: torch.Tensor) -> None:
-        # The host samples in inference mode, whose tensors no later run could use with gradients.
-        with self._lock, torch.inference_mode(False), torch.no_grad():
+        with self._lock:
             kept = self._memory.copy_of(features)
             self._entries.setdefault(key, {})[sigma] = kept
             for stale in list(dict.fromkeys(k.weights for k in self._entries if k.weights))[:-_MODELS]:

@@ -18,6 +18,7 @@ from ..host.families import discover
 from ..host.passes import Denoise, noise_levels, run_guider
 from ..host.previews import pictures_of
 from ..host.window import Window
+from .host_memory import sent
 from .looking import Looks, Point, View, Viewed
 from .sheets import Group, Sheet, fitted, sheet_of
 from .sources import noised_source
@@ -91,7 +92,7 @@ def correspondences(
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
         for sigma in sigmas:
-            denoise(source.at(sigma).to(clean), sigma)
+            denoise(sent(source.at(sigma), clean), sigma)
 
     run_guider(view.guider, view.samples, sigmas, observe)
     if not looks.maps:

@@ -19,6 +19,7 @@ from ..host.passes import Denoise, noise_levels, run_pass
 from ..host.run import Call, Forward
 from ..host.tokens import Tokens
 from ..host.window import ALWAYS, Window
+from .host_memory import sent
 from .sources import noised_source
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def probe(
 
         def observe(denoise: Denoise, clean: torch.Tensor, picture: int = picture) -> None:
             for sigma in sigmas:
-                noisy = source.at(sigma)[picture : picture + 1].to(clean)
+                noisy = sent(source.at(sigma)[picture : picture + 1], clean)
                 x = torch.cat([noisy, noisy, noisy.roll(shift, -1)])
                 turn.block = None
                 plain = denoise(x, sigma)

@@ -25,6 +25,7 @@ from ..host.rows import indices
 from ..host.run import Call, Forward, RunState, unprepared
 from ..host.window import SigmaWindow
 from .bank import digest_of
+from .host_memory import sent
 from .positions import BESIDE, shifts
 from .read_levels import ReadLevels
 from .references import Reference, keep_for
@@ -238,7 +239,7 @@ class Lender:
 
     def reference_rows(self, call: Call, i: int, sides: Sequence[bool]) -> list[SourceRows]:
         """The rows of reference `i` at the call's noise level, one group per side of guidance."""
-        latents = self.sources[i].at(call.sigma).to(call.x)
+        latents = sent(self.sources[i].at(call.sigma), call.x)
         own = self.references[i].conditioning
         found = []
         for side in sides:
@@ -265,7 +266,7 @@ class Lender:
             key = (reference, size, device)
             if key not in self._tokens:
                 chosen = reference.tokens(size)
-                self._tokens[key] = None if chosen is None else chosen.to(device)
+                self._tokens[key] = None if chosen is None else sent(chosen, device)
             return self._tokens[key]
 
         return tokens

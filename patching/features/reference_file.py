@@ -18,6 +18,7 @@ from ..host.files import Store, conditioning_of, conditioning_parts
 from ..host.identity import identity_of, lasting
 from ..host.passes import Denoise, run_pass
 from .bank import Key
+from .host_memory import sent
 from .reference_reading import ReferenceReading
 from .references import INVERSION_STEPS, INVERTED, NOISED, Reference, References
 from .sources import Inverted
@@ -71,7 +72,7 @@ def fill(
 
         def observe(denoise: Denoise, clean: torch.Tensor, source=source) -> None:
             for sigma in levels:
-                denoise(source.at(sigma).to(clean), sigma)
+                denoise(sent(source.at(sigma), clean), sigma)
 
         family = family_of(model, SAVE)
         reading = ReferenceReading(SAVE, family, chosen, reference=item, weights=identity.name, negative=negative)

@@ -118,7 +118,7 @@ class SharedAttention(SelfAttentionChange):
         borrowed = [b.features[layer] for b in self.references if b.features is not None]
         if not borrowed or self.of_same_call:
             return n, context, value
-        features = _shared_out(torch.cat(borrowed, 1).to(n), len(n) // len(borrowed[0]))
+        features = _shared_out(torch.cat(borrowed, 1).to(n.dtype), len(n) // len(borrowed[0]))
         queries = torch.cat([n, features], 1) if self.reads_queries else n
         if not self.keeps_own and layer not in self.replaced:
             return queries, features, features
@@ -236,7 +236,7 @@ def _finished(
     borrowed: Borrowed, joined: torch.Tensor, targets: int, attention: JointAttention, like: torch.Tensor
 ) -> _Lent:
     """Finished keys and values of a reference, which each of its chunks lends to an equal part of the rows."""
-    keys, values = joined.to(like).split(like.shape[2], 2)
+    keys, values = joined.to(like.dtype).split(like.shape[2], 2)
     spread = targets // len(joined)
     keys = attention.placed(keys, borrowed.rotation)
     return None, keys.repeat_interleave(spread, 0), values.repeat_interleave(spread, 0)

@@ -17,6 +17,7 @@ from ..host.run import Call, Forward
 from ..host.tokens import Tokens
 from ..host.window import ALWAYS, Window
 from .bank import FeatureBank, Key
+from .host_memory import sent
 
 
 class Sink(Protocol):
@@ -167,7 +168,7 @@ class BankSink:
         if self.bank is None:
             return
         chosen = self.tokens(size) if self.tokens else None
-        kept = values if chosen is None else values[:, chosen.to(values.device)]
+        kept = values if chosen is None else values[:, sent(chosen, values.device)]
         for conditional in (True, False):
             rows = indices(call.rows, None, conditional)
             if rows:

@@ -23,6 +23,7 @@ from ..host.run import Call
 from ..host.shown import Shown
 from ..host.window import Window
 from ..host.words import find_word
+from .host_memory import sent
 from .sources import noised_source
 from .taps import CrossAttentionTap
 
@@ -89,8 +90,10 @@ class _SummedMaps:
             raise ValueError(shown.refusal(self.node))
         if shown.whole:
             return maps
-        places = torch.tensor(shown.images, device=maps.device)
-        return maps.new_zeros(shown.batch, *maps.shape[1:]).index_add_(0, places, maps)
+        whole = maps.new_zeros(shown.batch, *maps.shape[1:])
+        for place, one in zip(shown.images, maps, strict=True):
+            whole[place] += one
+        return whole
 
     def heat(self) -> torch.Tensor:
         """The first image's map of all layers up to now, [1, height, width] in 0..1."""
@@ -145,7 +148,7 @@ def word_maps(
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
         live.steps([_READING] * len(sigmas))
         for sigma in sigmas:
-            denoise(source.at(sigma).to(clean), sigma)
+            denoise(sent(source.at(sigma), clean), sigma)
             if live.listening:
                 live.map(_READING, sink.heat())
         live.finish()

@@ -94,7 +94,7 @@ class Coupling(SelfAttentionChange):
         if self.vanilla is None or self.blend == 0:
             return n, context, value
         sets = n.unflatten(0, (-1, self.members))
-        own = self.vanilla[layer].to(n).unflatten(0, (len(sets), -1))
+        own = self.vanilla[layer].to(n.dtype).unflatten(0, (len(sets), -1))
         count = own.shape[1]
         # The projection is linear, so mixing its inputs mixes the queries.
         mixed = torch.lerp(sets[:, :count], own, self.blend)
@@ -206,7 +206,7 @@ class Coupling(SelfAttentionChange):
         """The queries with a share of those of uncoupled pictures."""
         if self.vanilla is None or self.blend == 0:
             return q
-        lent = self.vanilla[layer].to(q)
+        lent = self.vanilla[layer].to(q.dtype)
         own = attention.placed(lent[..., : q.shape[-1]], None).unflatten(0, (len(q) // self.members, -1))
         count, sets = own.shape[1], q.unflatten(0, (-1, self.members))
         mixed = torch.lerp(sets[:, :count, :picture], own, self.blend)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...kernels.diffusion import ddim_step
+from ..features.host_memory import sent
 from ..features.looking import Looks
 from ..features.positions import SAME, shifts
 from ..features.references import Reference
@@ -150,9 +151,9 @@ class JointRun:
             level, noisy, denoised = self._last
             return self._merged(x, noisy if sigma == level else ddim_step(noisy, denoised, level, sigma))
         if self._clean is None:
-            self._clean = self.known.to(x).repeat(self._sets, *[1] * (self.known.ndim - 1))
-        noise = self._noise(sigma if kind == FRESH else None).to(x)
-        return self._merged(x, self._noise_scaling(x.new_tensor(sigma), noise, self._clean, False))
+            self._clean = sent(self.known, x).repeat(self._sets, *[1] * (self.known.ndim - 1))
+        noise = sent(self._noise(sigma if kind == FRESH else None), x)
+        return self._merged(x, self._noise_scaling(x.new_full((), sigma), noise, self._clean, False))
 
     def _merged(self, generated: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """Rows of generated pictures and references, set by set; inverse of `split`."""
@@ -229,4 +230,4 @@ class _VisibleTokens:
             generator = torch.Generator().manual_seed(Random(f"{self._seed} {i} {size}").getrandbits(63))
             kept = max(1, round(len(tokens) * (1 - self._dropout)))
             tokens = tokens[torch.randperm(len(tokens), generator=generator)[:kept].sort().values]
-        return None if tokens is None else tokens.to(self._device, non_blocking=True)
+        return None if tokens is None else sent(tokens, self._device)

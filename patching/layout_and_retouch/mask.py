@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay
 from ...kernels.layout_and_retouch import MaskRules, adaptive_mask, resized, thresholded
 from ...kernels.morphology import SCIPY, TORCH
+from ..features.host_memory import sent
 from ..features.taps import CrossAttentionTap
 from ..host.blocks import Block, Layer
 from ..host.checks import check_count
@@ -62,10 +63,7 @@ class SubjectMask:
         return bool(self.tokens)
 
     def check(self, images: int, height: int, width: int, ratio: int = 8) -> None:
-        """Raises ValueError for a mask that does not fit a latent of `images`, `height` and `width`.
-
-        ratio: pixels of the picture along a latent pixel's side.
-        """
+        """Raises ValueError for a mask that does not fit a latent. ratio: the picture's pixels along a latent one's."""
         size = tuple(self.fixed.shape[1:])
         if size not in ((height, width), (ratio * height, ratio * width)):
             raise ValueError(
@@ -227,8 +225,8 @@ class MaskRun:
         full = tuple(self.ratio * n for n in self.size) if self.mask.resolution == PICTURE else self.size
         subject = F.interpolate(self.mask.subject[:, None].float(), full, mode="area")[:, 0]
         # A subject smaller than a latent pixel keeps the pixel that it fills most.
-        self._subject = (subject >= subject.amax((1, 2), keepdim=True).clamp(max=0.5)).to(self.device)
-        self._fixed = self.mask.fixed.float().to(self.device)
+        self._subject = sent(subject >= subject.amax((1, 2), keepdim=True).clamp(max=0.5), self.device)
+        self._fixed = sent(self.mask.fixed.float(), self.device)
 
     def tap(self, family: Family, blocks: tuple[Block, ...]) -> CrossAttentionTap:
         """The tap that records the target's attention into this run."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..features.host_memory import sent
 from ..features.sources import Source
 from ..features.trajectory import Trajectory, same_level
 from ..host.predictions import Answer
@@ -95,7 +96,7 @@ class LayoutPath:
         forked, self._forked = self._forked, False
         if not (forked and self.strict and self._call is not None and isinstance(self.source, Trajectory)):
             return
-        layout = self.source.latents[self._call].to(x)
+        layout = sent(self.source.latents[self._call], x)
         if float((x - layout).norm()) > _SAME_PATH * float(layout.expand_as(x).norm()):
             raise ValueError(
                 f"{NODE}: expected the sampler to stay on the layout's latents for early_swap {FORK}, got others at "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..features.host_memory import sent
 from ..features.lending import BANKED, BATCHED, SEQUENTIAL, Lending
 from ..features.looking import Looks, View
 from ..features.references import Reference, keep_for
@@ -52,8 +53,7 @@ class Retouch:
 
     lending: the references, and the blocks where they and the mask act. every_block: all of the network's, for the
     early steps. layout_negative: CONDITIONING for a layout that is a picture. mask_blocks: whose attention the mask
-    follows. vanilla: the model of the layout's first steps. looks: records where a point of
-    the first picture looks.
+    follows. vanilla: the model of the layout's first steps. looks: records where a point of the first picture looks.
     """
 
     settings: RetouchSettings
@@ -206,7 +206,7 @@ class Retouch:
         if not run.forks(prediction.sigma):
             return predict(prediction)
         prediction.state.note(self, True)
-        answer = path.answer(prediction.sigma).each(lambda t: t.to(prediction.x).expand_as(prediction.x))
+        answer = path.answer(prediction.sigma).each(lambda t: sent(t, prediction.x).expand_as(prediction.x))
         if strength < 1:
             watched, sides = prediction.watched()
             denoised = predict(watched)
@@ -281,7 +281,7 @@ class Retouch:
         outputs = run.layout_outputs(call, forward) if blends else {}
 
         def layout(layer: Layer, output: torch.Tensor) -> torch.Tensor:
-            return outputs[layer].to(output)
+            return outputs[layer].to(output.dtype)
 
         swap = self._swap(run, call, borrowed, layout if blends else None)
         return forward(run.lender.changed(call, swap))

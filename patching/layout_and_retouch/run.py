@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..features.bank import OUTPUT, digest_of
+from ..features.host_memory import sent
 from ..features.lending import Lender
 from ..features.run_features import Features, Made, Side
 from ..features.source_rows import SourceRows, aligned, calls_of
@@ -24,9 +24,6 @@ from .mask import MaskRun, SubjectMask
 from .path import LayoutPath, reached
 from .settings import FORK, NODE, NONE, Layout, RetouchSettings, prompts_of
 from .vanilla_attention import VanillaFeatures, VanillaSwap
-
-if TYPE_CHECKING:
-    pass
 
 _ROLE = "layout"
 EVERYWHERE = SigmaWindow(math.inf, -math.inf)
@@ -150,7 +147,7 @@ class RetouchRun:
         own: for a call of their own, of all pictures; otherwise those of the call's pictures.
         """
         assert self.path is not None and self.layout is not None
-        latents = self.path.latents(call.sigma).to(call.x)
+        latents = sent(self.path.latents(call.sigma), call.x)
         if not own and len(latents) > 1:
             latents = call.shown.of_pictures(latents, NODE)
         positive, negative = prompts_of(self.layout, self.layout_negative)

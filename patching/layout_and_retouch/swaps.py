@@ -99,7 +99,7 @@ class ReferenceSwap(SharedAttention):
         if self.strength < 1:
             mask = 1 - self.strength * (1 - mask)
         first = self.targets
-        changed = blended(output[:first], self.layout(layer, output).to(output), mask)
+        changed = blended(output[:first], self.layout(layer, output).to(output.dtype), mask)
         return changed if len(output) == first else torch.cat([changed, output[first:]])
 
 
@@ -159,7 +159,7 @@ class RecordedLayout:
     def finished(
         self, layer: Layer, every: tuple[torch.Tensor, ...], attention: JointAttention
     ) -> tuple[torch.Tensor, ...]:
-        q, k, v = self.hidden[layer].to(every[0]).split([t.shape[2] for t in every], 2)
+        q, k, v = self.hidden[layer].to(every[0].dtype).split([t.shape[2] for t in every], 2)
         return attention.placed(q, None), attention.placed(k, None), v
 
 
@@ -211,5 +211,5 @@ class LayoutSwap(SelfAttentionChange):
 
     def _followed(self, own: torch.Tensor, layout: torch.Tensor) -> torch.Tensor:
         first = self.targets
-        changed = followed(own[:first], layout.to(own), self.strength)
+        changed = followed(own[:first], layout.to(own.dtype), self.strength)
         return changed if len(own) == first else torch.cat([changed, own[first:]])

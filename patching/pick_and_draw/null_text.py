@@ -9,6 +9,7 @@ import torch
 
 from ...kernels.diffusion import ddim_step
 from ...kernels.null_text import STEPS, guided, learning_rate, pivot_distance, reached
+from ..features.host_memory import sent
 from ..features.references import Reference
 from ..features.sources import Inverted
 from ..host.attach import attach
@@ -78,12 +79,12 @@ def null_text(
     def descend(denoise: Denoise, clean: torch.Tensor) -> None:
         given = call_arguments(model.model, empty, clean, conditional=False)
         embedding = _ordinary(given.pop("c_crossattn").float())
-        x = pivots.latents[-1].to(clean)
+        x = sent(pivots.latents[-1], clean)
         found.append(x.cpu())
         for i in range(count):
             high, low = levels[-1 - i], levels[-2 - i]
             text.use(None)
-            level = _Level(x, high, low, denoise(x, high), pivots.latents[-2 - i].to(clean), scale)
+            level = _Level(x, high, low, denoise(x, high), sent(pivots.latents[-2 - i], clean), scale)
             with torch.inference_mode(False):
                 embedding = embedding.clone().requires_grad_()
                 optimizer = torch.optim.Adam([embedding], lr=learning_rate(i, count))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..features.bank import HIDDEN, Key
+from ..features.host_memory import sent
 from ..features.references import INVERTED, Reference, References
 from ..features.room import level_size, tell_size
 from ..features.sources import Inverted, Source
@@ -83,6 +84,22 @@ class Palette:
         return [(values[0], weight) for values, weight in found if values is not None]
 
 
+def joined(
+    parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor, known: dict[tuple, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens of several references in one tensor, with the weight of each token; None where all are equal.
+
+    parts: of `Palette.features`. like: gives device and type. known: weights of the run's other layers and levels.
+    """
+    tokens = torch.cat([sent(features, like) for features, _ in parts])
+    if len({weight for _, weight in parts}) == 1:
+        return tokens, None
+    counts = tuple((len(features), weight) for features, weight in parts)
+    if (like.device, counts) not in known:
+        known[like.device, counts] = torch.cat([torch.full((n,), w, device=like.device) for n, w in counts])
+    return tokens, known[like.device, counts]
+
+
 def fill(
     palette: Palette,
     model: ModelPatcher,
@@ -133,7 +150,7 @@ def fill(
             denoise: Denoise, clean: torch.Tensor, source=source, missing=missing, read=reading, keys=keys
         ) -> None:
             for sigma in missing:
-                denoise(source.at(sigma).to(clean), sigma)
+                denoise(sent(source.at(sigma), clean), sigma)
                 for layer, values in read.picked(layers).items():
                     read.reference.bank.put(keys[layer], sigma, values)
 

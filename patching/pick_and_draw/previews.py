@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ...kernels.heatmaps import mean_heatmap, min_max, overlay, principal_colors
+from ..features.host_memory import sent
 from ..features.references import Reference, References
 from ..features.sources import noised_source
 from ..host.attach import attach, bare
@@ -73,7 +74,7 @@ def _features(
     noisy = noised_source(model, item.latent, item.seed, node).at(sigma)
 
     def observe(denoise: Denoise, clean: torch.Tensor) -> None:
-        denoise(noisy.to(clean), sigma)
+        denoise(sent(noisy, clean), sigma)
 
     run_pass(attach(model, tap), item.conditioning, image_latent(model, item.latent, node), [sigma], observe)
     return seen.of[block.layers[0]]

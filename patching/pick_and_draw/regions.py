@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..features.host_memory import sent
 from ..host.blocks import Layer
 
 
@@ -40,7 +41,7 @@ class Regions:
     def _found(self, context: torch.Tensor | None, count: int) -> list[int]:
         rows: list[int] = []
         if context is not None and len(context) == count and self.text is not None and len(self.text) == 1:
-            text = self.text[0].to(context)
+            text = sent(self.text[0], context)
             length = min(len(text), context.shape[1])
             near = (context[:, :length] - text[:length]).abs().amax((1, 2)) <= 0.01 * text.abs().max()
             rows = near.nonzero()[:, 0].tolist()

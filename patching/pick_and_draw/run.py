@@ -11,6 +11,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...kernels.pick_and_draw import RELATIVE, decayed, denoised_shift, step_of_gradient
+from ..features.host_memory import sent
 from ..host.blocks import Layer
 from ..host.family import Options
 from ..host.frozen_autograd import gradient
@@ -19,7 +20,7 @@ from ..host.rows import conditional_chunks
 from ..host.run import KEY, Evaluate, Step
 from ..host.window import SAME_LEVEL, SigmaWindow
 from .loss_log import LossLog
-from .palette import Palette
+from .palette import Palette, joined
 from .parts import Part, part_of_step
 from .reading import Reading
 from .settings import NODE, OVER_SAMPLING, GuidanceSettings, Term, Terms
@@ -48,6 +49,8 @@ class GuidanceRun:
     moves: int = 0
     """Number of latents that were moved."""
     _palette: tuple[float, dict[Layer, tuple[torch.Tensor, torch.Tensor | None]]] | None = None
+    _weights: dict[tuple, torch.Tensor] = field(default_factory=dict)
+    """Weights of a palette's tokens, as in `joined`."""
     _template: tuple[float, dict[Layer, torch.Tensor]] | None = None
     _latest: dict[Part, _Moved] = field(default_factory=dict)
     _windows: dict[Term, SigmaWindow] = field(default_factory=dict)
@@ -157,7 +160,8 @@ class GuidanceRun:
             free = latent
             if self.mask is not None:
                 # Inpainting keeps the rest, whose norm must not lengthen the step of the free part.
-                mask = part.cut(self.mask).to(latent)
+                self.mask = sent(self.mask, latent)
+                mask = part.cut(self.mask)
                 found, free = found * mask, free * mask
             if cover is not None:
                 free = free * cover
@@ -247,7 +251,7 @@ class GuidanceRun:
         if self._palette is None or self._palette[0] != level:
             layers = self.settings.terms.appearance.layers
             features = {la: self.palette.features(self.weights, la, level) for la in layers}
-            self._palette = (level, {la: _concatenated(parts, like) for la, parts in features.items()})
+            self._palette = (level, {la: joined(parts, like, self._weights) for la, parts in features.items()})
         return self._palette[1][layer]
 
     def template_of(self, sigma: float, part: Part, layer: Layer, found: torch.Tensor) -> torch.Tensor:
@@ -255,7 +259,7 @@ class GuidanceRun:
         assert self.template is not None and self.settings.terms.layout is not None
         if self._template is None or self._template[0] != sigma:
             maps = {la: self.template.at(la, sigma) for la in self.settings.terms.layout.layers}
-            self._template = (sigma, {la: wanted.to(found, non_blocking=True) for la, wanted in maps.items()})
+            self._template = (sigma, {la: sent(wanted, found) for la, wanted in maps.items()})
         return self.template.fitted(self._template[1][layer], found, part)
 
     def acting(self, sigma: float) -> Terms:
@@ -280,16 +284,6 @@ class _Moved(NamedTuple):
 def _in_time(entry: dict, sigma: float) -> bool:
     """Tells whether the host uses a conditioning at a noise level, by the host's own rule."""
     return entry.get("timestep_end", sigma) <= sigma <= entry.get("timestep_start", sigma)
-
-
-def _concatenated(
-    parts: Sequence[tuple[torch.Tensor, float]], like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tokens of several references in one tensor, with the weight of each token; None where all are equal."""
-    tokens = torch.cat([features.to(like) for features, _ in parts])
-    if len({weight for _, weight in parts}) == 1:
-        return tokens, None
-    return tokens, torch.cat([torch.full((len(features),), weight) for features, weight in parts]).to(like.device)
 
 
 def _without_ours(options: Options) -> Options:

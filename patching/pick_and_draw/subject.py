@@ -11,6 +11,7 @@ import torch
 
 from ...kernels.heatmaps import inside
 from ...kernels.pick_and_draw import saliency_mask
+from ..features.host_memory import sent
 from ..features.references import Reference
 from ..features.taps import CrossAttentionTap, Tap, _Reading
 from ..host.blocks import Block, Layer, layers_of
@@ -94,7 +95,7 @@ class LevelReading:
     def picked(self, layers: Collection[Layer]) -> dict[Layer, torch.Tensor]:
         """The subject's features in the latest model call, [1, tokens, channels] of each layer, which are forgotten."""
         found = {layer: self._features.of[layer] for layer in layers}
-        made = {layer: values[:, self._tokens(size).to(values.device)] for layer, (values, size) in found.items()}
+        made = {layer: values[:, sent(self._tokens(size), values.device)] for layer, (values, size) in found.items()}
         self._features.of.clear()
         self._maps.of.clear()
         return made
