@@ -16,6 +16,7 @@ from ...kernels.diffusion import ddim_step, noised
 from ..host.checks import image_latent
 from ..host.noise import is_flow, noise_scales
 from ..host.passes import Denoise, run_pass
+from .host_memory import HostMemory
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -126,19 +127,21 @@ class _Ascent:
     def __init__(self, levels: Sequence[float], scales: Sequence[tuple[float, float]]):
         self.latents: list[torch.Tensor] = []
         self.error = 0.0
-        self._levels, self._scales = levels, scales
+        self._levels, self._scales, memory = levels, scales, HostMemory()
+        self._kept, self._arrived = memory.copy_of, memory.wait
 
     def climb(self, denoise: Denoise, clean: torch.Tensor) -> None:
         signal, scale = self._scales[0]
         # The network has no sigma of 0, so the clean latent is called at the lowest level.
         start = signal * clean
         x = noised(clean, scale, (start - signal * denoise(start, self._levels[0])) / scale, signal)
-        self.latents += [clean.cpu(), x.cpu()]
+        self.latents += [self._kept(clean), self._kept(x)]
         before, low, error = clean, 0.0, torch.zeros_like(clean)
         for i, (sigma, following) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
             denoised = denoise(x, sigma)
             # Nearly unit noise shrinks on the way down by the deviation of the latent.
             error += (ddim_step(x, denoised, sigma, low) - before) / math.hypot(*self._scales[i])
             before, low, x = x, sigma, ddim_step(x, denoised, sigma, following)
-            self.latents.append(x.cpu())
+            self.latents.append(self._kept(x))
+        self._arrived()
         self.error = float(error.norm() / clean.norm())

@@ -11,6 +11,7 @@ import torch
 from ..host.predictions import Answer
 from ..host.window import SAME_LEVEL
 from .bank import FeatureBank
+from .host_memory import HostMemory
 
 NEVER = -math.inf
 """Switch of a run in which the vanilla model made every call."""
@@ -138,15 +139,16 @@ class TrajectoryRecorder:
     latents: list[torch.Tensor] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
+    _memory: HostMemory = field(default_factory=HostMemory)
 
     def __len__(self) -> int:
         return len(self.sigmas)
 
     def record(self, sigma: float, latent: torch.Tensor, answer: Answer) -> None:
-        """Adds one model call; copies the tensors to the CPU."""
+        """Adds one model call; copies the tensors to the CPU, complete after `finish`."""
         self.sigmas.append(sigma)
-        self.latents.append(_kept(latent))
-        self.answers.append(answer.each(_kept))
+        self.latents.append(self._kept(latent))
+        self.answers.append(answer.each(self._kept))
 
     def step(self) -> None:
         """Notes that a sampler reports a step, which most do after its first call."""
@@ -155,6 +157,7 @@ class TrajectoryRecorder:
 
     def finish(self, positive: list, negative: list, bank: FeatureBank, **facts) -> Trajectory:
         """The trajectory of the recorded calls, in tensors that autograd can use. facts: its other fields."""
+        self._memory.wait()
         # The host samples in inference mode, whose tensors no later run could use with gradients.
         with torch.inference_mode(False), torch.no_grad():
             latents = _usable(self.latents)
@@ -172,6 +175,9 @@ class TrajectoryRecorder:
             **facts,
         )
 
+    def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._memory.copy_of(tensor.float())
+
     def _first_calls(self) -> tuple[int, ...]:
         """The call with which each step begins."""
         reported = tuple(dict.fromkeys(self.starts))
@@ -183,10 +189,6 @@ class TrajectoryRecorder:
 def same_level(recorded: float, sigma: float) -> bool:
     """True for noise levels that differ by rounding alone."""
     return abs(recorded - sigma) <= _TOLERANCE * max(abs(sigma), 1e-3)
-
-
-def _kept(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to("cpu", torch.float32, copy=True)
 
 
 def _usable(tensors: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..features.bank import OUTPUT
+from ..features.host_memory import sent
 from ..features.taps import BankSink, OutputTap
 from ..features.trajectory import Trajectory
 from ..host.attach import attach, bare
@@ -95,7 +96,7 @@ def read_vanilla(
         def observe(denoise: Denoise, clean: torch.Tensor, wanted: Sequence[int] = wanted) -> None:
             for i in wanted:
                 features.reading = i
-                denoise(layout.latents[i].to(clean), layout.sigmas[i])
+                denoise(sent(layout.latents[i], clean), layout.sigmas[i])
 
         batch = len(layout.latents[0])
         image, mask = inputs.latent_image, inputs.denoise_mask
@@ -108,6 +109,7 @@ def read_vanilla(
             negative=negative,
             denoise_mask=None if mask is None else mask[:batch, :1],
         )
+    features.arrive()
     return features
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,7 @@ import torch
 
 from ...kernels.layout_and_retouch import followed
 from ..features.bank import FeatureBank
+from ..features.host_memory import HostMemory, sent
 from ..features.trajectory import Trajectory, same_level
 from ..host.blocks import Block, Layer, layers_of
 from ..host.family import Attention, Family, Options, SelfAttentionChange
@@ -39,6 +41,18 @@ class VanillaFeatures:
     of_calls: dict[tuple[int, bool], dict[tuple[str, Layer], Variables]] = field(default_factory=dict)
     outputs: FeatureBank = field(default_factory=FeatureBank)
     answers: dict[bool, torch.Tensor] = field(default_factory=dict)
+    _memory: HostMemory = field(default_factory=HostMemory)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def copy_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy on the CPU, complete after `arrive`."""
+        with self._lock:
+            return self._memory.copy_of(tensor)
+
+    def arrive(self) -> None:
+        """Waits for the copies that are still under way."""
+        with self._lock:
+            self._memory.wait()
 
     @property
     def size_in_bytes(self) -> int:
@@ -83,7 +97,9 @@ class VanillaReading:
             options = self.family.attend_across(options, layers, _Keep(CROSS, features, call))
         made = forward(replace(call, options=options))
         if features.reading == first:
-            features.answers |= {f: take(made, indices(call.rows, None, f)).float().cpu() for f in call.flags}
+            features.answers |= {
+                f: features.copy_of(take(made, indices(call.rows, None, f)).float()) for f in call.flags
+            }
         return made
 
 
@@ -106,7 +122,7 @@ class _Keep(SelfAttentionChange):
         kept = (output,) if self.features.early == QKV_BOTH else (q, k)
         for flag in self.call.flags:
             rows = indices(self.call.rows, None, flag)
-            found = tuple(take(tokens.of_picture(t), rows).to("cpu", copy=True) for t in kept)
+            found = tuple(self.features.copy_of(take(tokens.of_picture(t), rows)) for t in kept)
             self.features.of_calls[self.features.reading, flag][self.kind, layer] = found
         return output
 
@@ -142,7 +158,7 @@ class VanillaSwap(SelfAttentionChange):
         self, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attention: Attention, tokens: Tokens
     ) -> torch.Tensor:
         layout = [
-            torch.cat([self._rows(flag, layer)[i].to(q) for flag in self.call.flags])
+            torch.cat([self._rows(flag, layer, q)[i] for flag in self.call.flags])
             for i in range(1 if self.features.early == QKV_BOTH else 2)
         ]
         if isinstance(attention, JointAttention):
@@ -178,6 +194,6 @@ class VanillaSwap(SelfAttentionChange):
         )
         return attention(q, k, v)
 
-    def _rows(self, flag: bool, layer: Layer) -> list[torch.Tensor]:
+    def _rows(self, flag: bool, layer: Layer, like: torch.Tensor) -> list[torch.Tensor]:
         kept = self.features.of_calls[self.number, flag][self.kind, layer]
-        return [self.call.shown.of_pictures(t, NODE) for t in kept]
+        return [self.call.shown.of_pictures(sent(t, like), NODE) for t in kept]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ..features.host_memory import HostMemory
 from ..host.live import Live
 from ..host.notices import Notices
 from .settings import NODE
@@ -18,10 +19,11 @@ _VISIBLE = 1e-3
 
 @dataclass
 class LossLog:
-    """Both losses at every gradient step of the latest run. Numbers stay on the device until they are asked for.
+    """Both losses at every gradient step of the latest run.
 
-    notices: show one line per guided step, a step late, so that no step waits for the device. levels: the run's guided
-    noise levels, None before the first run. entries: (noise level, {term: losses [images]}) of each gradient step.
+    notices: show one line per guided step, a step late, when its numbers have long arrived in RAM. levels: the run's
+    guided noise levels, None before the first run. entries: (noise level, {term: losses [images]}) of each gradient
+    step.
     """
 
     notices: Notices = field(default_factory=lambda: Notices(NODE), compare=False)
@@ -30,6 +32,7 @@ class LossLog:
     _images: int = 0
     _finite: list[torch.Tensor] = field(default_factory=list)
     _shifts: list[torch.Tensor] = field(default_factory=list)
+    _memory: HostMemory = field(default_factory=HostMemory, compare=False)
     _warned: bool = False
     _live: Live | None = None
 
@@ -40,6 +43,7 @@ class LossLog:
         """
         self.levels, self._images, self._live = levels, images, live
         self.entries, self._finite, self._shifts, self._warned = [], [], [], False
+        self._memory = HostMemory()
 
     def note(
         self,
@@ -57,18 +61,21 @@ class LossLog:
         if images is not None and images != tuple(range(self._images)):
             found = {name: self._scattered(loss, images) for name, loss in found.items()}
             last = self.entries[-1] if self.entries else (None, {})
-            free = [loss[images[-1]].isnan() for loss in last[1].values()]
-            if last[0] == sigma and free and bool(free[0]):
-                for name, loss in found.items():
-                    last[1][name] = torch.where(loss.isnan(), last[1][name], loss)
-                return
+            if last[0] == sigma and last[1]:
+                kept = {name: self._memory.copy_of(loss) for name, loss in found.items()}
+                self._memory.wait()
+                if next(iter(last[1].values()))[images[-1]].isnan():
+                    for name, loss in kept.items():
+                        last[1][name] = torch.where(loss.isnan(), last[1][name], loss)
+                    return
         self._report()
-        self.entries.append((sigma, found))
+        self.entries.append((sigma, {name: self._memory.copy_of(loss) for name, loss in found.items()}))
 
     def _scattered(self, loss: torch.Tensor, images: tuple[int, ...]) -> torch.Tensor:
         """The losses of some images, [images of the run], not a number for the others."""
         whole = loss.new_full((self._images,), math.nan)
-        whole[list(images)] = loss
+        for image, one in zip(images, loss, strict=True):
+            whole[image] = one
         return whole
 
     def note_shift(self, shift: torch.Tensor, latent: torch.Tensor) -> None:
@@ -91,10 +98,11 @@ class LossLog:
 
     def note_finite(self, finite: torch.Tensor) -> None:
         """Adds one flag per image, True for a finite gradient; bool of any shape."""
-        self._finite.append(finite.detach())
+        self._finite.append(self._memory.copy_of(finite.detach()))
 
     def _report(self) -> None:
         """Shows the latest entry, and warns once of a gradient that was not finite."""
+        self._memory.wait()
         if self.entries and self.notices.node_id is not None:
             levels = self.levels or ()
             step = sum(level >= self.entries[-1][0] for level in levels)
@@ -110,7 +118,7 @@ class LossLog:
             )
 
     def finish(self) -> None:
-        """Ends the run: shows the last step and moves the numbers off the device."""
+        """Ends the run: shows the last step, and moves the numbers out of pinned memory."""
         self._report()
         if self._live is not None:
             self._live.finish()
@@ -120,7 +128,7 @@ class LossLog:
             self.entries = [
                 (s, {n: torch.empty(v.shape).copy_(v) for n, v in losses.items()}) for s, losses in self.entries
             ]
-        self._finite, self._shifts = [], []
+        self._finite, self._shifts, self._memory = [], [], HostMemory()
 
     def _check_shifts(self) -> None:
         """Warns of a run whose guidance has moved nothing visibly."""
