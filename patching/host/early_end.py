@@ -58,9 +58,10 @@ class _Descent:
         self._begun = False
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **arguments) -> torch.Tensor:
-        level = float(sigma.max())
-        if self._begun and level < self._last[1] and not self._window.contains(level):
-            raise _Over
+        if self._begun:
+            level = float(sigma.max())
+            if level < self._last[1] and not self._window.contains(level):
+                raise _Over
         return self._model(x, sigma, **arguments)
 
     def __getattr__(self, name: str) -> Any:

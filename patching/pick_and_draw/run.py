@@ -166,7 +166,8 @@ class GuidanceRun:
             if cover is not None:
                 free = free * cover
             loss = losses if ends else None
-            latent = latent - step_of_gradient(free, found, step.sigma, size, kind=settings.step, loss=loss).to(latent)
+            shift = step_of_gradient(free, found, step.sigma, size, kind=settings.step, loss=loss)
+            latent = latent - shift.to(latent.dtype)
         self.log.note_shift(latent - step.x, step.x)
         self._latest[part] = _Moved(step.sigma, step.x, latent)
         self.moves += 1
