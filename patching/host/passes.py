@@ -176,7 +176,7 @@ class _Pass:
         denoise = _Denoise(model, {**extra_args, "denoise_mask": None}, comfy.utils.ProgressBar(len(sigmas) - 1))
         try:
             # The host has scaled x for the first noise level, which leaves nothing of the picture in a flow model's.
-            self._function(denoise, model.latent_image.to(x))
+            self._function(denoise, model.latent_image.to(x, non_blocking=True))
         finally:
             denoise.close()
         return x
@@ -219,9 +219,9 @@ def call_arguments(
         {**rest, "cross_attn": text, "model_conds": dict(rest.get("model_conds", {}))} for text, rest in conditioning
     ]
     inputs = inputs or RunInputs()
-    image = inputs.latent_image
-    image = torch.zeros_like(latents) if image is None else image.to(latents)
-    if torch.count_nonzero(image):
+    given = inputs.latent_image
+    image = torch.zeros_like(latents) if given is None else given.to(latents, non_blocking=True)
+    if given is not None and torch.count_nonzero(given):
         image = model.process_latent_in(image)
     (entry,) = comfy.samplers.encode_model_conds(
         model.extra_conds,
@@ -238,7 +238,7 @@ def call_arguments(
         k: c.process_cond(batch_size=rows, device=latents.device, area=None).cond
         for k, c in entry["model_conds"].items()
     }
-    return {k: c.to(latents.device) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}
+    return {k: c.to(latents.device, non_blocking=True) if isinstance(c, torch.Tensor) else c for k, c in conds.items()}
 
 
 def repeats_text(model: BaseModel) -> bool:

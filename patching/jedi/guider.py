@@ -186,11 +186,12 @@ class JointGuider(comfy.samplers.CFGGuider):
         for name, entries in self.conds.items():
             if len(entries) > 1 and not self._stacks:
                 self.conds[name] = [joined(entries, run.family, self.node)]
-        if not run.couples(float(timestep.max())):
+        sigma = float(timestep.max())
+        if not run.couples(sigma):
             return super().predict_noise(x, timestep, model_options, seed)
         if self._looks is not None:
-            return SetStep(self, run, x, timestep, options=model_options, keeps=False).of_set()
-        step = SetStep(self, run, x, timestep, options=model_options)
+            return SetStep(self, run, x, timestep, sigma=sigma, options=model_options, keeps=False).of_set()
+        step = SetStep(self, run, x, timestep, sigma=sigma, options=model_options)
         if kind == TEXT_ONLY:
             return step.guided(SET, SET_WITHOUT_TEXT, first)
         if kind == JOINT or first == second:

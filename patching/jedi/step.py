@@ -47,11 +47,12 @@ class SetStep:
         x: torch.Tensor,
         timestep: torch.Tensor,
         *,
+        sigma: float,
         options: dict,
         keeps: bool = True,
     ):
         self._guider, self._run, self._x, self._t, self._options = guider, run, x, timestep, options
-        self._sigma, self._keeps = float(timestep.max()), keeps
+        self._sigma, self._keeps = sigma, keeps
         self._rows = run.with_references(x, self._sigma)
         self._made: dict[str, torch.Tensor] = {}
 
@@ -108,9 +109,10 @@ class SetStep:
                 f"{self._guider.node}: expected other guidance to evaluate the {len(self._x)} pictures of the set, got "
                 f"latents of shape {tuple(x.shape)}; remove the node that adds this guidance from model."
             )
-        if not self._run.couples(float(timestep.max())):
+        sigma = float(timestep.max())
+        if not self._run.couples(sigma):
             return comfy.samplers.calc_cond_batch(self._guider.inner_model, list(conditions), x, timestep, options)
-        step = SetStep(self._guider, self._run, x, timestep, options=options, keeps=False)
+        step = SetStep(self._guider, self._run, x, timestep, sigma=sigma, options=options, keeps=False)
         return step.of_conditions(conditions)
 
     def of_conditions(self, conditions: Sequence) -> list[torch.Tensor]:

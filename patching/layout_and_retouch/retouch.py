@@ -99,8 +99,8 @@ class Retouch:
         ValueError for a video, and for a layout or mask that does not fit the run.
         """
         check_latent(noise, self.node, guider.model_patcher)
-        images, (height, width) = len(noise), noise.shape[-2:]
-        levels = tuple(float(s) for s in sigmas[:-1])
+        falling, images, (height, width) = sigmas.tolist(), len(noise), noise.shape[-2:]
+        levels = tuple(falling[:-1])
         sampling: ModelSampling = guider.model_patcher.get_model_object("model_sampling")
         steps = self.layout.step_levels if isinstance(self.layout, Trajectory) else levels
         settings = self.settings.counted(steps, sampling)
@@ -148,7 +148,7 @@ class Retouch:
         for fact in (counted, shown, unused_guidance(run, guider), first_mask(run, self.mask, continued)):
             if fact:
                 self.notices.inform(fact)
-        idle = idle_steps(run, sigmas.tolist(), continued, len(self.lending.references))
+        idle = idle_steps(run, falling, continued, len(self.lending.references))
         for sentence in (*([told] if told else []), *idle):
             self.notices.tell(sentence)
         if self.layout is not None:

@@ -9,6 +9,7 @@ import comfy.samplers
 import torch
 
 from ..features.fitting import reduced
+from ..features.host_memory import HostMemory
 from ..features.taps import CrossAttentionTap
 from ..host.attach import attach
 from ..host.blocks import Layer, check_names, parse
@@ -59,12 +60,9 @@ class Recorder:
                 f"{NODE}: expected steps inside the window, got none; widen start_percent to end_percent or raise "
                 "steps."
             )
-        # The host samples in inference mode, whose tensors no later run could use with gradients.
-        with torch.inference_mode(False), torch.no_grad():
-            maps = {
-                layer: {s: torch.empty(m.shape, dtype=torch.float32).copy_(m) for s, m in levels.items()}
-                for layer, levels in self.maps.items()
-            }
+        memory = HostMemory()
+        maps = {layer: {s: memory.copy_of(m.float()) for s, m in levels.items()} for layer, levels in self.maps.items()}
+        memory.wait()
         return Template(self.family, maps)
 
 

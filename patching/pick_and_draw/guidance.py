@@ -80,14 +80,15 @@ class UREMDGuidance:
         if denoise_mask is not None:
             mask = comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, noise.device)
         identity, sampling = identity_in_run(guider), model.get_model_object("model_sampling")
-        earlier = self._earlier(sigmas.tolist(), sampling) if not torch.count_nonzero(noise) else ()
+        levels = sigmas.tolist()
+        earlier = self._earlier(levels, sampling) if not torch.count_nonzero(noise) else ()
         run = GuidanceRun(
             settings=self.settings,
             palette=self.palette,
             template=self.template,
             log=self.log,
             weights=identity.name,
-            sigmas=sigmas.tolist(),
+            sigmas=levels,
             model_sampling=sampling,
             prompts=self._prompts(state),
             mask=mask,
