@@ -188,7 +188,11 @@ def measured(network: Network, variant: Variant, amounts: Amounts) -> tuple[dict
         "waits per step of the reference": [plain_waits / network.steps],
     }
     figure = f"{network.prefix}{variant.figure}"
-    figures = {figure: timing.ratio[0], figure.replace("_ratio", "_memory_ratio"): memory}
+    figures = {
+        figure: timing.ratio[0],
+        figure.replace("_ratio", "_memory_ratio"): memory,
+        figure.replace("_ratio", "_extra_waits"): (waits - plain_waits) / network.steps,
+    }
     return metrics, figures
 
 

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 _READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select", "aten::unique_dim"}
+_READS |= {"aten::item", "aten::is_nonzero"}
+"""The last two are what inference mode shows of reads."""
 _INDEXED = {"aten::index", "aten::index_put_"}
 
 
@@ -23,7 +25,10 @@ class Waits:
 
 
 class _Reads(TorchDispatchMode):
-    """Counts operations that read values of tensors, each of which would wait if the tensor were on a GPU."""
+    """Counts operations that read values of tensors, each of which would wait if the tensor were on a GPU.
+
+    Copies do not show: a CPU has nowhere to copy to. Tensors that would lie in RAM count, too.
+    """
 
     def __init__(self, waits: Waits) -> None:
         super().__init__()

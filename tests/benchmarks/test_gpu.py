@@ -100,7 +100,10 @@ def test_rows_of_the_methods(one_level, monkeypatch):
                 values = [value for interval in metrics.values() for value in interval]
                 assert figures and all(math.isfinite(value) for value in values), row.name
                 if "methods" in name:
-                    assert metrics["peak GiB"][0] > 0 and metrics["waits per step of the reference"] == [0.0]
+                    own, of_reference = metrics["waits per step"], metrics["waits per step of the reference"]
+                    assert metrics["peak GiB"][0] > 0 and own[0] > 0 and of_reference[0] > 0
+                    (extra,) = (value for name, value in figures.items() if name.endswith("_extra_waits"))
+                    assert extra == pytest.approx(own[0] - of_reference[0])
 
 
 def test_the_trace_of_a_guided_step_names_its_operations(one_level, monkeypatch):
@@ -155,8 +158,19 @@ def test_narrow_networks_have_the_same_blocks(kind):
     assert made[0].diffusion_model.out[2].weight.numel() > made[1].diffusion_model.out[2].weight.numel()
 
 
+def test_extra_waits_have_targets_of_figures_that_are_measured():
+    names = {name.removesuffix("_extra_waits") for name in gpu.TARGETS if name.endswith("_extra_waits")}
+    assert names and {f"{name}_ratio" for name in names} <= gpu.TARGETS.keys()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU counts in its own way")
-def test_waits_are_reads_of_values():
+@pytest.mark.parametrize("inference", [False, True])
+def test_waits_are_reads_of_values(inference):
+    with torch.inference_mode(inference):
+        reads_are_counted()
+
+
+def reads_are_counted():
     x = torch.arange(6.0)
     with counted_waits() as waits:
         y = (x * 2).sum() + x[2:4].mean()

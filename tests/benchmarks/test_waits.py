@@ -15,7 +15,6 @@ from likeness.patching.features import host_memory
 from likeness.patching.features.lending import BANKED, BATCHED, SEQUENTIAL
 from likeness.patching.jedi.coupling import Coupling
 from likeness.patching.layout_and_retouch.swaps import ReferenceSwap
-from likeness.patching.pick_and_draw.reading import Reading
 from likeness.tests.benchmarks.stand_in import DEVICE, StandIn
 
 
@@ -103,7 +102,7 @@ def test_a_step_waits_for_its_noise_level_alone(waits, one_level, run, expected)
 
 @pytest.mark.parametrize(
     ("run", "of", "name"),
-    [(BANKED, ReferenceSwap, "output"), ("guided", Reading, "_hidden"), ("set", Coupling, "attend")],
+    [(BANKED, ReferenceSwap, "output"), ("set", Coupling, "attend")],
 )
 def test_a_wait_in_a_layer_would_be_counted(waits, one_level, monkeypatch, run, of, name):
     before, method = of_a_step(waits, one_level, run), getattr(of, name)
