@@ -23,12 +23,20 @@ if TYPE_CHECKING:
 
 _ONCE = "once-"
 _WITHOUT_EFFECT = frozenset(
-    (*GUIDANCE_FUNCTIONS, "denoise_mask_function", "disable_cfg1_optimization", "transformer_options")
+    (
+        *GUIDANCE_FUNCTIONS,
+        "denoise_mask_function",
+        "disable_cfg1_optimization",
+        "multigpu_options",
+        "transformer_options",
+    )
 )
 """Model options that a pass without guidance and inpainting does not use, and those that are looked at one by one."""
 
-_OF_ONE_CALL = frozenset(("cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "callbacks", KEY, LATENT))
-"""Options of a model call that differ from call to call."""
+_OF_ONE_CALL = frozenset(
+    ("cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "callbacks", "multigpu_thread_device", KEY, LATENT)
+)
+"""Options of a model call that differ from call to call, or from device to device."""
 
 
 @dataclass(frozen=True)
