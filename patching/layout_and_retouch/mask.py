@@ -209,7 +209,7 @@ def preview(mask: SubjectMask, image: torch.Tensor | None) -> torch.Tensor:
 class MaskRun:
     """The mask during one run, at a latent of `size` (height, width), whose pixels are `ratio` pixels wide.
 
-    Only a mask of the picture's size waits for the device, once per step.
+    device: where it is made, also of maps from another one. Only a mask of the picture's size waits, once per step.
     """
 
     mask: SubjectMask
@@ -245,7 +245,7 @@ class MaskRun:
         """Keeps the maps of one layer: values [rows, height * width, tokens]."""
         images = tuple(dict.fromkeys(row.image for row in call.rows if row.role == TARGET))
         # Each of several combined prompts is a chunk of all pictures.
-        maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, len(images))).mean(0)
+        maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, len(images))).mean(0).to(self.device)
         with self._lock:
             self._maps.setdefault(call.sigma, {}).setdefault(layer, []).append((images, maps))
 

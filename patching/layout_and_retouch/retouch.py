@@ -217,8 +217,7 @@ class Retouch:
     def __call__(self, call: Call, forward: Forward) -> torch.Tensor:
         run: RetouchRun = call.state.recall((self, "run"), partial(unprepared, self.node))
         if run.mask is None and self.mask is not None:
-            run.start_mask(self.mask, call.x.device, pixels_per_latent(call.model.latent_format))
-            call.state.at_end(run.finish_mask)
+            run.start_mask(self.mask, call)
         run.refuse_parts(call)
         step = self._late if run.enters(call.sigma) else self._early
         if run.mask is not None and run.mask.mask.follows and run.blends_next(call.sigma):

@@ -16,6 +16,7 @@ from ..features.source_rows import SourceRows, aligned, calls_of
 from ..features.trajectory import Trajectory
 from ..host.blocks import Layer, layers_of
 from ..host.live import Live
+from ..host.previews import pixels_per_latent
 from ..host.reached import check_read
 from ..host.rows import take
 from ..host.run import Call, Forward
@@ -113,8 +114,15 @@ class RetouchRun:
             )
         return VanillaSwap(self.vanilla, call, number, self.settings.strength)
 
-    def start_mask(self, mask: SubjectMask, device: torch.device, ratio: int) -> None:
-        self.mask = MaskRun(mask, self.size, device, ratio, Live(mask.notices))
+    def start_mask(self, mask: SubjectMask, call: Call) -> None:
+        """Begins the mask with the first call. The threads of several devices get one mask, for all of their maps."""
+
+        def begin() -> MaskRun:
+            call.state.at_end(self.finish_mask)
+            ratio = pixels_per_latent(call.model.latent_format)
+            return MaskRun(mask, self.size, call.x.device, ratio, Live(mask.notices))
+
+        self.mask = call.state.recall((self, "mask"), begin)
 
     def finish_mask(self) -> None:
         """Shows the last step's mask."""
@@ -127,7 +135,8 @@ class RetouchRun:
         assert running is not None
 
         def mask(size: tuple[int, int]) -> torch.Tensor:
-            return call.shown.of_pictures(running.at(call.sigma, size), NODE).repeat(call.chunks, 1, 1)
+            made = running.at(call.sigma, size).to(call.x.device, non_blocking=True)
+            return call.shown.of_pictures(made, NODE).repeat(call.chunks, 1, 1)
 
         return mask
 
