@@ -15,10 +15,11 @@ from ..host.family import Attention, Inputs, SelfAttentionChange, Weighs
 from ..host.joint_attention import JointAttention
 from ..host.tokens import Tokens
 
-Visible = Callable[[tuple[int, int]], Sequence[torch.Tensor | None] | None]
-"""visible(size): per member, the indices of the tokens that other members attend to, None for all.
+Visible = Callable[[tuple[int, int], torch.device], Sequence[torch.Tensor | None] | None]
+"""visible(size, device): per member, the indices of the tokens that other members attend to, None for all.
 
-size: (height, width) of the layer's hidden states. A result of None stands for all tokens of all members.
+size: (height, width) of the layer's hidden states. device: that of the call, which is not the run's for a side of
+guidance that the host gives to another GPU. A result of None stands for all tokens of all members.
 """
 
 _FEWEST_QUERIES = 64
@@ -66,7 +67,8 @@ class Coupling(SelfAttentionChange):
     blend: share of the queries that comes from `vanilla` (ConsiStory, arXiv 2402.03286, section 4.2), so that the
         pictures keep their own layouts.
     replaced: layers whose attention another node computes. It gets the queries of one picture at a time.
-    rotation: of the keys of other members in a transformer, by the size of a layer's picture; None leaves them.
+    rotation: of the keys of other members in a transformer, by the size of a layer's picture and the call's device;
+        None leaves them.
     looks: records where a point of the first set looks.
 
     In a transformer whose sequence holds text and picture, members look at each other's pictures, not at their prompts.
@@ -81,7 +83,7 @@ class Coupling(SelfAttentionChange):
     blend: float = 0.0
     chunks: Chunks = field(default_factory=Chunks)
     replaced: frozenset[Layer] = frozenset()
-    rotation: Callable[[tuple[int, int]], torch.Tensor | None] | None = None
+    rotation: Callable[[tuple[int, int], torch.device], torch.Tensor | None] | None = None
     looks: Looks | None = None
 
     @property
@@ -145,7 +147,7 @@ class Coupling(SelfAttentionChange):
             self.members,
             attend_replaced if replaced else attend,
             strength=self.strength,
-            visible=None if self.visible is None else self.visible(tokens.size),
+            visible=None if self.visible is None else self.visible(tokens.size, q.device),
             apart=replaced,
         )
 
@@ -191,14 +193,14 @@ class Coupling(SelfAttentionChange):
         """The attention of queries of the pictures in a transformer's layer, [rows, queries, width]."""
         assert isinstance(attention, JointAttention)
         picture, first, rows = tokens.picture, attention.rows.start if attention.rows else 0, len(q)
-        rotation = None if self.rotation is None else self.rotation(tokens.size)
+        rotation = None if self.rotation is None else self.rotation(tokens.size, k.device)
         shared = attention.moved(k[:, :picture], rotation)
 
         def attend(i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             of_member = attention.of_rows(slice(first + i, first + rows, self.members))
             return self.chunks.attend(of_member.of_picture.with_borrowed(k.shape[1] - tokens.total), q, k, v)
 
-        visible = None if self.visible is None else self.visible(tokens.size)
+        visible = None if self.visible is None else self.visible(tokens.size, q.device)
         coupled = coupled_pictures(q, k, v, self.members, attend, picture=picture, shared=shared, visible=visible)
         return coupled if self.strength == 1 else torch.lerp(attention.of_picture(q, k, v), coupled, self.strength)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -182,15 +181,13 @@ class JointRun:
             rows.append(torch.randn(self.known.shape[1:], generator=torch.Generator().manual_seed(number)))
         return torch.stack(rows)
 
-    def coupling(
-        self, node: str, sigma: float, device: torch.device, vanilla: dict[Layer, torch.Tensor] | None
-    ) -> Coupling:
+    def coupling(self, node: str, sigma: float, vanilla: dict[Layer, torch.Tensor] | None) -> Coupling:
         """The change of self-attention for one call; vanilla: hidden states of uncoupled pictures by layer."""
         s = self.settings
         self._coupled, self._has_blended = True, self._has_blended or vanilla is not None
         whole = s.token_dropout == 0 and all(m is None or m.shown is None for m in self._members)
         seed = f"{self._seed} {level_name(sigma)}"
-        visible = None if whole else _VisibleTokens(self._members, s.token_dropout, seed, device)
+        visible = None if whole else _VisibleTokens(self._members, s.token_dropout, seed)
         return Coupling(
             node=node,
             members=len(self._members),
@@ -199,29 +196,30 @@ class JointRun:
             vanilla=vanilla,
             blend=s.query_blend,
             chunks=self._chunks,
-            rotation=partial(self._rotation, device),
+            rotation=self._rotation,
             looks=self._looks,
         )
 
-    def _rotation(self, device: torch.device, size: tuple[int, int]) -> torch.Tensor | None:
+    def _rotation(self, size: tuple[int, int], device: torch.device) -> torch.Tensor | None:
         """Moves other members' keys at layers of (height, width). All have one place, so their order does not count."""
-        if (device, size) not in self._rotations:
+        if (size, device) not in self._rotations:
             (shift,) = shifts(self.settings.positions, size, [size], centered=self.family.centered, taken=self._taken)
-            self._rotations[device, size] = self.family.rotation(shift, device)
-        return self._rotations[device, size]
+            self._rotations[size, device] = self.family.rotation(shift, device)
+        return self._rotations[size, device]
 
 
 class _VisibleTokens:
     """The tokens of each member that others attend to in one call; the same at all layers of one size."""
 
-    def __init__(self, members: Sequence[Member | None], dropout: float, seed: str, device: torch.device):
-        self._members, self._dropout, self._seed, self._device = members, dropout, seed, device
-        self._known: dict[tuple[int, int], list[torch.Tensor | None]] = {}
+    def __init__(self, members: Sequence[Member | None], dropout: float, seed: str):
+        self._members, self._dropout, self._seed = members, dropout, seed
+        self._known: dict[tuple, list[torch.Tensor | None]] = {}
 
-    def __call__(self, size: tuple[int, int]) -> Sequence[torch.Tensor | None]:
-        if size not in self._known:
-            self._known[size] = [self._tokens(i, member, size) for i, member in enumerate(self._members)]
-        return self._known[size]
+    def __call__(self, size: tuple[int, int], device: torch.device) -> Sequence[torch.Tensor | None]:
+        if (size, device) not in self._known:
+            made = [self._tokens(i, member, size) for i, member in enumerate(self._members)]
+            self._known[size, device] = [t if t is None else sent(t, device) for t in made]
+        return self._known[size, device]
 
     def _tokens(self, i: int, member: Member | None, size: tuple[int, int]) -> torch.Tensor | None:
         tokens = None if member is None else member.tokens(size)
@@ -230,4 +228,4 @@ class _VisibleTokens:
             generator = torch.Generator().manual_seed(Random(f"{self._seed} {i} {size}").getrandbits(63))
             kept = max(1, round(len(tokens) * (1 - self._dropout)))
             tokens = tokens[torch.randperm(len(tokens), generator=generator)[:kept].sort().values]
-        return None if tokens is None else sent(tokens, self._device)
+        return tokens

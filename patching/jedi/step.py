@@ -175,7 +175,7 @@ class SetStep:
     def _coupling(self, name: str) -> Coupling:
         run = self._run
         vanilla = self._vanilla(ALONE if name == SET else NULL) if run.blends(self._sigma) else None
-        return run.coupling(self._guider.node, self._sigma, self._x.device, vanilla)
+        return run.coupling(self._guider.node, self._sigma, vanilla)
 
     def _vanilla(self, name: str) -> dict[Layer, torch.Tensor]:
         """Features of uncoupled pictures at the coupled layers; also caches the prediction for guidance."""

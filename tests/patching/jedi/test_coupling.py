@@ -49,7 +49,7 @@ def test_masked_references_by_hand():
     def attention(q, k, v, long=False):
         return torch.softmax(q @ k.transpose(1, 2) / 8**0.5, -1) @ v
 
-    made = Coupling("test", 2, visible=lambda size: visible).attend(None, q, k, v, attention, Tokens((4, 4)))
+    made = Coupling("test", 2, visible=lambda *_: visible).attend(None, q, k, v, attention, Tokens((4, 4)))
     seen = torch.cat([k[0], k[1, [1, 5, 6]]]), torch.cat([v[0], v[1, [1, 5, 6]]])
     torch.testing.assert_close(made[0], attention(q[0][None], seen[0][None], seen[1][None])[0])
     everything = torch.cat([k[0], k[1]]), torch.cat([v[0], v[1]])
@@ -78,7 +78,7 @@ def test_dropped_tokens_are_others_at_every_level():
 
     def spy(executor, x, t, concat, text, control, options, **kwargs):
         for hook in options.get("patches_replace", {}).get("attn1", {}).values():
-            seen[float(t[0])] = hook.change.visible((8, 8))
+            seen[float(t[0])] = hook.change.visible((8, 8), x.device)
         return executor(x, t, concat, text, control, options, **kwargs)
 
     guider.model_patcher.add_wrapper(WrappersMP.APPLY_MODEL, spy)
