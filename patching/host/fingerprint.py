@@ -54,11 +54,11 @@ class Fingerprint:
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def hexdigest(self) -> str:
-        """The digest of all values so far."""
-        # One transfer per device, so that a network on a GPU is waited for once.
-        for device in dict.fromkeys(s.device for s in self._samples):
-            joined = torch.cat([s for s in self._samples if s.device == device])
-            self._hash.update(joined.cpu().numpy().tobytes())
+        """The digest of all values so far, the same on any device and on several."""
+        devices = [sample.device for sample in self._samples]
+        found = {device: iter(_on_cpu([s for s in self._samples if s.device == device])) for device in {*devices}}
+        for device in devices:
+            self._hash.update(next(found[device]).numpy().tobytes())
         self._samples.clear()
         return self._hash.hexdigest()[:24]
 
@@ -175,6 +175,11 @@ def _spread(tensor: torch.Tensor) -> torch.Tensor:
     flat = tensor.detach().flatten()
     step = max(1, len(flat) // _SAMPLE)
     return flat[: _SAMPLE * step : step].float()
+
+
+def _on_cpu(samples: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Samples [values] of one device, in one transfer, so that a network on a GPU is waited for once."""
+    return torch.cat(samples).cpu().split([len(sample) for sample in samples])
 
 
 def _starts(module: str, names: tuple[str, ...]) -> bool:
