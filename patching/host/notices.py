@@ -85,7 +85,8 @@ class Notices:
         text = "\n".join(part for part in (*self.sentences, self._line) if part)
         if send is not None and self.node_id is not None and self._shown != text:
             self._shown = text
-            send(text, self.node_id)
+            # To all without an id: another client's graph may have a node of the same number.
+            send(text, self.node_id, server.client_id or None)
 
 
 class Heard(Notices):

@@ -11,12 +11,18 @@ from likeness.patching.host import notices
 
 
 class Editor:
-    """Keeps every text that reaches a node: (node id, text) in `sent`, the latest of each node in `shown`."""
+    """Keeps every text that reaches a node: (node id, text) in `sent`, the latest of each node in `shown`.
+
+    client_id: of the prompt that runs, whose client alone the texts are for.
+    """
+
+    client_id = "editor"
 
     def __init__(self):
         self.sent: list[tuple[str, str]] = []
 
-    def send_progress_text(self, text: str, node_id: str) -> None:
+    def send_progress_text(self, text: str, node_id: str, sid: str | None) -> None:
+        assert sid == self.client_id
         self.sent.append((node_id, text))
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import time
 
 import numpy as np
 import pytest
-from likeness.demo.launcher.client import Failed, Rejected
+from likeness.demo.launcher.client import Failed, Rejected, Result
 from likeness.tests.titles import TITLES
 from PIL import Image
 
@@ -36,6 +38,15 @@ def failure(client, prompt: dict, *expected: str, sentences: bool = True) -> str
         assert "expected" in said and ("got" in said or "found" in said), said
         assert re.match(rf"({PUBLIC}): ", said), said
     return said
+
+
+def ended(client, prompt_id: str) -> Result:
+    """The result of a prompt that somebody else follows."""
+    for _ in range(1200):
+        if prompt_id in json.loads(client.get(f"/history/{prompt_id}")):
+            return client.result(prompt_id)
+        time.sleep(0.1)
+    raise TimeoutError(prompt_id)
 
 
 def refusal(rejected: Rejected) -> str:

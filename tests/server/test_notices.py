@@ -7,8 +7,9 @@ import threading
 
 import aiohttp
 import pytest
-from likeness.tests.server.prompts import only
+from likeness.tests.server.prompts import ended, only
 
+EDITOR = "editor"
 TEXT = 3
 """The host's number of binary messages with a text for a node."""
 
@@ -19,7 +20,7 @@ def listening(address: str):
     heard, ready, end = [], threading.Event(), threading.Event()
 
     async def listen():
-        url = f"ws://{address}/ws?clientId=editor"
+        url = f"ws://{address}/ws?clientId={EDITOR}"
         async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
             ready.set()
             while not end.is_set():
@@ -49,7 +50,7 @@ def test_a_sentence_of_a_run_reaches_the_node_that_patched_the_model(client, wor
     only(prompt, "UREMDGuidance").update(text="a photo of a sks fish", word="fish")
     only(prompt, "KSampler")["steps"] = 2
     with listening(client.address) as heard:
-        client.run(prompt)
+        ended(client, client.queue(prompt, EDITOR))
     texts = dict(heard)
     assert set(texts) == {guidance}
     first, *others = texts[guidance].splitlines()
@@ -62,7 +63,7 @@ def test_a_sentence_of_the_nodes_own_run_is_in_the_history(client, workflow):
     only(prompt, "JointImageSampler").update(steps=2, start_percent=0.3, end_percent=0.301)
     (sampler,) = [node for node, entry in prompt.items() if entry["class_type"] == "JointImageSampler"]
     with listening(client.address) as heard:
-        result = client.run(prompt)
+        result = ended(client, client.queue(prompt, EDITOR))
     said = result.text(sampler)
     assert said.startswith("Warning: No effect on this run, because none of its noise levels lies between")
     assert dict(heard) == {sampler: said}
