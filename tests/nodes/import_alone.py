@@ -1,16 +1,22 @@
 """Program: imports the pack as the host does, with connections denied, runs nodes, and prints what it saw as JSON.
 
-Arguments: the pack's launch.py, ComfyUI's folder, a folder for output.
+Arguments: the pack's launch.py, ComfyUI's folder, a folder for output whose `metrics` has networks that are not whole,
+and the port of a server on this machine, to which a connection must fail.
 """
 
 import importlib
 import importlib.util
 import json
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-CONNECTIONS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+CONNECTIONS = (
+    *("socket.connect", "socket.sendto", "socket.sendmsg"),
+    *("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"),
+)
 # Of the pack alone: urllib3, which the host imports, looks for IPv6 by binding a port.
 OTHERS = ("socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile")
 seen, watched = [], [False]
@@ -23,8 +29,30 @@ def deny(event, arguments):
         raise PermissionError(f"{event} is denied")
 
 
+def attempts():
+    """Tries every kind of connection, and a program. Returns what was denied, and the number that were not."""
+    before, succeeded, there = len(seen), 0, ("127.0.0.1", port)
+    with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as packets:
+        for attempt in (
+            lambda: stream.connect(there),
+            lambda: packets.sendto(b"x", there),
+            lambda: packets.sendmsg([b"x"], [], 0, there),
+            lambda: socket.getaddrinfo("localhost", port),
+            lambda: socket.gethostbyname("localhost"),
+            lambda: socket.gethostbyaddr("127.0.0.1"),
+            lambda: socket.getnameinfo(there, 0),
+            lambda: subprocess.run([sys.executable, "-c", ""], check=False),
+        ):
+            try:
+                attempt()
+                succeeded += 1
+            except PermissionError:
+                pass
+    return [event.partition(" ")[0] for event in seen[before:]], succeeded
+
+
 sys.addaudithook(deny)
-launcher, comfyui, output = map(Path, sys.argv[1:])
+launcher, comfyui, output, port = *map(Path, sys.argv[1:4]), int(sys.argv[4])
 spec = importlib.util.spec_from_file_location("launch", launcher)
 launch = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(launch)
@@ -74,4 +102,13 @@ entry.LikenessSavePalette.execute(palette, "kept")
 loaded = entry.LikenessLoadPalette.execute("kept_00001_.safetensors").args[0]
 model, _, vae = entry.LikenessDemoModel.execute().args
 entry.LikenessDemoSubject.execute(model, entry.LikenessDemoSubject.GET_SCHEMA().inputs[1].options[0], 1.0, "")
-print(json.dumps({"seen": seen, "more": sorted(more), "seconds": seconds, "loaded": str(loaded)}))
+
+folder_paths.folder_names_and_paths["likeness_metrics"] = ([str(output / "metrics")], set())
+refusals = {}
+for name in ("clip-vit-large-patch14", "clip-vit-base-patch32", "dino-vits16"):
+    try:
+        entry.LikenessMetrics.execute(name, "none")
+    except ValueError as error:
+        refusals[name] = str(error)
+found = {"seen": [*seen], "refusals": refusals, "denied": attempts()}
+print(json.dumps({**found, "more": sorted(more), "seconds": seconds, "loaded": str(loaded)}))
