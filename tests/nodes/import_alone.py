@@ -36,7 +36,7 @@ def attempts():
         for attempt in (
             lambda: stream.connect(there),
             lambda: packets.sendto(b"x", there),
-            lambda: packets.sendmsg([b"x"], [], 0, there),
+            *([lambda: packets.sendmsg([b"x"], [], 0, there)] if hasattr(packets, "sendmsg") else []),
             lambda: socket.getaddrinfo("localhost", port),
             lambda: socket.gethostbyname("localhost"),
             lambda: socket.gethostbyaddr("127.0.0.1"),

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("import_alone.py")
 WAYS = [
-    *("socket.connect", "socket.sendto", "socket.sendmsg"),
+    *("socket.connect", "socket.sendto"),
+    *(["socket.sendmsg"] if hasattr(socket.socket, "sendmsg") else []),  # Windows has none
     *("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"),
     "subprocess.Popen",
 ]
