@@ -220,7 +220,7 @@ class Retouch:
             run.start_mask(self.mask, call)
         run.refuse_parts(call)
         step = self._late if run.enters(call.sigma) else self._early
-        if run.mask is not None and run.mask.mask.follows and run.blends_next(call.sigma):
+        if run.mask is not None and run.reads_maps(call.sigma):
             tap = run.mask.tap(self.lending.family, self.mask_blocks)
             return step(run, call, lambda c: tap(c, forward))
         return step(run, call, forward)

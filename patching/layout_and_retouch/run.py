@@ -73,10 +73,10 @@ class RetouchRun:
         """True from step lambda_3 on."""
         return self._reached(sigma, self.settings.lambda_3)
 
-    def blends_next(self, sigma: float) -> bool:
+    def reads_maps(self, sigma: float) -> bool:
         """True where the mask of a later step reads the attention maps of this one."""
-        lambda_3 = self.settings.lambda_3
-        return lambda_3 < len(self.steps) and self._reached(sigma, max(0, lambda_3 - 1))
+        lambda_3, follows = self.settings.lambda_3, self.mask is not None and self.mask.mask.follows
+        return follows and lambda_3 < len(self.steps) and self._reached(sigma, max(0, lambda_3 - 1))
 
     def _reached(self, sigma: float, step: int) -> bool:
         if self.path is not None:
@@ -142,12 +142,12 @@ class RetouchRun:
 
     def refuse_parts(self, call: Call) -> None:
         """Raises ValueError for a call that shows a part of the run for which the layout has no part of its own."""
-        late = self.late(call.sigma)
+        late, shown = self.late(call.sigma), call.shown
         unused = self.mask is None if late else self.settings.early_swap in (FORK, NONE)
-        if self.path is None or call.shown.whole or unused:
+        if self.path is None or shown.whole or (unused and not self.reads_maps(call.sigma)):
             return
-        shown, alike = call.shown, len(self.path.latents(call.sigma)) == 1
-        if (shown.images is None and not alike) or (None in shown.areas and not late) or shown.seen != shown.size:
+        apart = shown.images is None and len(self.path.latents(call.sigma)) > 1
+        if (not unused and (apart or (None in shown.areas and not late))) or shown.seen != shown.size:
             raise ValueError(shown.refusal(NODE, ", or disconnect layout"))
 
     def layout_rows(self, call: Call, flags: Sequence[bool], own: bool = True) -> list[SourceRows]:
