@@ -14,8 +14,9 @@ from likeness.patching.layout_and_retouch.settings import NONE, QKV_BOTH
 from likeness.tests.patching.jedi import joint_runs
 from likeness.tests.patching.layout_and_retouch import retouch_runs
 from likeness.tests.patching.layout_and_retouch.retouch_runs import close
+from likeness.tests.patching.mechanisms import MECHANISMS, SIDE
 from likeness.tests.patching.pick_and_draw import guidance_runs
-from likeness.tests.patching.tiny_models import tiny_model
+from likeness.tests.patching.tiny_models import conditioning, run_ksampler, tiny_model
 from likeness.tests.patching.two_devices import of_two_devices
 from likeness.tests.patching.two_models import add_lora
 
@@ -41,6 +42,24 @@ def test_a_retouch(monkeypatch, mode, early):
     found, alone = run(two), run(one)
     close(found, alone)
     assert seen.divided and far(alone, retouch_runs.run(one))
+
+
+@pytest.mark.parametrize("mode", [BATCHED, SEQUENTIAL, BANKED])
+def test_a_retouch_of_two_prompts_and_a_negative_one(monkeypatch, mode):
+    """One device gets two of the three conditionings, so that both devices may have prompts."""
+    one, sizes = tiny_model(), {"height": SIDE, "width": SIDE}
+    two, seen = of_two_devices(monkeypatch)
+    settings = {"layout": retouch_runs.layout(one, **sizes)[1], "early_swap": NONE, "mode": mode}
+    settings["mask"] = retouch_runs.mask(SIDE, SIDE, tokens=(1, 3), prompt_length=77)
+    positive, negative = (conditioning(one, tokens=77, seed=seed) for seed in (10, 11))
+    positive = MECHANISMS["masked prompts"](one, positive)[1]
+
+    def run(model):
+        patched = retouch_runs.retouched(model, [retouch_runs.reference(one, **sizes)], **settings)
+        return run_ksampler(patched, positive, negative, {"samples": torch.zeros(1, 4, SIDE, SIDE)})
+
+    close(run(two), run(one))
+    assert len({device for device, _ in seen.calls}) == 2 == len(seen.calls)
 
 
 def test_a_bank_serves_later_runs(monkeypatch):
