@@ -161,7 +161,7 @@ def _compiled(network: Network, amounts: Amounts) -> list[Variant]:
 
 
 def _trace_rows(network: Network) -> list[Row]:
-    """Where the time of a step goes that both losses guide."""
+    """Rows of the operations of a step that both losses guide."""
     guided = guided_variants(replace(network, steps=1))[0]
     comfy.model_management.load_models_gpu([guided.first])
     guided.sample()  # fills the palette

@@ -245,7 +245,7 @@ class MaskRun:
         """Keeps the maps of one layer: values [rows, height * width, tokens]."""
         images = tuple(dict.fromkeys(row.image for row in call.rows if row.role == TARGET))
         # Each of several combined prompts is a chunk of all pictures.
-        maps = values.sum(-1).unflatten(1, size).unflatten(0, (-1, len(images))).mean(0).to(self.device)
+        maps = sent(values.sum(-1).unflatten(1, size).unflatten(0, (-1, len(images))).mean(0), self.device)
         with self._lock:
             self._maps.setdefault(call.sigma, {}).setdefault(layer, []).append((images, maps))
 
