@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.sd
@@ -162,7 +163,7 @@ def random_network(
     personalized, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     assert personalized is not None
     # Transformers of these benchmarks take the text encoder of Stable Diffusion 1.x, too.
-    texts = comfy.supported_models.SD15(unet) if unet.get("context_dim", 768) == 768 else config
+    texts: Any = comfy.supported_models.SD15(unet) if unet.get("context_dim", 768) == 768 else config
     clip = comfy.sd.CLIP(texts.clip_target())
     fill(clip.cond_stage_model)
     made = network(name, prefix, model, personalized, clip, "cat", side, steps)

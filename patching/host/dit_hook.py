@@ -12,6 +12,7 @@ from .blocks import Layer
 from .family import LATENT, Options, SelfAttentionChange
 from .joint_attention import JointAttention
 from .tokens import Tokens
+from .uncompiled import uncompiled
 
 OVERRIDE = "optimized_attention_override"
 
@@ -98,7 +99,7 @@ class Hook:
         """The layers whose attention is changed."""
         return {layer for act in self.acts if act.change is not None for layer in act.layers}
 
-    @torch.compiler.disable
+    @uncompiled
     def __call__(self, func: Callable, q, k, v, heads: int, *args, **kwargs) -> torch.Tensor:
         def beside() -> torch.Tensor:
             return self._run(func, q, k, v, heads, *args, **kwargs)

@@ -33,6 +33,7 @@ from .family import (
 )
 from .reference_places import Taken
 from .tokens import Tokens
+from .uncompiled import uncompiled
 from .unet_attention import UNetAttention
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class _Hook:
     layers: frozenset[Layer]
     act: Callable
 
-    @torch.compiler.disable
+    @uncompiled
     def __call__(self, *given):
         *tensors, extra_options = given
         layer = _layer(extra_options)
@@ -268,7 +269,7 @@ class _AttendHook:
     change: Attending
     previous: Callable | None
 
-    @torch.compiler.disable
+    @uncompiled
     def __call__(self, q, k, v, extra_options):
         attention = UNetAttention(extra_options, self.previous)
         return self.change.attend(self.layer, q, k, v, attention=attention, tokens=_tokens(extra_options))
@@ -282,7 +283,7 @@ class _CrossAttentionHook:
     read: CrossAttentionReader
     previous: Callable | None
 
-    @torch.compiler.disable
+    @uncompiled
     def __call__(self, q, k, v, extra_options):
         self.read(self.layer, q, k, extra_options["n_heads"], _tokens(extra_options))
         return UNetAttention(extra_options, self.previous)(q, k, v)

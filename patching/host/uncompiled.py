@@ -1,0 +1,19 @@
+"""Hooks beside torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+_Hook = TypeVar("_Hook", bound=Callable)
+
+
+def uncompiled(hook: _Hook) -> _Hook:
+    """Keeps a function out of what torch.compile compiles.
+
+    Hooks are made anew for each model call and keep what they read; compiled, they would be compiled at each step, and
+    what they keep would be lost.
+    """
+    return torch.compiler.disable(hook)  # pyright: ignore[reportReturnType] - it is called as the function was
