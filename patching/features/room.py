@@ -95,10 +95,8 @@ def find_room(demands: Sequence[Demand], sigmas: Sequence[float], limit: float, 
         for demand in demands:
             demand.reference.bank.keep_levels(sigmas)
     most = limit * GIB - _held(demands) if limit else _SHARE * _free_ram()
-    what = (
-        f"the features of {len(demands)} reference pictures at {len(sigmas)} noise levels take {needed / GIB:.2f} GiB "
-        "of RAM"
-    )
+    pictures, levels = _counted(len(demands), "reference picture"), _counted(len(sigmas), "noise level")
+    what = f"the features of {pictures} at {levels} take {needed / GIB:.2f} GiB of RAM"
     if needed > most:
         notices.tell(
             f"{what}, but {max(0.0, most) / GIB:.2f} GiB are free for them, so every run computes them anew, as with "
@@ -116,6 +114,10 @@ def find_room(demands: Sequence[Demand], sigmas: Sequence[float], limit: float, 
 def has_room(size: int) -> bool:
     """True where features of `size` bytes fit into their share of the free RAM."""
     return size <= _SHARE * _free_ram()
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _free_ram() -> float:

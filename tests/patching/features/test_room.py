@@ -36,10 +36,17 @@ def test_the_size_is_known_before(family, tells):
     swap, notices = patched(model, items)
     run(swap, steps=STEPS)
     size = sum(item.bank.size_in_bytes for item in items)
-    told = f"2 reference pictures at {STEPS} noise levels take {size / room.GIB:.2f} GiB"
-    assert told in notices.sentences[0] and "sequential" not in notices.sentences[0]
+    told = f"The features of 2 reference pictures at {STEPS} noise levels take {size / room.GIB:.2f} GiB"
+    assert notices.sentences[0].startswith(told) and "sequential" not in notices.sentences[0]
     layers = sorted({key.layer for key, _, _ in items[0].bank.items()})
     assert 2 * STEPS * sum(room.level_size(model, item, layers, "Node") for item in items) == size > 0
+
+
+def test_one_picture_and_one_level_are_singular(tells):
+    model = tiny_model("sd1")
+    swap, notices = patched(model, [reference(model)])
+    run(swap, steps=1)
+    assert "features of 1 reference picture at 1 noise level take" in notices.sentences[0]
 
 
 @pytest.mark.parametrize("by", ["limit", "free RAM"])

@@ -208,7 +208,7 @@ def test_the_node_names_the_mode_that_saves_ram(mode, threshold, tells, monkeypa
     run(retouch(tiny_dit("zimage"), References((item,)), None, None, chosen, notices=told), "zimage")
     size = item.bank.size_in_bytes
     expected = (
-        f"The features of 1 reference pictures at {STEPS} noise levels take {size / room.GIB:.2f} GiB of RAM after "
+        f"The features of 1 reference picture at {STEPS} noise levels take {size / room.GIB:.2f} GiB of RAM after "
         "this run; set mode to sequential on Reference Retouch to save it."
     )
     assert bool(size) == (mode == BANKED) and (expected in told.sentences) == tells
