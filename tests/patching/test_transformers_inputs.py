@@ -42,7 +42,7 @@ FOUND = {
     "the same of Z-Image": "D works D",
     "latents of a video": "E E E",
     "prompts of several lengths": "works works works",
-    "weights in fp8": "works works works",
+    "weights in fp8, with scales (`fp8_scaled`) or without": "works works works",
     "layers of GGUF and NF4 loaders": "works works works",
     "torch.compile": "works works F",
 }
