@@ -36,7 +36,7 @@ def test_percentages_are_of_the_shifted_schedule():
     assert Window(0.2, 1.0).resolve(sampling).start_sigma == pytest.approx(0.93, abs=0.01)
 
 
-@pytest.mark.parametrize("dit", ["flux", "zimage", "qwen"], indirect=True)
+@pytest.mark.parametrize("dit", ["flux", "zimage", "qwen", "krea2"], indirect=True)
 def test_a_window_without_a_step_is_told(dit):
     model = tiny_dit(dit)
     item = Reference(latent(dit, seed=9), conditioning(seed=9), NOISED, 1)
@@ -60,25 +60,26 @@ def test_lambdas_in_percent_are_of_the_shifted_schedule(dit):
     assert (counted.lambda_2, counted.lambda_3) == (4, 6)
 
 
-def said_by_set(start: float) -> tuple[str, ...]:
-    guider = guider_of_set(network("flux"), cfg=1.0, start_percent=start, end_percent=0.7)
-    sample_set(guider, empty("flux"), pictures=2, seeds=[3], **SCHEDULE | {"steps": 4})
+def said_by_set(dit: str, start: float) -> tuple[str, ...]:
+    guider = guider_of_set(network(dit), cfg=1.0, start_percent=start, end_percent=0.7)
+    sample_set(guider, empty(dit), pictures=2, seeds=[3], **SCHEDULE | {"steps": 4})
     return guider.notices.sentences
 
 
-def said_by_guidance(start: float) -> tuple[str, ...]:
+def said_by_guidance(dit: str, start: float) -> tuple[str, ...]:
     notices, window = Notices("Node"), {"appearance_start": start, "appearance_end": 0.7}
-    patched, _ = guided(network("flux"), palette("flux"), None, notices=notices, **window)
-    run_ksampler(patched, "flux", encoded(PROMPT), encoded(""), empty("flux"), steps=4, cfg=1.0)
+    patched, _ = guided(network(dit), palette(dit), None, notices=notices, **window)
+    run_ksampler(patched, dit, encoded(PROMPT), encoded(""), empty(dit), steps=4, cfg=1.0)
     return notices.sentences
 
 
 @pytest.mark.usefixtures("as_the_host_runs")
-def test_windows_of_sets_and_of_guidance():
-    assert "Start_percent 0.5 to end_percent 0.7: step 3 of 4." in said_by_set(0.5)
-    assert "No effect on this run, because none of its noise levels lies between" in " ".join(said_by_set(0.55))
-    assert "Appearance_start 0.5 to appearance_end 0.7: step 3 of 4." in said_by_guidance(0.5)
-    said = " ".join(said_by_guidance(0.55))
+@pytest.mark.parametrize("dit", ["flux", "zimage", "qwen", "krea2"], indirect=True)
+def test_windows_of_sets_and_of_guidance(dit):
+    assert "Start_percent 0.5 to end_percent 0.7: step 3 of 4." in said_by_set(dit, 0.5)
+    assert "No effect on this run, because none of its noise levels lies between" in " ".join(said_by_set(dit, 0.55))
+    assert "Appearance_start 0.5 to appearance_end 0.7: step 3 of 4." in said_by_guidance(dit, 0.5)
+    said = " ".join(said_by_guidance(dit, 0.55))
     assert "Expected steps between appearance_start and appearance_end, got none in this run" in said
 
 
