@@ -48,6 +48,28 @@ def test_batches_and_sides_in_calls_of_their_own(dit):
     close(run(dit, mask(**FOLLOWS), rows=2, apart=True), run(dit, mask(**FOLLOWS), rows=2))
 
 
+def half(left: bool, **options) -> SubjectMask:
+    """The mask of a subject in one half of the picture."""
+    subject = torch.zeros(1, 8, 8, dtype=torch.bool)
+    subject[:, :, :4] = left
+    subject[:, :, 4:] = not left
+    return SubjectMask(subject, subject.float(), **options)
+
+
+@pytest.mark.parametrize("dit", ["flux", "zimage", "qwen", "sd3", "anima"], indirect=True)
+@pytest.mark.parametrize("follows", [False, True], ids=["fixed", "follows"])
+def test_each_picture_has_its_own_mask(dit, follows):
+    """Pictures with a mask each are those of runs in which all pictures have that mask."""
+    options = FOLLOWS if follows else {}
+    masks = [half(True, **options), half(False, **options)]
+    both = SubjectMask(torch.cat([m.subject for m in masks]), torch.cat([m.fixed for m in masks]), **options)
+    found, left, right = (run(dit, given, rows=2) for given in (both, *masks))
+    close(found[0], left[0])
+    close(found[1], right[1])
+    for one, other in zip(left, right, strict=True):
+        assert (one - other).norm() > 1e-3 * one.norm()
+
+
 def test_masks_have_the_size_of_flux2s_pictures():
     """Its latent pixels are 16 pixels wide."""
     large = mask(128, 128, resolution=PICTURE, **FOLLOWS)
