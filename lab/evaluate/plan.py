@@ -180,7 +180,7 @@ def make(
                 key: {**node, "class_type": (replace or {}).get(node["class_type"], node["class_type"])}
                 for key, node in template.graph.items()
             }
-            graph = graph if separate is None else separate.graph(graph)
+            graph = graph if separate is None else separate.graph(graph, bundled=not templates.is_own(method))
             if name in rows:
                 raise Problem(f"--methods gives {name} twice: leave one out, or give your own file another name.")
             rows[name] = {"method": template.name, "dial": dial, "graph": graph}

@@ -18,6 +18,13 @@ _LOADERS = {
 }
 _BLOCKS = {"decoder": "late", "encoder": "early"}
 """Presets of blocks of U-Nets, and those that take their place in transformers."""
+_VALUES = {
+    "LikenessReference": {"source": "noised"},
+    "AppearancePalette": {"source": "noised"},
+    "MultiSourceAttnSwap": {"attention": "append", "mode": "sequential"},
+    "StepBlendedSampler": {"record_blocks": ""},
+}
+"""Values that suit transformers, by node: those of Likeness Sampler and of the workflows for transformers."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,11 @@ class Separate:
     encoders: int
     kind: str
 
-    def graph(self, graph: Mapping[str, Any]) -> dict[str, Any]:
+    def graph(self, graph: Mapping[str, Any], bundled: bool = True) -> dict[str, Any]:
         """A copy of a method's graph in which every loader of a checkpoint is one of these files.
 
-        Presets of blocks that a transformer does not have are exchanged, too.
+        Presets of blocks that a transformer does not have are exchanged, too. bundled: False for a user's own graph,
+        whose other values stay; in one of ours, those that suit a transformer take the place of the papers'.
         """
         loaders = {key for key, node in graph.items() if self.encoders and node["class_type"] == _CHECKPOINT}
         made: dict[str, Any] = {}
@@ -42,7 +50,8 @@ class Separate:
                 made |= self._loaders(key)
             else:
                 inputs = {name: self._input(name, value, loaders) for name, value in node["inputs"].items()}
-                made[key] = {**node, "inputs": inputs}
+                suited = _VALUES.get(node["class_type"], {}) if bundled else {}
+                made[key] = {**node, "inputs": inputs | suited}
         return made
 
     def _input(self, name: str, value: Any, loaders: set[str]) -> Any:

@@ -92,10 +92,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
+def is_own(name: str) -> bool:
+    """True for the name of a user's file, False for that of a bundled template."""
+    return name.endswith(".json")
+
+
 def load(name: str) -> Template:
     """Bundled template of this name, or the workflow in a JSON file. Raises Problem."""
-    own = name.endswith(".json")
-    path = Path(name).expanduser() if own else FOLDER / f"{name}.json"
+    path = Path(name).expanduser() if is_own(name) else FOLDER / f"{name}.json"
     if not path.is_file():
         raise Problem(f"There is no method {name}: use {', '.join(names())}, or a workflow saved in API format.")
     try:

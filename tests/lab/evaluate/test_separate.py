@@ -6,8 +6,11 @@ import pytest
 from likeness.lab.evaluate import command, templates
 from likeness.lab.evaluate import plan as plans
 from likeness.lab.evaluate.separate import ENCODERS, Separate
+from likeness.patching.layout_and_retouch.settings import RetouchSettings
+from likeness.patching.subject import sampler_families
 from likeness.tests import workflows
 from likeness.tests.lab.evaluate.test_command import files, plan
+from likeness.tests.patching.tiny_dits import tiny_dit
 
 __all__ = ["files"]
 ON_CHECKPOINTS = [name for name in templates.names() if "checkpoint" in templates.load(name).names]
@@ -34,6 +37,51 @@ def test_the_loaders_are_those_of_the_shipped_workflows(encoders):
     graph = Separate(encoders, "flux").graph({"1": {"class_type": "CheckpointLoaderSimple", "inputs": {}}})
     for node in graph.values():
         assert node["inputs"].keys() == shipped[node["class_type"]]["inputs"].keys() - {"device"}
+
+
+VALUES = {"source": "noised", "mode": "sequential", "attention": "append", "record_blocks": ""}
+"""Values of inputs that suit transformers."""
+
+
+def chosen(graph) -> set[tuple[str, str, str]]:
+    """Node, input and value of everything that a reference is borrowed by, but for the mask's attention."""
+    kinds = ("LikenessReference", "AppearancePalette", "MultiSourceAttnSwap", "StepBlendedSampler")
+    nodes = [node for node in graph.values() if node["class_type"] in kinds]
+    return {
+        (node["class_type"], name, node["inputs"][name]) for node in nodes for name in VALUES if name in node["inputs"]
+    }
+
+
+@pytest.mark.parametrize("name", ON_CHECKPOINTS)
+@pytest.mark.parametrize("encoders", [0, 2])
+def test_references_are_borrowed_as_suits_transformers(name, encoders):
+    before = templates.load(name).graph
+    given = json.dumps(before)
+    found = chosen(Separate(encoders, "flux").graph(before))
+    assert all(value == VALUES[which] for _, which, value in found)
+    assert {(kind, which) for kind, which, _ in found} == {(kind, which) for kind, which, _ in chosen(before)}
+    assert json.dumps(before) == given
+
+
+def test_they_are_borrowed_as_by_likeness_sampler():
+    """The shipped workflows leave a retouch to it, and their stories have noised references."""
+    model = tiny_dit("flux")
+    settings = sampler_families.suited(RetouchSettings(), model)
+    sampler = {"source": sampler_families.source_of(model), "mode": settings.mode, "attention": settings.attention}
+    assert sampler.items() == VALUES.items() - {("record_blocks", "")}
+    of_stories = chosen(workflows.api("95 Flux.1 dev - story of four scenes"))
+    assert of_stories == {("LikenessReference", "source", VALUES["source"])}
+
+
+def test_a_workflow_of_the_users_own_keeps_its_values(transformer, tmp_path):
+    """But for presets of blocks that transformers do not have."""
+    graph = templates.load("layout-and-retouch").graph
+    (tmp_path / "mine.json").write_text(json.dumps(graph))
+    bundled, own = (plan(transformer, methods=name) for name in ("layout-and-retouch", str(tmp_path / "mine.json")))
+    made, kept = (of.graph(next(iter(of.jobs()))) for of in (bundled, own))
+    assert chosen(kept) == chosen(graph) and not chosen(made) & chosen(graph)
+    assert made["13"]["inputs"] == kept["13"]["inputs"] and kept["13"]["inputs"]["blocks"] == "late"
+    assert made["13"]["inputs"]["attention"] == graph["13"]["inputs"]["attention"]
 
 
 @pytest.fixture
