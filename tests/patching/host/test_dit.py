@@ -6,11 +6,12 @@ import math
 import comfy.model_base
 import pytest
 import torch
+from likeness.benchmarks.fuzz.host_nodes.transformers import KINDS, sizes_of
 from likeness.kernels.attention import rotated
 from likeness.patching.host.attach import attach
 from likeness.patching.host.dit_table import row_of
 from likeness.patching.host.families import family_of
-from likeness.patching.host.family import SelfAttentionChange, Shift
+from likeness.patching.host.family import COARSE, LATE, SelfAttentionChange, Shift
 from likeness.patching.host.tokens import Tokens
 from likeness.tests.patching import tiny_dits
 from likeness.tests.patching.dit_runs import Counting, WithOptions, changed, layers, run, tapped
@@ -182,6 +183,20 @@ def test_a_mask_of_the_host_follows_the_tokens():
     )
     unmasked = {**settings, "positive": [[text, rest]]}
     assert not torch.allclose(tiny_dits.run_ksampler(model, "qwen", **unmasked), plain, atol=1e-2)
+
+
+@pytest.mark.parametrize("dit", ["flux", "chroma"], indirect=True)
+def test_networks_of_flux1s_depth_have_the_published_blocks(dit):
+    """Without their weights; a network of another depth has its later half."""
+    small, given = tiny_dit(dit), sizes_of(dit, tiny_dits.WIDTH_TEXT, tiny_dits.WIDTH_POOLED)
+    config = KINDS[dit][0]({**given, "depth": 19, "depth_single_blocks": 38})
+    config.set_inference_dtype(torch.float32, torch.float32)
+    deep = config.get_model({}, "", device=torch.device("meta")).diffusion_model
+    family = family_of(small, "Test")
+    assert family.preset(deep, COARSE) == tuple(f"double{n}" for n in range(10, 19))
+    assert family.preset(deep, LATE)[-2:] == ("single31", "single37")
+    later = tuple(f"single{n}" for n in range(3))
+    assert family.preset(small.model.diffusion_model, COARSE) == later
 
 
 def test_a_family_without_a_row_is_refused_by_name():
