@@ -77,11 +77,18 @@ def test_the_whole_method_has_the_nodes_proportions(one_level, monkeypatch):
 
 
 def test_the_size_fits_the_time(one_level, monkeypatch):
+    """A step of each size is timed: nothing is taken for granted about how time grows."""
+    ran: list[int] = []
+
+    def seconds_of(run):
+        run()
+        return {64: 16.0, 32: 4.0}[ran[-1]]
+
     network = replace(one_level, side=16, steps=10)
-    monkeypatch.setattr(full_size, "plain", lambda *_, **__: None)
-    monkeypatch.setattr(full_size, "seconds_of", lambda _run: 1.0)
+    monkeypatch.setattr(full_size, "plain", lambda one, *_, **__: ran.append(one.side))
+    monkeypatch.setattr(full_size, "seconds_of", seconds_of)
     sides = [full_size.affordable(network, seconds, 60).side for seconds in (10.0, 3000.0, 20000.0)]
-    assert sides == [16, 32, 64]
+    assert sides == [16, 32, 64] and set(ran) == {32, 64}
 
 
 def test_the_kernels_costs(monkeypatch):
