@@ -31,6 +31,7 @@ class Arrived:
 @pytest.fixture
 def waits(monkeypatch, one_level):
     """Makes models run on the stand-in. Returns a function that counts the waits of a run by function of PyTorch."""
+    comfy.model_management.unload_all_models()  # another test may have loaded them, without the stand-in
     for model in (one_level.model, one_level.personalized):
         monkeypatch.setattr(model, "load_device", DEVICE)
     monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: DEVICE)
@@ -46,6 +47,7 @@ def waits(monkeypatch, one_level):
 
     with torch.inference_mode(), gpu.silence(), StandIn(lambda name: found.update([name])):
         yield count
+    comfy.model_management.unload_all_models()
 
 
 def plain_run(network):
