@@ -13,6 +13,6 @@ _Hook = TypeVar("_Hook", bound=Callable)
 def uncompiled(hook: _Hook) -> _Hook:
     """Keeps a function out of what torch.compile compiles.
 
-    Hooks are made anew for each model call, so that each step would be compiled anew. What they keep would be lost.
+    What a hook keeps of a call, such as the features that it reads, would be lost.
     """
     return torch.compiler.disable(hook)  # pyright: ignore[reportReturnType] - it is called as the function was

@@ -52,7 +52,7 @@ def test_a_compiled_model_gives_the_same(method):
 
 
 def test_further_steps_compile_nothing_more():
-    """Hooks are made anew for each model call; guards on them would compile every step."""
+    """Hooks are made anew for each model call, so a guard on one of them would compile every step."""
     network, graphs = compiled_network(replace(small_network(2), side=4), "eager"), []
     for steps in (2, 6):
         torch._dynamo.reset()  # the host's own options compile runs of another number of steps anew
