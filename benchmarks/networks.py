@@ -68,7 +68,7 @@ NARROW_SDXL_CONFIG = {**SDXL_CONFIG, "model_channels": 64, "context_dim": 768, "
 class Network:
     """Vanilla model, the same with a LoRA, their text encoder and prompts, and size and pictures of the timed run.
 
-    map_blocks: those of which a word's map is read.
+    channels: of its latents. map_blocks: those of which a word's map is read.
     """
 
     name: str
@@ -195,6 +195,7 @@ def clear(module: torch.nn.Module) -> None:
 def random_lora(unet: torch.nn.Module, rank: int = 16, most: int | None = None) -> dict[str, torch.Tensor]:
     """Makes a LoRA for the attention projections, as subject LoRAs usually have. most: the number of layers."""
     tensors = {}
+    # The host's networks name these layers attn1, img_attn, attention and the like.
     layers = [(path, weight) for path, weight in unet.named_parameters() if "att" in path and weight.ndim == 2]
     for path, weight in layers[:most]:
         key = f"diffusion_model.{path.removesuffix('.weight')}"
