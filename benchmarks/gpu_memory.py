@@ -49,6 +49,7 @@ _KINDS = {
 }
 _SMALL_SIDE = 8
 TARGETS = {
+    "guided_extra_memory_ratio": Target("at most", 0.4),
     "sd15_most": Target("at most", 8.0),
     "sdxl_retouch": Target("at most", 12.0),
     "sdxl_guidance": Target("at most", 16.0),
@@ -60,6 +61,8 @@ NOTES = (
     "Windows). Fragmentation, the driver's context and the workspaces of its libraries are not counted.",
     "The text encoder is not counted: ComfyUI takes it off the GPU when it needs the room. VAE Decode runs after "
     "sampling, without the U-Net where room is scarce, and in tiles where it does not fit.",
+    "guided_extra_memory_ratio: extra peak of a guided step's tensors relative to a plain step's, for SD 1.5 with maps "
+    "of all resolutions of the decoder but the finest; all_maps: with those of every layer, as in the rows.",
     f"RAM GiB: the checkpoint's file and the features that are kept in RAM in {STEPS} steps; Python and ComfyUI take "
     "2 to 3 GiB besides. A masked reference needs its subject's share of the features: here a quarter of the picture.",
 )
@@ -95,7 +98,13 @@ def run(quick: bool) -> Report:
                     "RAM GiB": [(file + STEPS * need.features) / GIB],
                 }
             )
+        alone, most = (next(need.tensors for need in found if need.method == name) for name in (PLAIN, GUIDANCE))
+        with silence():
+            coarse = peak(made, guidance(made, all_maps=False))
+        prefix = "" if family == checkpoints.SD15 else f"{family}_"
         figures |= {
+            f"{prefix}guided_extra_memory_ratio": coarse / alone - 1,
+            f"{prefix}guided_all_maps_extra_memory_ratio": most / alone - 1,
             f"{family}_most": max(totals.values()),
             f"{family}_retouch": totals[f"{RETOUCH}, {BANKED}"],
             f"{family}_guidance": totals[GUIDANCE],
@@ -107,21 +116,26 @@ def run(quick: bool) -> Report:
 def needs(network: Network) -> list[Need]:
     """Needs of each method on a network that is made for one step."""
     personal = network.personalized
-    with ShapesOnly():
-        known = replace(palette(network), references=short(picture(network)))
-        widgets = settings(network, 1.0, 1.0, all_maps=True)
-        guidance = guide(personal, network.clip, known, template(network), widgets)[0]
-        plain(network, guidance, network.personalized_positive)  # fills the palette
     runs: dict[str, Callable[[], object]] = {
         PLAIN: lambda: plain(network, personal, network.personalized_positive),
         LAYOUT: lambda: layout(network, "paper", 0),
-        GUIDANCE: lambda: plain(network, guidance, network.personalized_positive),
+        GUIDANCE: guidance(network, all_maps=True),
         SET: lambda: pictures(network, 4),
         REFERENCES: lambda: pictures(network, 1, 3),
     }
     found = [Need(name, peak(network, run)) for name, run in runs.items()]
     found[2:2] = [_retouch(network, mode) for mode in (BANKED, BATCHED, SEQUENTIAL)]
     return [*found, Need(DECODE, decoding(network.side))]
+
+
+def guidance(network: Network, all_maps: bool) -> Callable[[], object]:
+    """A run guided by both losses, with a filled palette and the maps of all layers or of the coarse ones."""
+    with ShapesOnly():
+        known = replace(palette(network), references=short(picture(network)))
+        widgets = settings(network, 1.0, 1.0, all_maps=all_maps)
+        guided = guide(network.personalized, network.clip, known, template(network), widgets)[0]
+        plain(network, guided, network.personalized_positive)  # fills the palette
+    return lambda: plain(network, guided, network.personalized_positive)
 
 
 def peak(network: Network, run: Callable[[], object]) -> float:

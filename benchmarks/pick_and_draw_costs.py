@@ -1,4 +1,4 @@
-"""Cost of Pick-and-Draw (arXiv 2401.16762) in time and memory, as ratios to plain sampling and to plain autograd."""
+"""Cost of Pick-and-Draw (arXiv 2401.16762) in time, as ratios to plain sampling and to plain autograd."""
 
 from __future__ import annotations
 
@@ -7,22 +7,12 @@ from pathlib import Path
 
 import torch
 
-from ..patching.pick_and_draw.build import guide
-from ..patching.pick_and_draw.settings import Widgets
 from ..patching.tinyland import model as tinyland
 from .full_size import SMALLEST, affordable
-from .memory import peak_bytes
 from .networks import NARROW_CONFIG, Network, full_size_network, random_network, tiny_network
-from .pick_and_draw_runs import (
-    autograd_variants,
-    guided_variants,
-    palette,
-    settings,
-    shortened_variants,
-    template,
-)
+from .pick_and_draw_runs import autograd_variants, guided_variants, shortened_variants
 from .report import Report, Target
-from .timing import Timing, compare, plain, silence
+from .timing import Timing, compare, silence
 from .tinyland import timed
 from .uremd_costs import SIZES, uremd_costs
 
@@ -33,7 +23,6 @@ TARGETS = {
     "guided_every_second_ratio": Target("at most", 2.0),
     "guided_whole_ratio": Target("at most", 2.8),
     **{f"{prefix}guided_to_autograd_ratio": Target("at most", 1.0) for prefix in ("", "tinyland_", LAUNCH_BOUND)},
-    "guided_extra_memory_ratio": Target("at most", 0.4),
     "uremd_memory_ratio_4096": Target("at least", 5.0),
     **{f"uremd_matmul_ratio_{tokens}": Target("at most", 2.0) for tokens in SIZES},
     "uremd_speedup_gpu": Target("at least", 3.0),
@@ -48,7 +37,6 @@ NOTES = (
     "guided_to_autograd_ratio: a run whose every step is guided by both losses to one with the same losses by plain "
     "autograd, through the whole of a copy of the network with ordinary weights. launch_bound: all blocks of Stable "
     "Diffusion 1.5, a tenth as wide, on a picture of 64 pixels.",
-    "guided_extra_memory_ratio: extra peak tensor memory of both losses relative to a plain run's peak.",
     "Figures without a prefix are of the U-Net of Stable Diffusion 1.5 with random weights, at the largest of 512, 256 "
     "and 128 pixels whose rounds fit into the time; full_size_pixels says which.",
 )
@@ -67,8 +55,6 @@ def run(quick: bool, seconds: float | None = None, weights: Path = tinyland.WEIG
             timings = times(network, share * budget, 1 if quick else 2)
             rows += [timing.row(network) for timing in timings]
             figures |= {f"{network.prefix}{timing.variant.figure}": timing.ratio[0] for timing in timings}
-            if network.prefix != LAUNCH_BOUND:
-                figures |= memory(network)
             if not network.prefix:
                 figures["full_size_pixels"] = 8 * network.side
     with timed("costs of the distance"):
@@ -90,26 +76,3 @@ def times(network: Network, seconds: float, fewest_rounds: int = 2) -> list[Timi
     if network.prefix != LAUNCH_BOUND:
         variants = [*guided_variants(network), *shortened_variants(network), *variants]
     return compare(variants, seconds, fewest_rounds)
-
-
-def memory(network: Network) -> dict[str, float]:
-    """Extra peak memory of guidance as a ratio to a plain run's: without the decoder's finest resolution, and with all
-    maps."""
-    known, recorded = palette(network), template(network)
-
-    def peak(made: Widgets | None) -> float:
-        model = (
-            network.personalized
-            if made is None
-            else guide(network.personalized, network.clip, known, recorded, made)[0]
-        )
-        plain(network, model, network.personalized_positive, steps=2)  # fills the palette
-        with torch.inference_mode():
-            return peak_bytes(lambda: plain(network, model, network.personalized_positive, steps=2))
-
-    base = peak(None)
-    early, full = peak(settings(network, 1.0, 1.0)), peak(settings(network, 1.0, 1.0, all_maps=True))
-    return {
-        f"{network.prefix}guided_extra_memory_ratio": (early - base) / base,
-        f"{network.prefix}guided_all_maps_extra_memory_ratio": (full - base) / base,
-    }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from likeness.benchmarks import gpu_memory
 from likeness.benchmarks.memory import PeakMemory, ShapesOnly
-from likeness.benchmarks.networks import small_network
+from likeness.benchmarks.networks import NARROW_CONFIG, random_network, small_network
 from likeness.benchmarks.pick_and_draw_runs import guided, settings
 from likeness.benchmarks.timing import plain, silence
 
@@ -41,6 +41,13 @@ def test_a_guided_run_with_its_gradient_has_the_peak_of_its_shapes(network):
     real, computed = peaks(lambda: plain(network, model, network.personalized_positive))
     alone, _ = peaks(lambda: plain(network, network.personalized, network.personalized_positive))
     assert computed == pytest.approx(real, rel=0.02) and real > alone
+
+
+def test_maps_of_coarse_layers_take_less_memory_than_those_of_all():
+    with torch.inference_mode(), silence():
+        network = random_network("narrow", "", NARROW_CONFIG, torch.float32, 8, 1)
+        coarse, most = (gpu_memory.peak(network, gpu_memory.guidance(network, all_maps)) for all_maps in (False, True))
+    assert 0 < coarse < most
 
 
 def test_costly_operations_are_not_computed():
