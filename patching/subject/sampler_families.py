@@ -27,7 +27,8 @@ def map_blocks(model: ModelPatcher) -> str:
 
 
 def source_of(model: ModelPatcher) -> str:
-    """The source of the photographs' noise: distilled models, as most transformers in use are, cannot be inverted."""
+    """The source of the photographs' noise: an inversion costs more model calls than the picture of a distilled model,
+    as most transformers in use are."""
     return NOISED if is_transformer(model) else INVERTED
 
 
